@@ -1,0 +1,22 @@
+// Package tree is the layout of the store (DESIGN §4): its paths, and the JSON of
+// the small nodes in it. Stages meet here and nowhere else.
+//
+// Invariant: every path in the store is made by a function of this package, and
+// every small node is decoded strictly (unknown fields are errors in tests, and
+// ignored in production so that versions can differ during an upgrade).
+//
+//	/servers/<cluster>/<name>              fleet.Server as JSON
+//	/leases/<name>                         Lease: when a registration runs out
+//	/index/name/<name>                     path of the server's node
+//	/index/address/<address>               name of the server that owns the address
+//	/claims/<source>/<shard>               record claims, see docs/format/claims.md
+//	/sources/<source>                      Source: state of one source, errors included
+//	/progress/mutator                      Progress
+//	/datasets/<name>/head                  Head, written by the presenter by compare-and-set
+//	/datasets/<name>/log/<version>         Delta, or a pointer to its parts
+//	/datasets/<name>/parts/<version>/<n>   parts of a delta too large for one node
+//	/datasets/<name>/manifest              snapshot.Manifest, signed by the publisher
+//	/hosts/<host>                          Host, ephemeral
+//	/services/<name>/<id>                  Service, ephemeral: where a process listens
+//	/elect/<what>                          leadership
+package tree

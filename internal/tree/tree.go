@@ -1,0 +1,187 @@
+package tree
+
+import (
+	"encoding/json"
+	"fmt"
+	"strconv"
+	"strings"
+
+	"github.com/zonecast/zonecast/record"
+	"github.com/zonecast/zonecast/store"
+)
+
+// Prefixes to watch.
+const (
+	Servers  = "/servers/"
+	Leases   = "/leases/"
+	Claims   = "/claims/"
+	Sources  = "/sources/"
+	Datasets = "/datasets/"
+	Hosts    = "/hosts/"
+	Services = "/services/"
+)
+
+// Elections.
+const (
+	ElectPresenter = "/elect/presenter" // followed by /<dataset>
+	ElectPublisher = "/elect/publisher" // followed by /<dataset>
+	ElectMutator   = "/elect/mutator"
+	ElectRegistry  = "/elect/registry" // who lets leases run out
+	ElectFleetFile = "/elect/fleetfile"
+	ElectZoneFiles = "/elect/zonefiles"
+)
+
+// MutatorProgress is the path of Progress.
+const MutatorProgress = "/progress/mutator"
+
+// ServerPath is the path of a server's node. cluster and name are as in fleet.Server.
+func ServerPath(cluster, name string) string { return Servers + cluster + "/" + name }
+
+// LeasePath is the path of a server's lease.
+func LeasePath(name string) string { return Leases + name }
+
+// NameIndexPath is the path that says where the server called name is.
+func NameIndexPath(name string) string { return "/index/name/" + name }
+
+// AddressIndexPath is the path that says who owns an address.
+func AddressIndexPath(address string) string { return "/index/address/" + address }
+
+// ClaimsPrefix is the prefix of a source's shards, with a final slash.
+func ClaimsPrefix(s record.Source) string { return Claims + string(s) + "/" }
+
+// SplitClaim takes a path below Claims apart.
+func SplitClaim(path string) (s record.Source, shard string, ok bool) {
+	rest, ok := strings.CutPrefix(path, Claims)
+	i := strings.LastIndexByte(rest, '/')
+	if !ok || i <= 0 {
+		return "", "", false
+	}
+	return record.Source(rest[:i]), rest[i+1:], true
+}
+
+// SourcePath is the path of a source's Source node.
+func SourcePath(s record.Source) string { return Sources + string(s) }
+
+// DatasetPrefix is the prefix of everything of one dataset, with a final slash.
+func DatasetPrefix(dataset string) string { return Datasets + dataset + "/" }
+
+// HeadPath, ManifestPath and LogPrefix are the parts of a dataset.
+func HeadPath(dataset string) string     { return DatasetPrefix(dataset) + "head" }
+func ManifestPath(dataset string) string { return DatasetPrefix(dataset) + "manifest" }
+func LogPrefix(dataset string) string    { return DatasetPrefix(dataset) + "log/" }
+
+// LogPath is the path of the delta that made version; the number is written with 20
+// digits so that paths sort as numbers do.
+func LogPath(dataset string, version uint64) string {
+	return fmt.Sprintf("%s%020d", LogPrefix(dataset), version)
+}
+
+// PartsPrefix is the prefix of the parts of a large delta.
+func PartsPrefix(dataset string, version uint64) string {
+	return fmt.Sprintf("%sparts/%020d/", DatasetPrefix(dataset), version)
+}
+
+// PartPath is the path of one part.
+func PartPath(dataset string, version uint64, n int) string {
+	return fmt.Sprintf("%s%06d", PartsPrefix(dataset, version), n)
+}
+
+// LogVersion reads the version out of a path made by LogPath.
+func LogVersion(dataset, path string) (uint64, bool) {
+	rest, ok := strings.CutPrefix(path, LogPrefix(dataset))
+	if !ok {
+		return 0, false
+	}
+	v, err := strconv.ParseUint(rest, 10, 64)
+	return v, err == nil
+}
+
+// HostPath is the path of a host's node.
+func HostPath(name string) string { return Hosts + name }
+
+// ServicePath is the path of a process's node.
+func ServicePath(name, id string) string { return Services + name + "/" + id }
+
+// Progress says how far the mutator has come: everything in /servers up to
+// revision Servers is in the claims, and the last commit that changed claims was
+// at or before revision Claims.
+type Progress struct {
+	Servers store.Revision `json:"servers"`
+	// Claims is 0 when the claims changed in this very commit: then the node's
+	// own Modified is the revision.
+	Claims store.Revision `json:"claims"`
+}
+
+// Head is the newest version of a dataset.
+type Head struct {
+	Version uint64 `json:"version"`
+	Digest  string `json:"digest"`  // hex, see snapshot.Digest
+	Chain   string `json:"chain"`   // hex, see snapshot.Chain
+	Time    int64  `json:"time_ms"` // unix milliseconds when the presenter made it
+	// Claims is the store revision up to which the claims are in this version, also
+	// when the newest of them changed nothing.
+	Claims store.Revision `json:"claims"`
+	// Content is the last version that changed more than the freshness record.
+	Content uint64 `json:"content"`
+}
+
+// Host says what one DNS host has, verified, and answers.
+type Host struct {
+	Name     string                 `json:"name"`
+	DNS      string                 `json:"dns"`  // address:port it answers on
+	HTTP     string                 `json:"http"` // metrics and status; may be empty
+	Datasets map[string]HostDataset `json:"datasets"`
+	Refused  string                 `json:"refused,omitempty"` // last thing it refused, and why
+}
+
+// HostDataset is a host's state of one dataset. The numbers are those the
+// authority serves, not what is still on the way to it.
+type HostDataset struct {
+	Version uint64 `json:"version"`
+	Digest  string `json:"digest"`
+	Time    int64  `json:"time_ms"`  // Delta.Time of that version
+	Since   int64  `json:"since_ms"` // when the host began to answer it
+}
+
+// Source is the state of one source of claims as its stage last saw it.
+type Source struct {
+	Source   record.Source `json:"source"`
+	Where    string        `json:"where"`              // file, key, rule
+	Revision string        `json:"revision,omitempty"` // of what is in the claims now
+	Records  int           `json:"records"`
+	Time     int64         `json:"time_ms"`
+	// Error is why the newest state of the source is not in the claims (the last
+	// good one is); empty when all is well. It starts with file:line:column when
+	// there is one.
+	Error string `json:"error,omitempty"`
+}
+
+// Service says where a process listens.
+type Service struct {
+	Name string `json:"name"`
+	API  string `json:"api,omitempty"`
+	HTTP string `json:"http,omitempty"`
+}
+
+// Lease says until when a registration holds.
+type Lease struct {
+	Expires int64 `json:"expires_ms"` // unix milliseconds
+	TTL     int64 `json:"ttl_ms"`     // what a renewal adds to the time of renewal
+}
+
+// Encode gives a small node's value.
+func Encode(v any) []byte {
+	b, err := json.Marshal(v)
+	if err != nil {
+		panic(err) // our own types: cannot fail
+	}
+	return b
+}
+
+// Decode reads a small node's value into v.
+func Decode(n store.Node, v any) error {
+	if err := json.Unmarshal(n.Value, v); err != nil {
+		return fmt.Errorf("node %s: %w", n.Path, err)
+	}
+	return nil
+}
