@@ -10,7 +10,7 @@ source and are left out. The result is deterministic."""
 import json, os, sys, ipaddress
 
 data, out = sys.argv[1:3]
-ROLES = {"acmechief", "cp", "dns", "lvs", "ganeti", "bast", "ms-fe", "restbase", "wdqs", "thumbor",
+ROLES = {"acmechief", "cp", "dns", "lvs", "ganeti", "bast", "mc", "ms-fe", "restbase", "wdqs", "thumbor",
          "kafka-main", "kafka-jumbo", "conf", "prometheus", "graphite", "puppetmaster", "mwdebug", "ores", "schema", "people"}
 ZONES = ["wmnet", "10.in-addr.arpa", "wikimedia.org", "wikipedia.org", "mediawiki.org", "w.wiki", "toolserver.org", "wmftest.org",
          "174.198.91.in-addr.arpa", "0.6.8.0.0.0.0.0.0.2.6.2.ip6.arpa", "0.8.c.e.2.0.a.2.ip6.arpa", "wikibase.org", "parking"]
