@@ -145,6 +145,19 @@ func CheckPath(path string) error {
 	return nil
 }
 
+// CheckPrefix tells why List and Watch cannot take prefix, or nil: "/" or a path
+// with a slash behind it.
+func CheckPrefix(prefix string) error {
+	if prefix == "/" {
+		return nil
+	}
+	path, ok := strings.CutSuffix(prefix, "/")
+	if !ok {
+		return fmt.Errorf("prefix %q does not end in a slash", prefix)
+	}
+	return CheckPath(path)
+}
+
 // Check tells why the transaction cannot be done by any engine, or nil.
 func (t Txn) Check() error {
 	if len(t.Do) == 0 {
