@@ -1,0 +1,174 @@
+/* Control: the side of zonecast that people talk to. */
+namespace go controlapi
+
+include "answer.thrift"
+
+/** HostState is what one DNS host answers of one dataset. */
+struct HostState {
+  1: string name
+  /** address:port of its DNS service. */
+  2: string dns
+  3: i64 version
+  /** Hex. */
+  4: string digest
+  /** Milliseconds since the presenter made the version it answers; -1: unknown. */
+  5: i64 age_ms
+  /** Last thing the host refused and why; empty when nothing. */
+  6: string refused
+}
+
+struct DatasetState {
+  1: string name
+  2: i64 version
+  3: string digest
+  /** The last version that changed more than the freshness record. */
+  4: i64 content
+  /** When the version was made, unix milliseconds. */
+  5: i64 time_ms
+  6: list<HostState> hosts
+  /** RRsets; -1 while the process has not read the dataset yet. */
+  7: i64 records
+}
+
+struct SourceState {
+  1: string source
+  2: string where
+  3: string revision
+  4: i64 records
+  5: i64 time_ms
+  /** Why the newest state of the source is not in force; empty when all is well. */
+  6: string error
+}
+
+struct ServiceState {
+  1: string name
+  2: string id
+  3: string api
+  4: string http
+}
+
+struct Status {
+  1: list<DatasetState> datasets
+  2: list<SourceState> sources
+  3: i64 conflicts
+  4: list<ServiceState> services
+}
+
+/** RecordSet is one RRset in text. */
+struct RecordSet {
+  /** With the final dot. */
+  1: string owner
+  2: string type
+  /** Seconds. */
+  3: i64 ttl
+  /** Empty: for everybody. */
+  4: string location
+  /** Presentation form, one element a record, canonical order. */
+  5: list<string> rdata
+}
+
+struct Records {
+  1: i64 version
+  2: list<RecordSet> records
+}
+
+struct Claim {
+  1: string owner
+  2: string type
+  3: i64 ttl
+  4: list<string> rdata
+  5: string location
+  6: string source
+  7: string author
+  8: string reason
+  9: i64 time_ms
+  10: string revision
+  11: string place
+  /** wins, agrees, merged, loses, yields or invalid; the list may grow. */
+  12: string verdict
+  /** The rule that decided, in words. */
+  13: string rule
+}
+
+struct Explanation {
+  1: i64 version
+  2: string owner
+  3: list<Claim> claims
+  4: list<string> notes
+}
+
+struct Conflict {
+  1: string owner
+  2: string type
+  3: string location
+  4: string kind
+  5: Claim winner
+  6: Claim loser
+  7: string rule
+  /** All of it in one sentence. */
+  8: string text
+}
+
+/** ConflictPage is one page; pass next_after as after for the next one, "" is the end. */
+struct ConflictPage {
+  1: list<Conflict> conflicts
+  2: string next_after
+  3: i64 total
+}
+
+struct MissingHost {
+  1: string host
+  /** The version it answers. */
+  2: i64 version
+}
+
+struct Arrival {
+  /** The version that has the change; 0 when there is none yet. */
+  1: i64 version
+  2: i64 milliseconds
+  /** Live hosts that answer it. */
+  3: i32 hosts
+  4: list<MissingHost> missing
+  /** Whether every live host answers it. */
+  5: bool done
+  /** When not done: what is being waited for, in words. */
+  6: string stage
+}
+
+/**
+ * ExportPage is one page of a dataset in canonical order; next_after is "" at the end.
+ * All pages of one export must say the same version: otherwise start again.
+ */
+struct ExportPage {
+  1: i64 version
+  2: string digest
+  3: list<RecordSet> records
+  4: string next_after
+}
+
+service Control {
+  Status status() throws (1: answer.Refused refused)
+
+  /** type "" means all types. */
+  Records get_records(1: string name, 2: string type) throws (1: answer.Refused refused)
+
+  Explanation why(1: string name, 2: string type) throws (1: answer.Refused refused)
+
+  ConflictPage conflicts(1: string after, 2: i32 limit) throws (1: answer.Refused refused)
+
+  /**
+   * Wait until every live host answers what a change made: kind is "servers" for
+   * a revision of the registry, "claims" for one of import_zone. timeout_ms is at
+   * most 60000; the answer then has done = false and says who is missing.
+   */
+  Arrival wait(1: i64 revision, 2: string kind, 3: string dataset, 4: i32 timeout_ms) throws (1: answer.Refused refused)
+
+  ExportPage export_records(1: string dataset, 2: string after, 3: i32 limit) throws (1: answer.Refused refused)
+
+  /**
+   * Take a zone file's content as source zone/<file>; it replaces what that
+   * source claimed before. origin is the name that relative names are below;
+   * empty means that the file says $ORIGIN before it needs it.
+   */
+  answer.Change import_zone(1: string file, 2: binary content, 3: string author, 4: string reason, 5: string origin) throws (1: answer.Refused refused)
+}
