@@ -1,0 +1,94 @@
+package authority
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// Config is what a host's authority needs to know.
+type Config struct {
+	// Listen is where queries are answered, each by UDP and TCP. Port 0 picks one
+	// port for both; Server.Addrs tells it.
+	Listen []string `option:"listen" help:"address:port to answer DNS on, UDP and TCP; may be given several times"`
+	// Dataset is the name of the dataset to answer, as in /datasets/<name>.
+	Dataset string `option:"dataset" help:"name of the dataset to answer"`
+	// Journal is the directory that the agent writes.
+	Journal string `option:"journal" help:"journal directory, written by the agent"`
+	// StatusDir is where the file "serving" is written; empty: it is not written.
+	StatusDir string `option:"status-dir" help:"directory for the file that says what is served; empty writes none"`
+	// Keys are the files with the publisher's public keys. Data signed by none of
+	// them is not served.
+	Keys []string `option:"keys" help:"files with the publisher's public keys"`
+
+	// UDPWorkers is how many sockets share each UDP address (SO_REUSEPORT), each
+	// with its own goroutine. Zero means one for each CPU.
+	UDPWorkers int `option:"udp-workers" help:"UDP sockets for each address; 0 is one for each CPU"`
+	// MaxUDP is the largest UDP response in octets, whatever the client offers: 512
+	// to 4096. Zero means 1232: the IPv6 minimum MTU 1280 less 40 (IPv6) and 8 (UDP),
+	// so that nothing is ever fragmented (DNS flag day 2020).
+	MaxUDP int `option:"max-udp" help:"largest UDP response in octets; 0 is 1232"`
+	// MaxTCP and MaxTCPPerClient bound open TCP connections, overall and for each
+	// client address. Zero means 1000 and 50.
+	MaxTCP          int `option:"max-tcp" help:"TCP connections at a time; 0 is 1000"`
+	MaxTCPPerClient int `option:"max-tcp-per-client" help:"TCP connections at a time of one client address; 0 is 50"`
+	// TCPIdle is how long a TCP connection may be silent between queries. Zero means
+	// 10s (RFC 7766 §6.2.3 asks for "a few seconds").
+	TCPIdle time.Duration `option:"tcp-idle" help:"how long a silent TCP connection stays open; 0 is 10s"`
+
+	// Version and Identity answer the class CH TXT questions version.bind and
+	// hostname.bind / id.server (RFC 4892). Empty: REFUSED.
+	Version  string `option:"version-text" help:"text answered to version.bind CH TXT; empty refuses"`
+	Identity string `option:"identity" help:"text answered to hostname.bind and id.server CH TXT; empty refuses"`
+}
+
+// DefaultConfig answers on the loopback interface.
+func DefaultConfig() Config {
+	return Config{Listen: []string{"127.0.0.1:53"}, Dataset: "internal"}
+}
+
+// Validate tells what is wrong, in the words of the option.
+func (c Config) Validate() error {
+	var errs []error
+	if len(c.Listen) == 0 {
+		errs = append(errs, errors.New("listen: no address, expected at least one such as 127.0.0.1:53"))
+	}
+	for _, l := range c.Listen {
+		if _, err := netip.ParseAddrPort(l); err != nil {
+			errs = append(errs, fmt.Errorf("listen: %q is no address and port, expected for example 192.0.2.1:53 or [2001:db8::1]:53", l))
+		}
+	}
+	if c.Dataset == "" {
+		errs = append(errs, errors.New("dataset: empty, expected the name of a dataset"))
+	}
+	if c.Journal == "" {
+		errs = append(errs, errors.New("journal: empty, expected the directory that the agent writes"))
+	}
+	if c.MaxUDP != 0 && (c.MaxUDP < 512 || c.MaxUDP > 4096) {
+		errs = append(errs, fmt.Errorf("max-udp: %d, expected 512 to 4096, or 0 for 1232", c.MaxUDP))
+	}
+	for key, v := range map[string]int{"udp-workers": c.UDPWorkers, "max-tcp": c.MaxTCP, "max-tcp-per-client": c.MaxTCPPerClient} {
+		if v < 0 || v > 1<<20 {
+			errs = append(errs, fmt.Errorf("%s: %d, expected 0 to %d", key, v, 1<<20))
+		}
+	}
+	if c.TCPIdle < 0 {
+		errs = append(errs, fmt.Errorf("tcp-idle: %s, expected 0 or more", c.TCPIdle))
+	}
+	for key, text := range map[string]string{"version-text": c.Version, "identity": c.Identity} {
+		if len(text) > 255 {
+			errs = append(errs, fmt.Errorf("%s: %d octets, at most 255 fit a TXT string", key, len(text)))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// Deps is what the authority is given.
+type Deps struct {
+	Log     *slog.Logger
+	Metrics prometheus.Registerer
+}
