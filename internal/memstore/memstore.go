@@ -131,7 +131,7 @@ func (t *tree) wake() {
 	t.changed = make(chan struct{})
 }
 
-// ready waits until the engine can be reached. It returns with mu held when err is
+// ready tells why nothing can be done now. It returns with mu held when err is
 // nil.
 func (s *Store) ready(ctx context.Context) error {
 	t := s.tree
