@@ -1,0 +1,149 @@
+package snapshot
+
+import (
+	"errors"
+	"fmt"
+	"iter"
+	"maps"
+	"slices"
+	"sync"
+
+	"github.com/zonecast/zonecast/record"
+)
+
+// Dataset is all RRsets of one view of the world at one version, in memory. Its
+// methods that change nothing may run at the same time; Apply may run beside none.
+type Dataset struct {
+	name    string
+	version uint64
+	content uint64 // last version that changed more than freshness records
+	time    int64  // unix milliseconds of the delta that made version
+	digest  Digest
+	chain   Chain
+
+	sets  map[record.Key]*record.RRset
+	zones zones
+
+	mu sync.Mutex // guards below: All sorts when it is asked to, beside other readers
+	// order is sets in canonical order as it was when All last ran; its array is
+	// never written again. Nil before the first All.
+	order []*record.RRset
+	// added has the keys that came since; those that went are found by looking.
+	added []record.Key
+}
+
+// NewDataset is the empty dataset at version 0, before its first delta. The name
+// must pass CheckName.
+func NewDataset(name string) *Dataset {
+	return &Dataset{name: name, sets: map[record.Key]*record.RRset{}, zones: newZones()}
+}
+
+// CheckName tells why name cannot name a dataset, or nil. A name is one label of
+// a domain name, because the freshness record has it as one: 1 to 63 octets of
+// a-z, 0-9, - and _.
+func CheckName(name string) error {
+	if len(name) < 1 || len(name) > 63 {
+		return fmt.Errorf("dataset name has %d octets, expected 1 to 63", len(name))
+	}
+	for _, c := range []byte(name) {
+		if (c < 'a' || c > 'z') && (c < '0' || c > '9') && c != '-' && c != '_' {
+			return fmt.Errorf("dataset name %q has the octet 0x%02x, expected a-z, 0-9, - and _", name, c)
+		}
+	}
+	return nil
+}
+
+// Name is the dataset's name.
+func (d *Dataset) Name() string { return d.name }
+
+// Version counts the deltas since the dataset began; 0 is before the first.
+func (d *Dataset) Version() uint64 { return d.version }
+
+// Content is the last version that changed more than freshness records; 0 when
+// there is none.
+func (d *Dataset) Content() uint64 { return d.content }
+
+// Time is when Version was made: unix milliseconds, the clock of its maker.
+func (d *Dataset) Time() int64 { return d.time }
+
+// Digest is the set hash of the RRsets.
+func (d *Dataset) Digest() Digest { return d.digest }
+
+// Chain is the Chain of the delta that made Version.
+func (d *Dataset) Chain() Chain { return d.chain }
+
+// Len counts the RRsets, freshness records included.
+func (d *Dataset) Len() int { return len(d.sets) }
+
+// Get looks up one RRset.
+func (d *Dataset) Get(k record.Key) (record.RRset, bool) {
+	r, ok := d.sets[k]
+	if !ok {
+		return record.RRset{}, false
+	}
+	return *r, true
+}
+
+// All yields the RRsets in canonical order (record.Key.Compare) as they are when
+// the iteration begins. The first iteration sorts, the next ones merge what
+// changed since.
+func (d *Dataset) All() iter.Seq[record.RRset] {
+	return func(yield func(record.RRset) bool) {
+		for _, r := range d.sorted() {
+			if !yield(*r) {
+				return
+			}
+		}
+	}
+}
+
+// sorted is the RRsets in canonical order; the slice is not written again.
+func (d *Dataset) sorted() []*record.RRset {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.order != nil && d.added == nil {
+		return d.order
+	}
+	slices.SortFunc(d.added, record.Key.Compare)
+	d.added = slices.Compact(d.added)
+	order := make([]*record.RRset, 0, len(d.sets))
+	put := func(k record.Key) {
+		if r, ok := d.sets[k]; ok && (len(order) == 0 || order[len(order)-1] != r) {
+			order = append(order, r)
+		}
+	}
+	rest := d.added
+	for _, r := range d.order {
+		for len(rest) > 0 && rest[0].Compare(r.Key) <= 0 {
+			put(rest[0])
+			rest = rest[1:]
+		}
+		put(r.Key)
+	}
+	for _, k := range rest {
+		put(k)
+	}
+	d.order, d.added = order, nil
+	return order
+}
+
+// Clone is an independent copy; the RRsets themselves, which nobody changes, are
+// shared.
+func (d *Dataset) Clone() *Dataset {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return &Dataset{
+		name: d.name, version: d.version, content: d.content, time: d.time, digest: d.digest, chain: d.chain,
+		sets: maps.Clone(d.sets), zones: d.zones.clone(),
+		order: d.order, added: slices.Clone(d.added),
+	}
+}
+
+// Ref describes the dataset as Write does, but for ID, Size and URLs.
+func (d *Dataset) Ref() Ref {
+	return Ref{Version: d.version, Digest: d.digest, Chain: d.chain, Time: d.time}
+}
+
+// ErrMismatch is wrapped by every refusal of Apply: the delta is sound but does
+// not follow this dataset, or does not lead to where it says.
+var ErrMismatch = errors.New("delta does not fit")
