@@ -2,24 +2,197 @@ package snapshot
 
 import (
 	"errors"
+	"fmt"
+	"slices"
 
 	"github.com/zonecast/zonecast/record"
 )
+
+// ErrMismatch is wrapped when Apply refuses a delta that is sound but does not
+// follow this dataset, or does not lead to where it says.
+var ErrMismatch = errors.New("delta does not fit")
 
 // Change makes the delta that puts and removes these RRsets, in any order; what
 // would change nothing is left out. The dataset stays as it is: Apply the delta.
 // time is in unix milliseconds. A key twice, or in both, is an error.
 func (d *Dataset) Change(time int64, put []record.RRset, remove []record.Key) (*Delta, error) {
-	return nil, errors.New("not yet")
+	delta := &Delta{
+		Dataset: d.name, Version: d.version + 1, Time: time,
+		BaseDigest: d.digest, Prev: d.chain,
+		Put: sortedSets(put), Remove: slices.SortedFunc(slices.Values(remove), record.Key.Compare),
+	}
+	if err := delta.Check(); err != nil {
+		return nil, err
+	}
+	delta.Put = slices.DeleteFunc(delta.Put, func(r record.RRset) bool {
+		old, ok := d.sets[r.Key]
+		return ok && old.Equal(r)
+	})
+	delta.Remove = slices.DeleteFunc(delta.Remove, func(k record.Key) bool { return d.sets[k] == nil })
+	delta.Digest = d.effect(delta).digest
+	return delta, nil
 }
 
 // Replace makes the full delta that makes put, in any order, the whole dataset.
 func (d *Dataset) Replace(time int64, put []record.RRset) (*Delta, error) {
-	return nil, errors.New("not yet")
+	return FullDelta(d.name, d.version+1, time, d.chain, put)
+}
+
+// FullDelta is Dataset.Replace for those who do not have the base: prev is the
+// chain at version-1.
+func FullDelta(dataset string, version uint64, time int64, prev Chain, put []record.RRset) (*Delta, error) {
+	delta := &Delta{Dataset: dataset, Version: version, Time: time, Full: true, Prev: prev, Put: sortedSets(put)}
+	if err := delta.Check(); err != nil {
+		return nil, err
+	}
+	delta.Digest = digestOf(delta.Put)
+	return delta, nil
+}
+
+// sortedSets is a sorted copy.
+func sortedSets(sets []record.RRset) []record.RRset {
+	return slices.SortedFunc(slices.Values(sets), func(a, b record.RRset) int { return a.Key.Compare(b.Key) })
+}
+
+func digestOf(sets []record.RRset) Digest {
+	var sum Digest
+	for _, r := range sets {
+		if !IsFreshness(r.Key) {
+			sum = sum.Add(HashRRset(r))
+		}
+	}
+	return sum
 }
 
 // Apply moves the dataset to the delta's version, or changes nothing and says
 // why. It checks the dataset's name, that the version is the next one, base
 // digest (not of a full delta), chain, and that the digest comes out. The work
-// depends on the delta's size only.
-func (d *Dataset) Apply(delta *Delta) error { return errors.New("not yet") }
+// depends on the delta's size only. What it refuses although the delta is sound
+// wraps ErrMismatch.
+func (d *Dataset) Apply(delta *Delta) error {
+	if err := d.apply(delta); err != nil {
+		return fmt.Errorf("apply to %s at version %d: %w", d.name, d.version, err)
+	}
+	return nil
+}
+
+func (d *Dataset) apply(delta *Delta) error {
+	if err := delta.Check(); err != nil {
+		return err
+	}
+	switch {
+	case delta.Dataset != d.name:
+		return fmt.Errorf("%w: it is of dataset %s", ErrMismatch, delta.Dataset)
+	case delta.Version != d.version+1:
+		return fmt.Errorf("%w: it makes version %d, expected %d", ErrMismatch, delta.Version, d.version+1)
+	case delta.Prev != d.chain:
+		return fmt.Errorf("%w: its predecessor has the chain %s, expected %s", ErrMismatch, delta.Prev, d.chain)
+	case !delta.Full && delta.BaseDigest != d.digest:
+		return fmt.Errorf("%w: its base has the digest %s, expected %s", ErrMismatch, delta.BaseDigest, d.digest)
+	}
+	var e effect
+	if delta.Full {
+		e.digest = digestOf(delta.Put)
+	} else {
+		e = d.effect(delta)
+	}
+	if e.digest != delta.Digest {
+		return fmt.Errorf("%w: it leads to the digest %s and says %s", ErrMismatch, e.digest, delta.Digest)
+	}
+
+	// Nothing below can fail.
+	d.version, d.time, d.digest, d.chain = delta.Version, delta.Time, delta.Digest, delta.Chain()
+	if delta.Full {
+		d.fill(delta.Put)
+		d.content = d.version
+		for apex := range d.zones.soas {
+			d.zones.stamps[apex] = d.version
+		}
+		return nil
+	}
+	before := d.zones.touched(e.changed)
+	d.put(e.put)
+	for _, k := range e.removed {
+		delete(d.sets, k)
+		d.zones.remove(k)
+	}
+	d.unsettle(len(e.changed))
+	d.zones.stamp(d.version, before, d.zones.touched(e.changed))
+	if slices.ContainsFunc(e.changed, func(k record.Key) bool { return !IsFreshness(k) }) {
+		d.content = d.version
+	}
+	return nil
+}
+
+// effect is what a delta changes, and the digest it leads to.
+type effect struct {
+	digest  Digest
+	put     []record.RRset // without those that are there already
+	removed []record.Key   // without those that are not there
+	changed []record.Key   // of both
+}
+
+func (d *Dataset) effect(delta *Delta) effect {
+	e := effect{digest: d.digest, changed: make([]record.Key, 0, len(delta.Put)+len(delta.Remove))}
+	leave := func(old *record.RRset) {
+		if old != nil && !IsFreshness(old.Key) {
+			e.digest = e.digest.Sub(HashRRset(*old))
+		}
+	}
+	for _, r := range delta.Put {
+		old := d.sets[r.Key]
+		if old != nil && old.Equal(r) {
+			continue
+		}
+		leave(old)
+		if !IsFreshness(r.Key) {
+			e.digest = e.digest.Add(HashRRset(r))
+		}
+		e.put = append(e.put, r)
+		e.changed = append(e.changed, r.Key)
+	}
+	for _, k := range delta.Remove {
+		old := d.sets[k]
+		if old == nil {
+			continue
+		}
+		leave(old)
+		e.removed = append(e.removed, k)
+		e.changed = append(e.changed, k)
+	}
+	return e
+}
+
+// put takes RRsets in, as the next state.
+func (d *Dataset) put(sets []record.RRset) {
+	for _, r := range sets {
+		if d.sets[r.Key] == nil && d.order != nil {
+			d.added = append(d.added, r.Key)
+		}
+		d.sets[r.Key] = &r
+		d.zones.add(r.Key)
+	}
+}
+
+// unsettle notes that order is behind by n RRsets, and gives it up when catching
+// up would cost as much as sorting.
+func (d *Dataset) unsettle(n int) {
+	d.stale += n
+	if len(d.added) > 1024+len(d.sets)/4 {
+		d.order, d.added, d.stale = nil, nil, 0
+	}
+}
+
+// fill makes sets, which are sorted and from now on the dataset's, the whole
+// content; the stamps are void.
+func (d *Dataset) fill(sets []record.RRset) {
+	d.sets = make(map[record.Key]*record.RRset, len(sets))
+	d.zones = newZones()
+	d.order, d.added, d.stale = make([]*record.RRset, len(sets)), nil, 0
+	for i := range sets {
+		r := &sets[i]
+		d.order[i] = r
+		d.sets[r.Key] = r
+		d.zones.add(r.Key)
+	}
+}

@@ -1,7 +1,6 @@
 package snapshot
 
 import (
-	"errors"
 	"fmt"
 	"iter"
 	"maps"
@@ -28,8 +27,10 @@ type Dataset struct {
 	// order is sets in canonical order as it was when All last ran; its array is
 	// never written again. Nil before the first All.
 	order []*record.RRset
-	// added has the keys that came since; those that went are found by looking.
+	// added has the keys that came since; those that went or were replaced are
+	// found by looking. stale counts all three.
 	added []record.Key
+	stale int
 }
 
 // NewDataset is the empty dataset at version 0, before its first delta. The name
@@ -101,7 +102,11 @@ func (d *Dataset) All() iter.Seq[record.RRset] {
 func (d *Dataset) sorted() []*record.RRset {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.order != nil && d.added == nil {
+	if d.order == nil {
+		d.order = slices.SortedFunc(maps.Values(d.sets), func(a, b *record.RRset) int { return a.Key.Compare(b.Key) })
+		return d.order
+	}
+	if d.stale == 0 {
 		return d.order
 	}
 	slices.SortFunc(d.added, record.Key.Compare)
@@ -123,7 +128,7 @@ func (d *Dataset) sorted() []*record.RRset {
 	for _, k := range rest {
 		put(k)
 	}
-	d.order, d.added = order, nil
+	d.order, d.added, d.stale = order, nil, 0
 	return order
 }
 
@@ -135,7 +140,7 @@ func (d *Dataset) Clone() *Dataset {
 	return &Dataset{
 		name: d.name, version: d.version, content: d.content, time: d.time, digest: d.digest, chain: d.chain,
 		sets: maps.Clone(d.sets), zones: d.zones.clone(),
-		order: d.order, added: slices.Clone(d.added),
+		order: d.order, added: slices.Clone(d.added), stale: d.stale,
 	}
 }
 
@@ -143,7 +148,3 @@ func (d *Dataset) Clone() *Dataset {
 func (d *Dataset) Ref() Ref {
 	return Ref{Version: d.version, Digest: d.digest, Chain: d.chain, Time: d.time}
 }
-
-// ErrMismatch is wrapped by every refusal of Apply: the delta is sound but does
-// not follow this dataset, or does not lead to where it says.
-var ErrMismatch = errors.New("delta does not fit")
