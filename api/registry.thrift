@@ -61,10 +61,14 @@ struct Filter {
   3: string cluster
 }
 
-/** ServerPage is one page; pass next_after as after for the next one, "" is the end. */
+/**
+ * ServerPage is one page; pass next_after as after for the next one, "" is the end.
+ * Watching from the first page's revision misses nothing.
+ */
 struct ServerPage {
   1: list<Server> servers
   2: string next_after
+  3: i64 revision
 }
 
 /**
@@ -111,6 +115,8 @@ service Registry {
   /**
    * Wait until something changes after revision since (0: answer at once with
    * all servers) or timeout_ms (at most 60000) passed; then events may be empty.
+   * Refused with too_many where a reset would have over 50000 servers: page
+   * through list_servers then, and watch from its revision.
    */
   ServerEvents watch_servers(1: i64 since, 2: i32 timeout_ms) throws (1: answer.Refused refused)
 }

@@ -51,14 +51,17 @@ func (s Server) checkRest() error {
 		}
 		seen[a] = true
 	}
-	if err := checkElement("role", s.Role, MaxElement); err != nil {
+	if err := checkElement("role", s.Role, MaxRole); err != nil {
 		return err
+	}
+	if strings.Contains(s.Role, ".") {
+		return fmt.Errorf("role %q has a dot, expected one label of a domain name", s.Role)
 	}
 	if err := checkElement("site", s.Site, MaxElement); err != nil {
 		return err
 	}
 	if s.Cluster != "" {
-		if err := checkElement("cluster", s.Cluster, 2*MaxElement-1); err != nil {
+		if err := checkElement("cluster", s.Cluster, MaxRole+1+MaxElement); err != nil {
 			return err
 		}
 	}
@@ -67,6 +70,12 @@ func (s Server) checkRest() error {
 	}
 	if err := checkOptions(s.Options); err != nil {
 		return err
+	}
+	if _, err := s.Service(); err != nil {
+		return fmt.Errorf("service name of role %s: %w", s.Role, err)
+	}
+	if _, err := s.ServiceSRV(); err != nil {
+		return fmt.Errorf("SRV name of role %s: %w", s.Role, err)
 	}
 	if err := checkText("author", s.Author); err != nil {
 		return err

@@ -15,9 +15,13 @@ import (
 // Limits of a Server. A node with all of them at their bounds stays below half of
 // store.MaxValue.
 const (
-	MaxAddresses = 64   // a machine with more interfaces than this is a mistake
+	// MaxAddresses keeps the replacement of all of a server's addresses in one store
+	// transaction: a condition and a put for each new one, a delete for each old
+	// one, and 8 for the rest are 104 of store.MaxTxnOps.
+	MaxAddresses = 32
 	MaxText      = 1024 // octets of author and of reason
-	MaxElement   = 128  // octets of role, site and origin; a cluster is two and a dot
+	MaxElement   = 128  // octets of site and of a file's name; a cluster is at most 191
+	MaxRole      = 62   // octets: one label, with "_" before it in the name of an SRV
 	DefaultTTL   = 3600 // seconds, for servers that say none: an hour, as people write by hand
 )
 
@@ -79,6 +83,30 @@ func ParseName(text string) (record.Name, error) {
 		return "", err
 	}
 	return n, checkName(n)
+}
+
+// Domain is where the server's service names lie: its name without the first label.
+func (s Server) Domain() record.Name { return s.Name.Parent() }
+
+// Service is the name that has the addresses of all servers with this role in this
+// domain.
+func (s Server) Service() (record.Name, error) { return s.Domain().Child(s.Role) }
+
+// ServiceSRV is the owner of the SRV records that the server is in (RFC 2782),
+// such as _web._tcp.example.net; "" when it says no port.
+func (s Server) ServiceSRV() (record.Name, error) {
+	if s.Options[OptionPort] == "" {
+		return "", nil
+	}
+	protocol := s.Options[OptionProtocol]
+	if protocol == "" {
+		protocol = "tcp"
+	}
+	n, err := s.Domain().Child("_" + protocol)
+	if err != nil {
+		return "", err
+	}
+	return n.Child("_" + s.Role)
 }
 
 // Same tells whether both register the same: everything but who, why and when.

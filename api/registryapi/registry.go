@@ -1658,13 +1658,16 @@ func (p *Filter) String() string {
 }
 
 // ServerPage is one page; pass next_after as after for the next one, "" is the end.
+// Watching from the first page's revision misses nothing.
 //
 // Attributes:
 //   - Servers
 //   - NextAfter
+//   - Revision
 type ServerPage struct {
 	Servers   []*Server `thrift:"servers,1" db:"servers" json:"servers"`
 	NextAfter string    `thrift:"next_after,2" db:"next_after" json:"next_after"`
+	Revision  int64     `thrift:"revision,3" db:"revision" json:"revision"`
 }
 
 func NewServerPage() *ServerPage {
@@ -1677,6 +1680,10 @@ func (p *ServerPage) GetServers() []*Server {
 
 func (p *ServerPage) GetNextAfter() string {
 	return p.NextAfter
+}
+
+func (p *ServerPage) GetRevision() int64 {
+	return p.Revision
 }
 func (p *ServerPage) Read(ctx context.Context, iprot thrift.TProtocol) error {
 	if _, err := iprot.ReadStructBegin(ctx); err != nil {
@@ -1705,6 +1712,16 @@ func (p *ServerPage) Read(ctx context.Context, iprot thrift.TProtocol) error {
 		case 2:
 			if fieldTypeId == thrift.STRING {
 				if err := p.ReadField2(ctx, iprot); err != nil {
+					return err
+				}
+			} else {
+				if err := iprot.Skip(ctx, fieldTypeId); err != nil {
+					return err
+				}
+			}
+		case 3:
+			if fieldTypeId == thrift.I64 {
+				if err := p.ReadField3(ctx, iprot); err != nil {
 					return err
 				}
 			} else {
@@ -1756,6 +1773,15 @@ func (p *ServerPage) ReadField2(ctx context.Context, iprot thrift.TProtocol) err
 	return nil
 }
 
+func (p *ServerPage) ReadField3(ctx context.Context, iprot thrift.TProtocol) error {
+	if v, err := iprot.ReadI64(ctx); err != nil {
+		return thrift.PrependError("error reading field 3: ", err)
+	} else {
+		p.Revision = v
+	}
+	return nil
+}
+
 func (p *ServerPage) Write(ctx context.Context, oprot thrift.TProtocol) error {
 	if err := oprot.WriteStructBegin(ctx, "ServerPage"); err != nil {
 		return thrift.PrependError(fmt.Sprintf("%T write struct begin error: ", p), err)
@@ -1765,6 +1791,9 @@ func (p *ServerPage) Write(ctx context.Context, oprot thrift.TProtocol) error {
 			return err
 		}
 		if err := p.writeField2(ctx, oprot); err != nil {
+			return err
+		}
+		if err := p.writeField3(ctx, oprot); err != nil {
 			return err
 		}
 	}
@@ -1811,6 +1840,19 @@ func (p *ServerPage) writeField2(ctx context.Context, oprot thrift.TProtocol) (e
 	return err
 }
 
+func (p *ServerPage) writeField3(ctx context.Context, oprot thrift.TProtocol) (err error) {
+	if err := oprot.WriteFieldBegin(ctx, "revision", thrift.I64, 3); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T write field begin error 3:revision: ", p), err)
+	}
+	if err := oprot.WriteI64(ctx, int64(p.Revision)); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T.revision (3) field write error: ", p), err)
+	}
+	if err := oprot.WriteFieldEnd(ctx); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T write field end error 3:revision: ", p), err)
+	}
+	return err
+}
+
 func (p *ServerPage) Equals(other *ServerPage) bool {
 	if p == other {
 		return true
@@ -1827,6 +1869,9 @@ func (p *ServerPage) Equals(other *ServerPage) bool {
 		}
 	}
 	if p.NextAfter != other.NextAfter {
+		return false
+	}
+	if p.Revision != other.Revision {
 		return false
 	}
 	return true
@@ -2468,6 +2513,8 @@ type Registry interface {
 	ListServers(ctx context.Context, after string, limit int32, filter *Filter) (_r *ServerPage, _err error)
 	// Wait until something changes after revision since (0: answer at once with
 	// all servers) or timeout_ms (at most 60000) passed; then events may be empty.
+	// Refused with too_many where a reset would have over 50000 servers: page
+	// through list_servers then, and watch from its revision.
 	//
 	// Parameters:
 	//  - Since
@@ -2662,6 +2709,8 @@ func (p *RegistryClient) ListServers(ctx context.Context, after string, limit in
 
 // Wait until something changes after revision since (0: answer at once with
 // all servers) or timeout_ms (at most 60000) passed; then events may be empty.
+// Refused with too_many where a reset would have over 50000 servers: page
+// through list_servers then, and watch from its revision.
 //
 // Parameters:
 //   - Since
