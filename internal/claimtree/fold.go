@@ -1,6 +1,13 @@
 package claimtree
 
 import (
+	"cmp"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+
+	"github.com/zonecast/zonecast/internal/tree"
 	"github.com/zonecast/zonecast/record"
 	"github.com/zonecast/zonecast/store"
 )
@@ -15,14 +22,203 @@ type Change struct {
 }
 
 // Fold turns batches of a watch of tree.Claims into changes. It belongs to one
-// goroutine.
-type Fold struct{}
+// goroutine. Its work is in proportion to the batch, plus the heads in it.
+type Fold struct {
+	sources map[record.Source]*folded
+}
+
+// folded is what is known of one source.
+type folded struct {
+	independent map[string]independent
+
+	stored map[id][]byte // values of headed shards, live or not
+	live   map[id]bool   // those whose claims are out
+	head   []byte        // newest value of the head, applied or not; nil when there is none
+}
+
+// independent is a node that is live by itself.
+type independent struct {
+	modified store.Revision
+	live     bool // a value of it decoded, and its claims are out
+}
 
 // NewFold makes a fold that knows nothing: its first batch must be a Reset.
-func NewFold() *Fold { return &Fold{} }
+func NewFold() *Fold { return &Fold{sources: map[record.Source]*folded{}} }
 
 // Apply takes the next batch and returns what it changes, ordered by source and
 // shard; all of it must be applied together. An error names the shards that could
 // not be read, of which the last good state stays in force; the changes hold
 // beside it.
-func (f *Fold) Apply(b store.Batch) ([]Change, error) { return nil, nil }
+func (f *Fold) Apply(b store.Batch) ([]Change, error) {
+	var changes []Change
+	var errs []error
+	out := func(s record.Source, shard string, claims []record.Claim) {
+		changes = append(changes, Change{s, shard, claims})
+	}
+	heads := map[record.Source]bool{}   // headed sources of which something changed
+	touched := map[record.Source]bool{} // all of which something changed
+	gone := func(path string) {
+		s, name, ok := tree.SplitClaim(path)
+		src := f.sources[s]
+		if !ok || src == nil {
+			return
+		}
+		touched[s] = true
+		if i, ok := parseName(name); ok {
+			delete(src.stored, i)
+			heads[s] = true
+		} else if name == headName {
+			src.head = nil
+			heads[s] = true
+		} else if old, ok := src.independent[name]; ok {
+			delete(src.independent, name)
+			if old.live {
+				out(s, name, nil)
+			}
+		}
+	}
+	if b.Reset {
+		for _, path := range f.missing(b.Puts) {
+			gone(path)
+		}
+	}
+	for _, path := range b.Deletes {
+		gone(path)
+	}
+	for _, n := range b.Puts {
+		s, name, ok := tree.SplitClaim(n.Path)
+		if err := s.Check(); !ok || err != nil {
+			errs = append(errs, fmt.Errorf("node %s: is no claim shard: %w", n.Path, err))
+			continue
+		}
+		src := f.sources[s]
+		if src == nil {
+			src = &folded{independent: map[string]independent{}, stored: map[id][]byte{}, live: map[id]bool{}}
+			f.sources[s] = src
+		}
+		if i, ok := parseName(name); ok {
+			src.stored[i] = n.Value
+			heads[s] = true
+			continue
+		}
+		if name == headName {
+			src.head = n.Value
+			heads[s] = true
+			continue
+		}
+		old, known := src.independent[name]
+		if known && old.modified == n.Modified {
+			continue // a Reset repeats it
+		}
+		claims, err := decode(n.Path, s, n.Value)
+		if err != nil {
+			src.independent[name] = independent{n.Modified, old.live}
+			errs = append(errs, err)
+			continue
+		}
+		src.independent[name] = independent{n.Modified, true}
+		out(s, name, claims)
+	}
+	for _, s := range slices.Sorted(maps.Keys(heads)) {
+		if err := f.settle(s, out); err != nil {
+			errs = append(errs, err)
+		}
+	}
+	for s := range touched {
+		src := f.sources[s]
+		if len(src.independent) == 0 && len(src.stored) == 0 && src.head == nil && len(src.live) == 0 {
+			delete(f.sources, s)
+		}
+	}
+	slices.SortStableFunc(changes, func(a, b Change) int {
+		return cmp.Or(cmp.Compare(a.Source, b.Source), cmp.Compare(a.Shard, b.Shard))
+	})
+	return changes, errors.Join(errs...)
+}
+
+// missing lists the paths that are known but not among puts.
+func (f *Fold) missing(puts []store.Node) []string {
+	have := make(map[string]bool, len(puts))
+	for _, n := range puts {
+		have[n.Path] = true
+	}
+	var paths []string
+	add := func(path string) {
+		if !have[path] {
+			paths = append(paths, path)
+		}
+	}
+	for s, src := range f.sources {
+		for name := range src.independent {
+			add(Path(s, name))
+		}
+		for i := range src.stored {
+			add(i.path(s))
+		}
+		if src.head != nil {
+			add(tree.ClaimsPrefix(s) + headName)
+		}
+	}
+	return paths
+}
+
+// settle brings what is live of a headed source in line with its head: all of it,
+// or on an error nothing.
+func (f *Fold) settle(s record.Source, out func(record.Source, string, []record.Claim)) error {
+	src := f.sources[s]
+	if src == nil {
+		return nil
+	}
+	var ids []id
+	if src.head != nil {
+		var err error
+		if ids, err = decodeHead(src.head); err != nil {
+			return fmt.Errorf("node %s%s: %w", tree.ClaimsPrefix(s), headName, err)
+		}
+	}
+	fresh := map[id][]record.Claim{}
+	want := make(map[id]bool, len(ids))
+	for _, i := range ids {
+		want[i] = true
+		if src.live[i] {
+			continue
+		}
+		value, ok := src.stored[i]
+		if !ok {
+			return fmt.Errorf("node %s: is missing, the head of %s names it; its last good state stays", i.path(s), s)
+		}
+		if idOf(value) != i {
+			return fmt.Errorf("node %s: content is not what the name says; the last good state of %s stays", i.path(s), s)
+		}
+		claims, err := decode(i.path(s), s, value)
+		if err != nil {
+			return err
+		}
+		fresh[i] = claims
+	}
+	for i := range src.live {
+		if !want[i] {
+			delete(src.live, i)
+			out(s, i.name(), nil)
+		}
+	}
+	for i, claims := range fresh {
+		src.live[i] = true
+		out(s, i.name(), claims)
+	}
+	return nil
+}
+
+func decode(path string, s record.Source, value []byte) ([]record.Claim, error) {
+	claims, err := record.DecodeShard(value)
+	if err != nil {
+		return nil, fmt.Errorf("node %s: %w", path, err)
+	}
+	if len(claims) == 0 {
+		return nil, nil
+	}
+	if claims[0].Source != s {
+		return nil, fmt.Errorf("node %s: has claims of source %s", path, claims[0].Source)
+	}
+	return claims, nil
+}
