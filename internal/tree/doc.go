@@ -14,7 +14,7 @@
 //	/progress/mutator                      Progress
 //	/datasets/<name>/head                  Head, written by the presenter by compare-and-set
 //	/datasets/<name>/log/<version>         Delta, or a pointer to its parts
-//	/datasets/<name>/parts/<version>/<n>   parts of a delta too large for one node
+//	/parts/<dataset>/<version>/<n>         parts of a delta too large for one node
 //	/datasets/<name>/manifest              snapshot.Manifest, signed by the publisher
 //	/hosts/<host>                          Host, ephemeral
 //	/services/<name>/<id>                  Service, ephemeral: where a process listens

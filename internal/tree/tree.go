@@ -76,9 +76,14 @@ func LogPath(dataset string, version uint64) string {
 	return fmt.Sprintf("%s%020d", LogPrefix(dataset), version)
 }
 
+// AllPartsPrefix is the prefix of the parts of all large deltas of a dataset. It is
+// not below DatasetPrefix: who watches a dataset is not sent parts, but gets those
+// it needs.
+func AllPartsPrefix(dataset string) string { return "/parts/" + dataset + "/" }
+
 // PartsPrefix is the prefix of the parts of a large delta.
 func PartsPrefix(dataset string, version uint64) string {
-	return fmt.Sprintf("%sparts/%020d/", DatasetPrefix(dataset), version)
+	return fmt.Sprintf("%s%020d/", AllPartsPrefix(dataset), version)
 }
 
 // PartPath is the path of one part.

@@ -1,0 +1,86 @@
+package follow
+
+import (
+	"crypto/ed25519"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"time"
+
+	"github.com/zonecast/zonecast/snapshot"
+	"github.com/zonecast/zonecast/store"
+)
+
+// Config is what is followed, and with what.
+type Config struct {
+	Dataset string
+	Store   store.Store
+	// Keys are those whose manifests are believed. With none, the store is believed,
+	// up to the head: for the control plane only.
+	Keys []ed25519.PublicKey
+	// Fetcher gets snapshots. Nil means that only deltas can be had.
+	Fetcher Fetcher
+	// Dir is where snapshots are fetched to, and removed from again. It is used by
+	// one follower at a time. Empty means a new directory below os.TempDir.
+	Dir string
+	// Floor is a version that was reached in an earlier life though the data is lost:
+	// nothing at or below it is taken. Zero means none.
+	Floor uint64
+	// Log is told of what an operator would want to know. Nil discards.
+	Log *slog.Logger
+	// Progress, unless nil, is told how far the fetch of a snapshot is, in octets, by
+	// another goroutine than the Sink's.
+	Progress func(done, total int64)
+	// RetryMin and RetryMax bound the pause before something that did not work is
+	// tried again; it doubles from one to the other. What arrives in the meantime is
+	// looked at at once. Zero means 200 ms and 30 s.
+	RetryMin, RetryMax time.Duration
+}
+
+// Defaults and bounds.
+const (
+	defaultRetryMin = 200 * time.Millisecond
+	defaultRetryMax = 30 * time.Second
+	// maxCache bounds the octets of log nodes kept that cannot be applied yet. Those
+	// beyond are fetched when their time has come.
+	maxCache = 64 << 20
+	// maxSteps bounds the deltas walked through in one go: publishers keep two
+	// snapshots' worth, 4,000 versions, by default.
+	maxSteps = 1 << 20
+)
+
+// complete fills in defaults and tells what is wrong.
+func (c *Config) complete() error {
+	if err := snapshot.CheckName(c.Dataset); err != nil {
+		return err
+	}
+	if c.Store == nil {
+		return errors.New("follow: no store")
+	}
+	if c.RetryMin == 0 {
+		c.RetryMin = defaultRetryMin
+	}
+	if c.RetryMax == 0 {
+		c.RetryMax = max(defaultRetryMax, c.RetryMin)
+	}
+	if c.RetryMin < 0 || c.RetryMax < c.RetryMin {
+		return fmt.Errorf("follow: retries after %s to %s, expected 0 < min <= max", c.RetryMin, c.RetryMax)
+	}
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
+	}
+	return nil
+}
+
+// workDir is Dir, or a directory of its own, and what cleans up.
+func (c *Config) workDir() (dir string, clean func(), err error) {
+	if c.Dir != "" {
+		return c.Dir, func() {}, nil
+	}
+	dir, err = os.MkdirTemp("", "zonecast-fetch-")
+	if err != nil {
+		return "", nil, fmt.Errorf("make directory for snapshots: %w", err)
+	}
+	return dir, func() { _ = os.RemoveAll(dir) }, nil // its own and temporary
+}
