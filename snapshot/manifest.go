@@ -1,12 +1,23 @@
 package snapshot
 
 import (
+	"bytes"
 	"crypto/ed25519"
-	"errors"
+	"encoding/base64"
+	"encoding/json"
+	"fmt"
 )
 
 // MaxManifest bounds an encoded manifest, in octets.
 const MaxManifest = 64 << 10
+
+// manifestFormat is the version of the payload. Fields may be added to a version
+// and are ignored by those who do not know them.
+const manifestFormat = 1
+
+// manifestDomain stands before the payload that is signed, so that the key's
+// signature on anything else is none on a manifest.
+const manifestDomain = "zonecast manifest v1\x00"
 
 // Manifest is the signed pointer to a dataset's newest version.
 type Manifest struct {
@@ -23,15 +34,166 @@ type Manifest struct {
 	Snapshot Ref `json:"snapshot"`
 }
 
+// Check tells why the manifest contradicts itself, or nil.
+func (m *Manifest) Check() error {
+	if err := CheckName(m.Dataset); err != nil {
+		return err
+	}
+	s := m.Snapshot
+	switch {
+	case m.Version == 0:
+		return fmt.Errorf("manifest of %s has version 0, expected 1 or more", m.Dataset)
+	case m.Content > m.Version:
+		return fmt.Errorf("manifest %d of %s: content changed in version %d, expected %d or before", m.Version, m.Dataset, m.Content, m.Version)
+	case m.Oldest > m.Version:
+		return fmt.Errorf("manifest %d of %s: oldest delta is %d, expected %d or before", m.Version, m.Dataset, m.Oldest, m.Version)
+	case s.ID.IsZero():
+		return nil
+	case s.Version > m.Version || s.Version == 0:
+		return fmt.Errorf("manifest %d of %s: snapshot is of version %d, expected 1 to %d", m.Version, m.Dataset, s.Version, m.Version)
+	case s.Version == m.Version && (s.Digest != m.Digest || s.Chain != m.Chain || s.Time != m.Time):
+		return fmt.Errorf("manifest %d of %s: snapshot of the same version has digest %s, chain %s, time %d, expected %s, %s, %d",
+			m.Version, m.Dataset, s.Digest, s.Chain, s.Time, m.Digest, m.Chain, m.Time)
+	case s.Size < 1:
+		return fmt.Errorf("manifest %d of %s: snapshot has %d octets, expected more", m.Version, m.Dataset, s.Size)
+	}
+	return nil
+}
+
+// payload is what is signed.
+type payload struct {
+	Format int `json:"format"`
+	Manifest
+}
+
+// envelope is what is stored.
+type envelope struct {
+	Payload   string `json:"payload"`   // JSON of payload
+	Key       string `json:"key"`       // KeyID
+	Signature string `json:"signature"` // base64 (RFC 4648 §4) of 64 octets
+}
+
+func (e envelope) encode() ([]byte, error) { return compactJSON(e) }
+
+// compactJSON is encoding/json without its escapes for HTML.
+func compactJSON(v any) ([]byte, error) {
+	var buf bytes.Buffer
+	enc := json.NewEncoder(&buf)
+	enc.SetEscapeHTML(false)
+	if err := enc.Encode(v); err != nil {
+		return nil, err
+	}
+	return bytes.TrimSuffix(buf.Bytes(), []byte("\n")), nil
+}
+
 // Sign encodes the manifest with its signature (docs/format/manifest.md).
-func (m *Manifest) Sign(key ed25519.PrivateKey) ([]byte, error) { return nil, errors.New("not yet") }
+func (m *Manifest) Sign(key ed25519.PrivateKey) ([]byte, error) {
+	if err := m.Check(); err != nil {
+		return nil, fmt.Errorf("sign: %w", err)
+	}
+	if len(key) != ed25519.PrivateKeySize {
+		return nil, fmt.Errorf("sign manifest %d of %s: private key has %d octets, expected %d", m.Version, m.Dataset, len(key), ed25519.PrivateKeySize)
+	}
+	text, err := compactJSON(payload{manifestFormat, *m})
+	if err != nil {
+		return nil, fmt.Errorf("sign manifest %d of %s: %w", m.Version, m.Dataset, err)
+	}
+	signature := ed25519.Sign(key, append([]byte(manifestDomain), text...))
+	b, err := envelope{
+		Payload:   string(text),
+		Key:       KeyID(key.Public().(ed25519.PublicKey)),
+		Signature: base64.StdEncoding.EncodeToString(signature),
+	}.encode()
+	if err == nil && len(b) > MaxManifest {
+		err = fmt.Errorf("it has %d octets, at most %d", len(b), MaxManifest)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("sign manifest %d of %s: %w", m.Version, m.Dataset, err)
+	}
+	return b, nil
+}
 
 // VerifyManifest decodes a manifest that one of the keys has signed. No keys
 // refuse everything.
 func VerifyManifest(b []byte, keys []ed25519.PublicKey) (*Manifest, error) {
-	return nil, errors.New("not yet")
+	e, err := openEnvelope(b)
+	if err != nil {
+		return nil, fmt.Errorf("verify manifest: %w", err)
+	}
+	if err := e.verify(keys); err != nil {
+		return nil, fmt.Errorf("verify manifest: %w", err)
+	}
+	m, err := e.manifest()
+	if err != nil {
+		return nil, fmt.Errorf("verify manifest: %w", err)
+	}
+	return m, nil
 }
 
 // DecodeManifest decodes a manifest without looking at its signature: for those
 // who trust where they have it from.
-func DecodeManifest(b []byte) (*Manifest, error) { return nil, errors.New("not yet") }
+func DecodeManifest(b []byte) (*Manifest, error) {
+	e, err := openEnvelope(b)
+	if err != nil {
+		return nil, fmt.Errorf("decode manifest: %w", err)
+	}
+	m, err := e.manifest()
+	if err != nil {
+		return nil, fmt.Errorf("decode manifest: %w", err)
+	}
+	return m, nil
+}
+
+// openEnvelope takes one form only, the one that encode gives: what is stored
+// cannot be changed without breaking it.
+func openEnvelope(b []byte) (envelope, error) {
+	var e envelope
+	if len(b) > MaxManifest {
+		return e, fmt.Errorf("it has %d octets, at most %d", len(b), MaxManifest)
+	}
+	if err := json.Unmarshal(b, &e); err != nil {
+		return e, fmt.Errorf("envelope: %w", err)
+	}
+	again, err := e.encode()
+	if err != nil {
+		return e, fmt.Errorf("envelope: %w", err)
+	}
+	if !bytes.Equal(again, b) {
+		return e, fmt.Errorf("envelope is not in its one form: compact, payload, key and signature in this order, nothing else")
+	}
+	return e, nil
+}
+
+func (e envelope) verify(keys []ed25519.PublicKey) error {
+	signature, err := base64.StdEncoding.Strict().DecodeString(e.Signature)
+	if err != nil {
+		return fmt.Errorf("signature: %w", err)
+	}
+	var known []string
+	for _, key := range keys {
+		if len(key) != ed25519.PublicKeySize {
+			return fmt.Errorf("public key has %d octets, expected %d", len(key), ed25519.PublicKeySize)
+		}
+		id := KeyID(key)
+		known = append(known, id)
+		if id != e.Key {
+			continue
+		}
+		if !ed25519.Verify(key, append([]byte(manifestDomain), e.Payload...), signature) {
+			return fmt.Errorf("signature by key %s does not hold", id)
+		}
+		return nil
+	}
+	return fmt.Errorf("signed by key %.40q, expected one of %v", e.Key, known)
+}
+
+func (e envelope) manifest() (*Manifest, error) {
+	var p payload
+	if err := json.Unmarshal([]byte(e.Payload), &p); err != nil {
+		return nil, fmt.Errorf("payload: %w", err)
+	}
+	if p.Format != manifestFormat {
+		return nil, fmt.Errorf("payload has format %d, expected %d", p.Format, manifestFormat)
+	}
+	return &p.Manifest, p.Manifest.Check()
+}
