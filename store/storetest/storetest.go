@@ -34,7 +34,13 @@ const patience = 30 * time.Second
 // Run runs the suite. open returns a client of an empty tree that no other call
 // has returned; the suite closes it.
 func Run(t *testing.T, open func(t *testing.T) store.Store, opts Options) {
-	for name, test := range map[string]func(*suite){
+	// The engine may be one for all: those that compact it must not disturb the
+	// others, so they run by themselves, before the parallel ones begin.
+	alone := map[string]func(*suite){
+		"WatchCompacted":   (*suite).watchCompacted,
+		"WatchLostHistory": (*suite).watchLostHistory,
+	}
+	parallel := map[string]func(*suite){
 		"Get":                (*suite).get,
 		"List":               (*suite).list,
 		"Conditions":         (*suite).conditions,
@@ -53,10 +59,8 @@ func Run(t *testing.T, open func(t *testing.T) store.Store, opts Options) {
 		"WatchWithoutGaps":   (*suite).watchWithoutGaps,
 		"WatchSlowReader":    (*suite).watchSlowReader,
 		"WatchWholeCommits":  (*suite).watchWholeCommits,
-		"WatchCompacted":     (*suite).watchCompacted,
 		"WatchFuture":        (*suite).watchFuture,
 		"WatchReconnects":    (*suite).watchReconnects,
-		"WatchLostHistory":   (*suite).watchLostHistory,
 		"WatchEnds":          (*suite).watchEnds,
 		"SessionClose":       (*suite).sessionClose,
 		"SessionDeath":       (*suite).sessionDeath,
@@ -72,14 +76,21 @@ func Run(t *testing.T, open func(t *testing.T) store.Store, opts Options) {
 		"ElectCancelled":     (*suite).electCancelled,
 		"ElectSessionEnds":   (*suite).electSessionEnds,
 		"ElectThroughOutage": (*suite).electThroughOutage,
-	} {
+	}
+	run := func(t *testing.T, test func(*suite)) {
+		ctx, cancel := context.WithTimeout(t.Context(), 2*patience)
+		defer cancel()
+		s := open(t)
+		t.Cleanup(func() { s.Close() })
+		test(&suite{T: t, ctx: ctx, opts: opts, s: s})
+	}
+	for name, test := range alone {
+		t.Run(name, func(t *testing.T) { run(t, test) })
+	}
+	for name, test := range parallel {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			ctx, cancel := context.WithTimeout(t.Context(), 2*patience)
-			defer cancel()
-			s := open(t)
-			t.Cleanup(func() { s.Close() })
-			test(&suite{T: t, ctx: ctx, opts: opts, s: s})
+			run(t, test)
 		})
 	}
 }

@@ -1,0 +1,216 @@
+package etcd
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"time"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/zonecast/zonecast/store"
+)
+
+// watchPause is how long a watch that could not be made or was cancelled by the
+// server waits before the next try. Lost connections are not among these: the
+// client library resumes them by itself.
+const watchPause = 200 * time.Millisecond
+
+// Watch is store.Store.Watch. A watch has two goroutines: one follows the server
+// and never waits for the reader, so that nothing piles up in the client library;
+// one folds what came while the reader was busy, at most one state for each path.
+//
+//	server ──► follow ──► increments ──► offer ──► reader
+func (s *Store) Watch(ctx context.Context, prefix string, from store.Revision) <-chan store.Batch {
+	out := make(chan store.Batch)
+	if store.CheckPrefix(prefix) != nil || !s.begin() {
+		close(out)
+		return out
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	stop := context.AfterFunc(s.ctx, cancel)
+	increments := make(chan increment)
+	go func() {
+		defer s.wg.Done()
+		defer close(out)
+		defer stop()
+		defer cancel()
+		followed := make(chan struct{})
+		go func() {
+			defer close(followed)
+			s.follow(ctx, prefix, from, increments)
+		}()
+		offer(ctx, increments, out)
+		<-followed
+	}()
+	return out
+}
+
+// increment is what happened in one or several whole commits.
+type increment struct {
+	rev     store.Revision
+	reset   bool // changes are the whole state
+	changes []change
+}
+
+type change struct {
+	node   store.Node // only Path is set when it was deleted
+	delete bool
+}
+
+// follow sends what happens below prefix after revision from until ctx ends.
+func (s *Store) follow(ctx context.Context, prefix string, from store.Revision, to chan<- increment) {
+	rev := from
+	for ctx.Err() == nil {
+		var err error
+		if rev == 0 {
+			rev, err = s.relist(ctx, prefix, to)
+		} else {
+			rev, err = s.stream(ctx, prefix, rev, to)
+		}
+		if err != nil && ctx.Err() == nil {
+			s.log.Debug("watch interrupted", "prefix", prefix, "revision", rev, "error", err)
+			pause(ctx, watchPause)
+		}
+	}
+}
+
+func pause(ctx context.Context, d time.Duration) {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+	case <-t.C:
+	}
+}
+
+// relist sends the whole state and returns its revision, 0 when it could not.
+func (s *Store) relist(ctx context.Context, prefix string, to chan<- increment) (store.Revision, error) {
+	nodes, rev, err := s.List(ctx, prefix)
+	if err != nil {
+		return 0, err
+	}
+	inc := increment{rev: rev, reset: true, changes: make([]change, len(nodes))}
+	for i, n := range nodes {
+		inc.changes[i].node = n
+	}
+	return rev, send(ctx, to, inc)
+}
+
+func send(ctx context.Context, to chan<- increment, inc increment) error {
+	select {
+	case to <- inc:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// stream sends what happens after rev and returns the revision up to which it has:
+// 0 when the history from there is not to be had any more.
+func (s *Store) stream(ctx context.Context, prefix string, rev store.Revision, to chan<- increment) (store.Revision, error) {
+	// A member cut off from its cluster would show a quiet tree for ever: with
+	// RequireLeader it ends the watch instead, and the next try may reach another.
+	ctx, cancel := context.WithCancel(clientv3.WithRequireLeader(ctx))
+	defer cancel()
+	w := s.client.Watch(ctx, s.prefix+prefix, clientv3.WithPrefix(), clientv3.WithRev(int64(rev)+1),
+		clientv3.WithCreatedNotify(), clientv3.WithProgressNotify())
+	for resp := range w {
+		if resp.CompactRevision != 0 {
+			s.log.Info("watch lost its history, reading all again", "prefix", prefix, "revision", rev, "oldest", resp.CompactRevision)
+			return 0, nil
+		}
+		if err := resp.Err(); err != nil {
+			return rev, s.failure(ctx, err)
+		}
+		if resp.Created && store.Revision(resp.Header.Revision) < rev {
+			s.log.Warn("store is older than what was seen of it, reading all again", "prefix", prefix, "revision", rev, "store", resp.Header.Revision)
+			return 0, nil
+		}
+		if resp.IsProgressNotify() {
+			// The server has nothing more up to here: after an interruption the watch
+			// goes on from a revision that is less likely to be forgotten.
+			rev = max(rev, store.Revision(resp.Header.Revision))
+		}
+		if len(resp.Events) == 0 {
+			continue
+		}
+		inc := increment{changes: make([]change, len(resp.Events))}
+		for i, e := range resp.Events {
+			if e.Type == clientv3.EventTypeDelete {
+				inc.changes[i] = change{node: store.Node{Path: string(e.Kv.Key[len(s.prefix):])}, delete: true}
+			} else {
+				inc.changes[i] = change{node: s.node(e.Kv)}
+			}
+		}
+		// Not the header's revision: that may be ahead of the events.
+		rev = store.Revision(resp.Events[len(resp.Events)-1].Kv.ModRevision)
+		inc.rev = rev
+		if err := send(ctx, to, inc); err != nil {
+			return rev, err
+		}
+	}
+	return rev, errors.New("the watch was closed")
+}
+
+// offer gives the reader batch after batch. While one waits to be taken, what
+// comes is folded into the next, so that memory holds at most two states of a path
+// and a slow reader skips what was overtaken.
+func offer(ctx context.Context, from <-chan increment, out chan<- store.Batch) {
+	var next fold
+	var ready store.Batch
+	var to chan<- store.Batch // nil, which blocks, while nothing is ready
+	for {
+		if to == nil && next.any {
+			ready, to = next.batch(), out
+			next = fold{}
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case inc := <-from:
+			next.add(inc)
+			if next.reset && to != nil {
+				ready, to = store.Batch{}, nil // void: nobody needs it any more
+			}
+		case to <- ready:
+			ready, to = store.Batch{}, nil
+		}
+	}
+}
+
+// fold is consecutive increments as one.
+type fold struct {
+	any    bool
+	rev    store.Revision
+	reset  bool
+	latest map[string]change
+}
+
+func (f *fold) add(inc increment) {
+	if f.latest == nil || inc.reset {
+		f.latest = make(map[string]change, len(inc.changes))
+	}
+	f.any, f.rev, f.reset = true, inc.rev, f.reset || inc.reset
+	for _, c := range inc.changes {
+		if c.delete && f.reset {
+			delete(f.latest, c.node.Path)
+		} else {
+			f.latest[c.node.Path] = c
+		}
+	}
+}
+
+func (f *fold) batch() store.Batch {
+	b := store.Batch{Revision: f.rev, Reset: f.reset}
+	for p, c := range f.latest {
+		if c.delete {
+			b.Deletes = append(b.Deletes, p)
+		} else {
+			b.Puts = append(b.Puts, c.node)
+		}
+	}
+	byRevision(b.Puts)
+	slices.Sort(b.Deletes)
+	return b
+}
