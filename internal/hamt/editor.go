@@ -25,9 +25,25 @@ func (e *Editor[V]) Map() Map[V] {
 // Map: it must not be changed; Set stores another.
 func (e *Editor[V]) Get(hash uint64, key []byte) *V { return e.m.Get(hash, key) }
 
+// Edit gives the value of key to be changed in place until the next call of Map: a
+// shallow copy of the old one, or a zero value when there was none.
+func (e *Editor[V]) Edit(hash uint64, key string) *V {
+	if l := e.m.leaf(hash, []byte(key)); l != nil {
+		if l.owner != e.own {
+			l = &leaf[V]{owner: e.own, hash: hash, key: l.key, val: l.val}
+			e.put(l)
+		}
+		return &l.val
+	}
+	l := &leaf[V]{owner: e.own, hash: hash, key: key}
+	e.put(l)
+	return &l.val
+}
+
 // Set stores a value under key.
-func (e *Editor[V]) Set(hash uint64, key string, val V) {
-	l := &leaf[V]{hash: hash, key: key, val: val}
+func (e *Editor[V]) Set(hash uint64, key string, val V) { *e.Edit(hash, key) = val }
+
+func (e *Editor[V]) put(l *leaf[V]) {
 	if e.m.root == nil {
 		e.m.root = &node[V]{owner: e.own}
 	}

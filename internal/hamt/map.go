@@ -31,9 +31,10 @@ type slot[V any] struct {
 }
 
 type leaf[V any] struct {
-	hash uint64
-	key  string
-	val  V
+	owner *token // as in node
+	hash  uint64
+	key   string
+	val   V
 }
 
 // Len is the number of keys.
@@ -42,12 +43,19 @@ func (m Map[V]) Len() int { return m.len }
 // Get gives the value of key, whose hash must be the one it was stored with; nil
 // when there is none. The value is shared: it must not be changed.
 func (m Map[V]) Get(hash uint64, key []byte) *V {
+	if l := m.leaf(hash, key); l != nil {
+		return &l.val
+	}
+	return nil
+}
+
+func (m Map[V]) leaf(hash uint64, key []byte) *leaf[V] {
 	n := m.root
 	for shift := 0; n != nil; shift += levelBits {
 		if shift >= hashBits {
 			for _, s := range n.slots {
 				if s.leaf.key == string(key) {
-					return &s.leaf.val
+					return s.leaf
 				}
 			}
 			return nil
@@ -59,7 +67,7 @@ func (m Map[V]) Get(hash uint64, key []byte) *V {
 		s := &n.slots[bits.OnesCount32(n.bitmap&(bit-1))]
 		if s.child == nil {
 			if s.leaf.hash == hash && s.leaf.key == string(key) {
-				return &s.leaf.val
+				return s.leaf
 			}
 			return nil
 		}
