@@ -166,9 +166,9 @@ service Control {
   ExportPage export_records(1: string dataset, 2: string after, 3: i32 limit) throws (1: answer.Refused refused)
 
   /**
-   * Take a zone file's content as source zone/<file>; it replaces what that
-   * source claimed before. origin is the name that relative names are below;
-   * empty means that the file says $ORIGIN before it needs it.
+   * Take a zone file's content as source zone/import/<file>; it replaces what that
+   * source claimed before, and empty content takes it away. The file's name says the
+   * zone's unless $ORIGIN in it does. At most as large as one call may be.
    */
-  answer.Change import_zone(1: string file, 2: binary content, 3: string author, 4: string reason, 5: string origin) throws (1: answer.Refused refused)
+  answer.Change import_zone(1: string file, 2: binary content, 3: string author, 4: string reason) throws (1: answer.Refused refused)
 }

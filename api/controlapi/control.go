@@ -4578,17 +4578,16 @@ type Control interface {
 	//  - After
 	//  - Limit
 	ExportRecords(ctx context.Context, dataset string, after string, limit int32) (_r *ExportPage, _err error)
-	// Take a zone file's content as source zone/<file>; it replaces what that
-	// source claimed before. origin is the name that relative names are below;
-	// empty means that the file says $ORIGIN before it needs it.
+	// Take a zone file's content as source zone/import/<file>; it replaces what that
+	// source claimed before, and empty content takes it away. The file's name says the
+	// zone's unless $ORIGIN in it does. At most as large as one call may be.
 	//
 	// Parameters:
 	//  - File
 	//  - Content
 	//  - Author
 	//  - Reason
-	//  - Origin
-	ImportZone(ctx context.Context, file string, content []byte, author string, reason string, origin string) (_r *answer.Change, _err error)
+	ImportZone(ctx context.Context, file string, content []byte, author string, reason string) (_r *answer.Change, _err error)
 }
 
 type ControlClient struct {
@@ -4783,23 +4782,21 @@ func (p *ControlClient) ExportRecords(ctx context.Context, dataset string, after
 	return nil, thrift.NewTApplicationException(thrift.MISSING_RESULT, "export_records failed: unknown result")
 }
 
-// Take a zone file's content as source zone/<file>; it replaces what that
-// source claimed before. origin is the name that relative names are below;
-// empty means that the file says $ORIGIN before it needs it.
+// Take a zone file's content as source zone/import/<file>; it replaces what that
+// source claimed before, and empty content takes it away. The file's name says the
+// zone's unless $ORIGIN in it does. At most as large as one call may be.
 //
 // Parameters:
 //   - File
 //   - Content
 //   - Author
 //   - Reason
-//   - Origin
-func (p *ControlClient) ImportZone(ctx context.Context, file string, content []byte, author string, reason string, origin string) (_r *answer.Change, _err error) {
+func (p *ControlClient) ImportZone(ctx context.Context, file string, content []byte, author string, reason string) (_r *answer.Change, _err error) {
 	var _args48 ControlImportZoneArgs
 	_args48.File = file
 	_args48.Content = content
 	_args48.Author = author
 	_args48.Reason = reason
-	_args48.Origin = origin
 	var _result50 ControlImportZoneResult
 	var _meta49 thrift.ResponseMeta
 	_meta49, _err = p.Client_().Call(ctx, "import_zone", &_args48, &_result50)
@@ -5483,7 +5480,7 @@ func (p *controlProcessorImportZone) Process(ctx context.Context, seqId int32, i
 	}
 
 	result := ControlImportZoneResult{}
-	if retval, err2 := p.handler.ImportZone(ctx, args.File, args.Content, args.Author, args.Reason, args.Origin); err2 != nil {
+	if retval, err2 := p.handler.ImportZone(ctx, args.File, args.Content, args.Author, args.Reason); err2 != nil {
 		tickerCancel()
 		err = thrift.WrapTException(err2)
 		switch v := err2.(type) {
@@ -7378,13 +7375,11 @@ func (p *ControlExportRecordsResult) String() string {
 //   - Content
 //   - Author
 //   - Reason
-//   - Origin
 type ControlImportZoneArgs struct {
 	File    string `thrift:"file,1" db:"file" json:"file"`
 	Content []byte `thrift:"content,2" db:"content" json:"content"`
 	Author  string `thrift:"author,3" db:"author" json:"author"`
 	Reason  string `thrift:"reason,4" db:"reason" json:"reason"`
-	Origin  string `thrift:"origin,5" db:"origin" json:"origin"`
 }
 
 func NewControlImportZoneArgs() *ControlImportZoneArgs {
@@ -7405,10 +7400,6 @@ func (p *ControlImportZoneArgs) GetAuthor() string {
 
 func (p *ControlImportZoneArgs) GetReason() string {
 	return p.Reason
-}
-
-func (p *ControlImportZoneArgs) GetOrigin() string {
-	return p.Origin
 }
 func (p *ControlImportZoneArgs) Read(ctx context.Context, iprot thrift.TProtocol) error {
 	if _, err := iprot.ReadStructBegin(ctx); err != nil {
@@ -7457,16 +7448,6 @@ func (p *ControlImportZoneArgs) Read(ctx context.Context, iprot thrift.TProtocol
 		case 4:
 			if fieldTypeId == thrift.STRING {
 				if err := p.ReadField4(ctx, iprot); err != nil {
-					return err
-				}
-			} else {
-				if err := iprot.Skip(ctx, fieldTypeId); err != nil {
-					return err
-				}
-			}
-		case 5:
-			if fieldTypeId == thrift.STRING {
-				if err := p.ReadField5(ctx, iprot); err != nil {
 					return err
 				}
 			} else {
@@ -7525,15 +7506,6 @@ func (p *ControlImportZoneArgs) ReadField4(ctx context.Context, iprot thrift.TPr
 	return nil
 }
 
-func (p *ControlImportZoneArgs) ReadField5(ctx context.Context, iprot thrift.TProtocol) error {
-	if v, err := iprot.ReadString(ctx); err != nil {
-		return thrift.PrependError("error reading field 5: ", err)
-	} else {
-		p.Origin = v
-	}
-	return nil
-}
-
 func (p *ControlImportZoneArgs) Write(ctx context.Context, oprot thrift.TProtocol) error {
 	if err := oprot.WriteStructBegin(ctx, "import_zone_args"); err != nil {
 		return thrift.PrependError(fmt.Sprintf("%T write struct begin error: ", p), err)
@@ -7549,9 +7521,6 @@ func (p *ControlImportZoneArgs) Write(ctx context.Context, oprot thrift.TProtoco
 			return err
 		}
 		if err := p.writeField4(ctx, oprot); err != nil {
-			return err
-		}
-		if err := p.writeField5(ctx, oprot); err != nil {
 			return err
 		}
 	}
@@ -7612,19 +7581,6 @@ func (p *ControlImportZoneArgs) writeField4(ctx context.Context, oprot thrift.TP
 	}
 	if err := oprot.WriteFieldEnd(ctx); err != nil {
 		return thrift.PrependError(fmt.Sprintf("%T write field end error 4:reason: ", p), err)
-	}
-	return err
-}
-
-func (p *ControlImportZoneArgs) writeField5(ctx context.Context, oprot thrift.TProtocol) (err error) {
-	if err := oprot.WriteFieldBegin(ctx, "origin", thrift.STRING, 5); err != nil {
-		return thrift.PrependError(fmt.Sprintf("%T write field begin error 5:origin: ", p), err)
-	}
-	if err := oprot.WriteString(ctx, string(p.Origin)); err != nil {
-		return thrift.PrependError(fmt.Sprintf("%T.origin (5) field write error: ", p), err)
-	}
-	if err := oprot.WriteFieldEnd(ctx); err != nil {
-		return thrift.PrependError(fmt.Sprintf("%T write field end error 5:origin: ", p), err)
 	}
 	return err
 }

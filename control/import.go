@@ -1,0 +1,53 @@
+package control
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"testing/fstest"
+
+	"github.com/zonecast/zonecast/api"
+	"github.com/zonecast/zonecast/api/answer"
+	"github.com/zonecast/zonecast/internal/claimtree"
+	"github.com/zonecast/zonecast/internal/tree"
+	"github.com/zonecast/zonecast/internal/zonefile"
+	"github.com/zonecast/zonecast/record"
+	"github.com/zonecast/zonecast/store"
+)
+
+// importPrefix is where imported files live among the sources: apart from the files
+// of a watched directory, which their stage removes when the file goes.
+const importPrefix = record.KindZone + "/import/"
+
+// ImportZone implements controlapi.Control. No content takes away what the file
+// claimed before.
+func (c *Control) ImportZone(ctx context.Context, file string, content []byte, author, reason string) (*answer.Change, error) {
+	defer c.observe("import_zone")()
+	source := record.Source(importPrefix + file)
+	if err := source.Check(); err != nil || strings.Contains(file, "/") {
+		return nil, api.Refuse(api.Invalid, "give the file a name of letters, digits, dots and dashes", "file name %q cannot name a source", file)
+	}
+	state := tree.Source{Source: source, Where: file, Time: c.deps.Now().UnixMilli()}
+	var claims []record.Claim
+	if len(content) > 0 {
+		who := record.Provenance{Author: author, Reason: reason, Time: c.deps.Now().UTC()}
+		zone, err := zonefile.Parse(fstest.MapFS{file: &fstest.MapFile{Data: content}}, file, who)
+		if err != nil {
+			return nil, api.Refuse(api.Invalid, "mend the file and import it again; what it claimed before still holds", "%v", err)
+		}
+		claims, state.Records, state.Revision = zone.Claims, zone.Records, zone.Revision
+		for i := range claims {
+			claims[i].Source = source
+		}
+	}
+	mark := store.Op{Path: tree.SourcePath(source), Value: tree.Encode(state), Delete: len(content) == 0}
+	rev, changed, err := claimtree.Replace(ctx, c.deps.Store, source, claims, store.Txn{Do: []store.Op{mark}})
+	switch {
+	case errors.Is(err, store.ErrConflict):
+		return nil, api.Refuse(api.Unavailable, "try again", "somebody else imports %s at the same time", file)
+	case err != nil:
+		return nil, unavailable(err)
+	}
+	c.deps.Log.Info("zone file imported", "source", source, "records", state.Records, "changed", changed, "author", author)
+	return &answer.Change{Revision: int64(rev), Changed: changed}, nil
+}

@@ -1,0 +1,172 @@
+package control
+
+import (
+	"context"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/zonecast/zonecast/api"
+	"github.com/zonecast/zonecast/api/controlapi"
+	"github.com/zonecast/zonecast/internal/tree"
+	"github.com/zonecast/zonecast/store"
+)
+
+// marks are how far each stage has come, as its own node in the store says. A
+// change is followed through them: registry revision → mutator's progress → the
+// head's claims revision → version → hosts.
+type marks struct {
+	mu       sync.Mutex    // guards below
+	changed  chan struct{} // closed and replaced whenever a mark moves
+	progress tree.Progress
+	// claims is the store revision at which progress.Servers were in the claims.
+	claims store.Revision
+	head   tree.Head
+	hosts  map[string]tree.Host
+}
+
+func (c *Control) followMarks(ctx context.Context, prefix string) error {
+	for b := range c.deps.Store.Watch(ctx, prefix, 0) {
+		c.marks.mu.Lock()
+		moved := c.takeMarks(prefix, b)
+		if moved {
+			close(c.marks.changed)
+			c.marks.changed = make(chan struct{})
+		}
+		c.marks.mu.Unlock()
+	}
+	return ctx.Err()
+}
+
+func (c *Control) takeMarks(prefix string, b store.Batch) (moved bool) {
+	m := &c.marks
+	if b.Reset && prefix == tree.Hosts {
+		m.hosts, moved = map[string]tree.Host{}, true
+	}
+	for _, n := range b.Puts {
+		var err error
+		switch {
+		case n.Path == tree.MutatorProgress:
+			var p tree.Progress
+			if err = tree.Decode(n, &p); err == nil {
+				m.progress, m.claims, moved = p, p.Claims, true
+				if p.Claims == 0 {
+					m.claims = n.Modified
+				}
+			}
+		case n.Path == tree.HeadPath(c.cfg.Dataset):
+			var h tree.Head
+			if err = tree.Decode(n, &h); err == nil {
+				m.head, moved = h, true
+			}
+		case prefix == tree.Hosts:
+			var h tree.Host
+			if err = tree.Decode(n, &h); err == nil {
+				m.hosts[strings.TrimPrefix(n.Path, tree.Hosts)], moved = h, true
+			}
+		}
+		if err != nil {
+			c.deps.Log.Warn("node not read", "err", err)
+		}
+	}
+	for _, path := range b.Deletes {
+		if prefix == tree.Hosts {
+			delete(m.hosts, strings.TrimPrefix(path, tree.Hosts))
+			moved = true
+		}
+	}
+	return moved
+}
+
+// maxWait bounds one call of Wait; a client asks again.
+const maxWait = time.Minute
+
+// Kinds of revisions that Wait understands (api/control.thrift).
+const (
+	kindServers = "servers"
+	kindClaims  = "claims"
+)
+
+// Wait implements controlapi.Control.
+func (c *Control) Wait(ctx context.Context, revision int64, kind, dataset string, timeoutMs int32) (*controlapi.Arrival, error) {
+	defer c.observe("wait")()
+	if err := c.known(dataset); err != nil {
+		return nil, err
+	}
+	if kind != kindServers && kind != kindClaims {
+		return nil, api.Refuse(api.Invalid, "", "kind is %q, expected servers or claims", kind)
+	}
+	began := c.deps.Now()
+	ctx, cancel := context.WithTimeout(ctx, min(time.Duration(max(timeoutMs, 0))*time.Millisecond, maxWait))
+	defer cancel()
+	way := journey{kind: kind, revision: store.Revision(revision)}
+	for {
+		c.marks.mu.Lock()
+		a := way.look(&c.marks, dataset)
+		changed := c.marks.changed
+		c.marks.mu.Unlock()
+		a.Milliseconds = c.deps.Now().Sub(began).Milliseconds()
+		if a.Done {
+			return a, nil
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return a, nil
+		}
+	}
+}
+
+// journey is one change on its way; it remembers the marks it has passed, so that
+// later changes do not move its goal.
+type journey struct {
+	kind     string
+	revision store.Revision
+	claims   store.Revision // where the change is in the claims; 0 is not known yet
+	version  uint64         // the version that has it; 0 is not known yet
+}
+
+func (j *journey) look(m *marks, dataset string) *controlapi.Arrival {
+	if j.claims == 0 {
+		switch {
+		case j.kind == kindClaims:
+			j.claims = j.revision
+		case m.progress.Servers < j.revision:
+			return &controlapi.Arrival{Stage: "the mutator has not made claims of it yet: does `zonecast run mutator` run?"}
+		default:
+			j.claims = m.claims
+		}
+	}
+	if j.version == 0 {
+		if m.head.Claims < j.claims {
+			return &controlapi.Arrival{Stage: "the presenter has not made a version of it yet: does `zonecast run presenter` run?"}
+		}
+		// A heartbeat after the change is a later version with the same content.
+		j.version = max(m.head.Content, 1)
+	}
+	a := &controlapi.Arrival{Version: int64(j.version)}
+	for _, name := range slices.Sorted(maps.Keys(m.hosts)) {
+		if v := m.hosts[name].Datasets[dataset].Version; v < j.version {
+			a.Missing = append(a.Missing, &controlapi.MissingHost{Host: name, Version: int64(v)})
+			continue
+		}
+		a.Hosts++
+	}
+	a.Done = a.Hosts > 0 && len(a.Missing) == 0
+	if !a.Done {
+		a.Stage = "hosts do not answer it yet"
+		if len(m.hosts) == 0 {
+			a.Stage = "no host is live: does `zonecast run agent` run?"
+		}
+	}
+	return a
+}
+
+func (c *Control) known(dataset string) error {
+	if dataset != c.cfg.Dataset {
+		return api.Refuse(api.NotFound, "", "dataset %q is not served here, expected %q", dataset, c.cfg.Dataset)
+	}
+	return nil
+}
