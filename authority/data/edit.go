@@ -13,7 +13,7 @@ import (
 // ancestors that come or go); serial is asked for the zones touched only.
 func (v *View) Apply(put []record.RRset, remove []record.Key, serial Serials) *View {
 	e := v.edit()
-	e.touched = map[record.Name]struct{}{}
+	e.touched = map[record.Name]bool{}
 	for _, k := range remove {
 		e.remove(k)
 	}
@@ -21,7 +21,7 @@ func (v *View) Apply(put []record.RRset, remove []record.Key, serial Serials) *V
 		e.put(r)
 	}
 	// Zones to renew: those that the touched names were in and those they are in now.
-	// A zone that came or went took names from the zone above it or gave them back.
+	// What lies at a zone cut (SOA, NS, DS) touches the zone above it, too.
 	zones := map[record.Name]struct{}{}
 	for name := range e.touched {
 		if _, ok := e.apexes[name]; ok {
@@ -29,12 +29,12 @@ func (v *View) Apply(put []record.RRset, remove []record.Key, serial Serials) *V
 		}
 	}
 	sides := [2]hamt.Map[Node]{v.names, e.names.Map()}
-	for name := range e.touched {
+	for name, above := range e.touched {
 		for _, names := range sides {
 			if apex := e.apexAbove(names, name, 0); apex != "" {
 				zones[apex] = struct{}{}
 			}
-			if _, ok := e.apexes[name]; ok {
+			if above {
 				if apex := e.apexAbove(names, name, 1); apex != "" {
 					zones[apex] = struct{}{}
 				}
@@ -47,8 +47,10 @@ func (v *View) Apply(put []record.RRset, remove []record.Key, serial Serials) *V
 // edit is a View in the making.
 type edit struct {
 	View
-	names   *hamt.Editor[Node]
-	touched map[record.Name]struct{} // owners of RRsets put or removed; nil: not wanted
+	names *hamt.Editor[Node]
+	// touched has the owners of RRsets put or removed, and whether one of them
+	// concerns the zone above the owner, too; nil: not wanted.
+	touched map[record.Name]bool
 	apexes  map[record.Name]struct{} // owners of SOAs put or removed
 	q       Query                    // scratch
 }
@@ -187,7 +189,8 @@ func (e *edit) apexAbove(names hamt.Map[Node], name record.Name, i int) record.N
 
 func (e *edit) touch(k record.Key) {
 	if e.touched != nil {
-		e.touched[k.Owner] = struct{}{}
+		above := k.Type == record.TypeSOA || k.Type == record.TypeNS || k.Type == record.TypeDS
+		e.touched[k.Owner] = e.touched[k.Owner] || above
 	}
 	if isSOAKey(k) {
 		e.apexes[k.Owner] = struct{}{}

@@ -89,6 +89,12 @@ func TestApplyAgainstNew(t *testing.T) {
 			var remove []record.Key
 			changed := map[record.Key]bool{}
 			touched := map[record.Name]bool{}
+			touch := func(k record.Key) {
+				touched[apexOf(k.Owner)] = true
+				if k.Type == record.TypeSOA || k.Type == record.TypeNS {
+					touched[apexOf(k.Owner.Parent())] = true
+				}
+			}
 			for range rapid.IntRange(1, 4).Draw(t, "changes") {
 				r := set(rapid.SampledFrom(owners).Draw(t, "owner"), rapid.SampledFrom(types).Draw(t, "type"))
 				if rapid.IntRange(0, 9).Draw(t, "located") == 0 {
@@ -98,7 +104,7 @@ func TestApplyAgainstNew(t *testing.T) {
 					continue // a delta names a key once
 				}
 				changed[r.Key] = true
-				touched[apexOf(r.Owner)] = true
+				touch(r.Key)
 				if rapid.Bool().Draw(t, "put") {
 					r.TTL = version64
 					put = append(put, r)
@@ -113,7 +119,7 @@ func TestApplyAgainstNew(t *testing.T) {
 				model[r.Key] = r
 			}
 			for k := range changed {
-				touched[apexOf(k.Owner)] = true
+				touch(k)
 			}
 			for apex := range touched {
 				stamps[apex] = 1000 + version64
