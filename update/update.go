@@ -3,11 +3,15 @@ package update
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
+	"os"
+	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/zonecast/zonecast/internal/tree"
 	"github.com/zonecast/zonecast/store"
 )
 
@@ -16,11 +20,12 @@ type Config struct {
 	// Dir is the directory of zone files. Empty means no zone files: Run then only
 	// waits for its end.
 	Dir string `option:"zones" help:"directory of zone files, each a live source"`
-	// Settle is how long a file must be still before it is read; more delays
-	// changes, less reads files that are being written (and reads them again).
+	// Settle is for how long a file must not have been written before it is read.
+	// More delays changes; less reads files that are still being written, which
+	// shows as errors that mend themselves.
 	Settle time.Duration `option:"zones-settle" help:"how long a zone file must be still before it is read"`
 	// Rescan is how often the directory is looked through for changes that the
-	// file system did not announce.
+	// file system did not announce. Each time costs one stat a file.
 	Rescan time.Duration `option:"zones-rescan" help:"how often zone files are looked through for unannounced changes"`
 }
 
@@ -32,10 +37,10 @@ func DefaultConfig() Config {
 // Validate tells why the configuration cannot be used, or nil.
 func (c Config) Validate() error {
 	if c.Settle < 0 || c.Settle > 10*time.Second {
-		return errors.New("zones-settle must be 0 to 10s")
+		return fmt.Errorf("zones-settle is %s, expected 0s to 10s", c.Settle)
 	}
 	if c.Rescan < time.Second {
-		return errors.New("zones-rescan must be at least 1s")
+		return fmt.Errorf("zones-rescan is %s, expected at least 1s", c.Rescan)
 	}
 	return nil
 }
@@ -47,14 +52,121 @@ type Deps struct {
 	Metrics prometheus.Registerer
 }
 
+const (
+	sessionTTL = 10 * time.Second // after which another process takes over
+	retryAfter = time.Second      // after an error of the store or the directory
+	committers = 8                // commits under way at once: they wait for a disk
+)
+
 // Importer keeps the claims of zone files as the files are.
-type Importer struct{}
+type Importer struct {
+	cfg     Config
+	store   store.Store
+	log     *slog.Logger
+	metrics *metrics
+
+	mu    sync.Mutex        // guards below
+	users map[uint32]string // names of file owners, by uid
+}
 
 // New checks cfg and registers the metrics; it reads no file.
-func New(cfg Config, deps Deps) (*Importer, error) { return &Importer{}, cfg.Validate() }
+func New(cfg Config, deps Deps) (*Importer, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	m, err := newMetrics(deps.Metrics)
+	if err != nil {
+		return nil, fmt.Errorf("register metrics of zone files: %w", err)
+	}
+	return &Importer{cfg: cfg, store: deps.Store, log: deps.Log, metrics: m, users: map[uint32]string{}}, nil
+}
 
-// Run imports until ctx ends.
+// Run imports until ctx ends, whenever this process leads; its error is then ctx's.
 func (im *Importer) Run(ctx context.Context) error {
-	<-ctx.Done()
+	if im.cfg.Dir == "" {
+		<-ctx.Done()
+		return ctx.Err()
+	}
+	for ctx.Err() == nil {
+		err := im.lead(ctx)
+		if ctx.Err() != nil {
+			break
+		}
+		im.log.Warn("zone files not watched, trying again", "dir", im.cfg.Dir, "error", err, "after", retryAfter)
+		pause(ctx, retryAfter)
+	}
 	return ctx.Err()
+}
+
+// lead waits for leadership and imports as long as it lasts.
+func (im *Importer) lead(ctx context.Context) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	session, err := im.store.Session(ctx, sessionTTL)
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if err := session.Close(); err != nil && !errors.Is(err, store.ErrSessionLost) {
+			im.log.Warn("session not closed, it ends by itself", "error", err, "after", sessionTTL)
+		}
+	}()
+	lost := make(chan struct{})
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		select {
+		case <-session.Done():
+			cancel(store.ErrSessionLost)
+		case <-lost:
+		}
+	})
+	defer wg.Wait()
+	defer close(lost)
+
+	host, err := os.Hostname()
+	if err != nil {
+		host = "unknown"
+	}
+	leader, err := session.Elect(ctx, tree.ElectZoneFiles, []byte(host))
+	if err != nil {
+		return err
+	}
+	im.log.Info("importing zone files", "dir", im.cfg.Dir)
+	err = im.follow(ctx, leader.Fence)
+	if cause := context.Cause(ctx); cause != nil {
+		return cause
+	}
+	return err
+}
+
+// follow scans whenever something may have changed. It returns when ctx ends, or
+// when the store is not as it was thought to be.
+func (im *Importer) follow(ctx context.Context, fence store.Cond) error {
+	d, err := im.newDirectory(ctx, fence)
+	if err != nil {
+		return err
+	}
+	w := newWatcher(im.log)
+	defer w.close()
+	for {
+		noticed := time.Now()
+		w.watch(im.cfg.Dir) // before the scan, so that no change falls between
+		again, err := d.scan(ctx, noticed)
+		if err != nil {
+			return err
+		}
+		w.watch(d.watched()...)
+		if !w.wait(ctx, min(again, im.cfg.Rescan)) {
+			return ctx.Err()
+		}
+	}
+}
+
+func pause(ctx context.Context, d time.Duration) {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-ctx.Done():
+	}
 }

@@ -62,21 +62,21 @@ type zoneParser struct {
 	hasDefault, hasLast bool
 }
 
-// errWholeFile is the place of errors that are about no line.
 func (p *zoneParser) read(file string) ([]byte, error) {
 	if !slices.Contains(p.files, file) {
 		p.files = append(p.files, file)
+	}
+	// Before opening it: to open a named pipe would wait for a writer.
+	if st, err := fs.Stat(p.fsys, file); err != nil {
+		return nil, err
+	} else if !st.Mode().IsRegular() {
+		return nil, errors.New("is no regular file")
 	}
 	f, err := p.fsys.Open(file)
 	if err != nil {
 		return nil, err
 	}
 	defer f.Close()
-	if st, err := f.Stat(); err != nil {
-		return nil, err
-	} else if !st.Mode().IsRegular() {
-		return nil, errors.New("is no regular file")
-	}
 	b, err := io.ReadAll(io.LimitReader(f, maxZoneBytes-p.bytes+1))
 	if err != nil {
 		return nil, err

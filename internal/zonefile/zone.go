@@ -1,6 +1,7 @@
 package zonefile
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
@@ -71,7 +72,7 @@ func Origin(file string) (record.Name, error) {
 // a CNAME beside other types. Unlike BIND, which ignores them with a warning,
 // records outside the zone are an error: whoever wrote them expects them served.
 func Parse(fsys fs.FS, file string, who record.Provenance) (*Zone, error) {
-	z := &Zone{}
+	z := &Zone{Files: []string{file}}
 	var err error
 	if z.Source, err = SourceOf(file); err != nil {
 		return z, err
@@ -115,7 +116,7 @@ func (b *builder) add(owner record.Name, t record.Type, ttl uint32, rd record.Rd
 		if b.soaPlace != "" && owner != b.apex {
 			return fmt.Errorf("second SOA, for %s, the first at %s is for %s: one file is one zone", owner, b.soaPlace, b.apex)
 		}
-		b.apex, b.soaPlace = owner, cmpOr(b.soaPlace, place)
+		b.apex, b.soaPlace = owner, cmp.Or(b.soaPlace, place)
 	}
 	k := record.Key{Owner: owner, Type: t}
 	s := b.sets[k]
@@ -128,13 +129,6 @@ func (b *builder) add(owner record.Name, t record.Type, ttl uint32, rd record.Rd
 	}
 	s.data = append(s.data, rd)
 	return nil
-}
-
-func cmpOr(a, b string) string {
-	if a != "" {
-		return a
-	}
-	return b
 }
 
 // single tells whether a name can have only one record of the type.
@@ -150,40 +144,41 @@ func (b *builder) claims(who record.Provenance) (claims []record.Claim, records 
 		records += len(c.Data)
 	}
 	slices.SortFunc(claims, func(a, b record.Claim) int { return a.Key.Compare(b.Key) })
-	var cname *record.Claim
 	for i := range claims {
 		c := &claims[i]
 		if !c.Owner.IsSubdomainOf(b.apex) {
-			return nil, 0, fmt.Errorf("%s: %s is outside the zone %s (its SOA is at %s)", c.Place, c.Owner, b.apex, b.soaPlace)
+			return nil, 0, fmt.Errorf("%s:1: %s is outside the zone %s (its SOA is at %s)", c.Place, c.Owner, b.apex, b.soaPlace)
 		}
 		if err := c.Check(); err != nil {
-			return nil, 0, fmt.Errorf("%s: %w", c.Place, err)
+			return nil, 0, fmt.Errorf("%s:1: %w", c.Place, err)
 		}
 		if c.Type == record.TypeCNAME {
-			cname = c
-		}
-		// In canonical order CNAME (5) comes after A and NS, before the rest.
-		if other := beside(claims, i); cname == c && other != nil {
-			return nil, 0, fmt.Errorf("%s: %s has a CNAME and also %s at %s", c.Place, c.Owner, other.Type, other.Place)
+			if other := beside(claims, i); other != nil {
+				return nil, 0, fmt.Errorf("%s:1: %s has a CNAME and also %s at %s", c.Place, c.Owner, other.Type, other.Place)
+			}
 		}
 	}
 	return claims, records, nil
 }
 
-// beside finds a neighbour of the same owner whose type cannot be with a CNAME.
+// beside finds an RRset of the owner of claims[i], a CNAME, that cannot be with it.
 func beside(claims []record.Claim, i int) *record.Claim {
-	for j := i - 1; j >= 0 && claims[j].Owner == claims[i].Owner; j-- {
-		return &claims[j]
+	first := i
+	for first > 0 && claims[first-1].Owner == claims[i].Owner {
+		first--
 	}
-	for j := i + 1; j < len(claims) && claims[j].Owner == claims[i].Owner; j++ {
+	for j := first; j < len(claims) && claims[j].Owner == claims[i].Owner; j++ {
 		switch claims[j].Type {
-		case record.TypeRRSIG, record.TypeNSEC, 25: // 25 is KEY (RFC 2181 §10.1, RFC 4034 §2.5)
+		case record.TypeCNAME, record.TypeRRSIG, record.TypeNSEC, typeKEY:
 		default:
 			return &claims[j]
 		}
 	}
 	return nil
 }
+
+// typeKEY may be beside a CNAME, like RRSIG and NSEC (RFC 2181 §10.1, RFC 4034 §2.5).
+const typeKEY record.Type = 25
 
 // hashFS hashes the files that are read through it.
 type hashFS struct {
@@ -198,6 +193,9 @@ func (h *hashFS) Open(name string) (fs.File, error) {
 	}
 	return &hashFile{File: f, name: name, to: h, sum: sha256.New()}, nil
 }
+
+// Stat does not open: opening a named pipe waits for a writer.
+func (h *hashFS) Stat(name string) (fs.FileInfo, error) { return fs.Stat(h.FS, name) }
 
 type hashFile struct {
 	fs.File
