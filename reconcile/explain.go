@@ -1,6 +1,7 @@
 package reconcile
 
 import (
+	"cmp"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -51,7 +52,6 @@ type Explanation struct {
 	Notes []string
 }
 
-
 // Explain tells why the dataset has at a name what it has; t zero asks for every
 // type. It speaks as of the last Reconcile and expects that nothing is Dirty.
 func (s *State) Explain(name record.Name, t record.Type) Explanation {
@@ -85,8 +85,8 @@ func (s *State) findings(n *node, e setting, t record.Type) []Finding {
 	for _, c := range n.claims {
 		if t == 0 || c.Type == t || c.Type == record.TypeCNAME {
 			matters[c] = true
-			if l, ok := lost[c]; ok && l.winner != nil && l.winner.first == nil {
-				matters[l.winner] = true
+			if w := lost[c].winner; w != nil {
+				matters[cmp.Or(w.first, w)] = true
 			}
 		}
 	}

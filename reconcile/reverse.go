@@ -60,6 +60,7 @@ func (s *State) checkReverse() {
 			if _, was := slices.BinarySearch(was, name); !was {
 				r := s.node(name)
 				r.addressed = append(r.addressed, n)
+				check[r] = true
 			}
 		}
 		had, has := addresses(old, everyKind), addresses(n.won, everyKind)
