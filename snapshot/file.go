@@ -134,8 +134,8 @@ type footer struct {
 }
 
 const (
-	footerSummed   = 8 + 8 + 4 + 4 + 8 + 8 + 8 + 32
-	footerSize     = footerSummed + 32 + len(endMagic)
+	footerSummed = 8 + 8 + 4 + 4 + 8 + 8 + 8 + 32
+	footerSize   = footerSummed + 32 + len(endMagic)
 )
 
 // append appends the part that the checksum covers.

@@ -138,10 +138,22 @@ func LoadOrCreateKey(path string) (ed25519.PrivateKey, error) {
 		return nil, fmt.Errorf("encode public key of %s: %w", path, err)
 	}
 	err = createFile(path+".pub", 0o644, pem.EncodeToMemory(&pem.Block{Type: pemPublic, Bytes: public}))
-	if err != nil && !errors.Is(err, fs.ErrExist) {
+	if err == nil {
+		return key, nil
+	}
+	if !errors.Is(err, fs.ErrExist) {
 		return nil, fmt.Errorf("write public key: %w", err)
 	}
-	return key, nil
+	published, err := LoadPublicKeys(path + ".pub")
+	if err != nil {
+		return nil, err
+	}
+	for _, p := range published {
+		if p.Equal(key.Public()) {
+			return key, nil
+		}
+	}
+	return nil, fmt.Errorf("public key file %s.pub does not have the key of %s: remove it and it is written anew", path, path)
 }
 
 func createKey(path string) (ed25519.PrivateKey, error) {
