@@ -74,14 +74,15 @@ func (h HTTP) Fetch(ctx context.Context, ref snapshot.Ref, dir string, progress 
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return fail(err)
 	}
-	path := filepath.Join(dir, ref.ID.String()+partSuffix)
-	removeOthers(dir, filepath.Base(path))
+	whole := filepath.Join(dir, ref.ID.String())
+	path := whole + partSuffix
+	_ = os.Rename(whole, path) // got by a run that ended before it could be used
+	sweep(dir, filepath.Base(path))
 	var errs []error
 	urls := ref.URLs[:min(len(ref.URLs), maxURLs)]
 	for _, i := range rand.Perm(len(urls)) {
 		err := h.attempt(ctx, ref, urls[i], path, progress)
 		if err == nil {
-			whole := strings.TrimSuffix(path, partSuffix)
 			if err := os.Rename(path, whole); err != nil {
 				return fail(err)
 			}
@@ -99,12 +100,12 @@ func (h HTTP) Fetch(ctx context.Context, ref snapshot.Ref, dir string, progress 
 	return fail(errors.Join(errs...))
 }
 
-// removeOthers removes what earlier fetches into dir left unfinished.
-func removeOthers(dir, keep string) {
-	old, _ := filepath.Glob(filepath.Join(dir, "*"+partSuffix))
-	for _, p := range old {
-		if filepath.Base(p) != keep {
-			_ = os.Remove(p) // it only takes room
+// sweep removes what earlier fetches left in dir, but for the file called keep.
+func sweep(dir, keep string) {
+	entries, _ := os.ReadDir(dir) // what cannot be listed cannot be fetched to either, and that will say so
+	for _, e := range entries {
+		if _, err := snapshot.ParseID(strings.TrimSuffix(e.Name(), partSuffix)); err == nil && e.Name() != keep {
+			_ = os.Remove(filepath.Join(dir, e.Name())) // it only takes room
 		}
 	}
 }

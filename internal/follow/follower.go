@@ -3,18 +3,326 @@ package follow
 import (
 	"context"
 	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"time"
 
+	"github.com/zonecast/zonecast/internal/tree"
 	"github.com/zonecast/zonecast/snapshot"
+	"github.com/zonecast/zonecast/store"
 )
 
 // Follower follows one dataset for one Sink.
-type Follower struct{}
+type Follower struct {
+	cfg  Config
+	dir  string // where snapshots are fetched to
+	sink Sink
+	view *view
+
+	// at is the dataset at the version reached; pending are the last steps to it that
+	// the sink has not been given, because no manifest covers them yet.
+	at      *snapshot.Dataset
+	pending []step
+	// aside is a snapshot that was fetched because its history leads on, though at is
+	// newer: nothing is told of it before a way from it leads beyond at.
+	aside *snapshot.Dataset
+	// broken is the chain value of a delta that is genuine and yet does not lead to
+	// the digest it says: no way leads over it.
+	broken snapshot.Chain
+	// contradicts is a target whose digest is not that of its own last delta.
+	contradicts position
+
+	target     target
+	offered    snapshot.Ref   // by the manifest, without keys
+	judged     store.Revision // of the manifest last looked at
+	judgedHead store.Revision
+
+	told    map[refused]bool // refusals since the last progress, at most maxTold
+	fetch   *fetch           // under way; nil when none is
+	fetched chan *fetch
+	// failed is the snapshot that could not be fetched; it is not tried again before
+	// the retry.
+	failed snapshot.ID
+	retry  *time.Timer
+	armed  bool          // retry will fire
+	pause  time.Duration // before the last retry; 0 after progress
+}
+
+// maxTold bounds what is remembered of refusals: beyond, one may be told again.
+const maxTold = 64
+
+// refused tells refusals apart.
+type refused struct {
+	kind Kind
+	text string
+}
 
 // New makes a follower that goes on from have, which becomes the follower's. Nil
 // means that there is nothing yet.
 func New(cfg Config, have *snapshot.Dataset, sink Sink) (*Follower, error) {
-	return nil, errors.New("not yet")
+	if err := cfg.complete(); err != nil {
+		return nil, err
+	}
+	if have == nil {
+		have = snapshot.NewDataset(cfg.Dataset)
+	}
+	if have.Name() != cfg.Dataset {
+		return nil, fmt.Errorf("follow %s: the state to go on from is of dataset %s", cfg.Dataset, have.Name())
+	}
+	return &Follower{cfg: cfg, sink: sink, at: have, view: newView(cfg.Dataset), told: make(map[refused]bool), fetched: make(chan *fetch, 1), retry: stopped()}, nil
 }
 
-// Run follows until ctx ends, and then returns its error.
-func (f *Follower) Run(ctx context.Context) error { return errors.New("not yet") }
+func stopped() *time.Timer {
+	t := time.NewTimer(time.Hour)
+	t.Stop()
+	return t
+}
+
+// Run follows until ctx ends, and then returns its error. It ends by itself only
+// when the store is closed or the sink says ErrStop.
+func (f *Follower) Run(ctx context.Context) error {
+	dir, clean, err := f.cfg.workDir()
+	if err != nil {
+		return err
+	}
+	f.dir = dir
+	ctx, cancel := context.WithCancel(ctx)
+	defer func() {
+		cancel()
+		f.retry.Stop()
+		f.abandon()
+		clean()
+	}()
+	watch := f.cfg.Store.Watch(ctx, tree.DatasetPrefix(f.cfg.Dataset), 0)
+	for {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case b, open := <-watch:
+			if !open {
+				if ctx.Err() != nil {
+					return ctx.Err()
+				}
+				return fmt.Errorf("follow %s: %w", f.cfg.Dataset, store.ErrClosed)
+			}
+			f.view.take(b, f.at.Version())
+		case <-f.retry.C:
+			f.armed, f.failed = false, snapshot.ID{}
+			f.refresh(ctx)
+		case done := <-f.fetched:
+			f.fetch = nil
+			if err := f.finish(ctx, done); err != nil {
+				return err
+			}
+		}
+		if err := f.advance(ctx); err != nil {
+			return err
+		}
+	}
+}
+
+// refresh asks the store for everything anew: what did not work may have been the
+// watch's fault.
+func (f *Follower) refresh(ctx context.Context) {
+	nodes, rev, err := f.cfg.Store.List(ctx, tree.DatasetPrefix(f.cfg.Dataset))
+	if err != nil {
+		f.again(err) // what we know is looked at once more all the same
+		return
+	}
+	f.view.list(nodes, rev, f.at.Version())
+	f.judged, f.judgedHead = 0, 0
+}
+
+// again lets something be tried again after a pause.
+func (f *Follower) again(err error) {
+	if f.armed {
+		return
+	}
+	f.armed = true
+	f.pause = min(max(2*f.pause, f.cfg.RetryMin), f.cfg.RetryMax)
+	f.retry.Reset(jitter(f.pause))
+	if err != nil {
+		f.cfg.Log.Debug("trying again", "dataset", f.cfg.Dataset, "after", f.pause, "error", err)
+	}
+}
+
+// jitter spreads retries of many hosts: half of d to d.
+func jitter(d time.Duration) time.Duration { return d/2 + rand.N(d/2+1) }
+
+// refuse tells the sink, once, and lets what is there be looked at again later.
+func (f *Follower) refuse(kind Kind, version uint64, err error) {
+	f.again(nil)
+	what := refused{kind, err.Error()}
+	if f.told[what] {
+		return
+	}
+	if len(f.told) >= maxTold {
+		clear(f.told)
+	}
+	f.told[what] = true
+	f.sink.Refused(Refusal{Kind: kind, Version: version, Err: err, Time: time.Now()})
+}
+
+// progress notes that the sink took something.
+func (f *Follower) progress() {
+	clear(f.told)
+	f.retry.Stop()
+	f.pause, f.armed, f.aside, f.failed = 0, false, nil, snapshot.ID{}
+	f.view.drop(f.at.Version())
+}
+
+// advance gets as far towards the newest target as it can now.
+func (f *Follower) advance(ctx context.Context) error {
+	f.aim()
+	t := f.target
+	if t.position == positionOf(f.at) && len(f.pending) > 0 && t.digest == f.at.Digest() {
+		return f.give(ctx, t.manifest)
+	}
+	if f.fetch != nil || t.version <= f.at.Version() || t.version < f.cfg.Floor || t.position == f.contradicts {
+		return nil
+	}
+	w, err := f.walk(ctx, t)
+	if err != nil {
+		f.again(err)
+		return nil
+	}
+	switch w.from {
+	case baseHere:
+		return f.climb(ctx, t, w)
+	case baseAside:
+		d := f.aside
+		f.aside = nil
+		return f.jump(ctx, t, d, w.steps)
+	case baseFull:
+		d := snapshot.NewDataset(f.cfg.Dataset)
+		steps := w.steps
+		if steps[0].delta.Full {
+			if d, err = snapshot.Start(steps[0].delta); err != nil {
+				f.broken = steps[0].chain
+				f.refuse(KindDigest, steps[0].delta.Version, err)
+				return nil
+			}
+			steps = steps[1:]
+		}
+		return f.jump(ctx, t, d, steps)
+	}
+	f.aside = nil // it leads nowhere
+	if w.snapshot || f.isAhead(t.snapshot) {
+		if w.kind != KindUnreachable {
+			f.refuse(w.kind, w.at, w.blame) // the snapshot heals it, but somebody should know
+		}
+		if t.snapshot.ID == f.failed {
+			return nil // the retry comes
+		}
+		if f.cfg.Fetcher != nil {
+			f.start(ctx, t)
+			return nil
+		}
+		w.blame = errors.Join(w.blame, errors.New("a snapshot is offered, but there is no way here to fetch it"))
+	}
+	switch {
+	case w.kind != KindUnreachable:
+		f.refuse(w.kind, w.at, w.blame)
+	case t.snapshot.ID.IsZero():
+		f.refuse(w.kind, w.at, fmt.Errorf("%w, and no snapshot is offered; the next full delta heals it", w.blame))
+	default:
+		f.refuse(w.kind, w.at, fmt.Errorf("%w, and the snapshot offered is of version %d, here is %d", w.blame, t.snapshot.Version, f.at.Version()))
+	}
+	return nil
+}
+
+// isAhead tells whether a snapshot is newer than all that was ever had.
+func (f *Follower) isAhead(ref snapshot.Ref) bool {
+	return !ref.ID.IsZero() && ref.Version > f.at.Version() && ref.Version >= f.cfg.Floor
+}
+
+// climb applies the steps to what is here and gives them to the sink.
+func (f *Follower) climb(ctx context.Context, t target, w way) error {
+	for _, s := range w.steps {
+		if err := f.at.Apply(s.delta); err != nil {
+			f.broken = s.chain
+			f.refuse(KindDigest, s.delta.Version, err)
+			if len(f.cfg.Keys) > 0 || len(f.pending) == 0 {
+				return nil // no manifest is of the version reached
+			}
+			return f.give(ctx, nil)
+		}
+		f.pending = append(f.pending, s)
+	}
+	if f.at.Digest() != t.digest {
+		// The chain is right, so whoever published this published two things that differ.
+		f.contradicts = t.position
+		f.refuse(KindDigest, t.version, fmt.Errorf("digest is %s…, published is %s…", f.at.Digest().String()[:12], t.digest.String()[:12]))
+		return nil
+	}
+	return f.give(ctx, t.manifest)
+}
+
+// give hands the pending steps to the sink.
+func (f *Follower) give(ctx context.Context, manifest []byte) error {
+	g := Group{Manifest: manifest, Dataset: f.at}
+	for _, s := range f.pending {
+		g.Deltas = append(g.Deltas, s.delta)
+		g.Encoded = append(g.Encoded, s.encoded)
+	}
+	if err := f.insist(ctx, func() error { return f.sink.Apply(ctx, g) }); err != nil {
+		return err
+	}
+	f.pending = nil
+	f.progress()
+	return nil
+}
+
+// jump gives the sink d, brought to the target by steps, in place of what is here.
+func (f *Follower) jump(ctx context.Context, t target, d *snapshot.Dataset, steps []step) error {
+	for _, s := range steps {
+		if err := d.Apply(s.delta); err != nil {
+			f.broken = s.chain
+			f.refuse(KindDigest, s.delta.Version, err)
+			return nil
+		}
+	}
+	if d.Digest() != t.digest {
+		f.contradicts = t.position
+		f.refuse(KindDigest, t.version, fmt.Errorf("digest is %s…, published is %s…", d.Digest().String()[:12], t.digest.String()[:12]))
+		return nil
+	}
+	return f.replace(ctx, Reset{Dataset: d, Manifest: t.manifest})
+}
+
+// replace hands a whole dataset to the sink.
+func (f *Follower) replace(ctx context.Context, r Reset) error {
+	if err := f.insist(ctx, func() error { return f.sink.Reset(ctx, r) }); err != nil {
+		return err
+	}
+	f.at, f.pending = r.Dataset, nil
+	f.progress()
+	return nil
+}
+
+// insist calls the sink until it takes what it is given. Meanwhile the watch is not
+// read: the store merges what happens, so that waiting costs no memory here.
+func (f *Follower) insist(ctx context.Context, call func() error) error {
+	var pause time.Duration
+	for {
+		err := call()
+		switch {
+		case err == nil:
+			return nil
+		case errors.Is(err, ErrStop), ctx.Err() != nil:
+			return err
+		}
+		level := slog.LevelDebug
+		if pause == 0 {
+			level = slog.LevelWarn // once; the sink keeps the rest for those who ask
+		}
+		pause = min(max(2*pause, f.cfg.RetryMin), f.cfg.RetryMax)
+		f.cfg.Log.Log(ctx, level, "what was published cannot be kept, trying again", "dataset", f.cfg.Dataset, "after", pause, "error", err)
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(jitter(pause)):
+		}
+	}
+}

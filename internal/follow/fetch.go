@@ -1,0 +1,106 @@
+package follow
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	"github.com/zonecast/zonecast/snapshot"
+)
+
+// fetch is a snapshot on its way. It runs beside the watch, which goes on being
+// read: a slow line must not lose the deltas that lead on from the snapshot.
+type fetch struct {
+	target target // whose snapshot it is
+	cancel context.CancelFunc
+	// Below is set when it is over.
+	path    string
+	dataset *snapshot.Dataset
+	took    time.Duration
+	err     error
+}
+
+// start begins to fetch the snapshot of t.
+func (f *Follower) start(ctx context.Context, t target) {
+	ctx, cancel := context.WithCancel(ctx)
+	job := &fetch{target: t, cancel: cancel}
+	f.fetch = job
+	f.cfg.Log.Info("fetching snapshot", "dataset", f.cfg.Dataset, "version", t.snapshot.Version, "id", short(t.snapshot.ID), "size", t.snapshot.Size, "have", f.at.Version())
+	go func() {
+		defer cancel()
+		job.run(ctx, f.cfg, f.dir)
+		f.fetched <- job // has room for the one that is under way
+	}()
+}
+
+// run fetches and reads, which for a large snapshot takes a while, too.
+func (j *fetch) run(ctx context.Context, cfg Config, dir string) {
+	began := time.Now()
+	j.path, j.err = cfg.Fetcher.Fetch(ctx, j.target.snapshot, dir, cfg.Progress)
+	j.took = time.Since(began)
+	if j.err != nil {
+		return
+	}
+	if j.dataset, j.err = readFile(j.path, j.target.snapshot, cfg.Dataset); j.err != nil {
+		j.err = errors.Join(fmt.Errorf("%w: %w", ErrContent, j.err), os.Remove(j.path))
+	}
+}
+
+// readFile reads and checks a snapshot file.
+func readFile(path string, ref snapshot.Ref, dataset string) (*snapshot.Dataset, error) {
+	file, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = file.Close() }() // read only
+	d, err := snapshot.Read(file, ref)
+	if err != nil {
+		return nil, err
+	}
+	if d.Name() != dataset {
+		return nil, fmt.Errorf("snapshot is of dataset %s, expected %s", d.Name(), dataset)
+	}
+	return d, nil
+}
+
+// finish takes in what a fetch brought.
+func (f *Follower) finish(ctx context.Context, job *fetch) error {
+	ref := job.target.snapshot
+	switch {
+	case ctx.Err() != nil:
+		return ctx.Err()
+	case errors.Is(job.err, ErrContent):
+		f.refuse(KindSnapshot, ref.Version, job.err)
+		f.failed = ref.ID
+		return nil
+	case job.err != nil:
+		f.refuse(KindUnreachable, ref.Version, job.err)
+		f.failed = ref.ID
+		return nil
+	}
+	defer func() { _ = os.Remove(job.path) }() // it only takes room, and the next fetch sweeps
+	if !f.isAhead(ref) {
+		f.aside = job.dataset
+		return nil
+	}
+	err := f.replace(ctx, Reset{Dataset: job.dataset, Path: job.path, Manifest: job.target.manifest, Took: job.took, Size: ref.Size})
+	if err == nil {
+		f.cfg.Log.Info("snapshot taken", "dataset", f.cfg.Dataset, "version", ref.Version, "id", short(ref.ID), "took", job.took)
+	}
+	return err
+}
+
+// abandon ends a fetch that is under way and waits for it.
+func (f *Follower) abandon() {
+	if f.fetch == nil {
+		return
+	}
+	f.fetch.cancel()
+	<-f.fetched
+	if f.fetch.err == nil {
+		_ = os.Remove(f.fetch.path) // it only takes room
+	}
+	f.fetch = nil
+}

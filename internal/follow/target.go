@@ -1,0 +1,116 @@
+package follow
+
+import (
+	"fmt"
+
+	"github.com/zonecast/zonecast/internal/tree"
+	"github.com/zonecast/zonecast/snapshot"
+	"github.com/zonecast/zonecast/store"
+)
+
+// position is a point of a history.
+type position struct {
+	version uint64
+	chain   snapshot.Chain
+}
+
+func positionOf(d *snapshot.Dataset) position { return position{d.Version(), d.Chain()} }
+
+// target is the version to get to: with keys that of a manifest that verified,
+// without that of the head.
+type target struct {
+	position
+	digest   snapshot.Digest
+	snapshot snapshot.Ref // newest that is offered; zero when there is none
+	manifest []byte       // signed; nil without keys
+}
+
+// aim makes what the store says the target, where it can be believed. A target once
+// believed stays when something worse takes its place in the store.
+func (f *Follower) aim() {
+	if len(f.cfg.Keys) > 0 {
+		f.aimSigned()
+	} else {
+		f.aimHead()
+	}
+}
+
+func (f *Follower) aimSigned() {
+	n := f.view.manifest
+	if n.Path == "" || n.Modified == f.judged {
+		return
+	}
+	f.judged = n.Modified
+	m, err := snapshot.VerifyManifest(n.Value, f.cfg.Keys)
+	if err != nil {
+		kind := KindSignature
+		if _, bad := snapshot.DecodeManifest(n.Value); bad != nil {
+			kind = KindManifest
+		}
+		f.refuse(kind, 0, err)
+		return
+	}
+	if m.Dataset != f.cfg.Dataset {
+		f.refuse(KindDataset, m.Version, fmt.Errorf("manifest is of dataset %.70q, expected %q", m.Dataset, f.cfg.Dataset))
+		return
+	}
+	f.consider(target{position{m.Version, m.Chain}, m.Digest, m.Snapshot, n.Value}, "manifest")
+}
+
+func (f *Follower) aimHead() {
+	if n := f.view.manifest; n.Path != "" && n.Modified != f.judged {
+		f.judged = n.Modified
+		m, err := snapshot.DecodeManifest(n.Value)
+		switch {
+		case err != nil:
+			f.refuse(KindManifest, 0, err)
+		case m.Dataset != f.cfg.Dataset:
+			f.refuse(KindDataset, m.Version, fmt.Errorf("manifest is of dataset %.70q, expected %q", m.Dataset, f.cfg.Dataset))
+		default:
+			f.offered = m.Snapshot
+		}
+	}
+	f.target.snapshot = f.offered
+	n := f.view.head
+	if n.Path == "" || n.Modified == f.judgedHead {
+		return
+	}
+	f.judgedHead = n.Modified
+	t, err := decodeHead(n)
+	if err != nil {
+		f.refuse(KindHead, 0, err)
+		return
+	}
+	t.snapshot = f.offered
+	f.consider(t, "head")
+}
+
+func decodeHead(n store.Node) (t target, err error) {
+	var h tree.Head
+	if err := tree.Decode(n, &h); err != nil {
+		return t, err
+	}
+	t.version = h.Version
+	if t.digest, err = snapshot.ParseDigest(h.Digest); err != nil {
+		return t, fmt.Errorf("node %s: %w", n.Path, err)
+	}
+	if t.chain, err = snapshot.ParseChain(h.Chain); err != nil {
+		return t, fmt.Errorf("node %s: %w", n.Path, err)
+	}
+	return t, nil
+}
+
+// consider makes t the target unless it leads backwards or sideways.
+func (f *Follower) consider(t target, what string) {
+	best := max(f.at.Version(), f.target.version, f.cfg.Floor)
+	switch {
+	case t.version < best:
+		f.refuse(KindOlder, t.version, fmt.Errorf("%s is of version %d, and version %d was reached before: an old %s again, or a store put back to an older state (what is published next above version %d will be taken)", what, t.version, best, what, best))
+	case t.version == f.at.Version() && (t.chain != f.at.Chain() || t.digest != f.at.Digest()):
+		f.refuse(KindForked, t.version, fmt.Errorf("%s says digest %s… and chain %s…, here they are %s… and %s…", what, t.digest.String()[:12], t.chain.String()[:12], f.at.Digest().String()[:12], f.at.Chain().String()[:12]))
+	case t.version == f.target.version && t.position != f.target.position:
+		f.refuse(KindForked, t.version, fmt.Errorf("%s says chain %s…, an earlier one of the same version said %s…", what, t.chain.String()[:12], f.target.chain.String()[:12]))
+	default:
+		f.target = t
+	}
+}

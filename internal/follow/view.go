@@ -1,0 +1,95 @@
+package follow
+
+import (
+	"github.com/zonecast/zonecast/internal/tree"
+	"github.com/zonecast/zonecast/store"
+)
+
+// view is what the store last said below /datasets/<dataset>/.
+type view struct {
+	dataset string
+	// listed is the revision of the last List: batches up to it say nothing new.
+	listed         store.Revision
+	head, manifest store.Node // Path is empty where there is no such node
+	// log has nodes of versions above what the sink has. Deleted ones stay: a node
+	// that was trimmed while a snapshot is on its way leads on from it all the same,
+	// and is believed for its chain value, not for its place.
+	log  map[uint64]store.Node
+	size int // octets of the values in log, at most maxCache
+}
+
+func newView(dataset string) *view {
+	return &view{dataset: dataset, log: make(map[uint64]store.Node)}
+}
+
+// take folds a batch of the watch in. Log nodes up to version have are of no use.
+func (v *view) take(b store.Batch, have uint64) {
+	if b.Revision <= v.listed {
+		return
+	}
+	if b.Reset {
+		v.head, v.manifest = store.Node{}, store.Node{}
+	}
+	v.put(b.Puts, have)
+	for _, path := range b.Deletes {
+		switch path {
+		case v.head.Path:
+			v.head = store.Node{}
+		case v.manifest.Path:
+			v.manifest = store.Node{}
+		}
+	}
+}
+
+// list makes what List said the truth.
+func (v *view) list(nodes []store.Node, rev store.Revision, have uint64) {
+	if rev <= v.listed {
+		return
+	}
+	v.listed = rev
+	v.head, v.manifest = store.Node{}, store.Node{}
+	clear(v.log)
+	v.size = 0
+	v.put(nodes, have)
+}
+
+func (v *view) put(nodes []store.Node, have uint64) {
+	for _, n := range nodes {
+		switch n.Path {
+		case tree.HeadPath(v.dataset):
+			if n.Modified >= v.head.Modified {
+				v.head = n
+			}
+		case tree.ManifestPath(v.dataset):
+			if n.Modified >= v.manifest.Modified {
+				v.manifest = n
+			}
+		default:
+			version, ok := tree.LogVersion(v.dataset, n.Path)
+			old := v.log[version]
+			if !ok || version <= have || n.Modified < old.Modified || v.size-len(old.Value)+len(n.Value) > maxCache {
+				continue
+			}
+			v.size += len(n.Value) - len(old.Value)
+			v.log[version] = n
+		}
+	}
+}
+
+// drop forgets log nodes up to version.
+func (v *view) drop(version uint64) {
+	for at, n := range v.log {
+		if at <= version {
+			v.size -= len(n.Value)
+			delete(v.log, at)
+		}
+	}
+}
+
+// forget forgets one log node that turned out bad.
+func (v *view) forget(version uint64) {
+	if n, ok := v.log[version]; ok {
+		v.size -= len(n.Value)
+		delete(v.log, version)
+	}
+}
