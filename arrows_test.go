@@ -1,0 +1,168 @@
+package zonecast_test
+
+import (
+	"os"
+	"strings"
+	"testing"
+	"testing/fstest"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/rogpeppe/go-internal/txtar"
+)
+
+const modulePath = "github.com/zonecast/zonecast"
+
+// arrows is the table of this module (docs/design.md has the reasons). A new package
+// needs a row in packages; a new module of others needs one in modules, with the
+// packages that may import it and a sentence.
+var arrows = table{
+	module: modulePath,
+
+	// What a package of each kind may import, besides the standard library. A package
+	// may always import those of the same stage (the same first folder, unless that is
+	// internal).
+	kinds: map[kind]may{
+		noun:      {noun, pure},
+		pure:      {},
+		storeKind: {},
+		engine:    {storeKind},
+		kit:       {},
+		rpc:       {},
+		mechanism: {noun, pure, mechanism, storeKind},
+		stage:     {noun, pure, mechanism, storeKind, kit, rpc},
+		command:   {noun, pure, mechanism, storeKind, engine, kit, rpc, stage},
+		support:   {noun, pure, mechanism, storeKind},
+		root:      {},
+	},
+
+	packages: map[string]kind{
+		".": root,
+
+		"record":           noun,
+		"fleet":            noun,
+		"reconcile":        noun,
+		"snapshot":         noun,
+		"snapshot/journal": noun,
+
+		"store":           storeKind,
+		"store/etcd":      engine,
+		"store/storetest": support,
+
+		"service": kit,
+
+		"api":             rpc,
+		"api/answer":      rpc,
+		"api/controlapi":  rpc,
+		"api/registryapi": rpc,
+
+		"internal/atomicfile": pure,
+		"internal/hamt":       pure,
+		"internal/dnswire":    mechanism,
+		"internal/tree":       mechanism,
+		"internal/claimtree":  mechanism,
+		"internal/follow":     mechanism,
+		"internal/zonefile":   mechanism,
+		"internal/memstore":   support,
+
+		"registry":           stage,
+		"rules":              stage,
+		"mutator":            stage,
+		"update":             stage,
+		"presenter":          stage,
+		"publisher":          stage,
+		"agent":              stage,
+		"authority":          stage,
+		"authority/data":     stage,
+		"authority/protocol": stage,
+		"authority/packet":   stage,
+		"monitor":            stage,
+		"control":            stage,
+
+		"cmd/zonecast": command,
+	},
+
+	modules: []module{
+		{"github.com/miekg/dns", []string{"internal/dnswire"}, "zone text, and the wire format where speed does not matter; one package, so that it can be replaced"},
+		{"github.com/klauspost/compress", []string{"record", "snapshot"}, "zstd: claim shards, deltas and snapshots are bulk"},
+		{"github.com/zeebo/xxh3", []string{"internal/claimtree", "snapshot", "snapshot/journal"}, "checksums and even distribution; nothing that must resist an attacker"},
+		{"github.com/apache/thrift", []string{"api"}, "the RPC of registry and control"},
+		{"go.etcd.io/etcd", []string{"store/etcd"}, "the default store"},
+		{"go.uber.org/zap", []string{"store/etcd"}, "etcd logs by it"},
+		{"google.golang.org/grpc", []string{"store/etcd"}, "etcd's client takes its options and gives its errors"},
+		{"github.com/prometheus/client_golang", []string{"service", "every stage"}, "metrics"},
+		{"github.com/spf13/cobra", []string{"service", "cmd/zonecast"}, "commands, help and completion"},
+		{"github.com/spf13/pflag", []string{"service", "cmd/zonecast"}, "cobra's flags: an option is the Value of its flag"},
+		{"github.com/BurntSushi/toml", []string{"service"}, "the configuration file"},
+		{"github.com/fsnotify/fsnotify", []string{"update", "snapshot/journal"}, "files that people and agents change"},
+		{"golang.org/x/sys", []string{"store/etcd", "authority/packet", "snapshot/journal"}, "system calls that syscall has not"},
+		{"golang.org/x/net", []string{"service", "authority/packet"}, "netutil: a bound on connections; ipv4, ipv6: packets in batches"},
+		{"golang.org/x/sync", []string{"api", "control", "agent", "monitor"}, "errgroup, semaphore: goroutines with an owner, and bounds"},
+		{"golang.org/x/term", []string{"service", "cmd/zonecast"}, "is it a terminal?"},
+		{"golang.org/x/time", []string{"registry", "mutator", "agent"}, "rate limits"},
+	},
+
+	// Modules that tests may use everywhere.
+	testModules: []string{
+		"github.com/google/go-cmp",
+		"pgregory.net/rapid",
+		"go.uber.org/goleak",
+		"github.com/rogpeppe/go-internal",
+		"github.com/miekg/dns", // the second opinion on what is on the wire
+		"github.com/prometheus/client_golang",
+		"golang.org/x/sync",
+		"golang.org/x/sys",
+	},
+}
+
+// TestArrows holds the whole module against the table and the house's rules.
+func TestArrows(t *testing.T) {
+	found, err := arrows.check(os.DirFS("."))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, v := range found {
+		t.Error(v)
+	}
+}
+
+// TestArrowsFindsViolations runs the same checker over a small tree that does
+// everything that is forbidden, once each, and beside it things that are allowed.
+func TestArrowsFindsViolations(t *testing.T) {
+	ar, err := txtar.ParseFile("testdata/arrows.txtar")
+	if err != nil {
+		t.Fatal(err)
+	}
+	tree := fstest.MapFS{}
+	var want []string
+	for _, f := range ar.Files {
+		if f.Name == "want" {
+			want = strings.Split(strings.TrimSpace(string(f.Data)), "\n")
+			continue
+		}
+		tree[f.Name] = &fstest.MapFile{Data: f.Data}
+	}
+	small := table{
+		module: "example.net/m",
+		kinds: map[kind]may{
+			noun: {noun}, stage: {noun, mechanism, kit}, mechanism: {noun}, kit: {}, command: {noun, stage, kit}, support: {noun},
+		},
+		packages: map[string]kind{
+			"record": noun, "geo": noun, "observer": stage, "observer/part": stage, "server": stage,
+			"internal/wire": mechanism, "internal/fake": support, "cmd/m": command, "gone": noun, "kit": kit,
+		},
+		modules: []module{
+			{"example.org/dns", []string{"internal/wire"}, "the wire format"},
+			{"example.org/metrics", []string{"every stage"}, "metrics"},
+			{"example.org/unused", []string{"kit"}, "nobody needs it any more"},
+			{"example.org/silent", []string{"kit"}, ""},
+		},
+		testModules: []string{"example.org/compare"},
+	}
+	got, err := small.check(tree)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("violations (-want +got):\n%s", diff)
+	}
+}
