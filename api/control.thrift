@@ -38,6 +38,8 @@ struct SourceState {
   5: i64 time_ms
   /** Why the newest state of the source is not in force; empty when all is well. */
   6: string error
+  /** Store revision of this state, for wait with kind "claims". */
+  7: i64 store_revision
 }
 
 struct ServiceState {

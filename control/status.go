@@ -32,7 +32,7 @@ func (c *Control) Status(ctx context.Context) (*controlapi.Status, error) {
 	for _, s := range sources {
 		st.Sources = append(st.Sources, &controlapi.SourceState{
 			Source: string(s.value.Source), Where: s.value.Where, Revision: s.value.Revision,
-			Records: int64(s.value.Records), TimeMs: s.value.Time, Error: s.value.Error,
+			Records: int64(s.value.Records), TimeMs: s.value.Time, Error: s.value.Error, StoreRevision: int64(s.revision),
 		})
 	}
 	services, err := list[tree.Service](ctx, c, tree.Services)
@@ -83,8 +83,9 @@ func (c *Control) datasetState(ctx context.Context, hosts []entry[tree.Host]) (*
 }
 
 type entry[T any] struct {
-	path  string
-	value T
+	path     string
+	revision store.Revision
+	value    T
 }
 
 // list reads and decodes all nodes below prefix; one that does not decode is
@@ -96,7 +97,7 @@ func list[T any](ctx context.Context, c *Control, prefix string) ([]entry[T], er
 	}
 	out := make([]entry[T], 0, len(nodes))
 	for _, n := range nodes {
-		e := entry[T]{path: n.Path}
+		e := entry[T]{path: n.Path, revision: n.Modified}
 		if err := tree.Decode(n, &e.value); err != nil {
 			c.deps.Log.Warn("node not read", "err", err)
 			continue

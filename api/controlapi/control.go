@@ -762,13 +762,15 @@ func (p *DatasetState) String() string {
 //   - Records
 //   - TimeMs
 //   - Error: Why the newest state of the source is not in force; empty when all is well.
+//   - StoreRevision: Store revision of this state, for wait with kind "claims".
 type SourceState struct {
-	Source   string `thrift:"source,1" db:"source" json:"source"`
-	Where    string `thrift:"where,2" db:"where" json:"where"`
-	Revision string `thrift:"revision,3" db:"revision" json:"revision"`
-	Records  int64  `thrift:"records,4" db:"records" json:"records"`
-	TimeMs   int64  `thrift:"time_ms,5" db:"time_ms" json:"time_ms"`
-	Error    string `thrift:"error,6" db:"error" json:"error"`
+	Source        string `thrift:"source,1" db:"source" json:"source"`
+	Where         string `thrift:"where,2" db:"where" json:"where"`
+	Revision      string `thrift:"revision,3" db:"revision" json:"revision"`
+	Records       int64  `thrift:"records,4" db:"records" json:"records"`
+	TimeMs        int64  `thrift:"time_ms,5" db:"time_ms" json:"time_ms"`
+	Error         string `thrift:"error,6" db:"error" json:"error"`
+	StoreRevision int64  `thrift:"store_revision,7" db:"store_revision" json:"store_revision"`
 }
 
 func NewSourceState() *SourceState {
@@ -797,6 +799,10 @@ func (p *SourceState) GetTimeMs() int64 {
 
 func (p *SourceState) GetError() string {
 	return p.Error
+}
+
+func (p *SourceState) GetStoreRevision() int64 {
+	return p.StoreRevision
 }
 func (p *SourceState) Read(ctx context.Context, iprot thrift.TProtocol) error {
 	if _, err := iprot.ReadStructBegin(ctx); err != nil {
@@ -865,6 +871,16 @@ func (p *SourceState) Read(ctx context.Context, iprot thrift.TProtocol) error {
 		case 6:
 			if fieldTypeId == thrift.STRING {
 				if err := p.ReadField6(ctx, iprot); err != nil {
+					return err
+				}
+			} else {
+				if err := iprot.Skip(ctx, fieldTypeId); err != nil {
+					return err
+				}
+			}
+		case 7:
+			if fieldTypeId == thrift.I64 {
+				if err := p.ReadField7(ctx, iprot); err != nil {
 					return err
 				}
 			} else {
@@ -941,6 +957,15 @@ func (p *SourceState) ReadField6(ctx context.Context, iprot thrift.TProtocol) er
 	return nil
 }
 
+func (p *SourceState) ReadField7(ctx context.Context, iprot thrift.TProtocol) error {
+	if v, err := iprot.ReadI64(ctx); err != nil {
+		return thrift.PrependError("error reading field 7: ", err)
+	} else {
+		p.StoreRevision = v
+	}
+	return nil
+}
+
 func (p *SourceState) Write(ctx context.Context, oprot thrift.TProtocol) error {
 	if err := oprot.WriteStructBegin(ctx, "SourceState"); err != nil {
 		return thrift.PrependError(fmt.Sprintf("%T write struct begin error: ", p), err)
@@ -962,6 +987,9 @@ func (p *SourceState) Write(ctx context.Context, oprot thrift.TProtocol) error {
 			return err
 		}
 		if err := p.writeField6(ctx, oprot); err != nil {
+			return err
+		}
+		if err := p.writeField7(ctx, oprot); err != nil {
 			return err
 		}
 	}
@@ -1052,6 +1080,19 @@ func (p *SourceState) writeField6(ctx context.Context, oprot thrift.TProtocol) (
 	return err
 }
 
+func (p *SourceState) writeField7(ctx context.Context, oprot thrift.TProtocol) (err error) {
+	if err := oprot.WriteFieldBegin(ctx, "store_revision", thrift.I64, 7); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T write field begin error 7:store_revision: ", p), err)
+	}
+	if err := oprot.WriteI64(ctx, int64(p.StoreRevision)); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T.store_revision (7) field write error: ", p), err)
+	}
+	if err := oprot.WriteFieldEnd(ctx); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T write field end error 7:store_revision: ", p), err)
+	}
+	return err
+}
+
 func (p *SourceState) Equals(other *SourceState) bool {
 	if p == other {
 		return true
@@ -1074,6 +1115,9 @@ func (p *SourceState) Equals(other *SourceState) bool {
 		return false
 	}
 	if p.Error != other.Error {
+		return false
+	}
+	if p.StoreRevision != other.StoreRevision {
 		return false
 	}
 	return true
