@@ -139,21 +139,33 @@ func (im *Importer) lead(ctx context.Context) error {
 	return err
 }
 
-// follow scans whenever something may have changed. It returns when ctx ends, or
-// when the store is not as it was thought to be.
+// follow scans whenever something may have changed, until ctx ends. When the store
+// cannot be reached it goes on with what it knows: what was read stays pending.
 func (im *Importer) follow(ctx context.Context, fence store.Cond) error {
-	d, err := im.newDirectory(ctx, fence)
-	if err != nil {
-		return err
-	}
 	w := newWatcher(im.log)
 	defer w.close()
+	var d *directory // nil: the store must be read first
 	for {
 		noticed := time.Now()
 		w.watch(im.cfg.Dir) // before the scan, so that no change falls between
-		again, err := d.scan(ctx, noticed)
+		var again time.Duration
+		var err error
+		if d == nil {
+			d, err = im.newDirectory(ctx, fence)
+		}
+		if err == nil {
+			again, err = d.scan(ctx, noticed)
+		}
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
 		if err != nil {
-			return err
+			im.log.Warn("zone files not imported, trying again", "error", err, "after", retryAfter)
+			if !errors.Is(err, store.ErrUnavailable) {
+				d = nil // somebody else wrote: begin from what is there
+			}
+			pause(ctx, retryAfter)
+			continue
 		}
 		w.watch(d.watched()...)
 		if !w.wait(ctx, min(again, im.cfg.Rescan)) {
