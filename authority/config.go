@@ -71,17 +71,20 @@ func (c Config) Validate() error {
 	if c.MaxUDP != 0 && (c.MaxUDP < 512 || c.MaxUDP > 4096) {
 		errs = append(errs, fmt.Errorf("max-udp: %d, expected 512 to 4096, or 0 for 1232", c.MaxUDP))
 	}
-	for key, v := range map[string]int{"udp-workers": c.UDPWorkers, "max-tcp": c.MaxTCP, "max-tcp-per-client": c.MaxTCPPerClient} {
-		if v < 0 || v > 1<<20 {
-			errs = append(errs, fmt.Errorf("%s: %d, expected 0 to %d", key, v, 1<<20))
+	for _, o := range []struct {
+		key         string
+		value, most int
+	}{{"udp-workers", c.UDPWorkers, 1024}, {"max-tcp", c.MaxTCP, 1 << 20}, {"max-tcp-per-client", c.MaxTCPPerClient, 1 << 20}} {
+		if o.value < 0 || o.value > o.most {
+			errs = append(errs, fmt.Errorf("%s: %d, expected 0 to %d", o.key, o.value, o.most))
 		}
 	}
 	if c.TCPIdle < 0 {
 		errs = append(errs, fmt.Errorf("tcp-idle: %s, expected 0 or more", c.TCPIdle))
 	}
-	for key, text := range map[string]string{"version-text": c.Version, "identity": c.Identity} {
-		if len(text) > 255 {
-			errs = append(errs, fmt.Errorf("%s: %d octets, at most 255 fit a TXT string", key, len(text)))
+	for _, o := range [][2]string{{"version-text", c.Version}, {"identity", c.Identity}} {
+		if len(o[1]) > 255 {
+			errs = append(errs, fmt.Errorf("%s: %d octets, at most 255 fit a TXT string", o[0], len(o[1])))
 		}
 	}
 	return errors.Join(errs...)

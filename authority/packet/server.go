@@ -24,6 +24,9 @@ type Meta struct {
 // goroutine at a time.
 type Handler func(query []byte, m Meta, dst []byte) []byte
 
+// NewHandler gives a Handler for one goroutine, which calls done when it ends.
+type NewHandler func() (h Handler, done func())
+
 // Config of a Server.
 type Config struct {
 	// Listen has the addresses, each for UDP and TCP. With port 0 the kernel picks
@@ -59,7 +62,7 @@ type Server struct {
 	Counters Counters
 
 	config     Config
-	newHandler func() Handler
+	newHandler NewHandler
 	log        *slog.Logger
 	addrs      []netip.AddrPort
 	udp        []*net.UDPConn
@@ -69,7 +72,7 @@ type Server struct {
 
 // Listen binds all sockets or none. newHandler is called once for each goroutine
 // that reads queries: for each UDP socket, and for each TCP connection.
-func Listen(c Config, newHandler func() Handler, log *slog.Logger) (*Server, error) {
+func Listen(c Config, newHandler NewHandler, log *slog.Logger) (*Server, error) {
 	defaultTo(&c.UDPWorkers, runtime.GOMAXPROCS(0))
 	defaultTo(&c.MaxTCP, 1000)
 	defaultTo(&c.MaxTCPPerClient, 50)

@@ -58,7 +58,8 @@ func (s *Server) acceptTCP(ctx context.Context, l *net.TCPListener) {
 // serveTCP answers the queries of one connection in their order; more may be on
 // their way meanwhile (RFC 7766 §6.2.1.1).
 func (s *Server) serveTCP(ctx context.Context, c *net.TCPConn, client netip.AddrPort) {
-	handle := s.newHandler()
+	handle, done := s.newHandler()
+	defer done()
 	r := bufio.NewReader(c)
 	var length [2]byte
 	var query, response []byte

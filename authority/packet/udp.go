@@ -11,7 +11,8 @@ import (
 const maxQuery = 4096
 
 func (s *Server) serveUDP(ctx context.Context, c *net.UDPConn) {
-	handle := s.newHandler()
+	handle, done := s.newHandler()
+	defer done()
 	query := make([]byte, maxQuery)
 	control := make([]byte, controlSize)
 	var response []byte

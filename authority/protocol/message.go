@@ -2,6 +2,7 @@ package protocol
 
 import (
 	"encoding/binary"
+	"strconv"
 
 	"github.com/zonecast/zonecast/record"
 )
@@ -171,4 +172,27 @@ func lower(c byte) byte {
 		return c + ('a' - 'A')
 	}
 	return c
+}
+
+// String gives the IANA mnemonic, or the number of a code this server does not give.
+func (r Rcode) String() string {
+	switch r {
+	case NoError:
+		return "NOERROR"
+	case FormErr:
+		return "FORMERR"
+	case ServFail:
+		return "SERVFAIL"
+	case NXDomain:
+		return "NXDOMAIN"
+	case NotImp:
+		return "NOTIMP"
+	case Refused:
+		return "REFUSED"
+	case YXDomain:
+		return "YXDOMAIN"
+	case BadVers:
+		return "BADVERS"
+	}
+	return strconv.Itoa(int(r))
 }

@@ -1,0 +1,112 @@
+package authority
+
+import (
+	"strconv"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/zonecast/zonecast/authority/protocol"
+)
+
+// collector adds the counters of all workers up when it is asked.
+type collector struct {
+	server *Server
+
+	queries, responses, truncated, dropped *prometheus.Desc
+	latency                                *prometheus.Desc
+	version, versionTime, zones, rrsets    *prometheus.Desc
+	problems                               *prometheus.Desc
+	tcpOpen, tcpAccepted, tcpRefused       *prometheus.Desc
+	tcpTimeouts, readErrors, writeErrors   *prometheus.Desc
+}
+
+func newCollector(s *Server) *collector {
+	desc := func(name, help string, labels ...string) *prometheus.Desc {
+		return prometheus.NewDesc("zonecast_authority_"+name, help, labels, prometheus.Labels{"dataset": s.config.Dataset})
+	}
+	return &collector{
+		server:      s,
+		queries:     desc("queries_total", "Messages received.", "transport"),
+		responses:   desc("responses_total", "Responses given.", "rcode"),
+		truncated:   desc("truncated_total", "Responses with the TC bit."),
+		dropped:     desc("dropped_total", "Messages that got no response: too short for a header, or responses themselves."),
+		latency:     desc("answer_seconds", "Time from a query in memory to its response in memory; one query in 16 is measured."),
+		version:     desc("version", "Version of the dataset that is answered; 0 is none yet."),
+		versionTime: desc("version_timestamp_seconds", "Unix time at which that version was made; 0 is none yet."),
+		zones:       desc("zones", "Zones that are answered."),
+		rrsets:      desc("rrsets", "RRsets that are answered."),
+		problems:    desc("journal_problems_total", "Times the journal could not be followed, or a version was not taken."),
+		tcpOpen:     desc("tcp_connections", "TCP connections open."),
+		tcpAccepted: desc("tcp_accepted_total", "TCP connections accepted."),
+		tcpRefused:  desc("tcp_refused_total", "TCP connections closed at once because of a bound."),
+		tcpTimeouts: desc("tcp_timeouts_total", "TCP connections closed in the middle of a message for slowness."),
+		readErrors:  desc("udp_read_errors_total", "UDP receive calls that failed."),
+		writeErrors: desc("write_errors_total", "Responses that could not be sent."),
+	}
+}
+
+// Describe implements prometheus.Collector.
+func (c *collector) Describe(ch chan<- *prometheus.Desc) { prometheus.DescribeByCollect(c, ch) }
+
+// Collect implements prometheus.Collector.
+func (c *collector) Collect(ch chan<- prometheus.Metric) {
+	counter := func(d *prometheus.Desc, v uint64, labels ...string) {
+		ch <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(v), labels...)
+	}
+	gauge := func(d *prometheus.Desc, v float64) {
+		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v)
+	}
+	var queries [2]uint64
+	var responses [17]uint64
+	var truncated, dropped, sum uint64
+	var buckets [len(latencyBounds) + 1]uint64
+	c.server.workers.each(func(k *worker) {
+		n := &k.protocol.Counters
+		for i := range queries {
+			queries[i] += n.Queries[i].Load()
+		}
+		for i := range responses {
+			responses[i] += n.Responses[i].Load()
+		}
+		truncated += n.Truncated.Load()
+		dropped += n.Dropped.Load()
+		for i := range buckets {
+			buckets[i] += k.latency.buckets[i].Load()
+		}
+		sum += k.latency.sum.Load()
+	})
+	counter(c.queries, queries[protocol.UDP], "udp")
+	counter(c.queries, queries[protocol.TCP], "tcp")
+	for i, v := range responses {
+		if name := protocol.Rcode(i).String(); v > 0 || name != strconv.Itoa(i) {
+			counter(c.responses, v, name)
+		}
+	}
+	counter(c.truncated, truncated)
+	counter(c.dropped, dropped)
+	cumulative, below := map[float64]uint64{}, uint64(0)
+	for i, bound := range latencyBounds {
+		below += buckets[i]
+		cumulative[bound.Seconds()] = below
+	}
+	ch <- prometheus.MustNewConstHistogram(c.latency, below+buckets[len(latencyBounds)], float64(sum)/1e9, cumulative)
+
+	now := c.server.current.Load()
+	gauge(c.version, float64(now.Version))
+	gauge(c.versionTime, float64(now.Time)/1000)
+	zones, rrsets := 0, 0
+	if now.view != nil {
+		zones, rrsets = now.view.Zones(), now.view.Sets()
+	}
+	gauge(c.zones, float64(zones))
+	gauge(c.rrsets, float64(rrsets))
+	counter(c.problems, c.server.problems.Load())
+
+	p := &c.server.packet.Counters
+	gauge(c.tcpOpen, float64(p.TCPOpen.Load()))
+	counter(c.tcpAccepted, p.TCPAccepted.Load())
+	counter(c.tcpRefused, p.TCPRefused.Load())
+	counter(c.tcpTimeouts, p.TCPTimeouts.Load())
+	counter(c.readErrors, p.ReadErrors.Load())
+	counter(c.writeErrors, p.WriteErrors.Load())
+}
