@@ -152,6 +152,15 @@ func TestReconcileIsOrderBlind(t *testing.T) {
 			if !slices.IsSortedFunc(ch.Put, func(a, b record.RRset) int { return a.Key.Compare(b.Key) }) || !slices.IsSortedFunc(ch.Remove, record.Key.Compare) {
 				t.Fatalf("change is not in canonical order: %v", ch)
 			}
+			var old []record.RRset
+			for _, k := range slices.SortedFunc(maps.Keys(replica), record.Key.Compare) {
+				if slices.Contains(ch.Remove, k) || slices.ContainsFunc(ch.Put, func(r record.RRset) bool { return r.Key == k }) {
+					old = append(old, replica[k])
+				}
+			}
+			if d := cmp.Diff(old, ch.Old); d != "" {
+				t.Fatalf("what was replaced or removed differs (-replica +Old):\n%s", d)
+			}
 			for _, k := range ch.Remove {
 				if _, ok := replica[k]; !ok {
 					t.Fatalf("removed %s, which was not there", k)

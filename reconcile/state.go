@@ -9,11 +9,13 @@ import (
 	"github.com/zonecast/zonecast/record"
 )
 
-// Change is what one Reconcile did to the dataset, both in canonical order. No
-// key is in both.
+// Change is what one Reconcile did to the dataset, each list in canonical order.
+// No key is both put and removed.
 type Change struct {
 	Put    []record.RRset // new, or other data or TTL than before
 	Remove []record.Key
+	// Old has the RRsets as they were that Put replaces or Remove takes away.
+	Old []record.RRset
 }
 
 // Empty tells whether nothing changed.
@@ -395,8 +397,12 @@ func (s *State) collect() Change {
 			switch {
 			case order < 0:
 				ch.Remove = append(ch.Remove, old[0].Key)
-			case order > 0 || !old[0].RRset.Equal(now[0].RRset):
+				ch.Old = append(ch.Old, old[0].RRset)
+			case order > 0:
 				ch.Put = append(ch.Put, now[0].RRset)
+			case !old[0].RRset.Equal(now[0].RRset):
+				ch.Put = append(ch.Put, now[0].RRset)
+				ch.Old = append(ch.Old, old[0].RRset)
 			}
 			if order <= 0 {
 				old = old[1:]
