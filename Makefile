@@ -1,0 +1,53 @@
+# zonecast. Needs Go, git and make; `make test` installs what else the tests use.
+#
+#   make           the binary, bin/zonecast
+#   make up        a whole zonecast on this machine, with the example zones and fleet
+#   make test      everything that must hold before a change is taken (what .ci/run runs)
+#   make check     formatting, vet, staticcheck, go.mod, generated code; no tests
+#   make race      the tests alone, with the race detector
+#   make interop   the tests against other DNS servers alone
+#   make fuzz      every fuzz target in turn, FUZZTIME each
+#   make bench     every benchmark
+#   make clean     removes bin/ and what `make up` made
+
+SHELL    = /bin/sh
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+FUZZTIME ?= 60s
+PACKAGES ?= ./...
+# Two packages at a time: several of them start daemons, or measure.
+TESTFLAGS ?= -p 2 -timeout 8m
+
+.DEFAULT_GOAL = build
+.PHONY: build up test check race interop fuzz bench clean deps
+
+build:
+	CGO_ENABLED=0 go build -trimpath -ldflags '-s -w -X main.version=$(VERSION)' -o bin/zonecast ./cmd/zonecast
+
+up: build
+	./bin/zonecast up --dir .zonecast --zones examples/wikimedia-cut/zones --fleet examples/wikimedia-cut/fleet.jsonl
+
+deps:
+	scripts/install-test-deps.sh
+
+# The tests run once, with the race detector and those of the tag interop among
+# them: unit, contract, scenario and differential tests are one pass.
+test: deps check
+	CGO_ENABLED=1 go test -race -tags interop $(TESTFLAGS) $(PACKAGES)
+
+check:
+	scripts/check.sh
+
+race:
+	CGO_ENABLED=1 go test -race $(TESTFLAGS) $(PACKAGES)
+
+interop: deps
+	go test -tags interop -run 'Interop' $(TESTFLAGS) $(PACKAGES)
+
+fuzz:
+	scripts/fuzz.sh $(FUZZTIME) $(PACKAGES)
+
+bench:
+	go test -run '^$$' -bench . -benchmem -p 1 $(PACKAGES)
+
+clean:
+	rm -rf bin .zonecast
