@@ -3,6 +3,9 @@ package journal
 import (
 	"errors"
 	"fmt"
+	"io"
+	"io/fs"
+	"syscall"
 )
 
 // ErrCorrupt is wrapped when the content of a journal is damaged: it cannot be
@@ -22,14 +25,14 @@ type Error struct {
 
 // Error is for people: where, what, and what to do.
 func (e *Error) Error() string {
-	where := e.File
+	where, cause := e.File, ""
 	if e.Offset >= 0 {
 		where = fmt.Sprintf("%s: offset %d", e.File, e.Offset)
 	}
 	if e.Err != nil {
-		return fmt.Sprintf("journal is damaged: %s: %s: %v (move the directory aside and fetch the dataset anew)", where, e.Found, e.Err)
+		cause = ": " + e.Err.Error()
 	}
-	return fmt.Sprintf("journal is damaged: %s: %s (move the directory aside and fetch the dataset anew)", where, e.Found)
+	return fmt.Sprintf("%v: %s: %s%s (move the directory aside and fetch the dataset anew)", ErrCorrupt, where, e.Found, cause)
 }
 
 // Unwrap gives ErrCorrupt and the cause.
@@ -38,4 +41,14 @@ func (e *Error) Unwrap() []error {
 		return []error{ErrCorrupt}
 	}
 	return []error{ErrCorrupt, e.Err}
+}
+
+// readError sorts the errors of reading a file that CURRENT needs: a file that is
+// missing, ends early or cannot be read from the disk is damage; too many open
+// files or a missing permission are not.
+func readError(path string, offset int64, err error) error {
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, syscall.EIO) {
+		return &Error{File: path, Offset: offset, Found: "cannot be read", Err: err}
+	}
+	return fmt.Errorf("read %s: %w", path, err)
 }

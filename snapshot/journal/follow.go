@@ -4,6 +4,9 @@ import (
 	"context"
 	"crypto/ed25519"
 	"errors"
+	"fmt"
+	"io"
+	"io/fs"
 
 	"github.com/zonecast/zonecast/snapshot"
 )
@@ -15,7 +18,7 @@ type Event struct {
 	// receiver, who may Apply the deltas that follow to it.
 	Reset *snapshot.Dataset
 	// Delta leads to the next version. Its chain and, with keys, the signature that
-	// covers it are verified.
+	// covers it are verified; that its digest comes out is found by applying it.
 	Delta *snapshot.Delta
 	// Problem is why the journal cannot be read at the moment. The follower keeps
 	// what it has, and Follow goes on when the journal can be read again.
@@ -28,14 +31,226 @@ type Event struct {
 // Follow reads the journal in dir and tells fn of its state, then of every
 // change, until ctx ends (it returns ctx.Err()) or fn returns an error (it returns
 // that). It waits for the journal to exist, and outlives restarts of the writer,
-// folding, Reset and Quarantine. With keys only what one of them signed is
-// believed. fn is called by one goroutine, the caller's.
+// folding, Reset and Quarantine: a Reset event comes only when the journal's state
+// cannot be reached by deltas. It never goes back: a journal that is behind what
+// was read before is a Problem until it has caught up. With keys only what one of
+// them signed is believed. fn is called by one goroutine, the caller's.
 func Follow(ctx context.Context, dir string, keys []ed25519.PublicKey, fn func(Event) error) error {
-	return errors.New("not yet")
+	w := newWaiter(dir)
+	defer w.close()
+	f := &follower{fsys: systemFS{}, dir: dir, keys: keys, fn: fn}
+	defer f.closeLog()
+	for {
+		// The watch is set before the journal is read, so that nothing is missed.
+		w.watch()
+		waiting, err := f.step()
+		if err != nil {
+			return err
+		}
+		if err := w.wait(ctx, waiting); err != nil {
+			return err
+		}
+	}
 }
 
 // Load reads the journal's state once, without following and without the lock.
 // The error wraps fs.ErrNotExist when there is no journal.
 func Load(dir string, keys []ed25519.PublicKey) (*snapshot.Dataset, *snapshot.Manifest, error) {
-	return nil, nil, errors.New("not yet")
+	s, err := loadCurrent(systemFS{}, dir, keys)
+	if err != nil {
+		return nil, nil, fmt.Errorf("load journal %s: %w", dir, err)
+	}
+	return s.dataset, s.manifest, s.log.file.Close()
+}
+
+// loadCurrent loads the generation that holds. A writer may fold meanwhile and
+// remove what is being read: then the new one is tried.
+func loadCurrent(fsys FS, dir string, keys []ed25519.PublicKey) (*state, error) {
+	for {
+		now, err := readCurrent(fsys, dir)
+		if err != nil {
+			return nil, err
+		}
+		s, err := load(fsys, dir, now, keys, loadLimit)
+		if err == nil {
+			return s, nil
+		}
+		if again, readErr := readCurrent(fsys, dir); readErr != nil || again == now {
+			return nil, err
+		}
+	}
+}
+
+// waiting says for what a follower waits.
+type waiting int
+
+const (
+	forMore    waiting = iota // everything that is there has been told
+	forJournal                // there is none
+	forRepair                 // a group is not whole, or cannot be read: look again soon
+)
+
+// follower is what Follow knows.
+//
+//	            no CURRENT                   CURRENT names another generation
+//	(nothing) ─────────────► wait      (following) ─────────────► reopen: walk its log from
+//	    │ CURRENT                            ▲                     the start, silently up to
+//	    └─► load all, Reset ─────────────────┘◄──── on track ───── what is known; Reset when
+//	                                                               that is not on its way
+type follower struct {
+	fsys FS
+	dir  string
+	keys []ed25519.PublicKey
+	fn   func(Event) error
+
+	known bool  // have is valid: a Reset was told
+	have  point // what was told last
+	name  string
+
+	now current
+	log *logReader // nil: to be opened
+	pos point      // where log is at; behind have while a new log is walked
+
+	problem string // told last; "" when all is well since
+}
+
+func (f *follower) closeLog() {
+	if f.log != nil {
+		f.log.file.Close() // opened for reading: nothing to lose
+		f.log = nil
+	}
+}
+
+// step tells everything that is new. The error is fn's.
+func (f *follower) step() (waiting, error) {
+	now, err := readCurrent(f.fsys, f.dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		f.closeLog()
+		return forJournal, nil
+	}
+	if err != nil {
+		return forRepair, f.trouble(err)
+	}
+	if f.log != nil && now != f.now {
+		f.closeLog()
+	}
+	if f.log == nil {
+		if err := f.open(now); err != nil {
+			f.closeLog()
+			var told toldError
+			if errors.As(err, &told) {
+				return 0, told.error
+			}
+			if again, readErr := readCurrent(f.fsys, f.dir); readErr != nil || again != now {
+				return f.step() // folded meanwhile; a fold takes longer than this
+			}
+			return forRepair, f.trouble(err)
+		}
+	}
+	for {
+		size, err := f.log.file.Size()
+		if err == nil && size < f.log.at {
+			// Its writer cut off a group that was whole but not acknowledged.
+			f.closeLog()
+			return f.step()
+		}
+		g, err := f.log.next()
+		if errors.Is(err, io.EOF) {
+			if f.pos.version < f.have.version {
+				return forMore, f.trouble(fmt.Errorf("journal %s is at version %d and was at %d before: waiting for it to catch up", f.dir, f.pos.version, f.have.version))
+			}
+			f.problem = ""
+			return forMore, nil
+		}
+		if errors.Is(err, errTorn) {
+			return forRepair, nil
+		}
+		if err == nil {
+			err = f.tell(g)
+		}
+		if err != nil {
+			f.closeLog() // at a place that is not known any more: begin anew
+			var told toldError
+			if errors.As(err, &told) {
+				return 0, told.error
+			}
+			if errors.Is(err, errForked) {
+				f.known = false
+				return f.step()
+			}
+			return forRepair, f.trouble(err)
+		}
+	}
+}
+
+// toldError is an error of fn, which ends Follow.
+type toldError struct{ error }
+
+// errForked says that the log leads through another state than the one told.
+var errForked = errors.New("history is another one")
+
+// trouble tells a problem once.
+func (f *follower) trouble(err error) error {
+	if f.problem == err.Error() {
+		return nil
+	}
+	f.problem = err.Error()
+	return f.fn(Event{Problem: err})
+}
+
+// open opens a generation: at its start when what was told can be on its way,
+// else at its end, telling a Reset.
+func (f *follower) open(now current) error {
+	if f.known {
+		l, err := openLog(f.fsys, f.dir, now)
+		if err != nil {
+			return err
+		}
+		f.log, f.now = l, now
+		if _, _, err := l.checkBase(f.keys); err != nil {
+			return err
+		}
+		f.pos = pointOf(l.base.State)
+		if l.base.Dataset == f.name && (f.pos.version < f.have.version || f.pos == f.have) {
+			return nil
+		}
+		f.closeLog()
+	}
+	s, err := load(f.fsys, f.dir, now, f.keys, loadLimit)
+	if err != nil {
+		return err
+	}
+	f.log, f.now = s.log, now
+	f.pos = pointOf(s.dataset.Ref())
+	f.have, f.known, f.name = f.pos, true, s.dataset.Name()
+	f.problem = ""
+	if err := f.fn(Event{Reset: s.dataset, Manifest: s.manifest}); err != nil {
+		return toldError{err}
+	}
+	return nil
+}
+
+// tell checks a group and tells its deltas, but those known already.
+func (f *follower) tell(g group) error {
+	deltas, points, m, err := f.pos.follow(g, f.keys, f.name)
+	if err != nil {
+		return &Error{File: f.log.path, Offset: f.log.at, Found: fmt.Sprintf("group %d does not follow", f.log.number-1), Err: err}
+	}
+	for i, p := range points {
+		f.pos = p
+		if p.version < f.have.version {
+			continue
+		}
+		if p.version == f.have.version {
+			if p != f.have {
+				return errForked
+			}
+			continue
+		}
+		f.have = p
+		if err := f.fn(Event{Delta: deltas[i], Manifest: m}); err != nil {
+			return toldError{err}
+		}
+	}
+	return nil
 }

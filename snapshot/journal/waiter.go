@@ -1,0 +1,108 @@
+package journal
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/fsnotify/fsnotify"
+)
+
+// How long a follower waits at most before it looks again.
+const (
+	// lookEvery is for when the system tells of changes: a change can be missed
+	// only when the directory is replaced between two looks.
+	lookEvery = time.Second
+	// pollEvery is for when it does not, and for a journal that is not there yet.
+	pollEvery = 100 * time.Millisecond
+	// repairEvery is for an append that is under way, when no event told its end.
+	repairEvery = 20 * time.Millisecond
+)
+
+// waiter waits for changes in a directory, by inotify where it can be had.
+type waiter struct {
+	dir     string
+	watcher *fsnotify.Watcher // nil: polling
+	watched os.FileInfo       // the directory that is watched
+}
+
+func newWaiter(dir string) *waiter { return &waiter{dir: filepath.Clean(dir)} }
+
+func (w *waiter) close() {
+	if w.watcher != nil {
+		w.watcher.Close() // waits for its goroutine; nothing was written
+		w.watcher, w.watched = nil, nil
+	}
+}
+
+// watch sees to it that the directory which has the name now is watched. Where
+// that fails (too many watches, no inotify), the waiter polls, and tries again at
+// the next look.
+func (w *waiter) watch() {
+	info, err := os.Stat(w.dir)
+	if err != nil {
+		w.close()
+		return
+	}
+	if w.watched != nil && os.SameFile(info, w.watched) {
+		return
+	}
+	w.close()
+	watcher, err := fsnotify.NewWatcher()
+	if err != nil {
+		return
+	}
+	if err := watcher.Add(w.dir); err != nil {
+		watcher.Close()
+		return
+	}
+	w.watcher, w.watched = watcher, info
+}
+
+// wait returns when something may have changed, or ctx's error.
+func (w *waiter) wait(ctx context.Context, what waiting) error {
+	most := lookEvery
+	switch {
+	case what == forRepair:
+		most = repairEvery
+	case what == forJournal, w.watcher == nil:
+		most = pollEvery
+	}
+	timer := time.NewTimer(most)
+	defer timer.Stop()
+	var events <-chan fsnotify.Event
+	var errs <-chan error
+	if w.watcher != nil {
+		events, errs = w.watcher.Events, w.watcher.Errors
+	}
+	for {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-timer.C:
+			return nil
+		case e, ok := <-events:
+			if !ok || e.Op != fsnotify.Chmod {
+				w.drain()
+				return nil
+			}
+		case <-errs: // the queue overflowed, or the watcher is closed: look
+			return nil
+		}
+	}
+}
+
+// drain takes the events that are there: one look answers all of them.
+func (w *waiter) drain() {
+	for {
+		select {
+		case _, ok := <-w.watcher.Events:
+			if !ok {
+				return
+			}
+		default:
+			return
+		}
+	}
+}
