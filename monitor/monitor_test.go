@@ -1,0 +1,177 @@
+package monitor
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http/httptest"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/miekg/dns"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/zonecast/zonecast/internal/memstore"
+	"github.com/zonecast/zonecast/internal/tree"
+	"github.com/zonecast/zonecast/record"
+	"github.com/zonecast/zonecast/store"
+)
+
+// fakeHost answers the freshness record with the text it is given; "" is silence.
+func fakeHost(t *testing.T, text *atomic.Value) string {
+	t.Helper()
+	pc, err := net.ListenPacket("udp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	srv := &dns.Server{PacketConn: pc, Handler: dns.HandlerFunc(func(w dns.ResponseWriter, q *dns.Msg) {
+		s, _ := text.Load().(string)
+		if s == "" {
+			return
+		}
+		m := new(dns.Msg).SetReply(q)
+		m.Authoritative = true
+		m.Answer = []dns.RR{&dns.TXT{Hdr: dns.RR_Header{Name: "_fresh.internal.zonecast.internal.", Rrtype: dns.TypeTXT, Class: dns.ClassINET}, Txt: []string{s}}}
+		w.WriteMsg(m)
+	})}
+	done := make(chan error, 1)
+	go func() { done <- srv.ActivateAndServe() }()
+	t.Cleanup(func() {
+		srv.Shutdown()
+		<-done
+	})
+	return pc.LocalAddr().String()
+}
+
+func stampNow() string { return fmt.Sprintf("v=7 t=%d d=0123456789abcdef", time.Now().UnixMilli()) }
+
+func TestHostStates(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	st := memstore.New()
+	t.Cleanup(func() { st.Close() })
+	var text atomic.Value
+	text.Store(stampNow())
+	put := func(name, addr, digest string) {
+		t.Helper()
+		h := tree.Host{Name: name, DNS: addr, Datasets: map[string]tree.HostDataset{"internal": {Version: 7, Digest: digest}}}
+		if _, err := st.Commit(ctx, store.Txn{Do: []store.Op{{Path: tree.HostPath(name), Value: tree.Encode(h)}}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	head := tree.Head{Version: 7, Digest: "aa"}
+	if _, err := st.Commit(ctx, store.Txn{Do: []store.Op{{Path: tree.HeadPath("internal"), Value: tree.Encode(head)}}}); err != nil {
+		t.Fatal(err)
+	}
+	put("host0", fakeHost(t, &text), "aa")
+
+	cfg := DefaultConfig()
+	cfg.Interval, cfg.Timeout, cfg.StaleAfter = 10*time.Millisecond, 200*time.Millisecond, 5*time.Second
+	var log strings.Builder
+	reg := prometheus.NewRegistry()
+	m, err := New(cfg, Deps{Store: st, Log: slog.New(slog.NewTextHandler(&log, nil)), Metrics: reg})
+	if err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan error, 1)
+	go func() { done <- m.Run(ctx) }()
+
+	until := func(name string, want State) HostReport {
+		t.Helper()
+		for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(2 * time.Millisecond) {
+			for _, h := range m.Report().Hosts {
+				if h.Name == name && h.State == want {
+					return h
+				}
+			}
+			if time.Now().After(deadline) {
+				t.Fatalf("%s is not %s: %+v", name, want, m.Report())
+			}
+		}
+	}
+	if h := until("host0", Fresh); h.AgeMs < 0 || h.AgeMs > 5000 {
+		t.Errorf("age %d ms, want 0 to 5000", h.AgeMs)
+	}
+	text.Store(fmt.Sprintf("v=7 t=%d d=00", time.Now().Add(-time.Minute).UnixMilli()))
+	if h := until("host0", Stale); h.AgeMs < 60_000 {
+		t.Errorf("age %d ms, want at least 60000", h.AgeMs)
+	}
+	text.Store("nonsense")
+	until("host0", Silent)
+	text.Store(stampNow())
+	until("host0", Fresh)
+	put("host1", fakeHost(t, &text), "bb")
+	if h := until("host1", Disagrees); !strings.Contains(h.Why, "bb") || !strings.Contains(h.Why, "aa") {
+		t.Errorf("why = %q, want both digests", h.Why)
+	}
+	put("host1", fakeHost(t, &text), "aa")
+	until("host1", Fresh)
+	families, err := reg.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	moved := map[string]float64{}
+	for _, f := range families {
+		for _, x := range f.Metric {
+			moved[f.GetName()] += x.GetCounter().GetValue() + x.GetGauge().GetValue() + float64(x.GetHistogram().GetSampleCount())
+		}
+	}
+	for name, least := range map[string]float64{
+		"zonecast_monitor_age_seconds": 3, "zonecast_monitor_probe_seconds": 3, "zonecast_monitor_hosts": 2,
+		"zonecast_monitor_probe_failures_total": 1, "zonecast_monitor_disagreements_total": 1,
+	} {
+		if moved[name] < least {
+			t.Errorf("%s = %v, want at least %v", name, moved[name], least)
+		}
+	}
+	rec := httptest.NewRecorder()
+	m.Handler().ServeHTTP(rec, httptest.NewRequest("GET", "/fleet", nil))
+	var r Report
+	if err := json.Unmarshal(rec.Body.Bytes(), &r); err != nil || len(r.Hosts) != 2 || r.Version != 7 {
+		t.Errorf("report %s: %v", rec.Body, err)
+	}
+	if _, err := st.Commit(ctx, store.Txn{Do: []store.Op{{Path: tree.HostPath("host1"), Delete: true}}}); err != nil {
+		t.Fatal(err)
+	}
+	for deadline := time.Now().Add(10 * time.Second); len(m.Report().Hosts) != 1; time.Sleep(2 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("a host that is gone is still reported")
+		}
+	}
+	cancel()
+	if err := <-done; err != nil {
+		t.Errorf("Run = %v, want nil", err)
+	}
+	if !strings.Contains(log.String(), "is=stale") || !strings.Contains(log.String(), "is=fresh") {
+		t.Errorf("the log does not tell the changes of state:\n%s", log.String())
+	}
+}
+
+func TestParseStamp(t *testing.T) {
+	txt := func(s string) record.Rdata { return record.Rdata(append([]byte{byte(len(s))}, s...)) }
+	s, err := ParseStamp(txt("v=41 t=1790000000123 d=3f9a01bc22334455 x=later"))
+	if err != nil || s.Version != 41 || s.Time.UnixMilli() != 1790000000123 || s.Digest != "3f9a01bc22334455" {
+		t.Errorf("got %+v, %v", s, err)
+	}
+	for _, bad := range []record.Rdata{"", "\x05abc", txt(""), txt("v=1"), txt("t=x"), txt("v=-1 t=1")} {
+		if s, err := ParseStamp(bad); err == nil {
+			t.Errorf("ParseStamp(%q) = %+v, want an error", bad, s)
+		}
+	}
+}
+
+func TestDigestsStayBounded(t *testing.T) {
+	d := digests{}
+	for v := range uint64(10_000) {
+		d.note(v, "x")
+	}
+	if len(d) > 2*remembered {
+		t.Errorf("%d versions remembered, at most %d", len(d), 2*remembered)
+	}
+	if _, ok := d.check(9_999, "y"); ok {
+		t.Error("another digest of the newest version passes")
+	}
+}
