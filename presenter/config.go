@@ -1,0 +1,76 @@
+package presenter
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/zonecast/zonecast/internal/follow"
+	"github.com/zonecast/zonecast/reconcile"
+	"github.com/zonecast/zonecast/record"
+	"github.com/zonecast/zonecast/snapshot"
+	"github.com/zonecast/zonecast/store"
+)
+
+// Config is what a person may set.
+type Config struct {
+	// Dataset is the name of the dataset that is made.
+	Dataset string `option:"dataset" help:"name of the dataset"`
+	// Settle is how long the claims must have been quiet for a version to be made.
+	// Longer makes fewer, larger versions of a burst; each change waits for it.
+	// Zero makes a version of every batch.
+	Settle time.Duration `option:"settle" help:"how long claims must be quiet before a version is made"`
+	// Gather is the longest time a change waits for a burst to end, at least Settle.
+	Gather time.Duration `option:"gather" help:"how long a burst is gathered at most"`
+	// SessionTTL is how long after the death of a leading presenter another takes
+	// over.
+	SessionTTL time.Duration `option:"session-ttl" help:"how long after the death of a presenter another takes over"`
+	// MinTTL and MaxTTL bound the TTL of claims, in seconds. MaxTTL zero means no
+	// bound but that of the protocol.
+	MinTTL int `option:"min-ttl" help:"lowest TTL a claim may have, in seconds"`
+	MaxTTL int `option:"max-ttl" help:"highest TTL a claim may have, in seconds; 0 means any"`
+}
+
+// Deps is what the presenter works with. Fetcher is asked for the snapshot of what
+// is published, at the start; nil means that only deltas can be had.
+type Deps struct {
+	Store   store.Store
+	Log     *slog.Logger
+	Metrics prometheus.Registerer
+	Policy  reconcile.Policy // its TTL bounds are those of Config
+	Fetcher follow.Fetcher
+	Name    string // of this process, for people who ask who leads
+	// Now is the clock; nil means time.Now.
+	Now func() time.Time
+}
+
+// DefaultConfig gathers as DESIGN §5 says.
+func DefaultConfig() Config {
+	return Config{
+		Dataset:    "internal",
+		Settle:     2 * time.Millisecond,
+		Gather:     20 * time.Millisecond,
+		SessionTTL: 5 * time.Second,
+	}
+}
+
+// Validate tells what is wrong, by the option's name.
+func (c Config) Validate() error {
+	var errs []error
+	if err := snapshot.CheckName(c.Dataset); err != nil {
+		errs = append(errs, fmt.Errorf("dataset: %w", err))
+	}
+	if c.Settle < 0 || c.Gather < c.Settle {
+		errs = append(errs, fmt.Errorf("settle is %v and gather %v, expected 0 <= settle <= gather", c.Settle, c.Gather))
+	}
+	if c.SessionTTL < time.Second {
+		errs = append(errs, fmt.Errorf("session-ttl is %v, at least 1s", c.SessionTTL))
+	}
+	if c.MinTTL < 0 || c.MaxTTL < 0 || c.MaxTTL > record.MaxTTL || c.MinTTL > record.MaxTTL || c.MaxTTL > 0 && c.MinTTL > c.MaxTTL {
+		errs = append(errs, fmt.Errorf("min-ttl is %d and max-ttl %d, expected 0 <= min-ttl <= max-ttl <= %d", c.MinTTL, c.MaxTTL, record.MaxTTL))
+	}
+	return errors.Join(errs...)
+}

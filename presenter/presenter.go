@@ -1,0 +1,296 @@
+package presenter
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/zonecast/zonecast/internal/claimtree"
+	"github.com/zonecast/zonecast/internal/tree"
+	"github.com/zonecast/zonecast/reconcile"
+	"github.com/zonecast/zonecast/store"
+)
+
+// Pauses before something that did not work is tried again; they double from the
+// first to the last.
+const (
+	firstPause = 50 * time.Millisecond
+	lastPause  = 5 * time.Second
+)
+
+// Presenter makes the versions of one dataset while it leads, and keeps its claims
+// reconciled while it does not, so that it can take over at once.
+//
+// Everything below mu belongs to the goroutine of Run, status excepted.
+type Presenter struct {
+	cfg     Config
+	deps    Deps
+	log     *slog.Logger
+	metrics *metrics
+
+	mu     sync.Mutex // guards status
+	status Status
+
+	state  *reconcile.State
+	fold   *claimtree.Fold
+	primed bool           // the first Reset of the watch is folded
+	seen   store.Revision // up to which the claims are folded
+	first  time.Time      // when the first change arrived that is not in a version; zero: none
+	last   time.Time      // when the last one did
+	shards error          // what could not be read in the last batch that had such
+	term   *term          // nil: somebody else leads
+	pos    *position      // nil: what is published must be read before the next version
+	trial  *trial         // a version of which it is not known whether it happened
+	again  time.Time      // not before: something did not work
+	pause  time.Duration  // the last pause
+}
+
+// Status is the presenter's state for people.
+type Status struct {
+	Leading   bool
+	Version   uint64 // last version made or read; 0 when none is known
+	Digest    string
+	Records   int // RRsets of the reconciled dataset
+	Claims    int
+	Conflicts map[reconcile.Kind]int
+	// Held says why what is reconciled is not published; empty when it is.
+	Held string
+	// Problem is what did not work last, and is tried again; empty when all is well.
+	Problem string
+	// Shards names claims that could not be read; the last good ones are in force.
+	Shards string
+}
+
+// String is the status in one line.
+func (s Status) String() string {
+	role := "waiting to lead"
+	if s.Leading {
+		role = "leading"
+	}
+	text := fmt.Sprintf("%s, version %d, %d RRsets of %d claims", role, s.Version, s.Records, s.Claims)
+	conflicts, warnings := 0, s.Conflicts[reconcile.Warning]
+	for k, n := range s.Conflicts {
+		if k != reconcile.Warning {
+			conflicts += n
+		}
+	}
+	text += fmt.Sprintf(", %d conflicts, %d warnings", conflicts, warnings)
+	for _, more := range []string{s.Held, s.Problem, s.Shards} {
+		if more != "" {
+			text += "; " + more
+		}
+	}
+	return text
+}
+
+// New checks the configuration and registers metrics. It starts nothing.
+func New(cfg Config, deps Deps) (*Presenter, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	policy := deps.Policy
+	policy.MinTTL, policy.MaxTTL = uint32(cfg.MinTTL), uint32(cfg.MaxTTL)
+	if err := policy.Check(); err != nil {
+		return nil, fmt.Errorf("policy: %w", err)
+	}
+	if deps.Now == nil {
+		deps.Now = time.Now
+	}
+	m, err := newMetrics(deps.Metrics, cfg.Dataset)
+	if err != nil {
+		return nil, err
+	}
+	return &Presenter{
+		cfg: cfg, deps: deps, log: deps.Log, metrics: m,
+		state: reconcile.New(policy), fold: claimtree.NewFold(),
+	}, nil
+}
+
+// Status may be called at any time.
+func (p *Presenter) Status() Status {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.status
+}
+
+func (p *Presenter) note(change func(*Status)) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	change(&p.status)
+}
+
+// Run works until ctx ends, and then gives up leadership. It is called once.
+func (p *Presenter) Run(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	defer cancel()
+	terms := make(chan *term)
+	wg.Go(func() { p.campaign(ctx, terms) })
+
+	batches := p.deps.Store.Watch(ctx, tree.Claims, 0)
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		due, waits := p.due()
+		if waits {
+			timer.Reset(max(0, time.Until(due)))
+		} else {
+			timer.Stop()
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case b, ok := <-batches:
+			if !ok {
+				if ctx.Err() != nil {
+					return nil
+				}
+				return fmt.Errorf("watch %s: %w", tree.Claims, store.ErrClosed)
+			}
+			p.take(b)
+		case t := <-terms:
+			p.lead(t)
+		case <-p.term.lost():
+			p.depose("the session ended")
+		case <-timer.C:
+			if waits && !time.Now().Before(due) {
+				p.present(ctx)
+			}
+		}
+	}
+}
+
+// due is when there is something to do, unless there is nothing.
+func (p *Presenter) due() (time.Time, bool) {
+	if !p.primed {
+		return time.Time{}, false
+	}
+	var due time.Time
+	switch {
+	case !p.first.IsZero():
+		due = p.last.Add(p.cfg.Settle)
+		if latest := p.first.Add(p.cfg.Gather); latest.Before(due) {
+			due = latest
+		}
+	case p.term != nil && (p.pos == nil || p.trial != nil):
+		due = p.again
+	default:
+		return time.Time{}, false
+	}
+	if p.term != nil && due.Before(p.again) {
+		due = p.again
+	}
+	return due, true
+}
+
+// take folds a batch of claims.
+func (p *Presenter) take(b store.Batch) {
+	now := time.Now()
+	changes, err := p.fold.Apply(b)
+	for _, ch := range changes {
+		p.state.Replace(ch.Source, ch.Shard, ch.Claims)
+	}
+	if err != nil {
+		p.metrics.unreadable.Inc()
+		p.log.Warn("claims cannot be read, the last good ones stay in force", "error", err)
+	}
+	p.shards = err
+	p.note(func(s *Status) {
+		s.Shards = ""
+		if err != nil {
+			s.Shards = err.Error()
+		}
+	})
+	p.seen = b.Revision
+	if !p.primed || len(b.Puts)+len(b.Deletes) > 0 {
+		if p.first.IsZero() {
+			p.first = now
+		}
+		p.last = now
+	}
+	p.primed = true
+}
+
+// lead begins a term.
+func (p *Presenter) lead(t *term) {
+	p.term, p.pos, p.trial = t, nil, nil
+	p.again, p.pause = time.Time{}, 0
+	p.metrics.leading.Set(1)
+	p.note(func(s *Status) { s.Leading, s.Problem = true, "" })
+	p.log.Info("presenter leads", "dataset", p.cfg.Dataset)
+}
+
+// depose ends the term: what was not committed is left to who leads next.
+func (p *Presenter) depose(why string) {
+	if p.term == nil {
+		return
+	}
+	p.term.give()
+	p.term, p.pos, p.trial = nil, nil, nil
+	p.metrics.leading.Set(0)
+	p.note(func(s *Status) { s.Leading, s.Held = false, "" })
+	p.log.Info("presenter no longer leads", "dataset", p.cfg.Dataset, "why", why)
+}
+
+// present reconciles what was gathered and, when leading, publishes it.
+func (p *Presenter) present(ctx context.Context) {
+	var gathered time.Duration
+	if !p.first.IsZero() {
+		gathered = time.Since(p.first)
+		p.metrics.gather.Observe(gathered.Seconds())
+	}
+	if p.term != nil && p.trial != nil {
+		if err := p.resolve(ctx); err != nil {
+			p.failed(ctx, err)
+			return
+		}
+	}
+	began := time.Now()
+	arrived := p.first
+	change := p.state.Reconcile()
+	p.first, p.last = time.Time{}, time.Time{}
+	p.metrics.reconcile.Observe(time.Since(began).Seconds())
+	p.tell()
+	if p.term == nil {
+		return
+	}
+	if err := p.publish(ctx, change, arrived); err != nil {
+		p.failed(ctx, err)
+		return
+	}
+	p.again, p.pause = time.Time{}, 0
+	p.note(func(s *Status) { s.Problem = "" })
+}
+
+// tell brings metrics and status up to date with the reconciled state.
+func (p *Presenter) tell() {
+	counts := p.state.ConflictCounts()
+	for k, n := range counts {
+		p.metrics.conflicts.WithLabelValues(string(k)).Set(float64(n))
+	}
+	p.metrics.records.Set(float64(p.state.Len()))
+	p.metrics.claims.Set(float64(p.state.Claims()))
+	p.note(func(s *Status) { s.Records, s.Claims, s.Conflicts = p.state.Len(), p.state.Claims(), counts })
+}
+
+// failed decides what an error means for the term.
+func (p *Presenter) failed(ctx context.Context, err error) {
+	if ctx.Err() != nil {
+		return
+	}
+	p.metrics.failures.Inc()
+	p.pause = min(max(2*p.pause, firstPause), lastPause)
+	p.again = time.Now().Add(p.pause)
+	p.note(func(s *Status) { s.Problem = err.Error() })
+	p.log.Warn("version not made, trying again", "error", err, "pause", p.pause)
+	if p.trial == nil {
+		p.pos = nil // the change is no longer what leads from pos to the state
+	}
+	if errors.Is(err, store.ErrConflict) || errors.Is(err, store.ErrSessionLost) {
+		p.depose(err.Error())
+	}
+}

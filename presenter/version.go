@@ -1,0 +1,197 @@
+package presenter
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/zonecast/zonecast/internal/follow"
+	"github.com/zonecast/zonecast/internal/tree"
+	"github.com/zonecast/zonecast/reconcile"
+	"github.com/zonecast/zonecast/record"
+	"github.com/zonecast/zonecast/snapshot"
+	"github.com/zonecast/zonecast/store"
+)
+
+// trial is a version, or a head with newer Claims, on its way into the store.
+type trial struct {
+	next    position
+	version bool // a new version; otherwise the head alone
+	parts   []store.Txn
+	txn     store.Txn
+	arrived time.Time // when the first change in it arrived; zero: it had none
+	records int       // RRsets put and removed
+}
+
+// publish makes a version of the change that led from the last position to the
+// state, if there is anything to publish. After an error the caller forgets the
+// position, unless a trial is left whose outcome is unknown.
+func (p *Presenter) publish(ctx context.Context, change reconcile.Change, arrived time.Time) error {
+	full := false
+	if p.pos == nil {
+		pos, difference, whole, err := p.start(ctx)
+		if err != nil {
+			return err
+		}
+		p.pos, change, full = &pos, difference, whole
+		p.note(func(s *Status) { s.Version, s.Digest = pos.version, pos.digest.String() })
+	}
+	if why := p.guard(change); why != "" {
+		if p.Status().Held != why {
+			p.log.Warn("version held", "why", why, "version", p.pos.version)
+		}
+		p.metrics.held.Set(1)
+		p.note(func(s *Status) { s.Held = why })
+		p.pos = nil // what is held is found again by comparing, when claims come
+		p.again = time.Now().Add(lastPause)
+		return nil
+	}
+	p.metrics.held.Set(0)
+	p.note(func(s *Status) { s.Held = "" })
+	t, err := p.prepare(change, full)
+	if err != nil || t == nil {
+		return err
+	}
+	t.arrived = arrived
+	return p.commit(ctx, t)
+}
+
+// guard tells why the change must not become a version without a person's consent,
+// or "". This is where the guards of DESIGN §5 stand: they see every change before
+// it is a version, and what they hold is found again when the next claims come.
+func (p *Presenter) guard(reconcile.Change) string {
+	if p.state.Claims() == 0 {
+		if p.pos.version == 0 {
+			return "there are no claims yet, and no version is made of nothing"
+		}
+		return fmt.Sprintf("there are no claims at all: version %d stays, because that is rather a loss than a wish", p.pos.version)
+	}
+	return ""
+}
+
+// prepare makes the transactions that publish the change; nil when there is nothing
+// to publish.
+func (p *Presenter) prepare(change reconcile.Change, full bool) (*trial, error) {
+	head := store.Cond{Path: tree.HeadPath(p.cfg.Dataset), Modified: p.pos.modified}
+	t := &trial{next: *p.pos}
+	t.next.claims = max(p.seen, p.pos.claims)
+	t.txn.If = []store.Cond{head, p.term.fence}
+	if change.Empty() && !full && p.pos.version > 0 {
+		if t.next.claims == p.pos.claims {
+			return nil, nil
+		}
+		t.txn.Do = []store.Op{{Path: head.Path, Value: tree.Encode(t.next.head())}}
+		return t, nil
+	}
+	d := &snapshot.Delta{
+		Dataset: p.cfg.Dataset, Version: p.pos.version + 1, Time: max(p.deps.Now().UnixMilli(), p.pos.time),
+		Full: full, Prev: p.pos.chain, Put: change.Put, Remove: change.Remove,
+	}
+	if !full {
+		d.BaseDigest, d.Digest = p.pos.digest, p.pos.digest
+		d.Digest = count(d.Digest, change.Old, snapshot.Digest.Sub)
+	}
+	d.Digest = count(d.Digest, change.Put, snapshot.Digest.Add)
+	encoded, err := d.Encode()
+	if err != nil {
+		return nil, err
+	}
+	batches, log, err := follow.LogOps(p.cfg.Dataset, d.Version, encoded)
+	if err != nil {
+		return nil, err
+	}
+	for _, ops := range batches {
+		t.parts = append(t.parts, store.Txn{If: t.txn.If, Do: ops})
+	}
+	t.version, t.records = true, len(change.Put)+len(change.Remove)
+	t.next.version, t.next.time, t.next.digest, t.next.chain = d.Version, d.Time, d.Digest, snapshot.ChainOf(encoded)
+	if full || slices.ContainsFunc(change.Put, matters) || slices.ContainsFunc(change.Old, matters) {
+		t.next.content = d.Version
+	}
+	t.txn.Do = []store.Op{log, {Path: head.Path, Value: tree.Encode(t.next.head())}}
+	return t, nil
+}
+
+// matters tells whether the RRset is more than a sign of freshness.
+func matters(r record.RRset) bool { return !snapshot.IsFreshness(r.Key) }
+
+// count adds or subtracts the shares of RRsets in a digest.
+func count(d snapshot.Digest, sets []record.RRset, op func(snapshot.Digest, snapshot.Digest) snapshot.Digest) snapshot.Digest {
+	for _, r := range sets {
+		if matters(r) {
+			d = op(d, snapshot.HashRRset(r))
+		}
+	}
+	return d
+}
+
+// commit does a trial. Unless the store says that it did not happen, an error
+// leaves it as p.trial.
+func (p *Presenter) commit(ctx context.Context, t *trial) error {
+	began := time.Now()
+	p.trial = t
+	for i, txn := range t.parts {
+		if _, err := p.deps.Store.Commit(ctx, txn); err != nil {
+			if !unknown(err) {
+				p.trial = nil
+			}
+			return fmt.Errorf("write part %d of %d of version %d of %s: %w", i+1, len(t.parts), t.next.version, p.cfg.Dataset, err)
+		}
+	}
+	rev, err := p.deps.Store.Commit(ctx, t.txn)
+	if err != nil {
+		if !unknown(err) {
+			p.trial = nil
+		}
+		return fmt.Errorf("commit version %d of %s: %w", t.next.version, p.cfg.Dataset, err)
+	}
+	p.metrics.commit.Observe(time.Since(began).Seconds())
+	p.done(t, rev)
+	return nil
+}
+
+// unknown tells whether a commit with this error may have happened. Everything but
+// a condition that did not hold or a lost session may.
+func unknown(err error) bool {
+	return !errors.Is(err, store.ErrConflict) && !errors.Is(err, store.ErrSessionLost)
+}
+
+// resolve finds out what became of a trial, and does it again when it did not
+// happen. It may still happen later, when it is on its way to the store: then the
+// condition on the head lets only one of the two through, and they are the same.
+func (p *Presenter) resolve(ctx context.Context) error {
+	t := p.trial
+	now, err := p.readHead(ctx)
+	switch {
+	case err != nil:
+		return err
+	case now.modified == p.pos.modified:
+		return p.commit(ctx, t)
+	case now.version == t.next.version && now.chain == t.next.chain && now.claims == t.next.claims:
+		p.log.Info("version was made although the store did not say so", "version", now.version)
+		p.done(t, now.modified)
+		return nil
+	}
+	p.trial = nil
+	return fmt.Errorf("head of %s is at version %d and was at %d: %w", p.cfg.Dataset, now.version, p.pos.version, store.ErrConflict)
+}
+
+// done takes a trial that happened as the position.
+func (p *Presenter) done(t *trial, rev store.Revision) {
+	p.trial = nil
+	p.pos = &t.next
+	p.pos.modified = rev
+	if !t.arrived.IsZero() {
+		p.metrics.latency.Observe(time.Since(t.arrived).Seconds())
+	}
+	if !t.version {
+		return
+	}
+	p.metrics.versions.Inc()
+	p.metrics.changed.Add(float64(t.records))
+	p.metrics.version.Set(float64(t.next.version))
+	p.note(func(s *Status) { s.Version, s.Digest = t.next.version, t.next.digest.String() })
+	p.log.Debug("version published", "version", t.next.version, "digest", t.next.digest.String()[:16], "records", t.records)
+}
