@@ -197,6 +197,10 @@ func checkOptions(o map[string]string) error {
 	return nil
 }
 
+func knownOption(k string) bool {
+	return k == OptionPort || k == OptionProtocol || k == OptionPriority || k == OptionWeight
+}
+
 func checkText(field, v string) error {
 	if len(v) > MaxText {
 		return fmt.Errorf("%s has %d octets, at most %d", field, len(v), MaxText)

@@ -171,6 +171,16 @@ func TestParseFleetFileErrors(t *testing.T) {
 	}
 }
 
+// A node written by a newer version is still a server.
+func TestDecodeNewer(t *testing.T) {
+	s := web1(func(s *fleet.Server) { s.Options = map[string]string{"port": "80"} })
+	text := strings.Replace(string(s.Encode()), `"port":"80"`, `"colour":"red","port":"80"`, 1)
+	text = strings.Replace(text, `"role"`, `"shape":"round","role"`, 1)
+	if got, err := fleet.Decode([]byte(text)); err != nil || !got.Same(s.Normal()) {
+		t.Errorf("got %+v, %v", got, err)
+	}
+}
+
 // Equal servers give equal bytes, and what Encode writes Decode reads.
 func TestCanonical(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {

@@ -125,11 +125,14 @@ func (s Server) Encode() []byte {
 	return b
 }
 
-// Decode reads what Encode wrote and checks it.
+// Decode reads what Encode wrote and checks it. Fields and options that are not
+// known are left out: a newer version may have written them, and its servers must
+// not drop out of the DNS during an upgrade.
 func Decode(b []byte) (Server, error) {
 	var s Server
 	if err := json.NewDecoder(bytes.NewReader(b)).Decode(&s); err != nil {
 		return Server{}, fmt.Errorf("server: %w", err)
 	}
+	maps.DeleteFunc(s.Options, func(k, _ string) bool { return !knownOption(k) })
 	return s, s.Check()
 }

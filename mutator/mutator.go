@@ -1,0 +1,342 @@
+package mutator
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/zonecast/zonecast/internal/lead"
+	"github.com/zonecast/zonecast/internal/tree"
+	"github.com/zonecast/zonecast/rules"
+	"github.com/zonecast/zonecast/store"
+)
+
+// Config of a Mutator.
+type Config struct {
+	Rules rules.Params
+	Fresh FreshConfig
+	// SessionTTL is how long after the death of the process that mutates another one
+	// takes over.
+	SessionTTL time.Duration `option:"session-ttl" help:"how long leadership outlives its process"`
+}
+
+// DefaultConfig has the built-in rules and a stamp every second.
+func DefaultConfig() Config {
+	return Config{Rules: rules.DefaultParams(), Fresh: DefaultFreshConfig(), SessionTTL: 10 * time.Second}
+}
+
+// Validate names the first value that is out of range.
+func (c Config) Validate() error {
+	if err := c.Rules.Validate(); err != nil {
+		return err
+	}
+	if c.SessionTTL < time.Second {
+		return fmt.Errorf("session-ttl is %s, expected at least 1s", c.SessionTTL)
+	}
+	return c.Fresh.Validate()
+}
+
+// Deps are what the mutator works with.
+type Deps struct {
+	Store   store.Store
+	Log     *slog.Logger
+	Metrics prometheus.Registerer
+}
+
+const (
+	// txnOps is how many shards a transaction has: room is left for the fence and
+	// for the progress.
+	txnOps = store.MaxTxnOps - 2
+	// txnBytes leaves 16 KiB for both and for paths that conditions name again.
+	txnBytes = store.MaxTxnBytes - 16<<10
+	// retryPause is how long a commit that could not reach the store waits before it
+	// is tried again, the first time; it doubles up to maxRetryPause.
+	retryPause    = 50 * time.Millisecond
+	maxRetryPause = 2 * time.Second
+	// sourcesInterval is how often the states of the rules' sources are written when
+	// they have changed.
+	sourcesInterval = 10 * time.Second
+)
+
+// Mutator runs the rules. Any number of processes may run one on the same store: one
+// is elected.
+type Mutator struct {
+	cfg     Config
+	deps    Deps
+	rules   []rules.Rule
+	metrics metrics
+}
+
+type metrics struct {
+	evaluations, writes, errors prometheus.Counter
+	servers                     prometheus.Gauge
+	flush                       prometheus.Histogram
+}
+
+// New makes a mutator.
+func New(cfg Config, deps Deps) (*Mutator, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, fmt.Errorf("mutator: %w", err)
+	}
+	rs, err := rules.BuiltIn(cfg.Rules)
+	if err != nil {
+		return nil, fmt.Errorf("mutator: %w", err)
+	}
+	m := &Mutator{cfg: cfg, deps: deps, rules: rs, metrics: metrics{
+		evaluations: prometheus.NewCounter(prometheus.CounterOpts{Name: "zonecast_mutator_evaluations_total", Help: "Shards whose rule was run."}),
+		writes:      prometheus.NewCounter(prometheus.CounterOpts{Name: "zonecast_mutator_shards_written_total", Help: "Shards written or removed."}),
+		errors:      prometheus.NewCounter(prometheus.CounterOpts{Name: "zonecast_mutator_errors_total", Help: "Servers that could not be read, rules that failed, commits that failed."}),
+		servers:     prometheus.NewGauge(prometheus.GaugeOpts{Name: "zonecast_mutator_servers", Help: "Servers the rules are run on; 0 in a process that does not lead."}),
+		flush: prometheus.NewHistogram(prometheus.HistogramOpts{Name: "zonecast_mutator_flush_seconds", Help: "From a change of servers seen to its claims in the store.",
+			Buckets: prometheus.ExponentialBuckets(0.0005, 2, 16)}), // 0.5 ms to 16 s
+	}}
+	for _, c := range []prometheus.Collector{m.metrics.evaluations, m.metrics.writes, m.metrics.errors, m.metrics.servers, m.metrics.flush} {
+		if err := deps.Metrics.Register(c); err != nil {
+			return nil, fmt.Errorf("mutator: register metric: %w", err)
+		}
+	}
+	return m, nil
+}
+
+// Run mutates and stamps while this process is the one elected to, until ctx ends.
+func (m *Mutator) Run(ctx context.Context) error {
+	lead.Run(ctx, lead.Election{Store: m.deps.Store, Path: tree.ElectMutator, TTL: m.cfg.SessionTTL, Log: m.deps.Log}, m.lead)
+	return nil
+}
+
+func (m *Mutator) lead(ctx context.Context, fence store.Cond) error {
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return m.mutate(ctx, fence) })
+	if m.cfg.Fresh.Interval > 0 {
+		g.Go(func() error { return m.stamp(ctx, fence) })
+	}
+	return g.Wait()
+}
+
+// run is one term of leadership.
+type run struct {
+	*Mutator
+	fence store.Cond
+	state *state
+	// claims is the last commit that changed claims of rules, or a later revision.
+	claims store.Revision
+	// said is what Progress says in the store.
+	said tree.Progress
+	// errs are the errors of each rule at its last run, by shard.
+	errs    []map[string]error
+	sources []tree.Source // as written last
+}
+
+// mutate follows the servers.
+func (m *Mutator) mutate(ctx context.Context, fence store.Cond) error {
+	r := &run{Mutator: m, fence: fence, state: newState(m.rules),
+		errs: make([]map[string]error, len(m.rules)), sources: make([]tree.Source, len(m.rules))}
+	defer m.metrics.servers.Set(0)
+	if err := r.load(ctx); err != nil {
+		return err
+	}
+	batches := m.deps.Store.Watch(ctx, tree.Servers, 0)
+	sources := time.NewTicker(sourcesInterval)
+	defer sources.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-sources.C:
+			if err := r.report(ctx); err != nil {
+				return err
+			}
+		case b, ok := <-batches:
+			if !ok {
+				return ctx.Err()
+			}
+			began := time.Now()
+			if err := r.take(ctx, b, batches); err != nil {
+				return err
+			}
+			m.metrics.flush.Observe(time.Since(began).Seconds())
+		}
+	}
+}
+
+// load reads what is written already, by whoever led before.
+func (r *run) load(ctx context.Context) error {
+	for i, rule := range r.rules {
+		nodes, rev, err := r.deps.Store.List(ctx, tree.ClaimsPrefix(rule.Source()))
+		if err != nil {
+			return fmt.Errorf("list claims of %s: %w", rule.Source(), err)
+		}
+		for _, n := range nodes {
+			r.state.load(i, n)
+		}
+		r.claims = max(r.claims, rev)
+		r.errs[i] = make(map[string]error)
+	}
+	node, err := r.deps.Store.Get(ctx, tree.MutatorProgress)
+	switch {
+	case errors.Is(err, store.ErrNotFound):
+	case err != nil:
+		return fmt.Errorf("read progress: %w", err)
+	default:
+		// A progress that cannot be read is written anew.
+		if err := tree.Decode(node, &r.said); err != nil {
+			r.deps.Log.Error("progress is broken and is written anew", "error", err)
+			r.said = tree.Progress{}
+		}
+	}
+	return nil
+}
+
+// take applies a batch and those that are waiting behind it, and writes what they
+// change.
+func (r *run) take(ctx context.Context, b store.Batch, batches <-chan store.Batch) error {
+	rev := store.Revision(0)
+	for more := true; more; {
+		if err := r.state.apply(b); err != nil {
+			r.metrics.errors.Inc()
+			r.deps.Log.Error("servers cannot be read, their last good state stays in force", "error", err)
+		}
+		rev = max(rev, b.Revision)
+		select {
+		case b, more = <-batches:
+		default:
+			more = false
+		}
+	}
+	r.metrics.servers.Set(float64(len(r.state.servers)))
+	return r.flush(ctx, rev)
+}
+
+// flush writes all dirty shards and then, with the last of them, that the servers
+// up to rev are in the claims.
+func (r *run) flush(ctx context.Context, rev store.Revision) error {
+	var ws []write
+	size := 0
+	before, written := r.state.evaluations, 0
+	for _, k := range r.state.changed() {
+		if r.state.withheld(k) {
+			continue
+		}
+		w, ok, err := r.state.evaluate(k)
+		r.note(k, err)
+		if !ok {
+			delete(r.state.dirty, k)
+			continue
+		}
+		if n := len(w.op.Path) + len(w.op.Value); len(ws) == txnOps || size+n > txnBytes {
+			if err := r.commit(ctx, ws, nil); err != nil {
+				return err
+			}
+			ws, size, written = ws[:0], 0, written+len(ws)
+		}
+		ws = append(ws, w)
+		size += len(w.op.Path) + len(w.op.Value)
+	}
+	r.metrics.evaluations.Add(float64(r.state.evaluations - before))
+	progress := tree.Progress{Servers: rev}
+	if len(ws) == 0 {
+		progress.Claims = r.claims
+	}
+	if progress == r.said {
+		return nil
+	}
+	if err := r.commit(ctx, ws, &progress); err != nil {
+		return err
+	}
+	r.said = progress
+	if written += len(ws); written > 0 {
+		r.deps.Log.Debug("claims written", "shards", written, "servers", len(r.state.servers), "revision", int64(r.claims))
+	}
+	return nil
+}
+
+// commit writes, however long the store is away; only the loss of leadership and
+// the end of ctx are errors.
+func (r *run) commit(ctx context.Context, ws []write, progress *tree.Progress) error {
+	t := store.Txn{If: []store.Cond{r.fence}, Do: make([]store.Op, 0, len(ws)+1)}
+	for _, w := range ws {
+		t.Do = append(t.Do, w.op)
+	}
+	if progress != nil {
+		t.Do = append(t.Do, store.Op{Path: tree.MutatorProgress, Value: tree.Encode(progress)})
+	}
+	rev, err := persist(ctx, r.Mutator, t)
+	if err != nil {
+		return fmt.Errorf("write claims: %w", err)
+	}
+	for _, w := range ws {
+		r.state.done(w)
+		delete(r.state.dirty, w.key)
+	}
+	if len(ws) > 0 {
+		r.claims = rev
+		r.metrics.writes.Add(float64(len(ws)))
+	}
+	return nil
+}
+
+// persist commits t; it is idempotent, so that a commit of which it is not known
+// whether it happened is repeated.
+func persist(ctx context.Context, m *Mutator, t store.Txn) (store.Revision, error) {
+	for pause := retryPause; ; pause = min(2*pause, maxRetryPause) {
+		rev, err := m.deps.Store.Commit(ctx, t)
+		if err == nil || errors.Is(err, store.ErrConflict) || !errors.Is(err, store.ErrUnavailable) || ctx.Err() != nil {
+			return rev, err
+		}
+		m.metrics.errors.Inc()
+		m.deps.Log.Warn("claims cannot be written, trying again", "error", err, "pause", pause)
+		select {
+		case <-ctx.Done():
+			return 0, ctx.Err()
+		case <-time.After(pause):
+		}
+	}
+}
+
+// note keeps the books of rules that fail.
+func (r *run) note(k key, err error) {
+	errs := r.errs[k.rule]
+	if err == nil {
+		delete(errs, k.shard)
+		return
+	}
+	r.metrics.errors.Inc()
+	r.deps.Log.Error("rule failed, its last good claims stay in force", "error", err)
+	errs[k.shard] = err
+}
+
+// report writes the states of the rules' sources that have changed.
+func (r *run) report(ctx context.Context) error {
+	counts := r.state.claims()
+	t := store.Txn{If: []store.Cond{r.fence}}
+	now := make([]tree.Source, len(r.rules))
+	for i, rule := range r.rules {
+		now[i] = tree.Source{Source: rule.Source(), Where: "built-in rule", Records: counts[i], Time: r.sources[i].Time}
+		for _, err := range r.errs[i] {
+			if text := err.Error(); now[i].Error == "" || text < now[i].Error { // always the same one of many
+				now[i].Error = text
+			}
+		}
+		if now[i] != r.sources[i] {
+			now[i].Time = time.Now().UnixMilli()
+			t.Do = append(t.Do, store.Op{Path: tree.SourcePath(rule.Source()), Value: tree.Encode(now[i])})
+		}
+	}
+	if len(t.Do) == 0 {
+		return nil
+	}
+	if _, err := r.deps.Store.Commit(ctx, t); err != nil {
+		if errors.Is(err, store.ErrConflict) {
+			return fmt.Errorf("write sources: %w", err)
+		}
+		r.deps.Log.Warn("states of rules cannot be written", "error", err)
+		return nil
+	}
+	r.sources = now
+	return nil
+}
