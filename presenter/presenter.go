@@ -44,6 +44,7 @@ type Presenter struct {
 	term   *term          // nil: somebody else leads
 	pos    *position      // nil: what is published must be read before the next version
 	trial  *trial         // a version of which it is not known whether it happened
+	held   bool           // only new claims can lead to a version
 	again  time.Time      // not before: something did not work
 	pause  time.Duration  // the last pause
 }
@@ -176,7 +177,7 @@ func (p *Presenter) due() (time.Time, bool) {
 		if latest := p.first.Add(p.cfg.Gather); latest.Before(due) {
 			due = latest
 		}
-	case p.term != nil && (p.pos == nil || p.trial != nil):
+	case p.term != nil && (p.pos == nil && !p.held || p.trial != nil):
 		due = p.again
 	default:
 		return time.Time{}, false
@@ -217,7 +218,8 @@ func (p *Presenter) take(b store.Batch) {
 
 // lead begins a term.
 func (p *Presenter) lead(t *term) {
-	p.term, p.pos, p.trial = t, nil, nil
+	p.depose("another term began")
+	p.term, p.pos, p.trial, p.held = t, nil, nil, false
 	p.again, p.pause = time.Time{}, 0
 	p.metrics.leading.Set(1)
 	p.note(func(s *Status) { s.Leading, s.Problem = true, "" })
@@ -232,6 +234,7 @@ func (p *Presenter) depose(why string) {
 	p.term.give()
 	p.term, p.pos, p.trial = nil, nil, nil
 	p.metrics.leading.Set(0)
+	p.metrics.held.Set(0)
 	p.note(func(s *Status) { s.Leading, s.Held = false, "" })
 	p.log.Info("presenter no longer leads", "dataset", p.cfg.Dataset, "why", why)
 }

@@ -36,20 +36,15 @@ func (p *Presenter) publish(ctx context.Context, change reconcile.Change, arrive
 			return err
 		}
 		p.pos, change, full = &pos, difference, whole
+		p.metrics.version.Set(float64(pos.version))
 		p.note(func(s *Status) { s.Version, s.Digest = pos.version, pos.digest.String() })
 	}
-	if why := p.guard(change); why != "" {
-		if p.Status().Held != why {
-			p.log.Warn("version held", "why", why, "version", p.pos.version)
-		}
-		p.metrics.held.Set(1)
-		p.note(func(s *Status) { s.Held = why })
+	why := p.guard(change)
+	p.hold(why)
+	if why != "" {
 		p.pos = nil // what is held is found again by comparing, when claims come
-		p.again = time.Now().Add(lastPause)
 		return nil
 	}
-	p.metrics.held.Set(0)
-	p.note(func(s *Status) { s.Held = "" })
 	t, err := p.prepare(change, full)
 	if err != nil || t == nil {
 		return err
@@ -62,13 +57,31 @@ func (p *Presenter) publish(ctx context.Context, change reconcile.Change, arrive
 // or "". This is where the guards of DESIGN §5 stand: they see every change before
 // it is a version, and what they hold is found again when the next claims come.
 func (p *Presenter) guard(reconcile.Change) string {
-	if p.state.Claims() == 0 {
-		if p.pos.version == 0 {
-			return "there are no claims yet, and no version is made of nothing"
-		}
+	switch {
+	case p.state.Claims() == 0 && p.pos.version == 0:
+		return "there are no claims yet, and no version is made of nothing"
+	case p.state.Claims() == 0:
 		return fmt.Sprintf("there are no claims at all: version %d stays, because that is rather a loss than a wish", p.pos.version)
+	case p.seen < p.pos.claims && p.pos.claims < p.pos.modified:
+		// Who led before us has seen more. A version now would go back. Any claim
+		// that comes takes us past. (A head older than the claims it speaks of was
+		// copied from another store: its revisions mean nothing here.)
+		return fmt.Sprintf("version %d has the claims up to revision %d, and this process has seen them up to %d", p.pos.version, p.pos.claims, p.seen)
 	}
 	return ""
+}
+
+// hold says that a version is held, or, without a reason, that none is.
+func (p *Presenter) hold(why string) {
+	p.held = why != ""
+	if was := p.Status().Held; why != "" && why != was {
+		p.log.Warn("version held", "why", why, "version", p.pos.version)
+	}
+	p.metrics.held.Set(0)
+	if p.held {
+		p.metrics.held.Set(1)
+	}
+	p.note(func(s *Status) { s.Held = why })
 }
 
 // prepare makes the transactions that publish the change; nil when there is nothing
