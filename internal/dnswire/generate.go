@@ -5,11 +5,14 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+
+	"github.com/zonecast/zonecast/record"
 )
 
 // generate is BIND's $GENERATE start-stop[/step] name [TTL] [class] type rdata: the
 // entry once for every number of the range, with each $ in name and rdata
-// replaced by it; ${offset,width,base} formats it, $$ and \$ are dollar signs.
+// replaced by it; ${offset,width,base} formats it, $$ and \$ are dollar signs. RDATA
+// of several words may stand without quotes, which BIND does not take.
 func (p *zoneParser) generate(s *scanner, line int, args []token) error {
 	start, stop, step, err := parseRange(args[0].text)
 	if err != nil {
@@ -17,11 +20,29 @@ func (p *zoneParser) generate(s *scanner, line int, args []token) error {
 	}
 	args = append([]token(nil), args[1:]...) // the scanner's slice is not ours
 	toks := make([]token, len(args))
+	// BIND takes one word as the RDATA, so people quote RDATA of several: when it
+	// is all that follows the type, what is in the quotes is the RDATA.
+	last := args[len(args)-1]
+	before := args[len(args)-2]
+	_, err = record.ParseType(before.text)
+	quoted := err == nil && last.quoted && !before.quoted
 	for n := start; n <= stop; n += step {
+		toks = toks[:len(args):cap(toks)]
 		for i, a := range args {
 			toks[i] = a
 			if toks[i].text, err = expand(a.text, n); err != nil {
 				return s.at(a, err)
+			}
+		}
+		if quoted {
+			inner, _, err := newScanner(s.file, []byte(toks[len(toks)-1].text)).next()
+			if err != nil {
+				return s.at(last, withoutPlace(err))
+			}
+			toks = toks[:len(toks)-1]
+			for _, k := range inner.tokens {
+				k.line, k.col = last.line, last.col
+				toks = append(toks, k)
 			}
 		}
 		owner, err := parseName(toks[0].text, p.origin)
@@ -33,6 +54,14 @@ func (p *zoneParser) generate(s *scanner, line int, args []token) error {
 		}
 	}
 	return nil
+}
+
+// withoutPlace takes the place off an error of text that has another one.
+func withoutPlace(err error) error {
+	if p := (*posError)(nil); errors.As(err, &p) {
+		return p.err
+	}
+	return err
 }
 
 func parseRange(text string) (start, stop, step int64, err error) {

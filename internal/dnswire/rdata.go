@@ -22,24 +22,21 @@ func ParseRdata(t record.Type, text string, origin record.Name) (record.Rdata, e
 	if err == nil {
 		// The tokens live in s and another entry would overwrite them.
 		if _, more, err2 := newScanner("rdata", s.b[s.pos:]).next(); more || err2 != nil {
-			err = fmt.Errorf("%s RDATA goes on after the end of the line", t)
+			err = errors.New("RDATA goes on after the end of the line")
 		}
 	}
 	if err != nil {
-		if p := (*posError)(nil); errors.As(err, &p) {
-			err = fmt.Errorf("octet %d: %w", p.col, p.err)
-		}
-		return "", err
+		return "", fmt.Errorf("%s: %w", t, withoutPlace(err))
 	}
 	rd, _, err := parseRdata(t, e.tokens, origin)
 	return rd, err
 }
 
 // parseRdata reads RDATA from words. On an error bad is the index of the word that
-// is wrong; len(toks) means that something is missing at the end.
+// is wrong: -1 is the type before them, len(toks) something missing at the end.
 func parseRdata(t record.Type, toks []token, origin record.Name) (rd record.Rdata, bad int, err error) {
 	if !t.IsData() {
-		return "", 0, fmt.Errorf("type %s is for questions and messages only and cannot be data", t)
+		return "", -1, fmt.Errorf("type %s is for questions and messages only and cannot be data", t)
 	}
 	if len(toks) > 0 && toks[0].text == `\#` && !toks[0].quoted {
 		return generic(t, toks)
@@ -76,10 +73,10 @@ func parseRdata(t record.Type, toks []token, origin record.Name) (rd record.Rdat
 		return library(t, toks, origin)
 	}
 	if f.err == nil && f.i < len(toks) {
-		f.fail(fmt.Errorf("%s RDATA is complete before %q", t, clip(toks[f.i].text)))
+		f.fail(fmt.Errorf("RDATA is complete before %q", clip(toks[f.i].text)))
 	}
 	if f.err == nil && len(f.out) > record.MaxRdata {
-		f.fail(fmt.Errorf("%s RDATA has %d octets, at most %d", t, len(f.out), record.MaxRdata))
+		f.fail(fmt.Errorf("RDATA has %d octets, at most %d", len(f.out), record.MaxRdata))
 	}
 	if f.err != nil {
 		return "", f.i, fmt.Errorf("%s: %w", t, f.err)

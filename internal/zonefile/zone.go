@@ -67,8 +67,8 @@ func Origin(file string) (record.Name, error) {
 // is returned also beside an error, with Source, Files and, when all of them could
 // be read, Revision.
 //
-// Like BIND it takes the first TTL where the records of an RRset differ in TTL,
-// drops duplicates, and refuses a second record of a type that has only one, and
+// Like BIND it takes, where the records of an RRset differ in TTL, the first TTL of
+// the last run of consecutive lines of the owner, drops duplicates, and refuses a second record of a type that has only one, and
 // a CNAME beside other types. Unlike BIND, which ignores them with a warning,
 // records outside the zone are an error: whoever wrote them expects them served.
 func Parse(fsys fs.FS, file string, who record.Provenance) (*Zone, error) {
@@ -89,7 +89,7 @@ func Parse(fsys fs.FS, file string, who record.Provenance) (*Zone, error) {
 		return z, err
 	}
 	if b.soaPlace == "" {
-		return z, fmt.Errorf("%s: %w: a zone starts with one", file, ErrNoZone)
+		return z, fmt.Errorf("%s:1: %w: a zone starts with one", file, ErrNoZone)
 	}
 	z.Apex = b.apex
 	who.Revision = z.Revision
@@ -103,10 +103,14 @@ type builder struct {
 	apex     record.Name
 	soaPlace string
 	sets     map[record.Key]*set
+
+	owner record.Name // of the record before
+	run   int         // counts the runs of consecutive records of one owner
 }
 
 type set struct {
 	ttl   uint32
+	run   int // that ttl is from
 	data  []record.Rdata
 	place string
 }
@@ -118,11 +122,18 @@ func (b *builder) add(owner record.Name, t record.Type, ttl uint32, rd record.Rd
 		}
 		b.apex, b.soaPlace = owner, cmp.Or(b.soaPlace, place)
 	}
+	if owner != b.owner {
+		b.owner = owner
+		b.run++
+	}
 	k := record.Key{Owner: owner, Type: t}
 	s := b.sets[k]
 	if s == nil {
-		s = &set{ttl: ttl, place: place}
+		s = &set{place: place}
 		b.sets[k] = s
+	}
+	if s.run != b.run {
+		s.ttl, s.run = ttl, b.run
 	}
 	if single(t) && len(s.data) > 0 && s.data[0] != rd {
 		return fmt.Errorf("%s has a second %s record, the first is at %s", owner, t, s.place)
