@@ -179,8 +179,12 @@ func (s sink) Reset(_ context.Context, r follow.Reset) error {
 	return nil
 }
 
-// Apply implements follow.Sink.
+// Apply implements follow.Sink. Without a Reset before it, the history begins here.
 func (s sink) Apply(_ context.Context, g follow.Group) error {
+	if s.published.version() == 0 {
+		s.published.reset(g.Dataset.Clone())
+		return nil
+	}
 	for _, d := range g.Deltas {
 		if err := s.published.apply(d); err != nil {
 			s.published.reset(g.Dataset.Clone())
