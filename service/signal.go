@@ -61,7 +61,8 @@ func exitCode(sig os.Signal) int {
 // while fn runs are one. An error of fn is the task's failure: fn itself reports a
 // configuration that it refuses, and goes on with the old one.
 func Hangup(name string, fn func(ctx context.Context) error) Task {
-	return Task{Name: name, Run: func(ctx context.Context) error {
+	// WaitReady: once the service is alive, SIGHUP no longer ends the process.
+	return Task{Name: name, WaitReady: defaultGrace, Run: func(ctx context.Context) error {
 		signals := make(chan os.Signal, 1)
 		signal.Notify(signals, syscall.SIGHUP)
 		defer signal.Stop(signals)
