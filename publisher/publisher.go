@@ -1,0 +1,238 @@
+package publisher
+
+import (
+	"context"
+	"crypto/ed25519"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/zonecast/zonecast/internal/follow"
+	"github.com/zonecast/zonecast/internal/lead"
+	"github.com/zonecast/zonecast/internal/tree"
+	"github.com/zonecast/zonecast/snapshot"
+)
+
+// Publisher publishes one dataset. All of its parts run in every process; signing
+// and trimming only where it leads, so that who takes over has everything ready.
+type Publisher struct {
+	cfg     Config
+	deps    Deps
+	key     ed25519.PrivateKey
+	metrics *metrics
+	shelf   *shelf
+	start   *snapshot.Dataset // of the newest snapshot on the shelf; taken by Run
+
+	wake chan struct{}          // the signer has something to look at; holds one
+	work chan *snapshot.Dataset // clones to make snapshots of; holds one
+
+	mu     sync.Mutex // guards below
+	newest version    // version 0: none yet
+	status Status
+	// since the last snapshot was begun
+	versions uint64
+	octets   int64
+	begun    time.Time // zero: none yet in this life
+	making   bool
+}
+
+// version is what is signed.
+type version struct {
+	version uint64
+	content uint64
+	time    int64 // unix milliseconds
+	digest  snapshot.Digest
+	chain   snapshot.Chain
+	seen    time.Time // when the follower had it
+}
+
+// Status is for people.
+type Status struct {
+	Dataset   string         `json:"dataset"`
+	Leading   bool           `json:"leading"`
+	Followed  uint64         `json:"followed"` // version
+	Signed    uint64         `json:"signed"`   // version; 0 while another leads
+	Oldest    uint64         `json:"oldest"`   // delta in the log; 0 while another leads
+	Key       string         `json:"key"`      // id of the public key
+	Snapshots []snapshot.Ref `json:"snapshots"`
+	Refused   string         `json:"refused,omitempty"` // what the publisher could not follow, last
+	Trouble   string         `json:"trouble,omitempty"` // with the last snapshot
+}
+
+// New reads or makes the key, and reads and checks the snapshots in the directory.
+func New(cfg Config, deps Deps) (*Publisher, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, fmt.Errorf("publisher: %w", err)
+	}
+	key, err := snapshot.LoadOrCreateKey(cfg.KeyFile)
+	if err != nil {
+		return nil, fmt.Errorf("publisher: %w", err)
+	}
+	m, err := newMetrics(deps.Metrics, cfg.Dataset)
+	if err != nil {
+		return nil, fmt.Errorf("publisher: %w", err)
+	}
+	s, newest, err := openShelf(cfg.Dir, cfg.Dataset, deps.Log)
+	if err != nil {
+		return nil, fmt.Errorf("publisher: %w", err)
+	}
+	p := &Publisher{
+		cfg: cfg, deps: deps, key: key, metrics: m, shelf: s, start: newest,
+		wake: make(chan struct{}, 1), work: make(chan *snapshot.Dataset, 1),
+	}
+	p.status = Status{Dataset: cfg.Dataset, Key: snapshot.KeyID(p.PublicKey())}
+	if newest != nil {
+		p.begun = time.Now() // not at once again after each restart
+		p.take(newest, time.Now())
+	}
+	return p, nil
+}
+
+// PublicKey is what hosts must know.
+func (p *Publisher) PublicKey() ed25519.PublicKey { return p.key.Public().(ed25519.PublicKey) }
+
+// Status is how it stands.
+func (p *Publisher) Status() Status {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	s := p.status
+	s.Snapshots = p.shelf.offered()
+	return s
+}
+
+// Run publishes until ctx ends. It returns early only with an error.
+func (p *Publisher) Run(ctx context.Context) error {
+	f, err := follow.New(follow.Config{
+		Dataset: p.cfg.Dataset, Store: p.deps.Store, Fetcher: p.deps.Fetcher,
+		Dir: filepath.Join(p.cfg.Dir, "fetch"), Log: p.deps.Log,
+	}, p.start, p)
+	if err != nil {
+		return fmt.Errorf("publisher: %w", err)
+	}
+	p.start = nil // it is the follower's now
+	ctx, cancel := context.WithCancel(ctx)
+	var tasks sync.WaitGroup
+	defer tasks.Wait()
+	defer cancel()
+	tasks.Go(func() { p.makeSnapshots(ctx) })
+	tasks.Go(func() {
+		lead.Run(ctx, lead.Election{
+			Store: p.deps.Store, Path: tree.ElectPublisher + "/" + p.cfg.Dataset, Value: []byte(p.deps.Name),
+			TTL: p.cfg.SessionTTL, Log: p.deps.Log,
+		}, p.sign)
+	})
+	return f.Run(ctx)
+}
+
+// Reset is follow.Sink.Reset.
+func (p *Publisher) Reset(_ context.Context, r follow.Reset) error {
+	p.follow(r.Dataset, 0)
+	return nil
+}
+
+// Apply is follow.Sink.Apply.
+func (p *Publisher) Apply(_ context.Context, g follow.Group) error {
+	size := 0
+	for _, b := range g.Encoded {
+		size += len(b)
+	}
+	p.follow(g.Dataset, int64(size))
+	return nil
+}
+
+// Refused is follow.Sink.Refused.
+func (p *Publisher) Refused(r follow.Refusal) {
+	p.metrics.refused.WithLabelValues(string(r.Kind)).Inc()
+	p.deps.Log.Warn("version cannot be published", "dataset", p.cfg.Dataset, "kind", r.Kind, "version", r.Version, "error", r.Err)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.status.Refused = r.String()
+}
+
+// take makes the state of d the one to sign.
+func (p *Publisher) take(d *snapshot.Dataset, now time.Time) {
+	p.newest = version{d.Version(), d.Content(), d.Time(), d.Digest(), d.Chain(), now}
+	p.status.Followed, p.status.Refused = d.Version(), ""
+}
+
+// follow takes a new version: first it is given to the signer, then, when a
+// snapshot is due, it is cloned for it. The next version waits for the clone, this
+// one does not.
+func (p *Publisher) follow(d *snapshot.Dataset, size int64) {
+	now := time.Now()
+	p.mu.Lock()
+	p.versions += d.Version() - min(p.newest.version, d.Version())
+	p.octets += size
+	p.take(d, now)
+	due := p.due(now)
+	if due {
+		p.making, p.begun, p.versions, p.octets = true, now, 0, 0
+	}
+	p.mu.Unlock()
+	p.metrics.version.Set(float64(d.Version()))
+	p.poke()
+	if due {
+		p.work <- d.Clone() // has room: only one is made at a time
+	}
+}
+
+// due tells whether a snapshot is to be made now. The caller holds mu.
+func (p *Publisher) due(now time.Time) bool {
+	if p.making {
+		return false
+	}
+	newest := p.shelf.newest()
+	if newest.ID.IsZero() && p.begun.IsZero() {
+		return true
+	}
+	if now.Sub(p.begun) < p.cfg.SnapshotPause {
+		return false
+	}
+	return newest.ID.IsZero() ||
+		p.cfg.SnapshotEvery > 0 && p.versions >= p.cfg.SnapshotEvery ||
+		p.cfg.SnapshotBytes > 0 && p.octets >= max(p.cfg.SnapshotBytes, newest.Size)
+}
+
+// poke lets the signer look.
+func (p *Publisher) poke() {
+	select {
+	case p.wake <- struct{}{}:
+	default:
+	}
+}
+
+// makeSnapshots makes snapshots of the clones it is given.
+func (p *Publisher) makeSnapshots(ctx context.Context) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case d := <-p.work:
+			began := time.Now()
+			ref, err := p.shelf.add(d)
+			took := time.Since(began)
+			p.metrics.snapshotSeconds.Observe(took.Seconds())
+			p.mu.Lock()
+			p.making = false
+			p.status.Trouble = ""
+			if err != nil {
+				p.status.Trouble = err.Error()
+			}
+			p.mu.Unlock()
+			if err != nil {
+				p.metrics.snapshots.WithLabelValues("error").Inc()
+				p.deps.Log.Error("snapshot not made, the older ones stay offered", "dataset", p.cfg.Dataset, "version", d.Version(), "error", err)
+				continue
+			}
+			p.metrics.snapshots.WithLabelValues("ok").Inc()
+			p.metrics.snapshotBytes.Set(float64(ref.Size))
+			p.deps.Log.Info("snapshot made", "dataset", p.cfg.Dataset, "version", ref.Version, "id", ref.ID.String()[:12], "size", ref.Size, "took", took)
+			p.poke()
+		}
+	}
+}
+
+// errDeposed says that the manifest was written by somebody who should not lead.
+var errDeposed = errors.New("leadership is gone")

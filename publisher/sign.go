@@ -1,0 +1,247 @@
+package publisher
+
+import (
+	"context"
+	"crypto/ed25519"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/zonecast/zonecast/internal/tree"
+	"github.com/zonecast/zonecast/snapshot"
+	"github.com/zonecast/zonecast/store"
+)
+
+// signer is one term of leadership.
+type signer struct {
+	*Publisher
+	fence store.Cond
+	last  snapshot.Manifest // in the store; Version 0 when there is none that can be read
+	// modified is that of the manifest's node; zero when there is none.
+	modified store.Revision
+	// oldest is the oldest delta in the log, 0 when that is empty.
+	oldest uint64
+	trim   chan uint64 // versions below which the log is to be trimmed; holds one
+}
+
+// Pauses after a commit that did not work.
+const (
+	minPause = 10 * time.Millisecond
+	maxPause = time.Second
+)
+
+// sign signs every version for as long as this process leads.
+func (p *Publisher) sign(ctx context.Context, fence store.Cond) (err error) {
+	s := &signer{Publisher: p, fence: fence, trim: make(chan uint64, 1)}
+	defer func() {
+		p.mu.Lock()
+		p.status.Leading, p.status.Signed, p.status.Oldest = false, 0, 0
+		p.mu.Unlock()
+		p.metrics.leading.Set(0)
+	}()
+	if err := s.begin(ctx); err != nil {
+		return err
+	}
+	p.mu.Lock()
+	p.status.Leading, p.status.Signed = true, s.last.Version
+	p.mu.Unlock()
+	p.metrics.leading.Set(1)
+
+	ctx, cancel := context.WithCancel(ctx)
+	trimmed := make(chan struct{})
+	go func() {
+		defer close(trimmed)
+		s.trimmer(ctx)
+	}()
+	defer func() { cancel(); <-trimmed }()
+	pause := minPause
+	for {
+		switch err := s.publish(ctx); {
+		case ctx.Err() != nil:
+			return ctx.Err()
+		case errors.Is(err, errDeposed):
+			return err
+		case err == nil:
+			pause = minPause
+			select {
+			case <-ctx.Done():
+				return ctx.Err()
+			case <-p.wake:
+			}
+		default:
+			p.deps.Log.Warn("manifest not published, trying again", "dataset", p.cfg.Dataset, "after", pause, "error", err)
+			select {
+			case <-ctx.Done():
+				return ctx.Err()
+			case <-time.After(pause):
+			}
+			pause = min(2*pause, maxPause)
+			if err := s.read(ctx); err != nil {
+				p.deps.Log.Debug("manifest not read", "dataset", p.cfg.Dataset, "error", err)
+			}
+		}
+	}
+}
+
+// begin learns what those who led before have left.
+func (s *signer) begin(ctx context.Context) error {
+	if err := s.read(ctx); err != nil {
+		return err
+	}
+	nodes, _, err := s.deps.Store.List(ctx, tree.LogPrefix(s.cfg.Dataset))
+	if err != nil {
+		return err
+	}
+	for _, n := range nodes {
+		if v, ok := tree.LogVersion(s.cfg.Dataset, n.Path); ok && v > 0 {
+			s.oldest = v // in order of path, so the first is the oldest
+			break
+		}
+	}
+	// What a signed manifest says is trimmed may still lie there, when its trimmer
+	// died: it is trimmed again.
+	s.oldest = max(s.oldest, min(s.last.Oldest, s.last.Version))
+	s.askTrim(s.oldest)
+	return nil
+}
+
+// read learns what manifest is in the store.
+func (s *signer) read(ctx context.Context) error {
+	n, err := s.deps.Store.Get(ctx, tree.ManifestPath(s.cfg.Dataset))
+	if errors.Is(err, store.ErrNotFound) {
+		s.last, s.modified = snapshot.Manifest{}, 0
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	s.modified = n.Modified
+	m, err := snapshot.DecodeManifest(n.Value)
+	if err != nil || m.Dataset != s.cfg.Dataset {
+		s.deps.Log.Warn("the manifest in the store is damaged and will be replaced", "dataset", s.cfg.Dataset, "error", err)
+		s.last = snapshot.Manifest{}
+		return nil
+	}
+	s.last = *m
+	if _, err := snapshot.VerifyManifest(n.Value, []ed25519.PublicKey{s.PublicKey()}); err != nil {
+		// Not ours: its version counts, lest we go back; what else it says we do not sign.
+		s.last.Snapshot, s.last.Oldest = snapshot.Ref{}, 0
+	}
+	return nil
+}
+
+// publish signs what is newest, unless that is what is there.
+func (s *signer) publish(ctx context.Context) error {
+	s.mu.Lock()
+	v := s.newest
+	s.mu.Unlock()
+	if v.version == 0 || v.version < s.last.Version {
+		return nil // nothing to sign, or not there yet
+	}
+	m := snapshot.Manifest{
+		Dataset: s.cfg.Dataset, Version: v.version, Time: v.time, Digest: v.digest, Chain: v.chain, Content: v.content,
+	}
+	offered := s.shelf.offered()
+	m.Snapshot = s.refer(offered, v)
+	m.Oldest = s.keep(offered, v)
+	if same(m, s.last) {
+		return nil
+	}
+	if v.version == s.last.Version && v.chain != s.last.Chain {
+		s.deps.Log.Error("another history is signed for the version that is published here: not signed", "dataset", s.cfg.Dataset, "version", v.version)
+		return nil
+	}
+	signed, err := m.Sign(s.key)
+	if err != nil {
+		return err
+	}
+	path := tree.ManifestPath(s.cfg.Dataset)
+	rev, err := s.deps.Store.Commit(ctx, store.Txn{
+		If: []store.Cond{s.fence, {Path: path, Modified: s.modified}},
+		Do: []store.Op{{Path: path, Value: signed}},
+	})
+	if errors.Is(err, store.ErrConflict) {
+		return s.conflict(ctx, err)
+	}
+	if err != nil {
+		return err
+	}
+	if m.Version > s.last.Version {
+		s.metrics.signSeconds.Observe(time.Since(v.seen).Seconds())
+	}
+	s.last, s.modified = m, rev
+	s.mu.Lock()
+	s.status.Signed, s.status.Oldest = m.Version, m.Oldest
+	s.mu.Unlock()
+	s.metrics.signed.Set(float64(m.Version))
+	if m.Oldest > s.oldest {
+		s.oldest = m.Oldest
+		s.askTrim(m.Oldest)
+	}
+	return nil
+}
+
+// conflict finds out whether our own commit went through unheard, or we are deposed.
+func (s *signer) conflict(ctx context.Context, cause error) error {
+	n, err := s.deps.Store.Get(ctx, s.fence.Path)
+	if err != nil && !errors.Is(err, store.ErrNotFound) {
+		return err
+	}
+	if err != nil || n.Modified != s.fence.Modified {
+		return fmt.Errorf("%w: %w", errDeposed, cause)
+	}
+	return cause
+}
+
+// refer is what the manifest says of snapshots: ours, or, as long as there is none,
+// the one that was signed before.
+func (s *signer) refer(offered []snapshot.Ref, v version) snapshot.Ref {
+	if len(s.cfg.URLs) == 0 {
+		offered = nil
+	}
+	for _, ref := range offered {
+		if ref.Version > v.version {
+			continue // of a life in which we were further
+		}
+		ref.URLs = nil
+		for _, base := range s.cfg.URLs {
+			ref.URLs = append(ref.URLs, strings.TrimRight(base, "/")+snapshotPath(s.cfg.Dataset, ref.ID))
+		}
+		return ref
+	}
+	return s.last.Snapshot
+}
+
+// keep is the oldest delta that stays in the log: the one behind the older of two
+// snapshots that are offered. It never grows otherwise.
+func (s *signer) keep(offered []snapshot.Ref, v version) uint64 {
+	oldest := s.oldest
+	if oldest == 0 {
+		oldest = s.last.Oldest
+	}
+	if len(s.cfg.URLs) > 0 && len(offered) == maxOffered {
+		if cut := offered[maxOffered-1].Version + 1; cut > oldest {
+			oldest = cut
+		}
+	}
+	if oldest == 0 {
+		oldest = 1 // the log began to fill after we looked
+	}
+	return min(oldest, v.version)
+}
+
+// same compares manifests.
+func same(a, b snapshot.Manifest) bool {
+	urls := slices.Equal(a.Snapshot.URLs, b.Snapshot.URLs)
+	x, y := a, b
+	x.Snapshot.URLs, y.Snapshot.URLs = nil, nil
+	return urls && equalButURLs(x, y)
+}
+
+func equalButURLs(a, b snapshot.Manifest) bool {
+	return a.Dataset == b.Dataset && a.Version == b.Version && a.Time == b.Time && a.Digest == b.Digest && a.Chain == b.Chain &&
+		a.Content == b.Content && a.Oldest == b.Oldest && a.Snapshot.ID == b.Snapshot.ID && a.Snapshot.Size == b.Snapshot.Size &&
+		a.Snapshot.Version == b.Snapshot.Version && a.Snapshot.Chain == b.Snapshot.Chain
+}
