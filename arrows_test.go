@@ -93,7 +93,7 @@ var arrows = table{
 		{"github.com/spf13/cobra", []string{"service", "cmd/zonecast"}, "commands, help and completion"},
 		{"github.com/spf13/pflag", []string{"service", "cmd/zonecast"}, "cobra's flags: an option is the Value of its flag"},
 		{"github.com/BurntSushi/toml", []string{"service"}, "the configuration file"},
-		{"github.com/fsnotify/fsnotify", []string{"update", "snapshot/journal"}, "files that people and agents change"},
+		{"github.com/fsnotify/fsnotify", []string{"update", "agent", "snapshot/journal"}, "files that people and agents change"},
 		{"golang.org/x/sys", []string{"store/etcd", "authority/packet", "snapshot/journal"}, "system calls that syscall has not"},
 		{"golang.org/x/net", []string{"service", "authority/packet"}, "netutil: a bound on connections; ipv4, ipv6: packets in batches"},
 		{"golang.org/x/sync", []string{"api", "control", "agent", "monitor"}, "errgroup, semaphore: goroutines with an owner, and bounds"},

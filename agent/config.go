@@ -1,0 +1,88 @@
+package agent
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"path/filepath"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/zonecast/zonecast/internal/follow"
+	"github.com/zonecast/zonecast/internal/tree"
+	"github.com/zonecast/zonecast/snapshot"
+	"github.com/zonecast/zonecast/store"
+)
+
+// Config is what a person may set.
+type Config struct {
+	// Host is the name under which the host is known, one path element.
+	Host string `option:"host" help:"name of this host"`
+	// Dataset is the name of the dataset that the host serves.
+	Dataset string `option:"dataset" help:"name of the dataset"`
+	// Journal is the directory that the authority follows. Beside it lie
+	// <journal>.fetch, where snapshots arrive, and what was found damaged.
+	Journal string `option:"journal" help:"directory of the journal"`
+	// StatusDir is where the authority says what it answers.
+	StatusDir string `option:"status-dir" help:"directory in which the authority says what it answers"`
+	// Keys are files with the public keys (PEM) that are believed.
+	Keys []string `option:"key" help:"file with public keys that are believed"`
+	// DNS is where the host answers, address:port, for those who ask it from outside.
+	DNS string `option:"dns" help:"address and port on which the host answers, as others reach it"`
+	// HTTP is where its metrics and status are; empty when nowhere.
+	HTTP string `option:"http" help:"address and port of metrics and status, as others reach it"`
+	// SessionTTL is how long after its death the host counts as live. Shorter notices
+	// sooner; each host costs the store three renewals in that time.
+	SessionTTL time.Duration `option:"session-ttl" help:"how long after its death the host counts as live"`
+	// ReportEvery is how often at most the host says that it answers a version that
+	// changed nothing but the freshness record; others it says at once. It bounds the
+	// writes of a quiet fleet to hosts/ReportEvery a second.
+	ReportEvery time.Duration `option:"report-every" help:"how often at most a version without changes is reported"`
+	// FoldSize is octets of the journal's log after which it is folded into a
+	// snapshot. Zero means the journal's default.
+	FoldSize int64 `option:"fold-size" help:"octets of the journal's log before it is folded; 0 means the default"`
+}
+
+// DefaultConfig needs Host, Journal, StatusDir, Keys and DNS yet.
+func DefaultConfig() Config {
+	return Config{Dataset: "internal", SessionTTL: 10 * time.Second, ReportEvery: time.Second}
+}
+
+// Validate tells what is wrong, by the option's name.
+func (c Config) Validate() error {
+	var errs []error
+	if err := store.CheckPath(tree.HostPath(c.Host)); err != nil || filepath.Base(c.Host) != c.Host {
+		errs = append(errs, fmt.Errorf("host is %.80q, expected one path element of printable ASCII", c.Host))
+	}
+	if err := snapshot.CheckName(c.Dataset); err != nil {
+		errs = append(errs, fmt.Errorf("dataset: %w", err))
+	}
+	if c.Journal == "" {
+		errs = append(errs, errors.New("journal is empty, expected a directory"))
+	}
+	if c.StatusDir == "" {
+		errs = append(errs, errors.New("status-dir is empty, expected a directory"))
+	}
+	if len(c.Keys) == 0 {
+		errs = append(errs, errors.New("key is not given, expected one or more files with public keys: without one nothing could be believed"))
+	}
+	if c.SessionTTL < time.Second {
+		errs = append(errs, fmt.Errorf("session-ttl is %s, at least 1s", c.SessionTTL))
+	}
+	if c.ReportEvery <= 0 {
+		errs = append(errs, fmt.Errorf("report-every is %s, expected more than 0", c.ReportEvery))
+	}
+	return errors.Join(errs...)
+}
+
+// Deps is what the agent works with.
+type Deps struct {
+	Store   store.Store
+	Log     *slog.Logger
+	Metrics prometheus.Registerer
+	// Fetcher gets snapshots. Nil means follow.HTTP.
+	Fetcher follow.Fetcher
+	// Progress, unless nil, is told how far the fetch of a snapshot is, in octets.
+	Progress func(done, total int64)
+}

@@ -1,0 +1,195 @@
+package agent
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/fsnotify/fsnotify"
+
+	"github.com/zonecast/zonecast/internal/tree"
+	"github.com/zonecast/zonecast/store"
+)
+
+// ServingFile is the file in the status directory by which the authority says what
+// it answers: tree.HostDataset as JSON, replaced atomically.
+const ServingFile = "serving"
+
+const (
+	// maxServing bounds the file in octets; it has about 200.
+	maxServing = 4 << 10
+	// pollEvery is how often the file is looked at when no event comes: inotify does
+	// not see every file system, and its queue can overflow.
+	pollEvery = 500 * time.Millisecond
+	// maxText bounds what is reported of a refusal, in octets.
+	maxText = 512
+	// Pauses between two tries to report.
+	minPause = 50 * time.Millisecond
+	maxPause = 2 * time.Second
+)
+
+// readServing reads what the authority answers; the error wraps fs.ErrNotExist when
+// it has not said so yet.
+func readServing(dir string) (tree.HostDataset, error) {
+	var s tree.HostDataset
+	f, err := os.Open(filepath.Join(dir, ServingFile))
+	if err != nil {
+		return s, err
+	}
+	defer func() { _ = f.Close() }() // read only
+	b, err := io.ReadAll(io.LimitReader(f, maxServing+1))
+	if err != nil {
+		return s, err
+	}
+	if len(b) > maxServing {
+		return s, fmt.Errorf("%s has more than %d octets", f.Name(), maxServing)
+	}
+	if err := json.Unmarshal(b, &s); err != nil {
+		return s, fmt.Errorf("%s: %w", f.Name(), err)
+	}
+	return s, nil
+}
+
+// reporter keeps /hosts/<host> true.
+type reporter struct {
+	*Agent
+	said    tree.Host // in the session's node; Name is empty when there is none
+	saidAt  time.Time
+	serving tree.HostDataset // last read; Version 0 before the first
+}
+
+// report reports until ctx ends, in one session after another.
+func (a *Agent) report(ctx context.Context) {
+	r := &reporter{Agent: a}
+	events, stop := a.watchServing()
+	defer stop()
+	pause := minPause
+	for ctx.Err() == nil {
+		err := r.session(ctx, events, func() { pause = minPause })
+		if ctx.Err() != nil {
+			return
+		}
+		a.deps.Log.Debug("host is not reported, trying again", "host", a.cfg.Host, "after", pause, "error", err)
+		select {
+		case <-ctx.Done():
+		case <-time.After(pause):
+		}
+		pause = min(2*pause, maxPause)
+	}
+}
+
+// session reports for as long as one session lives.
+func (r *reporter) session(ctx context.Context, events <-chan struct{}, good func()) error {
+	s, err := r.deps.Store.Session(ctx, r.cfg.SessionTTL)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = s.Close() }() // its nodes go, at once or after SessionTTL
+	r.said = tree.Host{}
+	poll := time.NewTicker(min(pollEvery, r.cfg.ReportEvery))
+	defer poll.Stop()
+	for {
+		if host, due := r.due(time.Now()); due {
+			if _, err := s.Commit(ctx, store.Txn{Do: []store.Op{{Path: tree.HostPath(r.cfg.Host), Value: tree.Encode(host)}}}); err != nil {
+				return err
+			}
+			r.said, r.saidAt = host, time.Now()
+			r.metrics.reports.Inc()
+			good()
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-s.Done():
+			return store.ErrSessionLost
+		case <-events:
+		case <-r.changed:
+		case <-poll.C:
+		}
+	}
+}
+
+// due reads what is to be reported, and tells whether it is time. That the content
+// changed shows in the digest, which leaves the freshness record out.
+func (r *reporter) due(now time.Time) (tree.Host, bool) {
+	s := r.Status()
+	host := tree.Host{Name: r.cfg.Host, DNS: r.cfg.DNS, HTTP: r.cfg.HTTP, Datasets: map[string]tree.HostDataset{}}
+	host.Refused = s.Refused
+	if s.Trouble != "" {
+		host.Refused = "journal: " + s.Trouble
+	}
+	host.Refused = host.Refused[:min(len(host.Refused), maxText)]
+	serving, err := readServing(r.cfg.StatusDir)
+	switch {
+	case err == nil:
+		r.serving = serving
+		r.metrics.serving.Set(float64(serving.Version))
+	case errors.Is(err, fs.ErrNotExist):
+	default:
+		r.deps.Log.Debug("what the authority answers cannot be read", "error", err)
+	}
+	if r.serving.Version > 0 {
+		host.Datasets[r.cfg.Dataset] = r.serving
+	}
+	old, known := r.said.Datasets[r.cfg.Dataset]
+	switch {
+	case r.said.Name == "", host.Refused != r.said.Refused, known != (r.serving.Version > 0), r.serving.Digest != old.Digest:
+		return host, true
+	case r.serving == old:
+		return host, false
+	}
+	return host, now.Sub(r.saidAt) >= r.cfg.ReportEvery
+}
+
+// watchServing tells of changes in the status directory by inotify. Where that
+// cannot be had the channel stays silent, and the poll must do.
+func (a *Agent) watchServing() (events <-chan struct{}, stop func()) {
+	out := make(chan struct{}, 1)
+	quiet := func(err error) (<-chan struct{}, func()) {
+		a.deps.Log.Warn("no events for the authority's status, polling", "dir", a.cfg.StatusDir, "every", pollEvery, "error", err)
+		return out, func() {}
+	}
+	if err := os.MkdirAll(a.cfg.StatusDir, 0o755); err != nil {
+		return quiet(err)
+	}
+	w, err := fsnotify.NewWatcher()
+	if err != nil {
+		return quiet(err)
+	}
+	if err := w.Add(a.cfg.StatusDir); err != nil {
+		return quiet(errors.Join(err, w.Close()))
+	}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for {
+			select {
+			case e, open := <-w.Events:
+				if !open {
+					return
+				}
+				if filepath.Base(e.Name) != ServingFile || !e.Has(fsnotify.Create|fsnotify.Write) {
+					continue
+				}
+			case _, open := <-w.Errors:
+				if !open {
+					return
+				} // an overflow: look
+			}
+			select {
+			case out <- struct{}{}:
+			default:
+			}
+		}
+	}()
+	return out, func() {
+		_ = w.Close() // nothing more to do about it
+		<-done
+	}
+}
