@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/fsnotify/fsnotify"
@@ -56,7 +57,13 @@ type FleetFile struct {
 	deps    Deps
 	commits committer
 	name    string // base name
+	ready   sync.Once
+	first   chan struct{} // closed when the file was looked at once
 }
+
+// Ready is closed when this process has once registered what the file has, or found
+// out that it cannot.
+func (f *FleetFile) Ready() <-chan struct{} { return f.first }
 
 // NewFleetFile makes a follower of a file, which need not exist yet.
 func NewFleetFile(cfg FleetFileConfig, deps Deps) (*FleetFile, error) {
@@ -81,7 +88,7 @@ func NewFleetFile(cfg FleetFileConfig, deps Deps) (*FleetFile, error) {
 		return nil, fmt.Errorf("fleet file: path is %q, expected that of a file", cfg.Path)
 	}
 	cfg.Path = path
-	f := &FleetFile{cfg: cfg, deps: deps, commits: committer{st: deps.Store}, name: filepath.Base(path)}
+	f := &FleetFile{cfg: cfg, deps: deps, commits: committer{st: deps.Store}, name: filepath.Base(path), first: make(chan struct{})}
 	if err := f.source().Check(); err != nil || len(f.name) > fleet.MaxElement {
 		return nil, fmt.Errorf("fleet file: the name %q is also that of its source in the store, expected at most %d octets of printable ASCII without spaces", f.name, fleet.MaxElement)
 	}
@@ -139,7 +146,9 @@ func (f *FleetFile) follow(ctx context.Context, fence store.Cond) error {
 		last = now
 		if now.again {
 			settle.Reset(time.Second)
+			continue
 		}
+		f.ready.Do(func() { close(f.first) })
 	}
 }
 

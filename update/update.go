@@ -65,9 +65,16 @@ type Importer struct {
 	log     *slog.Logger
 	metrics *metrics
 
+	ready sync.Once
+	first chan struct{} // closed when the directory was looked through once
+
 	mu    sync.Mutex        // guards below
 	users map[uint32]string // names of file owners, by uid
 }
+
+// Ready is closed when this process has once imported what the directory has; files
+// with errors do not keep it open.
+func (im *Importer) Ready() <-chan struct{} { return im.first }
 
 // New checks cfg and registers the metrics; it reads no file.
 func New(cfg Config, deps Deps) (*Importer, error) {
@@ -78,7 +85,7 @@ func New(cfg Config, deps Deps) (*Importer, error) {
 	if err != nil {
 		return nil, fmt.Errorf("register metrics of zone files: %w", err)
 	}
-	return &Importer{cfg: cfg, store: deps.Store, log: deps.Log, metrics: m, users: map[uint32]string{}}, nil
+	return &Importer{cfg: cfg, store: deps.Store, log: deps.Log, metrics: m, first: make(chan struct{}), users: map[uint32]string{}}, nil
 }
 
 // Run imports until ctx ends, whenever this process leads; its error is then ctx's.
@@ -166,6 +173,9 @@ func (im *Importer) follow(ctx context.Context, fence store.Cond) error {
 			}
 			pause(ctx, retryAfter)
 			continue
+		}
+		if again >= retryAfter { // less: some file is being written and not read yet
+			im.ready.Do(func() { close(im.first) })
 		}
 		w.watch(d.watched()...)
 		if !w.wait(ctx, min(again, im.cfg.Rescan)) {
