@@ -88,7 +88,7 @@ func appendShardBody(b []byte, source Source, claims []Claim) []byte {
 // DecodeAll keep nothing from call to call and may be called concurrently. With
 // fixed options the same body gives the same bytes.
 var (
-	shardEncoder = must(zstd.NewWriter(nil, zstd.WithEncoderLevel(zstd.SpeedDefault), zstd.WithEncoderCRC(true)))
+	shardEncoder = warm(must(zstd.NewWriter(nil, zstd.WithEncoderLevel(zstd.SpeedDefault), zstd.WithEncoderCRC(true))))
 	shardDecoder = must(zstd.NewReader(nil, zstd.WithDecoderConcurrency(0), zstd.WithDecoderMaxMemory(MaxShardBody)))
 )
 
@@ -97,6 +97,13 @@ func must[T any](v T, err error) T {
 		panic(err) // fixed options: cannot fail
 	}
 	return v
+}
+
+// warm makes the encoder's inner channel now: made at the first use in a test's
+// synctest bubble it could not be used outside of it.
+func warm(e *zstd.Encoder) *zstd.Encoder {
+	e.EncodeAll([]byte{0}, nil)
+	return e
 }
 
 // compressShard gives header and compressed body.
