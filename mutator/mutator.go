@@ -118,8 +118,8 @@ func (m *Mutator) lead(ctx context.Context, fence store.Cond) error {
 	return g.Wait()
 }
 
-// run is one term of leadership.
-type run struct {
+// term is one term of leadership.
+type term struct {
 	*Mutator
 	fence store.Cond
 	state *state
@@ -132,10 +132,14 @@ type run struct {
 	sources []tree.Source // as written last
 }
 
+func newTerm(m *Mutator, fence store.Cond) *term {
+	return &term{Mutator: m, fence: fence, state: newState(m.rules),
+		errs: make([]map[string]error, len(m.rules)), sources: make([]tree.Source, len(m.rules))}
+}
+
 // mutate follows the servers.
 func (m *Mutator) mutate(ctx context.Context, fence store.Cond) error {
-	r := &run{Mutator: m, fence: fence, state: newState(m.rules),
-		errs: make([]map[string]error, len(m.rules)), sources: make([]tree.Source, len(m.rules))}
+	r := newTerm(m, fence)
 	defer m.metrics.servers.Set(0)
 	if err := r.load(ctx); err != nil {
 		return err
@@ -165,7 +169,7 @@ func (m *Mutator) mutate(ctx context.Context, fence store.Cond) error {
 }
 
 // load reads what is written already, by whoever led before.
-func (r *run) load(ctx context.Context) error {
+func (r *term) load(ctx context.Context) error {
 	for i, rule := range r.rules {
 		nodes, rev, err := r.deps.Store.List(ctx, tree.ClaimsPrefix(rule.Source()))
 		if err != nil {
@@ -194,7 +198,7 @@ func (r *run) load(ctx context.Context) error {
 
 // take applies a batch and those that are waiting behind it, and writes what they
 // change.
-func (r *run) take(ctx context.Context, b store.Batch, batches <-chan store.Batch) error {
+func (r *term) take(ctx context.Context, b store.Batch, batches <-chan store.Batch) error {
 	rev := store.Revision(0)
 	for more := true; more; {
 		if err := r.state.apply(b); err != nil {
@@ -214,7 +218,7 @@ func (r *run) take(ctx context.Context, b store.Batch, batches <-chan store.Batc
 
 // flush writes all dirty shards and then, with the last of them, that the servers
 // up to rev are in the claims.
-func (r *run) flush(ctx context.Context, rev store.Revision) error {
+func (r *term) flush(ctx context.Context, rev store.Revision) error {
 	var ws []write
 	size := 0
 	before, written := r.state.evaluations, 0
@@ -257,7 +261,7 @@ func (r *run) flush(ctx context.Context, rev store.Revision) error {
 
 // commit writes, however long the store is away; only the loss of leadership and
 // the end of ctx are errors.
-func (r *run) commit(ctx context.Context, ws []write, progress *tree.Progress) error {
+func (r *term) commit(ctx context.Context, ws []write, progress *tree.Progress) error {
 	t := store.Txn{If: []store.Cond{r.fence}, Do: make([]store.Op, 0, len(ws)+1)}
 	for _, w := range ws {
 		t.Do = append(t.Do, w.op)
@@ -299,7 +303,7 @@ func persist(ctx context.Context, m *Mutator, t store.Txn) (store.Revision, erro
 }
 
 // note keeps the books of rules that fail.
-func (r *run) note(k key, err error) {
+func (r *term) note(k key, err error) {
 	errs := r.errs[k.rule]
 	if err == nil {
 		delete(errs, k.shard)
@@ -311,7 +315,7 @@ func (r *run) note(k key, err error) {
 }
 
 // report writes the states of the rules' sources that have changed.
-func (r *run) report(ctx context.Context) error {
+func (r *term) report(ctx context.Context) error {
 	counts := r.state.claims()
 	t := store.Txn{If: []store.Cond{r.fence}}
 	now := make([]tree.Source, len(r.rules))
