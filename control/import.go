@@ -3,7 +3,6 @@ package control
 import (
 	"context"
 	"errors"
-	"strings"
 	"testing/fstest"
 
 	"github.com/zonecast/zonecast/api"
@@ -15,17 +14,13 @@ import (
 	"github.com/zonecast/zonecast/store"
 )
 
-// importPrefix is where imported files live among the sources: apart from the files
-// of a watched directory, which their stage removes when the file goes.
-const importPrefix = record.KindZone + "/import/"
-
 // ImportZone implements controlapi.Control. No content takes away what the file
 // claimed before.
 func (c *Control) ImportZone(ctx context.Context, file string, content []byte, author, reason string) (*answer.Change, error) {
 	defer c.observe("import_zone")()
-	source := record.Source(importPrefix + file)
-	if err := source.Check(); err != nil || strings.Contains(file, "/") {
-		return nil, api.Refuse(api.Invalid, "give the file a name of letters, digits, dots and dashes", "file name %q cannot name a source", file)
+	source, err := zonefile.ImportSourceOf(file)
+	if err != nil {
+		return nil, api.Refuse(api.Invalid, "give the file a name of letters, digits, dots and dashes", "%v", err)
 	}
 	state := tree.Source{Source: source, Where: file, Time: c.deps.Now().UnixMilli()}
 	var claims []record.Claim

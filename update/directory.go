@@ -60,7 +60,7 @@ func (im *Importer) newDirectory(ctx context.Context, fence store.Cond) (*direct
 	}
 	for _, n := range nodes {
 		s := record.Source(strings.TrimPrefix(n.Path, tree.Sources))
-		if s.Kind() != record.KindZone {
+		if s.Kind() != record.KindZone || zonefile.IsImport(s) {
 			continue
 		}
 		var src tree.Source
@@ -78,7 +78,7 @@ func (im *Importer) newDirectory(ctx context.Context, fence store.Cond) (*direct
 	}
 	claims := map[record.Source]bool{}
 	for _, n := range nodes {
-		if s, _, ok := tree.SplitClaim(n.Path); ok {
+		if s, _, ok := tree.SplitClaim(n.Path); ok && !zonefile.IsImport(s) {
 			claims[s] = true
 			if d.claimed[s] == nil {
 				d.claimed[s] = &tree.Source{Source: s}

@@ -33,6 +33,23 @@ type Zone struct {
 // a part that others include.
 var ErrNoZone = errors.New("no SOA record")
 
+// importPrefix is where files that were imported by call live among the sources:
+// apart from those of a directory, which go when their file goes.
+const importPrefix = record.Source(record.KindZone + "/import/")
+
+// ImportSourceOf is the source of a zone file that was imported by call:
+// zone/import/<file>.
+func ImportSourceOf(file string) (record.Source, error) {
+	if strings.Contains(file, "/") {
+		return "", fmt.Errorf("file name %q has a slash, expected a name without a directory", file)
+	}
+	s := importPrefix + record.Source(file)
+	return s, s.Check()
+}
+
+// IsImport tells whether ImportSourceOf made the source.
+func IsImport(s record.Source) bool { return strings.HasPrefix(string(s), string(importPrefix)) }
+
 // SourceOf is the source of a zone file: zone/<file>.
 func SourceOf(file string) (record.Source, error) {
 	s := record.Source(record.KindZone + "/" + file)
