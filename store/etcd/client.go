@@ -22,18 +22,14 @@ import (
 
 const (
 	// requestTimeout bounds each request to the server, also when the caller's ctx
-	// would wait longer: a frozen server is told as ErrUnavailable.
+	// would wait longer. Until then a request waits for a connection, so that the
+	// restart of a server (about 0.7 s) is a delay and no error.
 	requestTimeout = 5 * time.Second
 	// A connection that is silent for pingInterval is asked for a sign of life and
 	// dropped without one after pingTimeout. etcd's default is to refuse clients
 	// that ask more often than every 5 s (--grpc-keepalive-min-time).
 	pingInterval = 6 * time.Second
 	pingTimeout  = 3 * time.Second
-	// A request that never reached a server is tried again retries times with
-	// retryWait between, about half a second: a server that restarts is worth that
-	// wait, and a caller of a dead one wants to know.
-	retries   = 20
-	retryWait = 25 * time.Millisecond
 	// After a lost connection the next try comes after 50 ms, then later and later
 	// up to 1 s: gRPC's own default of up to 120 s would leave a daemon blind long
 	// after the server is back.
@@ -112,8 +108,6 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 		DialTimeout:          pingTimeout,
 		DialKeepAliveTime:    pingInterval,
 		DialKeepAliveTimeout: pingTimeout,
-		MaxUnaryRetries:      retries,
-		BackoffWaitBetween:   retryWait,
 		Logger:               zap.NewNop(), // its warnings repeat the errors it returns
 		DialOptions: []grpc.DialOption{grpc.WithConnectParams(grpc.ConnectParams{
 			Backoff:           backoff.Config{BaseDelay: reconnectFirst, Multiplier: 1.6, Jitter: 0.2, MaxDelay: reconnectMost},

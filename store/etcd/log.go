@@ -70,7 +70,11 @@ type exitHook struct {
 }
 
 func (h exitHook) OnWrite(e *zapcore.CheckedEntry, fields []zapcore.Field) {
-	fmt.Fprintln(os.Stderr, lastWords(h.dir, e.Message, fields))
+	exit(h.dir, e.Message, fields)
+}
+
+func exit(dir, message string, fields []zapcore.Field) {
+	fmt.Fprintln(os.Stderr, lastWords(dir, message, fields))
 	os.Exit(exitBroken)
 }
 

@@ -11,12 +11,17 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"runtime"
+	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
 	"go.etcd.io/etcd/server/v3/embed"
+	"go.etcd.io/etcd/server/v3/storage/schema"
 	"golang.org/x/sys/unix"
+	"google.golang.org/grpc"
 )
 
 const (
@@ -32,6 +37,8 @@ const (
 	// lockPatience is how long a start waits for the directory's last user to end: a
 	// child whose parent was killed has up to stopGrace.
 	lockPatience = stopGrace
+	// logPatience is how long a server that leads may take to write one entry.
+	logPatience = 5 * time.Second
 	// defragAtStart, in MiB: when a start could give back as much, it does. Later the
 	// freed pages are used again and the file does not grow; to shrink it would stop
 	// all writes meanwhile.
@@ -90,11 +97,11 @@ func Serve(ctx context.Context, cfg ServerConfig) error {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	unlock, err := claim(ctx, cfg.Dir, lockPatience)
+	lock, err := claim(ctx, cfg.Dir, lockPatience)
 	if err != nil {
 		return err
 	}
-	defer unlock()
+	defer lock.Close()
 	listen, err := cfg.listenURL()
 	if err != nil {
 		return err
@@ -102,17 +109,45 @@ func Serve(ctx context.Context, cfg ServerConfig) error {
 	if err := probe(cfg.Dir, cfg.Listen); err != nil {
 		return err
 	}
-	e, err := start(ctx, embedded(cfg, *listen, log), cfg.Dir)
+	ecfg := embedded(cfg, *listen, log)
+	var conns connections
+	ecfg.ServiceRegister = conns.add
+	e, err := start(ctx, ecfg, cfg.Dir)
 	if err != nil {
 		return err
 	}
 	defer e.Close()
+	defer conns.cut()
+	if err := sign(lock, readyMark); err != nil {
+		return fmt.Errorf("store in %s: %w: %s", cfg.Dir, err, hintFor(err.Error(), cfg.Dir))
+	}
 	log.Info("store serves", "dir", cfg.Dir, "listen", cfg.Listen)
 	err = maintain(ctx, e, log)
 	if err != nil {
 		return fmt.Errorf("store in %s: %w", cfg.Dir, err)
 	}
 	return nil
+}
+
+// connections are the gRPC servers that hold the clients' connections. etcd's
+// Close waits 7 s for clients to leave by themselves, which watches never do.
+type connections struct {
+	mu      sync.Mutex // guards below
+	servers []*grpc.Server
+}
+
+func (c *connections) add(s *grpc.Server) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.servers = append(c.servers, s)
+}
+
+func (c *connections) cut() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, s := range c.servers {
+		s.Stop()
+	}
 }
 
 // embedded is etcd's configuration.
@@ -145,6 +180,9 @@ func embedded(cfg ServerConfig, listen url.URL, log *slog.Logger) *embed.Config 
 func start(ctx context.Context, c *embed.Config, dir string) (e *embed.Etcd, err error) {
 	defer func() {
 		if p := recover(); p != nil {
+			if bug, ok := p.(runtime.Error); ok {
+				p = fmt.Sprintf("etcd stumbled over what it read (%v)", bug)
+			}
 			e, err = nil, damaged(dir, fmt.Errorf("%v", p))
 		}
 	}()
@@ -152,21 +190,52 @@ func start(ctx context.Context, c *embed.Config, dir string) (e *embed.Etcd, err
 	if err != nil {
 		return nil, damaged(dir, err)
 	}
+	if err := await(ctx, e, dir); err != nil {
+		e.Close()
+		return nil, fmt.Errorf("start store in %s: %w", dir, err)
+	}
+	return e, nil
+}
+
+// await waits until the server answers.
+//
+// When etcd finds damage in its log it cuts the log off there, quietly. Then the
+// log ends before what the database has applied already, and etcd would ignore as
+// many new changes, without an answer, until the log is as long as it was. A
+// healthy server of one member commits an entry as soon as it leads, so that its
+// log is never behind the database for longer than a write takes.
+func await(ctx context.Context, e *embed.Etcd, dir string) error {
+	applied, _ := schema.ReadConsistentIndex(e.Server.Backend().ReadTx())
 	timeout := time.NewTimer(startTimeout)
 	defer timeout.Stop()
-	select {
-	case <-e.Server.ReadyNotify():
-		return e, nil
-	case err = <-e.Err():
-	case <-e.Server.StopNotify():
-		err = errors.New("the server stopped while starting")
-	case <-timeout.C:
-		err = fmt.Errorf("not ready after %s", startTimeout)
-	case <-ctx.Done():
-		err = ctx.Err()
+	tick := time.NewTicker(100 * time.Millisecond)
+	defer tick.Stop()
+	var led time.Time
+	for {
+		select {
+		case <-e.Server.ReadyNotify():
+			return nil
+		case err := <-e.Err():
+			return err
+		case <-e.Server.StopNotify():
+			return errors.New("the server stopped while starting")
+		case <-timeout.C:
+			return fmt.Errorf("not ready after %s", startTimeout)
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-tick.C:
+		}
+		if e.Server.Leader() == 0 {
+			continue
+		}
+		if led.IsZero() {
+			led = time.Now()
+		}
+		if committed := e.Server.CommittedIndex(); committed < applied && time.Since(led) > logPatience {
+			// Close would hang: it waits for changes that never get through.
+			exit(dir, fmt.Sprintf("the log ends at entry %d, the database is at entry %d", committed, applied), nil)
+		}
 	}
-	e.Close()
-	return nil, fmt.Errorf("start store in %s: %w", dir, err)
 }
 
 // damaged adds to the cause of a failed start what to do about it.
@@ -182,12 +251,13 @@ func damaged(dir string, err error) error {
 // of it in a log entry or a panic.
 func hintFor(text, dir string) string {
 	for cause, hint := range map[error]string{
-		syscall.ENOSPC: "free space there; nothing acknowledged is lost, and the store goes on when there is room",
-		syscall.EDQUOT: "raise the quota of the user that runs it; nothing acknowledged is lost",
-		syscall.EROFS:  "the file system is read-only: remount it writable",
-		syscall.EACCES: "make it writable for the user that runs the store",
-		syscall.EIO:    "the disk fails: move the directory to another one",
-		syscall.EMFILE: "raise the limit of open files (ulimit -n)",
+		syscall.ENOSPC:  "free space there; nothing acknowledged is lost, and the store goes on when there is room",
+		syscall.EDQUOT:  "raise the quota of the user that runs it; nothing acknowledged is lost",
+		syscall.EROFS:   "the file system is read-only: remount it writable",
+		syscall.EACCES:  "make it writable for the user that runs the store",
+		syscall.ENOTDIR: "choose another directory, or move away the file that is in its place",
+		syscall.EIO:     "the disk fails: move the directory to another one",
+		syscall.EMFILE:  "raise the limit of open files (ulimit -n)",
 	} {
 		if strings.Contains(text, cause.Error()) {
 			return hint
@@ -199,17 +269,24 @@ func hintFor(text, dir string) string {
 	return "the data directory is damaged: keep a copy of " + dir + ", then put back a backup, or move the directory away to start empty (docs/store.md)"
 }
 
+// lockName is the file in the data directory that its user holds locked. It says
+// who that is: "<pid>\n", and once it serves "<pid> ready\n".
+const (
+	lockName  = "lock"
+	readyMark = " ready"
+)
+
 // claim makes the directory and takes the lock that keeps a second server out of
 // it, for which it waits up to patience. etcd's own lock makes a second server wait
 // for ever, without a word.
-func claim(ctx context.Context, dir string, patience time.Duration) (unlock func(), err error) {
+func claim(ctx context.Context, dir string, patience time.Duration) (*os.File, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("make store directory: %w: %s", err, hintFor(err.Error(), dir))
 	}
 	if err := os.Chmod(dir, 0o700); err != nil && !errors.Is(err, fs.ErrPermission) {
 		return nil, fmt.Errorf("protect store directory: %w: %s", err, hintFor(err.Error(), dir))
 	}
-	path := filepath.Join(dir, "lock")
+	path := filepath.Join(dir, lockName)
 	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("lock store directory: %w: %s", err, hintFor(err.Error(), dir))
@@ -217,18 +294,49 @@ func claim(ctx context.Context, dir string, patience time.Duration) (unlock func
 	deadline := time.Now().Add(patience)
 	for {
 		err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
-		switch {
-		case err == nil:
-			return func() { f.Close() }, nil
-		case !errors.Is(err, unix.EWOULDBLOCK):
+		if err == nil {
+			break
+		}
+		if !errors.Is(err, unix.EWOULDBLOCK) {
 			f.Close()
 			return nil, fmt.Errorf("lock %s: %w", path, err)
-		case ctx.Err() != nil || time.Now().After(deadline):
+		}
+		if ctx.Err() != nil || time.Now().After(deadline) {
 			f.Close()
-			return nil, fmt.Errorf("store directory %s is in use by another process (it has %s locked): stop that one or choose another directory", dir, path)
+			owner, _ := owner(dir)
+			return nil, fmt.Errorf("store directory %s is in use by another process (%s is locked by pid %d): stop that one or choose another directory", dir, path, owner)
 		}
 		pause(ctx, 50*time.Millisecond)
 	}
+	if err := sign(f, ""); err != nil {
+		f.Close()
+		return nil, fmt.Errorf("write in store directory: %w: %s", err, hintFor(err.Error(), dir))
+	}
+	return f, nil
+}
+
+// sign writes who holds the lock.
+func sign(lock *os.File, mark string) error {
+	_, err := lock.WriteAt(fmt.Appendf(nil, "%d%s\n", os.Getpid(), mark), 0)
+	if err == nil {
+		err = lock.Truncate(int64(len(fmt.Sprintf("%d%s\n", os.Getpid(), mark))))
+	}
+	return err
+}
+
+// owner reads who holds, or held, the directory, and whether it was ready; 0 when
+// there is nobody to read of.
+func owner(dir string) (pid int, ready bool) {
+	b, err := os.ReadFile(filepath.Join(dir, lockName))
+	if err != nil {
+		return 0, false
+	}
+	text, ready := strings.CutSuffix(strings.TrimSuffix(string(b), "\n"), readyMark)
+	pid, err = strconv.Atoi(text)
+	if err != nil {
+		return 0, false
+	}
+	return pid, ready
 }
 
 // probe finds what etcd would say badly, or not at all.

@@ -93,8 +93,7 @@ func (x *suite) model() {
 		if err != nil {
 			t.Fatal(err)
 		}
-		same := cmp.Comparer(func(a, b []byte) bool { return string(a) == string(b) }) // nil is empty
-		if diff := cmp.Diff(want, got, same, cmpopts.EquateEmpty()); diff != "" {
+		if diff := cmp.Diff(want, got, cmpopts.EquateEmpty()); diff != "" {
 			t.Fatalf("List (-model +engine):\n%s", diff)
 		}
 		if rev < last {
@@ -105,7 +104,7 @@ func (x *suite) model() {
 			t.Fatalf("the watcher knows%s, expected %d nodes", watched.String(), len(model))
 		}
 		for p, n := range watched.nodes {
-			if diff := cmp.Diff(model[p], n, same); diff != "" {
+			if diff := cmp.Diff(model[p], n, cmpopts.EquateEmpty()); diff != "" {
 				t.Fatalf("%s as the watcher knows it (-model +watcher):\n%s", p, diff)
 			}
 		}
