@@ -87,7 +87,8 @@ type waiting int
 const (
 	forMore    waiting = iota // everything that is there has been told
 	forJournal                // there is none
-	forRepair                 // a group is not whole, or cannot be read: look again soon
+	forWhole                  // a group is not whole: an append is under way, or was cut short
+	forRepair                 // it cannot be read
 )
 
 // follower is what Follow knows.
@@ -107,9 +108,10 @@ type follower struct {
 	have  point // what was told last
 	name  string
 
-	now current
-	log *logReader // nil: to be opened
-	pos point      // where log is at; behind have while a new log is walked
+	now  current
+	log  *logReader // nil: to be opened
+	pos  point      // where log is at; behind have while a new log is walked
+	torn int64      // size of the log when its end was not whole at the last look; else 0
 
 	problem string // told last; "" when all is well since
 }
@@ -163,8 +165,17 @@ func (f *follower) step() (waiting, error) {
 			return forMore, nil
 		}
 		if errors.Is(err, errTorn) {
-			return forRepair, nil
+			if size == f.torn {
+				return forMore, nil // cut short, and nobody goes on
+			}
+			// Cut off and begun anew since the last look? Then the place is wrong.
+			if f.torn != 0 {
+				f.closeLog()
+			}
+			f.torn = size
+			return forWhole, nil
 		}
+		f.torn = 0
 		if err == nil {
 			err = f.tell(g)
 		}

@@ -16,8 +16,10 @@ const (
 	lookEvery = time.Second
 	// pollEvery is for when it does not, and for a journal that is not there yet.
 	pollEvery = 100 * time.Millisecond
-	// repairEvery is for an append that is under way, when no event told its end.
-	repairEvery = 20 * time.Millisecond
+	// wholeEvery is for an append that is under way, when no event told its end.
+	wholeEvery = 20 * time.Millisecond
+	// repairEvery is for a damaged journal, because looking is to load all of it.
+	repairEvery = 10 * time.Second
 )
 
 // waiter waits for changes in a directory, by inotify where it can be had.
@@ -64,8 +66,11 @@ func (w *waiter) watch() {
 func (w *waiter) wait(ctx context.Context, what waiting) error {
 	most := lookEvery
 	switch {
-	case what == forRepair:
+	case what == forWhole:
+		most = wholeEvery
+	case what == forRepair && w.watcher != nil:
 		most = repairEvery
+	case what == forRepair:
 	case what == forJournal, w.watcher == nil:
 		most = pollEvery
 	}
