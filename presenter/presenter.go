@@ -40,7 +40,6 @@ type Presenter struct {
 	seen   store.Revision // up to which the claims are folded
 	first  time.Time      // when the first change arrived that is not in a version; zero: none
 	last   time.Time      // when the last one did
-	shards error          // what could not be read in the last batch that had such
 	term   *term          // nil: somebody else leads
 	pos    *position      // nil: what is published must be read before the next version
 	trial  *trial         // a version of which it is not known whether it happened
@@ -61,8 +60,9 @@ type Status struct {
 	Held string
 	// Problem is what did not work last, and is tried again; empty when all is well.
 	Problem string
-	// Shards names claims that could not be read; the last good ones are in force.
-	Shards string
+	// Unreadable names the last claims that could not be read, and since when; the
+	// last good ones are in force instead.
+	Unreadable string
 }
 
 // String is the status in one line.
@@ -79,7 +79,7 @@ func (s Status) String() string {
 		}
 	}
 	text += fmt.Sprintf(", %d conflicts, %d warnings", conflicts, warnings)
-	for _, more := range []string{s.Held, s.Problem, s.Shards} {
+	for _, more := range []string{s.Held, s.Problem, s.Unreadable} {
 		if more != "" {
 			text += "; " + more
 		}
@@ -198,14 +198,10 @@ func (p *Presenter) take(b store.Batch) {
 	if err != nil {
 		p.metrics.unreadable.Inc()
 		p.log.Warn("claims cannot be read, the last good ones stay in force", "error", err)
+		p.note(func(s *Status) {
+			s.Unreadable = fmt.Sprintf("claims that cannot be read, since %s: %v", now.UTC().Format(time.RFC3339), err)
+		})
 	}
-	p.shards = err
-	p.note(func(s *Status) {
-		s.Shards = ""
-		if err != nil {
-			s.Shards = err.Error()
-		}
-	})
 	p.seen = b.Revision
 	if !p.primed || len(b.Puts)+len(b.Deletes) > 0 {
 		if p.first.IsZero() {
