@@ -19,6 +19,9 @@ type answer struct {
 	// final is the RRset that answers the question; the addresses of its targets go
 	// to the additional section.
 	final *record.RRset
+	// dnames has the owners of the DNAMEs written: no RRset is in a message twice
+	// (RFC 2181 §5.5).
+	dnames [maxChain + 1]*data.Node
 }
 
 // respond answers a query that is well formed.
@@ -96,7 +99,7 @@ func (a *answer) step(name []byte) bool {
 		if nameLen(target, 0) != len(target) {
 			return false // no name: nothing to follow
 		}
-		return c.take(copy(c.next(), target))
+		return a.follow(copy(c.next(), target))
 	}
 	a.deny(r.Zone)
 	return false
@@ -114,6 +117,9 @@ func (a *answer) add(owner []byte, s *record.RRset) bool {
 func (a *answer) any(owner []byte, r data.Result) {
 	before := a.answers
 	for s := range r.Node.Sets {
+		if s.Type == record.TypeDS && r.Node.Zone() != nil {
+			continue // the upper zone's, see step
+		}
 		if !a.add(owner, s) || !a.all {
 			return
 		}
@@ -128,11 +134,14 @@ func (a *answer) any(owner []byte, r data.Result) {
 func (a *answer) redirect(name []byte, at *data.Node) bool {
 	c := &a.k.chain
 	s := at.Set(record.TypeDNAME)
-	if n := set(&a.k.w, at.Name, s, s.TTL, 0); n > 0 {
+	if !slices.Contains(a.dnames[:c.len-1], at) {
+		n := set(&a.k.w, at.Name, s, s.TTL, 0)
+		if n == 0 {
+			a.truncated = true
+			return false
+		}
 		a.answers += n
-	} else {
-		a.truncated = true
-		return false
+		a.dnames[c.len-1] = at
 	}
 	target := string(s.Data[0])
 	if nameLen(target, 0) != len(target) {
@@ -150,7 +159,21 @@ func (a *answer) redirect(name []byte, at *data.Node) bool {
 		a.truncated = true
 		return false
 	}
-	return c.take(n)
+	if q := a.k.q.qtype; q == record.TypeCNAME || q == record.TypeANY {
+		return false // the CNAME made is what was asked for
+	}
+	return a.follow(n)
+}
+
+// follow takes the name of n octets in the room for the next one, and goes on there.
+// A chain that bites its tail or is too long has no answer: SERVFAIL, with what
+// there is of it.
+func (a *answer) follow(n int) bool {
+	if !a.k.chain.take(n) {
+		a.rcode = ServFail
+		return false
+	}
+	return true
 }
 
 // cname writes a synthesised CNAME.

@@ -78,7 +78,12 @@ func (o oracle) soa(apex string) []string {
 func (o oracle) answer(qname string, qtype uint16, do bool) (r result) {
 	name, first := qname, true
 	seen := map[string]bool{}
-	for len(seen) <= 16 && !seen[name] {
+	dnames := map[string]bool{}
+	for {
+		if len(seen) > 16 || seen[name] {
+			r.Rcode = "SERVFAIL"
+			return r
+		}
 		seen[name] = true
 		apex := o.zone(name)
 		if qtype == dns.TypeDS && apex == name && name != "." && o.zone(parent(name)) != "" {
@@ -104,13 +109,19 @@ func (o oracle) answer(qname string, qtype uint16, do bool) (r result) {
 			}
 			if d := o.has(at, dns.TypeDNAME); len(d) > 0 && at != name {
 				r.AA = r.AA || first
-				r.Answer = append(r.Answer, lines(d, at)...)
+				if !dnames[at] {
+					r.Answer = append(r.Answer, lines(d, at)...)
+				}
+				dnames[at] = true
 				target := strings.TrimSuffix(name, at) + d[0].(*dns.DNAME).Target
 				if d[0].(*dns.DNAME).Target == "." {
 					target = strings.TrimSuffix(name, at)
 				}
 				r.Answer = append(r.Answer, strings.ToLower((&dns.CNAME{Hdr: dns.RR_Header{
 					Name: name, Rrtype: dns.TypeCNAME, Class: dns.ClassINET, Ttl: d[0].Header().Ttl}, Target: target}).String()))
+				if qtype == dns.TypeCNAME || qtype == dns.TypeANY {
+					return r
+				}
 				name = target
 				goto next
 			}
@@ -155,7 +166,6 @@ func (o oracle) answer(qname string, qtype uint16, do bool) (r result) {
 	next:
 		first = false
 	}
-	return r
 }
 
 func (o oracle) owns(name string) bool {

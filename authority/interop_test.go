@@ -1,0 +1,98 @@
+//go:build interop
+
+package authority_test
+
+import (
+	"context"
+	"log/slog"
+	"net/netip"
+	"os"
+	"testing"
+
+	"github.com/zonecast/zonecast/authority/data"
+	"github.com/zonecast/zonecast/authority/packet"
+	"github.com/zonecast/zonecast/authority/protocol"
+	"github.com/zonecast/zonecast/internal/difftest"
+	"github.com/zonecast/zonecast/record"
+)
+
+// TestAgainstNamed asks Debian's named and this server everything about the zones
+// in testdata/interop, or about those in the directory ZONECAST_INTEROP_ZONES.
+func TestAgainstNamed(t *testing.T) {
+	dir, own := "testdata/interop/zones", true
+	if d := os.Getenv("ZONECAST_INTEROP_ZONES"); d != "" {
+		dir, own = d, false
+	}
+	zones, err := difftest.LoadZones(os.DirFS(dir))
+	if err != nil {
+		t.Fatal(err)
+	}
+	f, err := os.Open("testdata/interop/allowed-differences.txt")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	allowed, err := difftest.ReadAllowed(f, f.Name())
+	if err != nil {
+		t.Fatal(err)
+	}
+	named, err := difftest.StartNamed(t.Context(), dir, zones, 0, t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer named.Stop()
+
+	report, err := difftest.Compare(t.Context(), difftest.Options{
+		Zones: zones, Ours: serve(t, zones), Named: named.Addr, Allowed: allowed, Workers: 4, Most: 200,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Log(report)
+	if report.Differences > 0 {
+		t.Errorf("%d differences, expected none that the list does not allow", report.Differences)
+	}
+	if own && len(report.Unused) > 0 {
+		t.Errorf("%d rules allow nothing: take them out of the list", len(report.Unused))
+	}
+	if report.Questions < 1000 {
+		t.Errorf("only %d questions were asked", report.Questions)
+	}
+}
+
+// serve answers zones on a loopback port until the test ends.
+func serve(t *testing.T, zones []difftest.Zone) netip.AddrPort {
+	view := data.New(func(yield func(record.RRset) bool) {
+		for _, z := range zones {
+			for _, s := range z.Sets {
+				if !yield(s) {
+					return
+				}
+			}
+		}
+	}, func(record.Name) (uint32, bool) { return 0, false })
+	s, err := packet.Listen(packet.Config{Listen: []netip.AddrPort{netip.MustParseAddrPort("127.0.0.1:0")}},
+		func() (packet.Handler, func()) {
+			k := protocol.NewWorker(protocol.Config{})
+			return func(query []byte, m packet.Meta, dst []byte) []byte {
+				transport := protocol.UDP
+				if m.TCP {
+					transport = protocol.TCP
+				}
+				return k.Respond(view, query, transport, dst)
+			}, func() {}
+		}, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- s.Run(ctx) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
+	return s.Addrs()[0]
+}
