@@ -39,7 +39,11 @@ func Example(w io.Writer, root *cobra.Command) error {
 		}
 		fmt.Fprintf(b, "\n# %s\n", strings.ReplaceAll(o.help, "\n", "\n# "))
 		fmt.Fprintf(b, "# --%s, %s\n", o.flag(), o.env())
-		fmt.Fprintf(b, "#%s = %s\n", o.name, o.kind.formatTOML(o.def))
+		def := o.def
+		if o.secret {
+			def = reflect.Zero(def.Type()) // what the program was built or started with is nobody's business
+		}
+		fmt.Fprintf(b, "#%s = %s\n", o.name, o.kind.formatTOML(def))
 	}
 	if err := b.Flush(); err != nil {
 		return fmt.Errorf("write example: %w", err)

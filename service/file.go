@@ -44,7 +44,7 @@ func loadFile(path string, byKey map[string]*option, opts []*option) error {
 	for _, o := range opts {
 		own[o] = true
 	}
-	entries := flatten("", doc)
+	entries := flatten(nil, doc)
 	lines := keyLines(string(b))
 	slices.SortStableFunc(entries, func(a, b entry) int { return lines[a.key] - lines[b.key] })
 	var errs []error
@@ -65,7 +65,6 @@ func loadFile(path string, byKey map[string]*option, opts []*option) error {
 		}
 		o.field.Set(v)
 		o.from, o.place = fromFile, place
-		// A secret file is a place of its own: the absolute name says which.
 		if abs, err := filepath.Abs(path); err == nil {
 			o.place = abs + ":" + strconv.Itoa(lines[e.key])
 		}
@@ -75,40 +74,36 @@ func loadFile(path string, byKey map[string]*option, opts []*option) error {
 
 // entry is a key of a file with its value.
 type entry struct {
-	key   string // section.name
+	key   string // section.name; a part that is no bare key is in quotes
 	table bool   // value is a table where none is expected
 	value any
 }
 
 // flatten lists the keys of a document. Tables of the top are sections; deeper ones
 // are values that fit no option.
-func flatten(section string, doc map[string]any) []entry {
+func flatten(section toml.Key, doc map[string]any) []entry {
 	var all []entry
 	for k, v := range doc {
-		if t, ok := v.(map[string]any); ok && section == "" {
-			if len(t) == 0 {
-				continue // a section with all its lines commented out
-			}
-			all = append(all, flatten(k, t)...)
+		key := append(slices.Clone(section), k)
+		t, table := v.(map[string]any)
+		if table && len(section) == 0 {
+			all = append(all, flatten(key, t)...) // nothing, when all its lines are commented out
 			continue
 		}
-		if section != "" {
-			k = section + "." + k
-		}
-		_, table := v.(map[string]any)
-		all = append(all, entry{k, table, v})
+		all = append(all, entry{key.String(), table, v})
 	}
 	slices.SortFunc(all, func(a, b entry) int { return strings.Compare(a.key, b.key) })
 	return all
 }
 
-// keyLines gives the line, from 1, at which each key of a valid document begins.
-// The decoder does not tell. A statement ends where it can be decoded by itself, so
+// keyLines gives the line, from 1, at which each key of a valid document, and each
+// table around it, first appears; keys are written as toml.Key.String does. The
+// decoder does not tell. A statement ends where it can be decoded by itself, so
 // lines are gathered until that is so; what comes out is exact for every document
 // that the decoder takes.
 func keyLines(doc string) map[string]int {
 	lines := map[string]int{}
-	table := ""
+	var table toml.Key
 	var statement strings.Builder
 	first := 0
 	for i, line := range strings.SplitAfter(doc, "\n") {
@@ -121,18 +116,21 @@ func keyLines(doc string) map[string]int {
 		if err != nil {
 			continue
 		}
+		header := strings.HasPrefix(strings.TrimLeft(statement.String(), " \t"), "[")
 		statement.Reset()
+		if header {
+			table = nil
+		}
 		for _, k := range md.Keys() {
-			if md.Type(k...) == "Hash" && strings.HasPrefix(strings.TrimSpace(line), "[") {
-				table = k.String()
+			full := slices.Concat(table, k)
+			for n := range full {
+				if _, ok := lines[full[:n+1].String()]; !ok {
+					lines[full[:n+1].String()] = first
+				}
 			}
-			full := strings.Join(k, ".")
-			if table != "" && table != k.String() {
-				full = table + "." + full
-			}
-			if _, ok := lines[full]; !ok {
-				lines[full] = first
-			}
+		}
+		if header {
+			table = slices.MaxFunc(md.Keys(), func(a, b toml.Key) int { return len(a) - len(b) })
 		}
 	}
 	return lines
