@@ -438,7 +438,15 @@ func FormatRRset(r record.RRset) string {
 
 // parseTTL reads seconds, or BIND's 1w2d3h4m5s.
 func parseTTL(text string) (uint32, error) {
-	bad := fmt.Errorf("expected a time in seconds (or as 1w2d3h4m5s), at most %d, found %q", record.MaxTTL, clip(text))
+	v, ok := seconds(text)
+	if !ok {
+		return 0, fmt.Errorf("expected a time in seconds (or as 1w2d3h4m5s), at most %d, found %q", uint32(1<<32-1), clip(text))
+	}
+	return v, nil
+}
+
+// seconds is parseTTL for where text is often something else.
+func seconds(text string) (uint32, bool) {
 	var sum, v uint64
 	digits, units := false, false
 	for _, c := range []byte(text) {
@@ -456,25 +464,22 @@ func parseTTL(text string) (uint32, error) {
 			unit = 604800
 		default:
 			if c < '0' || c > '9' {
-				return 0, bad
+				return 0, false
 			}
 			digits = true
 			v = v*10 + uint64(c-'0')
 		}
 		if unit != 0 {
 			if !digits {
-				return 0, bad
+				return 0, false
 			}
 			sum, v, digits, units = sum+v*unit, 0, false, true
 		}
 		if sum+v > 1<<32-1 {
-			return 0, bad
+			return 0, false
 		}
 	}
-	if !digits && !units || digits && units {
-		return 0, bad
-	}
-	return uint32(sum + v), nil
+	return uint32(sum + v), digits != units // a number without unit stands alone
 }
 
 // clip shortens text from outside for an error message.

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"path"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/zonecast/zonecast/record"
@@ -239,7 +240,7 @@ func (p *zoneParser) body(s *scanner, e entry, owner record.Name, toks []token) 
 	i := 0
 	for ; i < len(toks); i++ {
 		text := toks[i].text
-		if v, err := parseTTL(text); err == nil && !hasTTL {
+		if v, ok := seconds(text); ok && !hasTTL {
 			if v > record.MaxTTL {
 				return s.at(toks[i], fmt.Errorf("TTL is %d, at most %d (RFC 2181 §8)", v, record.MaxTTL))
 			}
@@ -285,7 +286,7 @@ func (p *zoneParser) body(s *scanner, e entry, owner record.Name, toks []token) 
 	if p.records++; p.records > maxRecords {
 		return s.at(e.tokens[0], fmt.Errorf("more than %d records", maxRecords))
 	}
-	if err := p.yield(owner, t, ttl, rd, fmt.Sprintf("%s:%d", s.file, e.line)); err != nil {
+	if err := p.yield(owner, t, ttl, rd, s.file+":"+strconv.Itoa(e.line)); err != nil {
 		return s.at(e.tokens[0], err)
 	}
 	return nil
@@ -307,6 +308,9 @@ func zoneTTL(text string) (uint32, error) {
 
 // className reads the classes of RFC 1035 §3.2.4 and CLASSnnn (RFC 3597 §5).
 func className(text string) (uint16, bool) {
+	if text == "" || text[0]|0x20 != 'i' && text[0]|0x20 != 'c' && text[0]|0x20 != 'h' {
+		return 0, false
+	}
 	switch up := strings.ToUpper(text); up {
 	case "IN", "CLASS1":
 		return 1, true

@@ -163,6 +163,7 @@ var refused = []struct {
 	{"long text", soa + "www TXT " + strings.Repeat("x", 256) + "\n", "z:5:9: TXT: text of 256 octets", ""},
 	{"ttl too large", soa + "www 2147483648 A 192.0.2.1\n", "z:5:5: TTL is 2147483648", "takes it as 0, with a warning"},
 	{"ttl of no number", soa + "www 1x A 192.0.2.1\n", `z:5:5: type "1x" is unknown`, ""},
+	{"ttl with a rest", soa + "www 1h30 A 192.0.2.1\n", `z:5:5: type "1h30" is unknown`, ""},
 	{"no ttl", "@ NS ns1\n@ SOA ns1 admin 1 2 3 4 5\n", "z:1:3: no TTL", ""},
 	{"no owner", " SOA ns1 admin 1 2 3 4 5\n", "z:1:2: the first record has no owner", ""},
 	{"mx without preference", soa + "@ MX mail\n", `z:5:6: MX: expected a number from 0 to 65535, found "mail"`, ""},
@@ -241,7 +242,13 @@ func FuzzParseZone(f *testing.F) {
 		f.Add([]byte(c.text))
 	}
 	f.Fuzz(func(t *testing.T, b []byte) {
+		if bytes.Count(b, []byte("$")) > 2 && len(b) > 1000 {
+			return // many long $GENERATE lines only make it slow
+		}
 		want, sets, err := parse(t, fstest.MapFS{"z": {Data: b}}, "z")
+		if len(want) > 1000 {
+			return
+		}
 		if err != nil {
 			if !strings.HasPrefix(err.Error(), "z:") {
 				t.Errorf("error without its place: %v", err)
@@ -266,7 +273,7 @@ func BenchmarkParseZone(b *testing.B) {
 	var text bytes.Buffer
 	text.WriteString(soa)
 	for i := range 100000 {
-		fmt.Fprintf(&text, "host%06d\t3600\tIN\tA\t10.%d.%d.%d\nhost%06d IN AAAA 2001:db8::%x\n", i, i>>16, i>>8&255, i&255, i, i)
+		fmt.Fprintf(&text, "host%06d\t3600\tIN\tA\t10.%d.%d.%d\nhost%06d IN AAAA 2001:db8::%x:%x\n", i, i>>16, i>>8&255, i&255, i, i>>16, i&0xffff)
 	}
 	fsys := fstest.MapFS{"z": {Data: text.Bytes()}}
 	b.SetBytes(int64(text.Len()))
