@@ -16,8 +16,10 @@ const (
 	incoming = "/incoming/snapshot"
 )
 
-func options(h *history, fsys journal.FS) journal.Options {
-	return journal.Options{Dataset: "internal", Keys: h.keys(), FS: fsys, FoldSize: -1}
+// options has no keys: thousands of runs would mostly check signatures, which the
+// tests of Follow do.
+func options(_ *history, fsys journal.FS) journal.Options {
+	return journal.Options{Dataset: "internal", FS: fsys, FoldSize: -1}
 }
 
 // step is one operation of the scenario; to is the version it leads to.
@@ -206,7 +208,7 @@ func TestDiskFullAtEveryCall(t *testing.T) {
 	h := newHistory(t, 13)
 	const forEver = 1 << 30
 	failures := 0
-	for _, count := range []int{1, 2, 3, forEver} {
+	for _, count := range []int{1, 3, forEver} {
 		for n := 1; ; n++ {
 			what := fmt.Sprintf("disk full at call %d, for %d", n, count)
 			fsys := prepared(t, h)
@@ -234,7 +236,7 @@ func TestDiskFullAtEveryCall(t *testing.T) {
 					t.Fatalf("%s, %s: %v, want ENOSPC", what, s.what, err)
 				}
 				// What is on the disk meanwhile can be read, as if after a crash.
-				for _, loss := range faultfs.AllLosses() {
+				for _, loss := range []faultfs.Loss{faultfs.Kept, faultfs.Lost} {
 					other, _ := reopen(t, what+", "+s.what, h, fsys.Reboot(loss), acked, s.to)
 					if err := other.Close(); err != nil {
 						t.Fatal(err)

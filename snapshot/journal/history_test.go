@@ -117,6 +117,13 @@ func (h *history) file(v int) ([]byte, snapshot.Ref) {
 	return buf.Bytes(), ref
 }
 
+// with is h in another test.
+func (h *history) with(t testing.TB) *history {
+	other := *h
+	other.t = t
+	return &other
+}
+
 // same fails unless d is exactly the state of its version.
 func (h *history) same(d *snapshot.Dataset) {
 	h.t.Helper()
