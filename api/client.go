@@ -177,8 +177,8 @@ func (k caller) call(ctx context.Context, method string, args, result thrift.TSt
 
 // exchange sends the request and reads the answer, all before ctx ends.
 func exchange(ctx context.Context, conn net.Conn, request []byte) (*frame, error) {
-	deadline, _ := ctx.Deadline() // call sets one
-	conn.SetDeadline(deadline)
+	// The context always has a deadline (call sets one); it alone interrupts, so that
+	// its error and not the socket's is what the caller gets.
 	stop := context.AfterFunc(ctx, func() { conn.SetDeadline(time.Unix(1, 0)) })
 	defer stop()
 	if _, err := conn.Write(request); err != nil {

@@ -222,7 +222,8 @@ func (r *term) flush(ctx context.Context, rev store.Revision) error {
 	var ws []write
 	size := 0
 	before, written := r.state.evaluations, 0
-	for _, k := range r.state.changed() {
+	changed := r.state.changed()
+	for _, k := range changed {
 		if r.state.withheld(k) {
 			continue
 		}
@@ -253,6 +254,7 @@ func (r *term) flush(ctx context.Context, rev store.Revision) error {
 		return err
 	}
 	r.said = progress
+	r.state.tidy(len(changed))
 	if written += len(ws); written > 0 {
 		r.deps.Log.Debug("claims written", "shards", written, "servers", len(r.state.servers), "revision", int64(r.claims))
 	}

@@ -532,7 +532,8 @@ func BenchmarkOneChange(b *testing.B) {
 		if err := s.apply(batch); err != nil {
 			b.Fatal(err)
 		}
-		for _, k := range s.changed() {
+		changed := s.changed()
+		for _, k := range changed {
 			w, ok, err := s.evaluate(k)
 			if err != nil {
 				b.Fatal(err)
@@ -542,6 +543,7 @@ func BenchmarkOneChange(b *testing.B) {
 			}
 			delete(s.dirty, k)
 		}
+		s.tidy(len(changed))
 	}
 	began := time.Now()
 	settle(batch)

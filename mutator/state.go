@@ -189,6 +189,14 @@ func (s *state) changed() []key {
 	return out
 }
 
+// tidy gives back the room of a large burst: going through a map costs what it once
+// held.
+func (s *state) tidy(burst int) {
+	if burst > 1000 && len(s.dirty) == 0 {
+		s.dirty = make(map[key]bool)
+	}
+}
+
 // write is a shard that is not in the store as it should be.
 type write struct {
 	key

@@ -314,7 +314,7 @@ func TestLongChainAndCircle(t *testing.T) {
 }
 
 func TestFightForAddress(t *testing.T) {
-	for range 50 {
+	for range 20 {
 		st := newStore(t)
 		r, other := start(t, st, registry.DefaultConfig()), start(t, st.Peer(), registry.DefaultConfig())
 		var won atomic.Int32
@@ -346,7 +346,7 @@ func TestConcurrent(t *testing.T) {
 		defer st.Close()
 		seed := rapid.Uint64().Draw(t, "seed")
 		var wg sync.WaitGroup
-		for w := range 4 {
+		for w := range 3 {
 			r, err := registry.New(registry.DefaultConfig(), deps(st.Peer()))
 			if err != nil {
 				t.Fatal(err)
@@ -362,7 +362,7 @@ func TestConcurrent(t *testing.T) {
 					in.LeaseMs = []int64{0, 60000}[rnd.IntN(2)]
 					return in
 				}
-				for range 20 {
+				for range 10 {
 					switch rnd.IntN(4) {
 					case 0:
 						r.DeregisterServer(context.Background(), fmt.Sprintf("web%d.example.net", rnd.IntN(6)), "", "")
