@@ -391,6 +391,29 @@ func overwrite(t *testing.T, path string, at int64, n int) {
 	}
 }
 
+// A backup is a copy of the directory of a stopped store; it works anywhere.
+func TestCopiedDirectory(t *testing.T) {
+	dir, backup := shortDir(t), filepath.Join(shortDir(t), "backup")
+	c, err := etcd.StartChild(t.Context(), childConfig(dir, filepath.Join(dir, "socket")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := openStore(t, c)
+	rev, err := s.Commit(t.Context(), store.Txn{Do: []store.Op{{Path: "/a", Value: []byte("1")}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.Close()
+	c.Close()
+	if err := os.CopyFS(backup, os.DirFS(dir)); err != nil {
+		t.Fatal(err)
+	}
+	n, err := openStore(t, startChild(t, backup)).Get(t.Context(), "/a")
+	if err != nil || string(n.Value) != "1" || n.Modified != rev {
+		t.Errorf("Get from the copy: %+v, error %v, expected the value 1 of revision %d", n, err, rev)
+	}
+}
+
 // A full disk ends the child, not the parent; nothing acknowledged is lost, and the
 // store goes on by itself when there is room.
 func TestFullDisk(t *testing.T) {

@@ -33,7 +33,8 @@ func TestClaim(t *testing.T) {
 	if pid, ready := owner(dir); pid != os.Getpid() || !ready {
 		t.Errorf("owner is %d, ready %t, expected %d that is ready", pid, ready, os.Getpid())
 	}
-	time.AfterFunc(100*time.Millisecond, func() { lock.Close() })
+	first := lock
+	time.AfterFunc(100*time.Millisecond, func() { first.Close() })
 	lock, err = claim(t.Context(), dir, time.Minute)
 	if err != nil {
 		t.Fatalf("claim after the first user has ended: %v", err)
