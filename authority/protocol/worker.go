@@ -136,7 +136,7 @@ type chain struct {
 	len   int
 }
 
-// maxChain is how many CNAMEs one response follows: as many as BIND does.
+// maxChain is how many CNAMEs one response follows; BIND 9.18 follows 11.
 const maxChain = 16
 
 // next is the room for the next name.
