@@ -67,7 +67,6 @@ var arrows = table{
 		"internal/lead":       mechanism,
 		"internal/difftest":   support,
 		"internal/e2e":        support,
-		"internal/lead":       mechanism,
 		"internal/memstore":   support,
 
 		"registry":           stage,
@@ -90,7 +89,7 @@ var arrows = table{
 		{"github.com/miekg/dns", []string{"internal/dnswire"}, "zone text, and the wire format where speed does not matter; one package, so that it can be replaced"},
 		{"github.com/klauspost/compress", []string{"record", "snapshot"}, "zstd: claim shards, deltas and snapshots are bulk"},
 		{"github.com/zeebo/xxh3", []string{"internal/claimtree"}, "checksums and even distribution; nothing that must resist an attacker"},
-		{"github.com/apache/thrift", []string{"api", "registry", "cmd/zonecast"}, "the RPC of registry and control"},
+		{"github.com/apache/thrift", []string{"api", "cmd/zonecast"}, "the RPC of registry and control"},
 		{"go.etcd.io/etcd", []string{"store/etcd"}, "the default store"},
 		{"go.uber.org/zap", []string{"store/etcd"}, "etcd logs by it"},
 		{"google.golang.org/grpc", []string{"store/etcd"}, "etcd's client takes its options and gives its errors"},
@@ -101,7 +100,7 @@ var arrows = table{
 		{"github.com/fsnotify/fsnotify", []string{"registry", "update", "agent", "snapshot/journal"}, "files that people and agents change"},
 		{"golang.org/x/sys", []string{"store/etcd", "authority/packet", "snapshot/journal"}, "system calls that syscall has not"},
 		{"golang.org/x/net", []string{"service"}, "netutil: a bound on connections"},
-		{"golang.org/x/sync", []string{"api", "registry", "mutator", "every stage"}, "errgroup, semaphore: goroutines with an owner, and bounds"},
+		{"golang.org/x/sync", []string{"api", "every stage"}, "errgroup, semaphore: goroutines with an owner, and bounds"},
 		{"golang.org/x/term", []string{"service", "cmd/zonecast"}, "is it a terminal?"},
 	},
 
