@@ -98,11 +98,10 @@ func (m *Manifest) Sign(key ed25519.PrivateKey) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("sign manifest %d of %s: %w", m.Version, m.Dataset, err)
 	}
-	signature := ed25519.Sign(key, append([]byte(manifestDomain), text...))
 	b, err := envelope{
 		Payload:   string(text),
 		Key:       KeyID(key.Public().(ed25519.PublicKey)),
-		Signature: base64.StdEncoding.EncodeToString(signature),
+		Signature: sign(key, string(text)),
 	}.encode()
 	if err == nil && len(b) > MaxManifest {
 		err = fmt.Errorf("it has %d octets, at most %d", len(b), MaxManifest)
@@ -111,6 +110,11 @@ func (m *Manifest) Sign(key ed25519.PrivateKey) ([]byte, error) {
 		return nil, fmt.Errorf("sign manifest %d of %s: %w", m.Version, m.Dataset, err)
 	}
 	return b, nil
+}
+
+// sign gives the text of a payload's signature.
+func sign(key ed25519.PrivateKey, text string) string {
+	return base64.StdEncoding.EncodeToString(ed25519.Sign(key, append([]byte(manifestDomain), text...)))
 }
 
 // VerifyManifest decodes a manifest that one of the keys has signed. No keys

@@ -1,0 +1,177 @@
+package snapshot
+
+import (
+	"bytes"
+	"crypto/ed25519"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+func testKey(seed byte) ed25519.PrivateKey {
+	return ed25519.NewKeyFromSeed(bytes.Repeat([]byte{seed}, ed25519.SeedSize))
+}
+
+func publicOf(key ed25519.PrivateKey) ed25519.PublicKey { return key.Public().(ed25519.PublicKey) }
+
+func testManifest() *Manifest {
+	return &Manifest{
+		Dataset: "internal", Version: 12, Time: 1700000000000, Digest: Digest{1}, Chain: Chain{2}, Content: 11, Oldest: 3,
+		Snapshot: Ref{ID: ID{3}, Size: 4711, Version: 10, Digest: Digest{4}, Chain: Chain{5}, Time: 1699999999000,
+			URLs: []string{"http://192.0.2.1:8080/snapshots/<id>?a=1&b=2"}},
+	}
+}
+
+func TestManifestSignature(t *testing.T) {
+	key, other := testKey(1), testKey(2)
+	b, err := testManifest().Sign(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	golden(t, "manifest.json", string(b))
+	got, err := VerifyManifest(b, []ed25519.PublicKey{publicOf(other), publicOf(key)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(testManifest(), got); diff != "" {
+		t.Error(diff)
+	}
+	if got, err := DecodeManifest(b); err != nil || got.Version != 12 {
+		t.Errorf("%+v, %v", got, err)
+	}
+	for what, keys := range map[string][]ed25519.PublicKey{"none": nil, "another": {publicOf(other)}, "short": {publicOf(key)[:31]}} {
+		if _, err := VerifyManifest(b, keys); err == nil {
+			t.Errorf("keys %s: verified", what)
+		}
+	}
+	for bit := range 8 * len(b) {
+		bad := bytes.Clone(b)
+		bad[bit/8] ^= 1 << (bit % 8)
+		if _, err := VerifyManifest(bad, []ed25519.PublicKey{publicOf(key)}); err == nil {
+			t.Fatalf("bit %d flipped: verified %s", bit, bad)
+		}
+	}
+	if _, err := VerifyManifest(append(b, '\n'), []ed25519.PublicKey{publicOf(key)}); err == nil {
+		t.Error("a line end more: verified")
+	}
+}
+
+// TestManifestOfTheFuture: unknown fields are ignored, another format is not.
+func TestManifestOfTheFuture(t *testing.T) {
+	for text, want := range map[string]bool{
+		`{"format":1,"dataset":"internal","version":3,"swarm":{"pieces":7}}`: true,
+		`{"format":2,"dataset":"internal","version":3}`:                      false,
+		`{"dataset":"internal","version":3}`:                                 false,
+		`{"format":1,"dataset":"internal","version":0}`:                      false,
+		`{"format":1,"dataset":"internal","version":3,"content":4}`:          false,
+		`{"format":1,"dataset":"internal","version":3,"oldest":4}`:           false,
+		`{"format":1,"dataset":"INTERNAL","version":3}`:                      false,
+	} {
+		key := testKey(1)
+		b, err := envelope{Payload: text, Key: KeyID(publicOf(key)), Signature: sign(key, text)}.encode()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := VerifyManifest(b, []ed25519.PublicKey{publicOf(key)}); (err == nil) != want {
+			t.Errorf("%s: %v", text, err)
+		}
+	}
+}
+
+func TestManifestChecks(t *testing.T) {
+	for what, spoil := range map[string]func(*Manifest){
+		"snapshot ahead":            func(m *Manifest) { m.Snapshot.Version = 13 },
+		"snapshot of version 0":     func(m *Manifest) { m.Snapshot.Version = 0 },
+		"snapshot without size":     func(m *Manifest) { m.Snapshot.Size = 0 },
+		"snapshot of other content": func(m *Manifest) { m.Snapshot.Version = 12 },
+		"too many URLs":             func(m *Manifest) { m.Snapshot.URLs = []string{strings.Repeat("x", MaxManifest)} },
+	} {
+		m := testManifest()
+		spoil(m)
+		if _, err := m.Sign(testKey(1)); err == nil {
+			t.Errorf("%s: signed", what)
+		}
+	}
+}
+
+func FuzzDecodeManifest(f *testing.F) {
+	b, err := testManifest().Sign(testKey(1))
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(string(b))
+	f.Add(`{"payload":"{}","key":"","signature":""}`)
+	f.Fuzz(func(t *testing.T, text string) {
+		m, err := DecodeManifest([]byte(text))
+		if err != nil {
+			return
+		}
+		if err := m.Check(); err != nil {
+			t.Fatal(err)
+		}
+		again, err := m.Sign(testKey(1))
+		if err != nil {
+			t.Skip() // fields that are larger when they are escaped
+		}
+		back, err := VerifyManifest(again, []ed25519.PublicKey{publicOf(testKey(1))})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(m, back); diff != "" {
+			t.Fatal(diff)
+		}
+	})
+}
+
+func TestKeyFiles(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "key")
+	keys := make([]ed25519.PrivateKey, 8)
+	var all sync.WaitGroup
+	for i := range keys {
+		all.Go(func() {
+			var err error
+			if keys[i], err = LoadOrCreateKey(path); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	all.Wait()
+	for _, k := range keys {
+		if !k.Equal(keys[0]) {
+			t.Fatal("two processes that started at once have different keys")
+		}
+	}
+	public, err := LoadPublicKeys(path + ".pub")
+	if err != nil || len(public) != 1 || !public[0].Equal(keys[0].Public()) {
+		t.Errorf("public keys %v, %v", public, err)
+	}
+	names, err := os.ReadDir(filepath.Dir(path))
+	if err != nil || len(names) != 2 {
+		t.Errorf("files are left over: %v, %v", names, err)
+	}
+	if info, err := os.Stat(path); err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("mode %v, %v", info.Mode(), err)
+	}
+	if _, err := LoadPrivateKey(path + ".pub"); err == nil {
+		t.Error("a public key was read as a private one")
+	}
+	if _, err := LoadPublicKeys(path); err == nil {
+		t.Error("a private key was read as a public one")
+	}
+	if err := os.Chmod(path, 0o640); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := LoadPrivateKey(path); err == nil || !strings.Contains(err.Error(), "0600") {
+		t.Errorf("a key that the group can read: %v", err)
+	}
+	if err := os.Remove(path); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := LoadOrCreateKey(path); err == nil || !strings.Contains(err.Error(), ".pub") {
+		t.Errorf("a public key of another private key: %v", err)
+	}
+}
