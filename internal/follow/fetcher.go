@@ -148,7 +148,7 @@ func (h HTTP) download(ctx context.Context, ref snapshot.Ref, u *url.URL, f *os.
 	if stall == 0 {
 		stall = DefaultStall
 	}
-	ctx, cancel := context.WithTimeout(ctx, stall+time.Duration(ref.Size/minRate)*time.Second)
+	ctx, cancel := context.WithTimeoutCause(ctx, 2*stall+time.Duration(ref.Size/minRate)*time.Second, fmt.Errorf("less than %d octets a second came", minRate))
 	defer cancel()
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
