@@ -68,7 +68,7 @@ var (
 type source struct {
 	files    int      // not generated, tests left out
 	comments []string // files with a package comment
-	doc      string   // text of doc.go's package comment
+	doc      string   // text of the package comment in doc.go
 	hasDoc   bool
 }
 
@@ -131,7 +131,8 @@ func (t table) check(fsys fs.FS) ([]string, error) {
 			if f.Doc != nil {
 				p.comments = append(p.comments, base)
 			}
-			if base == "doc.go" {
+			// A command is documented where it begins.
+			if base == "doc.go" || base == "main.go" && f.Name.Name == "main" {
 				p.hasDoc, p.doc = true, f.Doc.Text()
 			}
 		}
@@ -172,7 +173,7 @@ func (t table) check(fsys fs.FS) ([]string, error) {
 		case !p.hasDoc:
 			report("%s: no doc.go", dir)
 		case !strings.Contains(p.doc, "Invariant"):
-			report("%s/doc.go: the package comment states no Invariant", dir)
+			report("%s: the package comment states no Invariant", dir)
 		}
 		slices.Sort(p.comments)
 		if len(p.comments) > 1 {
