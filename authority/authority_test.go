@@ -1,0 +1,459 @@
+package authority
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/miekg/dns"
+	"github.com/prometheus/client_golang/prometheus"
+	"pgregory.net/rapid"
+
+	"github.com/zonecast/zonecast/authority/data"
+	"github.com/zonecast/zonecast/internal/tree"
+	"github.com/zonecast/zonecast/record"
+	"github.com/zonecast/zonecast/snapshot"
+	"github.com/zonecast/zonecast/snapshot/journal"
+)
+
+func name(text string) record.Name {
+	n, err := record.ParseName(text)
+	if err != nil {
+		panic(err)
+	}
+	return n
+}
+
+func soa(apex string) record.RRset {
+	return record.NewRRset(name(apex), record.TypeSOA, 300, "\x02ns\x00\x04host\x00\x00\x00\x03\xe8\x00\x00\x00\x01\x00\x00\x00\x02\x00\x00\x00\x03\x00\x00\x00\x3c")
+}
+
+func address(owner string, last byte) record.RRset {
+	return record.NewRRset(name(owner), record.TypeA, 300, record.Rdata([]byte{192, 0, 2, last}))
+}
+
+// host is an authority that runs, and the journal it follows.
+type host struct {
+	*Server
+	t        *testing.T
+	registry *prometheus.Registry
+	status   string
+	dir      string
+	writer   *journal.Writer
+	dataset  *snapshot.Dataset
+	sign     func(*snapshot.Manifest) []byte
+}
+
+func startHost(t *testing.T) *host {
+	t.Helper()
+	work := t.TempDir()
+	key, err := snapshot.LoadOrCreateKey(filepath.Join(work, "key"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	h := &host{t: t, registry: prometheus.NewRegistry(), status: filepath.Join(work, "status"), dir: filepath.Join(work, "journal")}
+	h.sign = func(m *snapshot.Manifest) []byte {
+		b, err := m.Sign(key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return b
+	}
+	if err := os.Mkdir(h.status, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	c := DefaultConfig()
+	c.Listen, c.Journal, c.StatusDir, c.Keys = []string{"127.0.0.1:0"}, h.dir, h.status, []string{filepath.Join(work, "key.pub")}
+	if h.Server, err = New(c, Deps{Log: slog.New(slog.DiscardHandler), Metrics: h.registry}); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- h.Run(ctx) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
+	return h
+}
+
+func (h *host) openJournal() {
+	h.t.Helper()
+	var err error
+	if h.writer, h.dataset, err = journal.OpenWriter(h.dir, journal.Options{Dataset: "internal"}); err != nil {
+		h.t.Fatal(err)
+	}
+	h.t.Cleanup(func() { h.writer.Close() })
+}
+
+// publish appends one version to the journal.
+func (h *host) publish(put []record.RRset, remove []record.Key) {
+	h.t.Helper()
+	delta, err := h.dataset.Change(int64(1000*h.dataset.Version()+1000), put, remove)
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	b, err := delta.Encode()
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	if err := h.dataset.Apply(delta); err != nil {
+		h.t.Fatal(err)
+	}
+	d := h.dataset
+	m := h.sign(&snapshot.Manifest{
+		Dataset: d.Name(), Version: d.Version(), Time: d.Time(), Digest: d.Digest(), Chain: d.Chain(), Content: d.Content(), Oldest: 1,
+	})
+	if err := h.writer.Append([][]byte{b}, m); err != nil {
+		h.t.Fatal(err)
+	}
+}
+
+func (h *host) ask(network, qname string, qtype uint16) *dns.Msg {
+	h.t.Helper()
+	q := new(dns.Msg)
+	q.SetQuestion(qname, qtype)
+	c := dns.Client{Net: network, Timeout: 10 * time.Second}
+	m, _, err := c.Exchange(q, h.Addrs()[0].String())
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	return m
+}
+
+func (h *host) reach(version uint64) {
+	h.t.Helper()
+	eventually(h.t, fmt.Sprint("version ", version, " served"), func() bool { return h.Serving().Version == version })
+}
+
+func eventually(t *testing.T, what string, ok func() bool) {
+	t.Helper()
+	for end := time.Now().Add(20 * time.Second); !ok(); time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("never: %s", what)
+		}
+	}
+}
+
+// metrics gives each metric's value by name and labels other than the dataset.
+func (h *host) metrics() map[string]float64 {
+	h.t.Helper()
+	families, err := h.registry.Gather()
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	out := map[string]float64{}
+	for _, f := range families {
+		for _, m := range f.GetMetric() {
+			key := strings.TrimPrefix(f.GetName(), "zonecast_authority_")
+			for _, l := range m.GetLabel() {
+				if l.GetName() != "dataset" {
+					key += " " + l.GetValue()
+				}
+			}
+			switch {
+			case m.GetCounter() != nil:
+				out[key] = m.GetCounter().GetValue()
+			case m.GetGauge() != nil:
+				out[key] = m.GetGauge().GetValue()
+			case m.GetHistogram() != nil:
+				out[key] = float64(m.GetHistogram().GetSampleCount())
+			}
+		}
+	}
+	return out
+}
+
+// TestFromJournalToAnswer goes the whole way: nothing, first version, change,
+// damage of the journal, and what each leaves in the status file and the metrics.
+func TestFromJournalToAnswer(t *testing.T) {
+	h := startHost(t)
+	if m := h.ask("udp", "www.example.net.", dns.TypeA); m.Rcode != dns.RcodeServerFailure {
+		t.Fatalf("without data: %s, want SERVFAIL", dns.RcodeToString[m.Rcode])
+	}
+
+	h.openJournal()
+	h.publish([]record.RRset{soa("example.net"), address("www.example.net", 1)}, nil)
+	h.reach(1)
+	if m := h.ask("udp", "WWW.example.net.", dns.TypeA); len(m.Answer) != 1 || m.Answer[0].(*dns.A).A.String() != "192.0.2.1" {
+		t.Fatalf("version 1 answers %v", m)
+	}
+	h.publish([]record.RRset{address("www.example.net", 2)}, nil)
+	h.reach(2)
+	for _, network := range []string{"udp", "tcp"} {
+		if m := h.ask(network, "www.example.net.", dns.TypeA); len(m.Answer) != 1 || m.Answer[0].(*dns.A).A.String() != "192.0.2.2" {
+			t.Fatalf("version 2 answers over %s %v", network, m)
+		}
+	}
+	if m := h.ask("udp", "example.net.", dns.TypeSOA); m.Answer[0].(*dns.SOA).Serial != 1000+2 {
+		t.Errorf("serial is %d, want 1002: claimed 1000 and changed by version 2", m.Answer[0].(*dns.SOA).Serial)
+	}
+
+	var served tree.HostDataset
+	eventually(t, "the status file says version 2", func() bool {
+		b, err := os.ReadFile(filepath.Join(h.status, "serving"))
+		if errors.Is(err, os.ErrNotExist) {
+			return false
+		}
+		if err == nil {
+			err = json.Unmarshal(b, &served)
+		}
+		if err != nil {
+			t.Fatal(err) // never half written
+		}
+		return served.Version == 2
+	})
+	if served != h.Serving() || served.Digest != h.dataset.Digest().String() || served.Time != 2000 || served.Since == 0 {
+		t.Errorf("status file says %+v, served is %+v with digest %s", served, h.Serving(), h.dataset.Digest())
+	}
+
+	got := h.metrics()
+	for key, want := range map[string]float64{
+		"queries_total udp": 4, "queries_total tcp": 1, "responses_total SERVFAIL": 1, "responses_total NOERROR": 4, "dropped_total": 0,
+		"truncated_total": 0, "version": 2, "version_timestamp_seconds": 2, "zones": 1, "rrsets": 2, "tcp_accepted_total": 1, "journal_problems_total": math.NaN(),
+	} {
+		if v, ok := got[key]; !ok || v != want && !math.IsNaN(want) {
+			t.Errorf("metric %s is %v, want %v", key, v, want)
+		}
+	}
+	if got["answer_seconds"] < 1 {
+		t.Errorf("no answer was timed: %v", got)
+	}
+
+	// The journal goes: the answers stay.
+	h.writer.Close()
+	if err := os.RemoveAll(h.dir); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(h.dir, []byte("no journal"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	for range 50 {
+		if m := h.ask("udp", "www.example.net.", dns.TypeA); len(m.Answer) != 1 {
+			t.Fatalf("without a journal: %v", m)
+		}
+	}
+}
+
+func TestUnsignedIsNotServed(t *testing.T) {
+	h := startHost(t)
+	other, err := snapshot.LoadOrCreateKey(filepath.Join(t.TempDir(), "other"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.sign = func(m *snapshot.Manifest) []byte {
+		b, err := m.Sign(other)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return b
+	}
+	h.openJournal()
+	h.publish([]record.RRset{soa("example.net")}, nil)
+	eventually(t, "the problem is counted", func() bool { return h.metrics()["journal_problems_total"] > 0 })
+	if h.Serving().Version != 0 {
+		t.Fatalf("version %d is served, signed by an unknown key", h.Serving().Version)
+	}
+}
+
+// TestSerialsFollowTheDataset applies random deltas and compares, after each, the
+// serial answered for every zone with the one the dataset gives it.
+func TestSerialsFollowTheDataset(t *testing.T) {
+	owners := []string{"net", "example.net", "a.example.net", "b.a.example.net", "c.b.a.example.net", "_fresh.internal.example.net", "example.org"}
+	rapid.Check(t, func(t *rapid.T) {
+		s := &Server{config: Config{Dataset: "internal"}, log: slog.New(slog.DiscardHandler)}
+		s.current.Store(&state{})
+		f := follower{server: s}
+		d := snapshot.NewDataset("internal")
+		if err := f.event(journal.Event{Reset: d.Clone()}); err != nil {
+			t.Fatal(err)
+		}
+		for i := range byte(rapid.IntRange(1, 20).Draw(t, "versions")) {
+			sets := map[record.Key]record.RRset{}
+			for range rapid.IntRange(1, 3).Draw(t, "sets") {
+				owner := rapid.SampledFrom(owners).Draw(t, "owner")
+				r := address(owner, i)
+				switch rapid.IntRange(0, 4).Draw(t, "type") {
+				case 0, 1:
+					r = soa(owner)
+				case 2:
+					r = record.NewRRset(name(owner), record.TypeNS, uint32(i), record.Rdata(name("ns.example.org")))
+				case 3:
+					r = record.NewRRset(name(owner), record.TypeTXT, uint32(i), "\x01x")
+				}
+				if rapid.IntRange(0, 5).Draw(t, "located") == 0 {
+					r.Location = "lab"
+				}
+				sets[r.Key] = r
+			}
+			var put []record.RRset
+			var remove []record.Key
+			for k, r := range sets {
+				if _, there := d.Get(k); there && rapid.Bool().Draw(t, "remove") {
+					remove = append(remove, k)
+				} else {
+					put = append(put, r)
+				}
+			}
+			delta, err := d.Change(int64(i), put, remove)
+			if rapid.IntRange(0, 9).Draw(t, "full") == 0 {
+				delta, err = d.Replace(int64(i), put)
+			}
+			if err == nil {
+				err = d.Apply(delta)
+			}
+			if err == nil {
+				err = f.event(journal.Event{Delta: delta})
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			now := s.current.Load()
+			if now.Version != d.Version() || now.Digest != d.Digest().String() || now.view.Sets() != d.Len() {
+				t.Fatalf("served is %+v with %d RRsets, want version %d with %d", now.HostDataset, now.view.Sets(), d.Version(), d.Len())
+			}
+			var q data.Query
+			zones := 0
+			for apex := range d.Zones() {
+				set, ok := d.Get(record.Key{Owner: apex, Type: record.TypeSOA})
+				if !ok {
+					continue // for some location only
+				}
+				zones++
+				got, err := snapshot.SOASerial(now.view.Find(&q, []byte(apex), false).Zone.SOA.Data[0])
+				if err != nil || got != d.Serial(apex) {
+					t.Fatalf("version %d: %s is answered with serial %d, %v; the dataset says %d (claimed %v)", d.Version(), apex, got, err, d.Serial(apex), set)
+				}
+			}
+			if now.view.Zones() != zones {
+				t.Fatalf("%d zones, want %d", now.view.Zones(), zones)
+			}
+		}
+	})
+}
+
+func TestFollowerKeepsTheNewer(t *testing.T) {
+	s := &Server{config: Config{Dataset: "internal"}, log: slog.New(slog.DiscardHandler)}
+	s.current.Store(&state{})
+	f := follower{server: s}
+	d := snapshot.NewDataset("internal")
+	var states []*snapshot.Dataset
+	for i := range byte(3) {
+		delta, err := d.Change(int64(i), []record.RRset{soa("example.net"), address("www.example.net", i)}, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := d.Apply(delta); err != nil {
+			t.Fatal(err)
+		}
+		states = append(states, d.Clone())
+	}
+	other := snapshot.NewDataset("external")
+	fork, err := snapshot.NewDataset("internal").Replace(9, []record.RRset{soa("example.org")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	reset := func(d *snapshot.Dataset, want uint64, problems uint64) {
+		t.Helper()
+		if err := f.event(journal.Event{Reset: d}); err != nil {
+			t.Fatal(err)
+		}
+		if got := s.Serving().Version; got != want || s.problems.Load() != problems {
+			t.Fatalf("version %d served, %d problems, want %d and %d", got, s.problems.Load(), want, problems)
+		}
+	}
+	reset(states[1].Clone(), 2, 0)
+	reset(states[0].Clone(), 2, 1) // older
+	reset(other, 2, 2)             // another dataset
+	if err := f.event(journal.Event{Delta: fork}); err != nil || s.Serving().Version != 2 {
+		t.Fatalf("a delta of a dataset that is not followed: %v, version %d", err, s.Serving().Version)
+	}
+	if err := f.event(journal.Event{Problem: errors.New("disk on fire")}); err != nil || s.problems.Load() != 3 {
+		t.Fatalf("a problem: %v, %d counted", err, s.problems.Load())
+	}
+	reset(states[2].Clone(), 3, 3)
+	if err := f.event(journal.Event{Delta: fork}); !errors.Is(err, snapshot.ErrMismatch) || s.Serving().Version != 3 {
+		t.Fatalf("a delta that does not fit: %v, version %d", err, s.Serving().Version)
+	}
+	if err := d.Apply(must(d.Change(9, []record.RRset{address("x.example.net", 9)}, nil))); err != nil {
+		t.Fatal(err)
+	}
+	reset(d.Clone(), 4, 3)
+}
+
+func must[T any](v T, err error) T {
+	if err != nil {
+		panic(err)
+	}
+	return v
+}
+
+func TestNewErrors(t *testing.T) {
+	deps := func() Deps {
+		return Deps{Log: slog.New(slog.DiscardHandler), Metrics: prometheus.NewRegistry()}
+	}
+	good := func() Config {
+		c := DefaultConfig()
+		c.Listen, c.Journal = []string{"127.0.0.1:0"}, t.TempDir()
+		return c
+	}
+	taken := good()
+	s, err := New(taken, deps())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.packet.Close()
+	for _, tt := range []struct {
+		change func(*Config)
+		says   string
+	}{
+		{func(c *Config) { c.Listen = nil }, "listen: no address"},
+		{func(c *Config) { c.Listen = []string{"localhost"} }, `listen: "localhost" is no address and port`},
+		{func(c *Config) { c.Journal = "" }, "journal: empty"},
+		{func(c *Config) { c.Dataset = "" }, "dataset: empty"},
+		{func(c *Config) { c.MaxUDP = 100 }, "max-udp: 100, expected 512 to 4096"},
+		{func(c *Config) { c.UDPWorkers = -1 }, "udp-workers: -1"},
+		{func(c *Config) { c.TCPIdle = -1 }, "tcp-idle: "},
+		{func(c *Config) { c.Version = strings.Repeat("x", 256) }, "version-text: 256 octets"},
+		{func(c *Config) { c.Keys = []string{"/nonexistent/key.pub"} }, "read public keys /nonexistent/key.pub"},
+		{func(c *Config) { c.Listen = []string{s.Addrs()[0].String()} }, "is in use: choose another --listen or stop the other server"},
+	} {
+		c := good()
+		tt.change(&c)
+		if _, err := New(c, deps()); err == nil || !strings.Contains(err.Error(), tt.says) {
+			t.Errorf("New: %v, want %q", err, tt.says)
+		}
+	}
+	// Metrics that are taken: the sockets are given back.
+	d := deps()
+	if s, err = New(good(), d); err != nil {
+		t.Fatal(err)
+	}
+	addr := s.Addrs()[0]
+	if err := s.packet.Close(); err != nil {
+		t.Fatal(err)
+	}
+	c := good()
+	c.Listen = []string{addr.String()}
+	if _, err := New(c, d); err == nil {
+		t.Fatal("metrics registered twice")
+	}
+	if s, err = New(c, deps()); err != nil {
+		t.Fatalf("the address is not given back: %v", err)
+	}
+	s.packet.Close()
+	if got := netip.MustParseAddrPort(c.Listen[0]); got != s.Addrs()[0] {
+		t.Errorf("listening on %s, want %s", s.Addrs()[0], got)
+	}
+}
