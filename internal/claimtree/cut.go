@@ -33,8 +33,11 @@ type shard struct {
 // cut sorts claims canonically and gives their shards in order of id. The claims
 // slice stays as it is.
 func cut(source record.Source, claims []record.Claim) ([]shard, error) {
-	claims = slices.Clone(claims)
-	slices.SortStableFunc(claims, func(a, b record.Claim) int { return a.Key.Compare(b.Key) })
+	order := func(a, b record.Claim) int { return a.Key.Compare(b.Key) }
+	if !slices.IsSortedFunc(claims, order) { // most callers have them so
+		claims = slices.Clone(claims)
+		slices.SortStableFunc(claims, order)
+	}
 	total := 0
 	for i := range claims {
 		total += weight(&claims[i])

@@ -120,6 +120,7 @@ type builder struct {
 	apex     record.Name
 	soaPlace string
 	sets     map[record.Key]*set
+	keys     []record.Key // of sets, in the order of the file: mostly sorted already
 
 	owner record.Name // of the record before
 	run   int         // counts the runs of consecutive records of one owner
@@ -148,6 +149,7 @@ func (b *builder) add(owner record.Name, t record.Type, ttl uint32, rd record.Rd
 	if s == nil {
 		s = &set{place: place}
 		b.sets[k] = s
+		b.keys = append(b.keys, k)
 	}
 	if s.run != b.run {
 		s.ttl, s.run = ttl, b.run
@@ -165,13 +167,14 @@ func single(t record.Type) bool {
 }
 
 func (b *builder) claims(who record.Provenance) (claims []record.Claim, records int, err error) {
-	claims = make([]record.Claim, 0, len(b.sets))
-	for k, s := range b.sets {
+	claims = make([]record.Claim, 0, len(b.keys))
+	slices.SortFunc(b.keys, record.Key.Compare)
+	for _, k := range b.keys {
+		s := b.sets[k]
 		c := record.Claim{RRset: record.NewRRset(k.Owner, k.Type, s.ttl, s.data...), Source: b.source, Provenance: who, Place: s.place}
 		claims = append(claims, c)
 		records += len(c.Data)
 	}
-	slices.SortFunc(claims, func(a, b record.Claim) int { return a.Key.Compare(b.Key) })
 	for i := range claims {
 		c := &claims[i]
 		if !c.Owner.IsSubdomainOf(b.apex) {
