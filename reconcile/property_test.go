@@ -59,7 +59,9 @@ func drawClaim(t *rapid.T, source record.Source) record.Claim {
 			data = append(data, record.Rdata([]byte{10, 0, 0, byte(rapid.IntRange(1, 2).Draw(t, "host"))}))
 		case record.TypeTXT:
 			data = append(data, rapid.SampledFrom([]record.Rdata{"\x01x", "\x01y", "\x01z"}).Draw(t, "text"))
-		case record.TypeNS, record.TypePTR:
+		case record.TypeNS: // often at names below others, where it makes glue
+			data = append(data, record.Rdata(rapid.SampledFrom(append(names, name("ns.b.a.example.net."), name("ns.d.example.net."), name("c.b.a.example.net."))).Draw(t, "server")))
+		case record.TypePTR:
 			data = append(data, record.Rdata(rapid.SampledFrom(names).Draw(t, "target")))
 		case record.TypeCNAME, record.TypeDNAME:
 			data = []record.Rdata{record.Rdata(rapid.SampledFrom(names).Draw(t, "target"))}
