@@ -1,0 +1,79 @@
+package protocol
+
+import (
+	"fmt"
+	"testing"
+
+	"github.com/miekg/dns"
+
+	"github.com/zonecast/zonecast/authority/data"
+	"github.com/zonecast/zonecast/record"
+)
+
+// benchView is the hard zone among 100,000 names.
+func benchView(t testing.TB) *data.View {
+	hard := hardZone(t)
+	view := hard.view(t)
+	var more []record.RRset
+	for i := range 100_000 {
+		n, err := record.ParseName(fmt.Sprintf("host%d.rack%d.example.net", i, i/40))
+		if err != nil {
+			t.Fatal(err)
+		}
+		more = append(more, record.NewRRset(n, record.TypeA, 300, record.Rdata([]byte{192, 0, 2, byte(i)})))
+	}
+	return view.Apply(more, nil, func(record.Name) (uint32, bool) { return 0, false })
+}
+
+var benchQueries = []struct {
+	what, name string
+	qtype      uint16
+}{
+	{"hit", "host50000.rack1250.example.net.", dns.TypeA},
+	{"nxdomain", "nobody.rack1250.example.net.", dns.TypeA},
+	{"nodata", "www.example.net.", dns.TypeTXT},
+	{"referral", "www.cut.example.net.", dns.TypeA},
+	{"wildcard cname", "a.wild.example.net.", dns.TypeA},
+	{"dname", "a.dn.example.net.", dns.TypeA},
+	{"mx", "example.net.", dns.TypeMX},
+	{"refused", "www.example.com.", dns.TypeA},
+}
+
+func benchQuery(name string, qtype uint16) []byte {
+	q := new(dns.Msg)
+	q.SetQuestion(name, qtype)
+	q.SetEdns0(1232, true)
+	b, err := q.Pack()
+	if err != nil {
+		panic(err)
+	}
+	return b
+}
+
+func BenchmarkRespond(b *testing.B) {
+	view := benchView(b)
+	k := NewWorker(Config{})
+	for _, bb := range benchQueries {
+		b.Run(bb.what, func(b *testing.B) {
+			q := benchQuery(bb.name, bb.qtype)
+			buf := make([]byte, 0, 4096)
+			b.ReportAllocs()
+			for b.Loop() {
+				buf = k.Respond(view, q, UDP, buf[:0])
+			}
+		})
+	}
+}
+
+// TestRespondDoesNotAllocate holds what the benchmark measures.
+func TestRespondDoesNotAllocate(t *testing.T) {
+	view := hardZone(t).view(t)
+	k := NewWorker(Config{})
+	buf := make([]byte, 0, 4096)
+	for _, bb := range benchQueries {
+		q := benchQuery(bb.name, bb.qtype)
+		if n := testing.AllocsPerRun(100, func() { buf = k.Respond(view, q, UDP, buf[:0]) }); n != 0 {
+			t.Errorf("%s: %v allocations for an answer, want 0", bb.what, n)
+		}
+	}
+}
