@@ -71,7 +71,6 @@ func (im *Importer) newDirectory(ctx context.Context, fence store.Cond) (*direct
 		src.Source = s
 		d.claimed[s] = &src
 	}
-	// Claims without a state: the node was damaged or taken away.
 	nodes, _, err = im.store.List(ctx, tree.Claims+record.KindZone+"/")
 	if err != nil {
 		return nil, fmt.Errorf("list claims: %w", err)
@@ -258,13 +257,14 @@ func (d *directory) parts() map[string]bool {
 	return parts
 }
 
-// gone lists the sources in the store that have no file any more. When not one
+// gone lists the sources in the store whose file in this directory is no more;
+// zone sources from elsewhere (an import by hand) are not touched. When not one
 // zone file is left they stay, with an error: a directory that was emptied at once
 // is more often one that is not mounted.
 func (d *directory) gone(want map[record.Source]bool, root *os.Root) ([]record.Source, error) {
 	var gone []record.Source
 	for _, s := range slices.Sorted(maps.Keys(d.claimed)) {
-		if !want[s] && s != directorySource {
+		if !want[s] && s != directorySource && filepath.Dir(d.claimed[s].Where) == d.im.cfg.Dir {
 			gone = append(gone, s)
 		}
 	}

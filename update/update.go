@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"path/filepath"
 	"sync"
 	"time"
 
@@ -80,6 +81,13 @@ func (im *Importer) Ready() <-chan struct{} { return im.first }
 func New(cfg Config, deps Deps) (*Importer, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
+	}
+	if cfg.Dir != "" {
+		dir, err := filepath.Abs(cfg.Dir) // by which the files are known in the store
+		if err != nil {
+			return nil, fmt.Errorf("find zone directory %s: %w", cfg.Dir, err)
+		}
+		cfg.Dir = dir
 	}
 	m, err := newMetrics(deps.Metrics)
 	if err != nil {

@@ -379,6 +379,24 @@ func TestVanishedDirectoryRemovesNothing(t *testing.T) {
 	r.has("example.org")
 }
 
+func TestSourcesFromElsewhereStay(t *testing.T) {
+	r := newRig(t)
+	rr := record.NewRRset("\x03net\x00", record.TypeTXT, 1, "\x01x")
+	if _, _, err := claimtree.Replace(t.Context(), r.store, "zone/by-hand", []record.Claim{{RRset: rr, Source: "zone/by-hand"}},
+		store.Txn{Do: []store.Op{{Path: tree.SourcePath("zone/by-hand"), Value: tree.Encode(tree.Source{Source: "zone/by-hand", Where: "/elsewhere/by-hand"})}}}); err != nil {
+		t.Fatal(err)
+	}
+	r.write("example.net", head)
+	r.write("example.org", head)
+	r.start()
+	r.until(func() string { return cmp.Diff(2, r.source("example.org").Records) })
+	if err := os.Remove(filepath.Join(r.dir, "example.org")); err != nil {
+		t.Fatal(err)
+	}
+	r.until(func() string { return cmp.Diff(0, r.source("example.org").Records) })
+	r.has("by-hand", "net. TXT 1 ")
+}
+
 func TestOneImporterLeadsAndTheOtherTakesOver(t *testing.T) {
 	r := newRig(t)
 	r.write("example.net", head+"a A 192.0.2.1\n")

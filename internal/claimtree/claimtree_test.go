@@ -162,8 +162,8 @@ func replace(t testing.TB, st store.Store, c []record.Claim) bool {
 	return changed
 }
 
-// large is more than one transaction takes: about 2 MiB that do not compress.
-const large = 32000
+// large is more than one transaction takes: about 1.4 MiB that do not compress.
+const large = 20000
 
 func TestReplaceIsOneCommitForObserversAtAnySize(t *testing.T) {
 	st := memstore.New()
@@ -229,7 +229,7 @@ func TestReplaceWritesOnlyWhatDiffers(t *testing.T) {
 }
 
 func TestInterruptedReplaceLeavesOldOrNewAndTheNextHeals(t *testing.T) {
-	for _, to := range []int{large / 2, 0} {
+	for _, to := range []int{large, 0} {
 		for _, happen := range []bool{false, true} {
 			for k := 1; ; k++ {
 				st := memstore.New()
@@ -291,7 +291,7 @@ func (b *between) Commit(ctx context.Context, txn store.Txn) (store.Revision, er
 }
 
 func TestConcurrentReplaceHasOneWinner(t *testing.T) {
-	for n := 1; n <= 12; n++ {
+	for n := 1; n <= 6; n++ {
 		st := memstore.New()
 		replace(t, st, claims(t, 2000, 'a'))
 		_, _, err := claimtree.Replace(t.Context(), &between{st, n, func() { replace(t, st, claims(t, large/2, 'c')) }}, source, claims(t, large, 'b'))
