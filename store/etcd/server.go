@@ -25,10 +25,6 @@ import (
 )
 
 const (
-	// quota is how large the database may grow, in bytes, before the server takes no
-	// more writes. A million servers with their claims are about 2 GiB; etcd advises
-	// at most 8 GiB.
-	quota = 8 << 30
 	// maxSocketPath is the longest path of a unix socket, in octets: sun_path of
 	// unix(7) without its final zero.
 	maxSocketPath = 107
@@ -90,6 +86,10 @@ func (c ServerConfig) listenURL() (*url.URL, error) {
 // Serve runs an etcd server of one member in this process until ctx ends. It may
 // end the process when the disk fails under it; see the package.
 func Serve(ctx context.Context, cfg ServerConfig) error {
+	return serve(ctx, cfg, defaultUpkeep())
+}
+
+func serve(ctx context.Context, cfg ServerConfig, up upkeep) error {
 	if err := cfg.Validate(); err != nil {
 		return err
 	}
@@ -109,7 +109,7 @@ func Serve(ctx context.Context, cfg ServerConfig) error {
 	if err := probe(cfg.Dir, cfg.Listen); err != nil {
 		return err
 	}
-	ecfg := embedded(cfg, *listen, log)
+	ecfg := embedded(cfg, *listen, up.quota, log)
 	var conns connections
 	ecfg.ServiceRegister = conns.add
 	e, err := start(ctx, ecfg, cfg.Dir)
@@ -122,8 +122,7 @@ func Serve(ctx context.Context, cfg ServerConfig) error {
 		return fmt.Errorf("store in %s: %w: %s", cfg.Dir, err, hintFor(err.Error(), cfg.Dir))
 	}
 	log.Info("store serves", "dir", cfg.Dir, "listen", cfg.Listen)
-	err = maintain(ctx, e, log)
-	if err != nil {
+	if err := maintain(ctx, e, up, log); err != nil {
 		return fmt.Errorf("store in %s: %w", cfg.Dir, err)
 	}
 	return nil
@@ -151,7 +150,7 @@ func (c *connections) cut() {
 }
 
 // embedded is etcd's configuration.
-func embedded(cfg ServerConfig, listen url.URL, log *slog.Logger) *embed.Config {
+func embedded(cfg ServerConfig, listen url.URL, quota int64, log *slog.Logger) *embed.Config {
 	c := embed.NewConfig()
 	c.Name = "zonecast"
 	c.Dir = filepath.Join(cfg.Dir, "etcd")
@@ -168,7 +167,7 @@ func embedded(cfg ServerConfig, listen url.URL, log *slog.Logger) *embed.Config 
 	c.EnableGRPCGateway = false
 	c.BootstrapDefragThresholdMegabytes = defragAtStart
 	// Watches of quiet prefixes keep up with the revision, so that a reconnection
-	// seldom falls behind the compaction (see keepRevisions).
+	// seldom falls behind the compaction (see upkeep).
 	c.WatchProgressNotifyInterval = 30 * time.Second
 	c.GRPCKeepAliveMinTime = time.Second
 	c.ZapLoggerBuilder = embed.NewZapLoggerBuilder(zapLogger(log, cfg.Dir))
