@@ -129,6 +129,8 @@ func (s *State) won(f *Finding, n *node, c *claim) {
 		f.Verdict, f.Rule = Wins, "nobody else claims it"
 	case w == c:
 		f.Verdict, f.Rule = Wins, "first in precedence"
+	case w.first == c:
+		f.Verdict, f.Rule = United, "the policy merges it, and it gives the TTL"
 	case w.first != nil:
 		f.Verdict, f.Rule = United, fmt.Sprintf("the policy merges it, the TTL is that of %s", w.first.src.name)
 		f.Against = w.public()
@@ -324,5 +326,9 @@ func text(t record.Type, d record.Rdata) string {
 			return fmt.Sprintf("%.60q", string(d[1:1+int(d[0])]))
 		}
 	}
-	return fmt.Sprintf("\\# %d %.60x", len(d), string(d))
+	const most = 16 // octets shown
+	if len(d) > most {
+		return fmt.Sprintf("\\# %d %x...", len(d), string(d[:most]))
+	}
+	return fmt.Sprintf("\\# %d %x", len(d), string(d))
 }

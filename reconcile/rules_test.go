@@ -74,14 +74,17 @@ func TestRules(t *testing.T) {
 			`example.net. SOA 300, www.example.net. A 300, www.example.net. A @"eu" 60`, "",
 		}},
 		"the zone's own source goes first among equals": {{
-			zoneA + "zone/b b.zone:1 sub.example.net. 300 SOA 1\nzone/b b.zone:2 sub.example.net. 300 NS ns.example.net.\nzone/a a.zone:3 sub.example.net. 300 NS ns.example.org.",
-			"example.net. SOA 300, sub.example.net. NS 300, sub.example.net. SOA 300",
-			"sub.example.net. NS: zone/a (a.zone:3) conflicts with zone/b (b.zone:2): equal precedence (zone), the source of the SOA of sub.example.net. goes first; zone/b wins",
+			zoneA + "zone/b b.zone:1 sub.example.net. 300 SOA 1\nzone/b b.zone:2 sub.example.net. 300 NS ns.example.net.\nzone/a a.zone:3 sub.example.net. 300 NS ns.example.org.\n" +
+				"zone/b b.zone:4 www.sub.example.net. 30 A 192.0.2.1\nzone/a a.zone:4 www.sub.example.net. 40 A 192.0.2.2",
+			"example.net. SOA 300, sub.example.net. NS 300, sub.example.net. SOA 300, www.sub.example.net. A 30",
+			"sub.example.net. NS: zone/a (a.zone:3) conflicts with zone/b (b.zone:2): equal precedence (zone), the source of the SOA of sub.example.net. goes first; zone/b wins\n" +
+				"www.sub.example.net. A: zone/a (a.zone:4) conflicts with zone/b (b.zone:4): equal precedence (zone), the source of the SOA of sub.example.net. goes first; zone/b wins",
 		}, { // and no longer when the SOA is another's
 			"override/1 o:1 sub.example.net. 300 SOA 2",
-			"example.net. SOA 300, sub.example.net. NS 300, sub.example.net. SOA 300",
+			"example.net. SOA 300, sub.example.net. NS 300, sub.example.net. SOA 300, www.sub.example.net. A 40",
 			"sub.example.net. NS: zone/b (b.zone:2) conflicts with zone/a (a.zone:3): equal precedence (zone), the order of the sources' names decides; zone/a wins\n" +
-				"sub.example.net. SOA: zone/b (b.zone:1) conflicts with override/1 (o:1): precedence override > zone; override/1 wins",
+				"sub.example.net. SOA: zone/b (b.zone:1) conflicts with override/1 (o:1): precedence override > zone; override/1 wins\n" +
+				"www.sub.example.net. A: zone/b (b.zone:4) conflicts with zone/a (a.zone:4): equal precedence (zone), the order of the sources' names decides; zone/a wins",
 		}},
 		"invalid": {{
 			zoneA + "zone/a a.zone:2 www.example.net. 300 CNAME a.example.net. b.example.net.\nzone/a a.zone:3 *.example.net. 300 NS ns.example.net.\nzone/a a.zone:4 x.example.net. 9999 A 192.0.2.1",
