@@ -28,16 +28,17 @@ import (
 
 // FleetFileConfig says which file is followed, and how.
 type FleetFileConfig struct {
-	Path string `option:"fleet" help:"fleet file: one server a line in JSON"`
+	// Path is the file.
+	Path string
 	// Rescan is how often the file is read without being told that it changed, and
 	// servers that differ from it are put right. Zero means 30s.
-	Rescan time.Duration `option:"fleet-rescan" help:"how often the fleet file is read anyway"`
+	Rescan time.Duration `option:"rescan" help:"how often the fleet file is read anyway"`
 	// Settle is how long the file must be left alone after a change before it is
 	// read, so that a file written in place is not read half. Zero means 100ms.
-	Settle time.Duration `option:"fleet-settle" help:"how long the fleet file must be left alone before it is read"`
+	Settle time.Duration `option:"settle" help:"how long the fleet file must be left alone before it is read"`
 	// SessionTTL is how long after the death of the process that follows the file
 	// another one with the same file takes over. Zero means 10s.
-	SessionTTL time.Duration `option:"fleet-session-ttl" help:"how long leadership outlives its process"`
+	SessionTTL time.Duration `option:"session-ttl" help:"how long leadership outlives its process"`
 }
 
 // maxFleetFile bounds the file in octets: fleet.MaxServers at 250 octets.
@@ -72,9 +73,9 @@ func NewFleetFile(cfg FleetFileConfig, deps Deps) (*FleetFile, error) {
 		zero  time.Duration
 		key   string
 	}{
-		{&cfg.Rescan, 30 * time.Second, "fleet-rescan"},
-		{&cfg.Settle, 100 * time.Millisecond, "fleet-settle"},
-		{&cfg.SessionTTL, 10 * time.Second, "fleet-session-ttl"},
+		{&cfg.Rescan, 30 * time.Second, "rescan"},
+		{&cfg.Settle, 100 * time.Millisecond, "settle"},
+		{&cfg.SessionTTL, 10 * time.Second, "session-ttl"},
 	} {
 		if *d.value < 0 {
 			return nil, fmt.Errorf("fleet file: %s is %s, expected more than 0", d.key, *d.value)
@@ -140,7 +141,7 @@ func (f *FleetFile) follow(ctx context.Context, fence store.Cond) error {
 		case <-rescan.C:
 		}
 		now := f.Sync(ctx, fence)
-		if text := now.Error(); text != last.Error() && text != "" {
+		if text := now.Problem(); text != last.Problem() && text != "" {
 			f.deps.Log.Error("fleet file is not in force, the last good state stays", "file", f.cfg.Path, "error", text)
 		}
 		last = now
@@ -162,8 +163,8 @@ type Synced struct {
 	again    bool // the store was at fault: soon is better than at the next rescan
 }
 
-// Error is all that is wrong, for tree.Source; "" when all is well.
-func (s Synced) Error() string {
+// Problem is all that is wrong, for tree.Source; "" when all is well.
+func (s Synced) Problem() string {
 	if s.Err != nil {
 		return s.Err.Error()
 	}
@@ -289,7 +290,7 @@ func (f *FleetFile) report(ctx context.Context, done Synced, sum string) {
 	if err != nil && !errors.Is(err, store.ErrNotFound) {
 		f.deps.Log.Warn("fleet file: read its state", "path", path, "error", err)
 	}
-	state := tree.Source{Source: f.source(), Where: f.cfg.Path, Revision: sum, Records: done.Servers, Error: done.Error()}
+	state := tree.Source{Source: f.source(), Where: f.cfg.Path, Revision: sum, Records: done.Servers, Error: done.Problem()}
 	if done.Err != nil { // what is in force is the last good one
 		state.Revision, state.Records = old.Revision, old.Records
 	}

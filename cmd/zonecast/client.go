@@ -1,0 +1,214 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/user"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/term"
+
+	"github.com/zonecast/zonecast/api"
+	"github.com/zonecast/zonecast/api/answer"
+	"github.com/zonecast/zonecast/api/controlapi"
+)
+
+// clientOptions are the options of every command that asks or changes something.
+type clientOptions struct {
+	API     string        `option:"api" help:"address of the API: host:port, or unix:///path"`
+	JSON    bool          `option:"json" help:"print JSON and nothing else"`
+	Dataset string        `option:"dataset" help:"the dataset that is meant"`
+	Timeout time.Duration `option:"timeout" help:"how long the command may take, waiting included"`
+	Color   string        `option:"color" help:"colours: auto, always or never"`
+}
+
+func defaultClientOptions() clientOptions {
+	return clientOptions{API: "127.0.0.1:7353", Dataset: "internal", Timeout: 10 * time.Second, Color: "auto"}
+}
+
+// Validate implements the kit's check.
+func (o *clientOptions) Validate() error {
+	if o.Timeout <= 0 {
+		return fmt.Errorf("timeout is %v, expected more than 0", o.Timeout)
+	}
+	switch o.Color {
+	case "auto", "always", "never":
+		return nil
+	}
+	return fmt.Errorf("color is %q, expected auto, always or never", o.Color)
+}
+
+// session is one run of a client command.
+type session struct {
+	*clientOptions
+	*api.Client
+	out, err io.Writer
+	color    bool
+}
+
+// clientCommand makes a command of use and short whose body gets a connection.
+func clientCommand(use, short, long string, args cobra.PositionalArgs, body func(ctx context.Context, s *session, args []string) error) *cobra.Command {
+	opts := defaultClientOptions()
+	cmd := &cobra.Command{Use: use, Short: short, Long: long, Args: args}
+	declare(cmd, "", &opts)
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		if err := load(cmd); err != nil {
+			return err
+		}
+		ctx, cancel := context.WithTimeout(cmd.Context(), opts.Timeout)
+		defer cancel()
+		c, err := api.Dial(ctx, opts.API)
+		if err != nil {
+			return hinted{err, "is zonecast running there? `zonecast up` starts it; --api HOST:PORT or ZONECAST_API says where"}
+		}
+		s := &session{clientOptions: &opts, Client: c, out: cmd.OutOrStdout(), err: cmd.ErrOrStderr()}
+		s.color = opts.Color == "always" || opts.Color == "auto" && isTerminal(s.out) && os.Getenv("NO_COLOR") == ""
+		return errors.Join(explain(body(ctx, s, args)), c.Close())
+	}
+	return cmd
+}
+
+// explain turns what the API refuses into an error with its hint.
+func explain(err error) error {
+	var r *answer.Refused
+	if errors.As(err, &r) {
+		return hinted{errors.New(r.Message), r.Hint}
+	}
+	return err
+}
+
+func isTerminal(w io.Writer) bool {
+	f, ok := w.(*os.File)
+	return ok && term.IsTerminal(int(f.Fd()))
+}
+
+// print writes v as JSON on one line, or what text writes.
+func (s *session) print(v any, text func(w io.Writer)) error {
+	if !s.JSON {
+		text(s.out)
+		return nil
+	}
+	return json.NewEncoder(s.out).Encode(v)
+}
+
+// Colours of a terminal (ECMA-48 SGR).
+const (
+	red    = "31"
+	green  = "32"
+	yellow = "33"
+	faint  = "2"
+)
+
+func (s *session) paint(color, text string) string {
+	if !s.color {
+		return text
+	}
+	return "\x1b[" + color + "m" + text + "\x1b[0m"
+}
+
+// author is who asks, as the machine knows them.
+func author() string {
+	if name := os.Getenv("SUDO_USER"); name != "" {
+		return name
+	}
+	if u, err := user.Current(); err == nil {
+		return u.Username
+	}
+	return ""
+}
+
+// changeOptions are those of commands that change something.
+type changeOptions struct {
+	Wait   bool
+	Author string
+	Reason string
+}
+
+func (o *changeOptions) declare(cmd *cobra.Command) {
+	cmd.Flags().BoolVar(&o.Wait, "wait", false, "return when every live host answers the change")
+	cmd.Flags().StringVar(&o.Author, "author", author(), "who makes the change")
+	cmd.Flags().StringVar(&o.Reason, "reason", "", "why, for those who ask later")
+}
+
+// arrival is a change's way, as JSON.
+type arrival struct {
+	Revision     int64     `json:"revision"`
+	Changed      bool      `json:"changed"`
+	Version      int64     `json:"version,omitempty"`
+	Milliseconds float64   `json:"ms"`
+	Hosts        int32     `json:"hosts,omitempty"`
+	Missing      []missing `json:"missing,omitempty"`
+	Waited       bool      `json:"waited"`
+}
+
+type missing struct {
+	Host    string `json:"host"`
+	Version int64  `json:"version"`
+}
+
+// finish waits for a change when that is asked, prints what became of it, and
+// says who is missing when time is up. what is the change in words.
+func (s *session) finish(ctx context.Context, o changeOptions, kind, what string, began time.Time, ch *answer.Change) error {
+	a := arrival{Revision: ch.Revision, Changed: ch.Changed, Waited: o.Wait}
+	var late error
+	if o.Wait {
+		w, err := s.await(ctx, ch.Revision, kind)
+		if err != nil {
+			return err
+		}
+		a.Version, a.Hosts = w.Version, w.Hosts
+		for _, m := range w.Missing {
+			a.Missing = append(a.Missing, missing{m.Host, m.Version})
+		}
+		if !w.Done {
+			late = timeoutError{fmt.Errorf("%s is stored, but not answered everywhere after %v: %s", what, time.Since(began).Round(time.Millisecond), s.lateness(w))}
+		}
+	}
+	a.Milliseconds = float64(time.Since(began).Microseconds()) / 1000
+	err := s.print(a, func(w io.Writer) {
+		switch {
+		case late != nil:
+		case o.Wait:
+			fmt.Fprintf(w, "%s: answered by %s as version %d after %.1f ms\n", what, s.paint(green, count(int(a.Hosts), "host")), a.Version, a.Milliseconds)
+		case !a.Changed:
+			fmt.Fprintf(w, "%s: nothing to change\n", what)
+		default:
+			fmt.Fprintf(w, "%s: stored at revision %d (--wait returns when every host answers it)\n", what, a.Revision)
+		}
+	})
+	return errors.Join(late, err)
+}
+
+func (s *session) lateness(w *controlapi.Arrival) string {
+	if len(w.Missing) == 0 {
+		return w.Stage
+	}
+	parts := make([]string, len(w.Missing))
+	for i, m := range w.Missing {
+		parts[i] = fmt.Sprintf("%s answers version %d", m.Host, m.Version)
+	}
+	return fmt.Sprintf("version %d is missing on %s: %s", w.Version, count(len(parts), "host"), strings.Join(parts, ", "))
+}
+
+// await asks until the change is everywhere or the command's time is nearly over.
+func (s *session) await(ctx context.Context, revision int64, kind string) (*controlapi.Arrival, error) {
+	const margin = 100 * time.Millisecond // to bring the answer home
+	left := s.Timeout
+	if deadline, ok := ctx.Deadline(); ok {
+		left = time.Until(deadline) - margin
+	}
+	return s.Control.Wait(ctx, revision, kind, s.Dataset, int32(max(left.Milliseconds(), 1)))
+}
+
+func count(n int, noun string) string {
+	if n == 1 {
+		return "1 " + noun
+	}
+	return fmt.Sprintf("%d %ss", n, noun)
+}

@@ -1,0 +1,122 @@
+// Command zonecast runs the DNS of a large fleet, from intent to answer: every
+// service is `zonecast run NAME`, every tool a subcommand.
+//
+// Invariant: the exit status is 0 when what was asked is done, 1 when it is not,
+// 2 when the question was wrong, 3 when waiting for it timed out; with --json
+// standard output is JSON and nothing else.
+//
+// In: flags, ZONECAST_* variables, a TOML file. Out: stages wired together, and
+// tables or JSON for people and programs.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+
+	"github.com/spf13/cobra"
+
+	"github.com/zonecast/zonecast/service"
+)
+
+// version is set by the Makefile through the linker.
+var version = "devel"
+
+// Exit statuses.
+const (
+	exitDone    = 0
+	exitFailed  = 1
+	exitUsage   = 2
+	exitTimeout = 3
+)
+
+func main() {
+	os.Exit(service.Main(func(ctx context.Context) int {
+		return run(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr)
+	}))
+}
+
+// run is main without the process: the tests call it.
+func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
+	root := newRoot(stdin, stdout, stderr)
+	root.SetArgs(args)
+	err := root.ExecuteContext(ctx)
+	if err == nil {
+		return exitDone
+	}
+	fmt.Fprintf(stderr, "zonecast: %v\n", err)
+	var h hinted
+	if errors.As(err, &h) && h.hint != "" {
+		fmt.Fprintf(stderr, "hint: %s\n", h.hint)
+	}
+	var s interface{ exitStatus() int }
+	if errors.As(err, &s) {
+		return s.exitStatus()
+	}
+	return exitFailed
+}
+
+func newRoot(stdin io.Reader, stdout, stderr io.Writer) *cobra.Command {
+	root := &cobra.Command{
+		Use:   "zonecast",
+		Short: "the DNS of a large fleet, from intent to answer",
+		Long: `zonecast runs the DNS of a large fleet, from intent to answer: servers register, rules turn the fleet into records,
+people's zone files are reconciled with them, every DNS host receives all of it, verified, and proves how fresh it is.
+
+  zonecast up --dir DIR --zones DIR --fleet FILE.jsonl     everything on this machine
+  zonecast register web1.example.net --address 192.0.2.1 --role web --site ams --wait
+  zonecast why web1.example.net`,
+		Version:       version,
+		SilenceErrors: true,
+		SilenceUsage:  true,
+	}
+	root.SetIn(stdin)
+	root.SetOut(stdout)
+	root.SetErr(stderr)
+	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
+		return usageError{fmt.Errorf("%w\nhint: see %s --help", err, cmd.CommandPath())}
+	})
+	root.AddGroup(&cobra.Group{ID: "run", Title: "Run it:"}, &cobra.Group{ID: "change", Title: "Change the fleet:"}, &cobra.Group{ID: "ask", Title: "Ask what is and why:"})
+	for id, cmds := range map[string][]*cobra.Command{
+		"run":    {newUp(), newRun(), newCheck()},
+		"change": {newRegister(), newDeregister(), newRenew(), newImport()},
+		"ask":    {newServers(), newGet(), newWhy(), newConflicts(), newStatus(), newExport()},
+	} {
+		for _, c := range cmds {
+			c.GroupID = id
+			root.AddCommand(c)
+		}
+	}
+	return root
+}
+
+// usageError is the user's mistake in the command itself.
+type usageError struct{ error }
+
+func (usageError) exitStatus() int { return exitUsage }
+func (e usageError) Unwrap() error { return e.error }
+
+// timeoutError is a --wait that ended without the change being everywhere.
+type timeoutError struct{ error }
+
+func (timeoutError) exitStatus() int { return exitTimeout }
+
+// hinted is an error with advice on the next line.
+type hinted struct {
+	error
+	hint string
+}
+
+func (h hinted) Unwrap() error { return h.error }
+
+// exactArgs is cobra.ExactArgs as a usage error that names what is missing.
+func exactArgs(names ...string) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		if len(args) == len(names) {
+			return nil
+		}
+		return usageError{fmt.Errorf("%s takes %d argument(s) %v, %d given\nhint: see %s --help", cmd.CommandPath(), len(names), names, len(args), cmd.CommandPath())}
+	}
+}

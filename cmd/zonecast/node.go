@@ -1,0 +1,190 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/spf13/cobra"
+
+	"github.com/zonecast/zonecast/internal/follow"
+	"github.com/zonecast/zonecast/internal/tree"
+	"github.com/zonecast/zonecast/reconcile"
+	"github.com/zonecast/zonecast/service"
+	"github.com/zonecast/zonecast/store"
+	"github.com/zonecast/zonecast/store/etcd"
+)
+
+// processOptions are those of every daemon.
+type processOptions struct {
+	service.LogOptions
+	HTTP  string `option:"http" help:"address:port for metrics, status and snapshots; empty serves none"`
+	Pprof bool   `option:"pprof" help:"serve /debug/pprof/ as well"`
+}
+
+// storeOptions say where the store is.
+type storeOptions struct {
+	Store  string `option:"store" help:"etcd://HOST:PORT,HOST:PORT… or etcd+unix:///PATH of the store"`
+	Prefix string `option:"store-prefix" help:"path that stands before everything zonecast keeps in the store"`
+}
+
+// Validate implements the kit's check.
+func (o *storeOptions) Validate() error {
+	_, err := o.endpoints()
+	return err
+}
+
+func (o *storeOptions) endpoints() ([]string, error) {
+	if rest, ok := strings.CutPrefix(o.Store, "etcd://"); ok && rest != "" {
+		return strings.Split(rest, ","), nil
+	}
+	if path, ok := strings.CutPrefix(o.Store, "etcd+unix://"); ok && strings.HasPrefix(path, "/") {
+		return []string{"unix://" + path}, nil
+	}
+	return nil, &service.InvalidError{Option: "store", Expected: "etcd://HOST:PORT,… or etcd+unix:///PATH"}
+}
+
+// declare puts options on cmd; what it refuses is a mistake in this program.
+func declare(cmd *cobra.Command, section string, cfg any) {
+	if err := service.Declare(cmd, section, cfg); err != nil {
+		panic(err)
+	}
+}
+
+// load gives the declared options their values.
+func load(cmd *cobra.Command) error {
+	if err := service.Load(cmd, os.LookupEnv, ""); err != nil {
+		return usageError{err}
+	}
+	return nil
+}
+
+// node is one process: the store, the service that runs its tasks, and what they
+// share.
+type node struct {
+	store   store.Store
+	svc     *service.Service
+	log     *slog.Logger
+	mux     *http.ServeMux
+	policy  reconcile.Policy
+	fetcher follow.Fetcher
+	closers []func() error // in order of acquisition
+}
+
+// newNode makes a process called name; its store is set by the caller. The store is
+// opened, not waited for: a daemon starts, and serves what it has, while the store
+// is dead.
+func newNode(name string, p processOptions, logTo io.Writer) (*node, error) {
+	log, err := p.Logger(logTo)
+	if err != nil {
+		return nil, err
+	}
+	svc, err := service.New(service.Config{Name: name, Version: version, Log: log, Notify: service.NotifierFrom(os.Getenv)})
+	if err != nil {
+		return nil, err
+	}
+	n := &node{
+		svc: svc, log: log, mux: svc.Handler(service.HandlerOptions{Pprof: p.Pprof}),
+		policy: reconcile.DefaultPolicy(), fetcher: follow.HTTP{Log: log},
+	}
+	if p.HTTP != "" {
+		ln, err := listen("http", p.HTTP)
+		if err != nil {
+			return nil, err
+		}
+		svc.Add(service.HTTP("http", ln, n.mux, log))
+	}
+	return n, nil
+}
+
+func defaultLog() service.LogOptions { return service.DefaultLogOptions() }
+
+// listen binds a TCP address for the option called key.
+func listen(key, address string) (net.Listener, error) {
+	ln, err := net.Listen("tcp", address)
+	if err != nil {
+		return nil, hinted{fmt.Errorf("--%s %s: %w", key, address, err), "another process may have the port (`ss -ltnp` shows which): stop it or choose another --" + key}
+	}
+	return ln, nil
+}
+
+// openStore connects to the store that the options name.
+func openStore(ctx context.Context, o storeOptions, log *slog.Logger) (store.Store, error) {
+	endpoints, err := o.endpoints()
+	if err != nil {
+		return nil, err
+	}
+	return etcd.Open(ctx, etcd.Config{Endpoints: endpoints, Prefix: o.Prefix, Log: log})
+}
+
+// metrics labels the metrics of one of several like parts of this process.
+func (n *node) metrics(label, value string) prometheus.Registerer {
+	if label == "" {
+		return n.svc.Registerer()
+	}
+	return prometheus.WrapRegistererWith(prometheus.Labels{label: value}, n.svc.Registerer())
+}
+
+// add makes a task of the service out of a stage.
+func (n *node) add(name string, run func(context.Context) error) {
+	n.svc.Add(service.Task{Name: name, Run: run})
+}
+
+// announce keeps an ephemeral node that says where this process listens.
+func (n *node) announce(s tree.Service, id string) {
+	const ttl = 10 * time.Second
+	value := tree.Encode(s)
+	n.add("announce "+s.Name, func(ctx context.Context) error {
+		for ctx.Err() == nil {
+			err := n.present(ctx, tree.ServicePath(s.Name, id), value, ttl)
+			if ctx.Err() != nil {
+				return nil
+			}
+			n.log.Debug("service node lost, making it again", "service", s.Name, "err", err)
+			select {
+			case <-ctx.Done():
+			case <-time.After(time.Second):
+			}
+		}
+		return nil
+	})
+}
+
+// present holds an ephemeral node until ctx ends or the session is lost.
+func (n *node) present(ctx context.Context, path string, value []byte, ttl time.Duration) error {
+	session, err := n.store.Session(ctx, ttl)
+	if err != nil {
+		return err
+	}
+	if _, err := session.Commit(ctx, store.Txn{Do: []store.Op{{Path: path, Value: value}}}); err != nil {
+		return errors.Join(err, session.Close())
+	}
+	select {
+	case <-ctx.Done():
+	case <-session.Done():
+	}
+	return session.Close()
+}
+
+// run runs the tasks until ctx ends, and then frees what was acquired, last first.
+func (n *node) run(ctx context.Context) error {
+	err := n.svc.Run(ctx)
+	return errors.Join(err, n.close())
+}
+
+func (n *node) close() error {
+	var err error
+	for i := len(n.closers) - 1; i >= 0; i-- {
+		err = errors.Join(err, n.closers[i]())
+	}
+	n.closers = nil
+	return err
+}

@@ -1,0 +1,136 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"github.com/zonecast/zonecast/service"
+	"github.com/zonecast/zonecast/store"
+	"github.com/zonecast/zonecast/store/etcd"
+)
+
+func newRun() *cobra.Command {
+	run := &cobra.Command{
+		Use:   "run SERVICE",
+		Short: "run one service as its own process",
+		Long: `run runs one service of zonecast as its own process; all meet in the store that --store names.
+A service that is started twice waits: one of each is elected, the other takes over when it dies.
+Options may also stand in the file that --config names; ` + "`zonecast run example`" + ` prints one with all of them.`,
+		Args: func(cmd *cobra.Command, args []string) error {
+			if len(args) == 0 {
+				return usageError{errors.New("run takes the name of a service\nhint: see zonecast run --help")}
+			}
+			return usageError{fmt.Errorf("run knows no service %q\nhint: see zonecast run --help", args[0])}
+		},
+		RunE: func(*cobra.Command, []string) error { return nil },
+	}
+	run.AddCommand(newRunStore(), newExample())
+
+	apis := newAPIStage()
+	addService(run, "registry", "servers register; people ask (API, fleet file, leases)", apis.declare, func(n *node) error { return apis.add(n) })
+	var mut mutatorStage
+	addService(run, "mutator", "rules turn servers into claims", mut.declare, mut.add)
+	var upd updateStage
+	addService(run, "update", "zone files of a directory are sources of claims", upd.declare, upd.add)
+	var pre presenterStage
+	addService(run, "presenter", "reconciles claims into versions", pre.declare, pre.add)
+	var pub publisherStage
+	addService(run, "publisher", "signs versions, offers snapshots (needs --http)", pub.declare, pub.add)
+	var agt agentStage
+	addService(run, "agent", "on a host: keeps the verified journal", agt.declare, agt.add)
+	var mon monitorStage
+	addService(run, "monitor", "asks every host how fresh it is", mon.declare, mon.add)
+	run.AddCommand(newRunAuthority())
+	return run
+}
+
+// addService makes `run name` of a stage that works on the store.
+func addService(run *cobra.Command, name, short string, declareStage func(*cobra.Command), add func(*node) error) {
+	p := processOptions{LogOptions: defaultLog()}
+	so := storeOptions{Store: "etcd://127.0.0.1:2379"}
+	cmd := &cobra.Command{Use: name, Short: short, Args: exactArgs()}
+	declare(cmd, "", &p)
+	declare(cmd, "", &so)
+	declareStage(cmd)
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		if err := load(cmd); err != nil {
+			return err
+		}
+		return runNode(cmd, name, p, &so, add)
+	}
+	run.AddCommand(cmd)
+}
+
+// runNode runs one stage until the command's context ends; so is nil for a stage
+// without a store.
+func runNode(cmd *cobra.Command, name string, p processOptions, so *storeOptions, add func(*node) error) (err error) {
+	ctx := cmd.Context()
+	var st store.Store
+	n, err := newNode(name, p, cmd.ErrOrStderr())
+	if err != nil {
+		return err
+	}
+	if so != nil {
+		if st, err = openStore(ctx, *so, n.log); err != nil {
+			return err
+		}
+		n.closers = append(n.closers, st.Close)
+		n.store = st
+	}
+	if err := add(n); err != nil {
+		return errors.Join(err, n.close())
+	}
+	return n.run(ctx)
+}
+
+func newRunAuthority() *cobra.Command {
+	p := processOptions{LogOptions: defaultLog()}
+	var s authorityStage
+	cmd := &cobra.Command{Use: "authority", Short: "on a host: answers DNS from the journal, with nothing else alive", Args: exactArgs()}
+	declare(cmd, "", &p)
+	s.declare(cmd)
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		if err := load(cmd); err != nil {
+			return err
+		}
+		return runNode(cmd, "authority", p, nil, func(n *node) error { return s.add(n, "") })
+	}
+	return cmd
+}
+
+// etcdOptions are those of the embedded store.
+type etcdOptions struct {
+	Dir    string `option:"dir" help:"data directory"`
+	Listen string `option:"listen" help:"path of a unix socket, or a loopback address:port"`
+}
+
+func newRunStore() *cobra.Command {
+	p := processOptions{LogOptions: defaultLog()}
+	o := etcdOptions{Listen: "127.0.0.1:2379"}
+	cmd := &cobra.Command{
+		Use: "store", Short: "the embedded etcd of one machine", Args: exactArgs(),
+		Long: `store runs an embedded etcd of one member. For more than one machine run an etcd cluster of your own and give its addresses to --store.`,
+	}
+	declare(cmd, "", &p)
+	declare(cmd, "etcd", &o)
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		if err := load(cmd); err != nil {
+			return err
+		}
+		log, err := p.Logger(cmd.ErrOrStderr())
+		if err != nil {
+			return err
+		}
+		return etcd.Serve(cmd.Context(), etcd.ServerConfig{Dir: o.Dir, Listen: o.Listen, Log: log})
+	}
+	return cmd
+}
+
+func newExample() *cobra.Command {
+	return &cobra.Command{
+		Use: "example", Short: "print a configuration file with every option and its default", Args: exactArgs(),
+		RunE: func(cmd *cobra.Command, _ []string) error { return service.Example(cmd.OutOrStdout(), cmd.Root()) },
+	}
+}

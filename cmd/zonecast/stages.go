@@ -1,0 +1,228 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"strings"
+
+	"github.com/apache/thrift/lib/go/thrift"
+	"github.com/spf13/cobra"
+
+	"github.com/zonecast/zonecast/agent"
+	"github.com/zonecast/zonecast/api"
+	"github.com/zonecast/zonecast/api/controlapi"
+	"github.com/zonecast/zonecast/api/registryapi"
+	"github.com/zonecast/zonecast/authority"
+	"github.com/zonecast/zonecast/control"
+	"github.com/zonecast/zonecast/internal/tree"
+	"github.com/zonecast/zonecast/monitor"
+	"github.com/zonecast/zonecast/mutator"
+	"github.com/zonecast/zonecast/presenter"
+	"github.com/zonecast/zonecast/publisher"
+	"github.com/zonecast/zonecast/registry"
+	"github.com/zonecast/zonecast/update"
+)
+
+// A stage is declared on a command, loaded with it, and then adds its tasks to a
+// node. The functions below are one stage each, in the order in which data goes.
+
+// apiStage is the side that people and programs talk to: registry and control.
+type apiStage struct {
+	Listen   string `option:"api" help:"address:port of the API"`
+	Fleet    string `option:"fleet" help:"fleet file, a live source: one server a line in JSON"`
+	server   api.ServerConfig
+	registry registry.Config
+	control  control.Config
+	fleet    registry.FleetFileConfig
+
+	files *registry.FleetFile // nil without a fleet file
+}
+
+func newAPIStage() *apiStage {
+	return &apiStage{Listen: "127.0.0.1:7353", server: api.DefaultServerConfig(), registry: registry.DefaultConfig(), control: control.DefaultConfig()}
+}
+
+func (s *apiStage) declare(cmd *cobra.Command) {
+	declare(cmd, "", s)
+	declare(cmd, "fleet-file", &s.fleet)
+	declare(cmd, "api", &s.server)
+	declare(cmd, "registry", &s.registry)
+	declare(cmd, "control", &s.control)
+}
+
+func (s *apiStage) add(n *node) error {
+	reg, err := registry.New(s.registry, registry.Deps{Store: n.store, Log: n.log, Metrics: n.svc.Registerer()})
+	if err != nil {
+		return err
+	}
+	n.add("registry", reg.Run)
+	if s.Fleet != "" {
+		s.fleet.Path = s.Fleet
+		if s.files, err = registry.NewFleetFile(s.fleet, registry.Deps{Store: n.store, Log: n.log, Metrics: n.svc.Registerer()}); err != nil {
+			return err
+		}
+		n.add("fleet file", s.files.Run)
+	}
+	con, err := control.New(s.control, control.Deps{Store: n.store, Log: n.log, Metrics: n.svc.Registerer(), Policy: n.policy, Fetcher: n.fetcher})
+	if err != nil {
+		return err
+	}
+	n.add("control", con.Run)
+	ln, err := listen("api", s.Listen)
+	if err != nil {
+		return err
+	}
+	services := map[string]thrift.TProcessor{
+		api.RegistryService: registryapi.NewRegistryProcessor(reg),
+		api.ControlService:  controlapi.NewControlProcessor(con),
+	}
+	n.add("api", func(ctx context.Context) error { return api.Serve(ctx, ln, services, s.server, n.log) })
+	n.announce(tree.Service{Name: "api", API: s.Listen}, processID())
+	return nil
+}
+
+// mutatorStage turns servers into claims.
+type mutatorStage struct{ mutator.Config }
+
+func (s *mutatorStage) declare(cmd *cobra.Command) {
+	s.Config = mutator.DefaultConfig()
+	declare(cmd, "mutator", &s.Config)
+}
+
+func (s *mutatorStage) add(n *node) error {
+	m, err := mutator.New(s.Config, mutator.Deps{Store: n.store, Log: n.log, Metrics: n.svc.Registerer()})
+	if err != nil {
+		return err
+	}
+	n.add("mutator", m.Run)
+	return nil
+}
+
+// updateStage imports zone files.
+type updateStage struct {
+	update.Config
+	files *update.Importer
+}
+
+func (s *updateStage) declare(cmd *cobra.Command) {
+	s.Config = update.DefaultConfig()
+	declare(cmd, "", &s.Config)
+}
+
+func (s *updateStage) add(n *node) (err error) {
+	if s.files, err = update.New(s.Config, update.Deps{Store: n.store, Log: n.log, Metrics: n.svc.Registerer()}); err != nil {
+		return err
+	}
+	n.add("update", s.files.Run)
+	return nil
+}
+
+// presenterStage makes versions.
+type presenterStage struct{ presenter.Config }
+
+func (s *presenterStage) declare(cmd *cobra.Command) {
+	s.Config = presenter.DefaultConfig()
+	declare(cmd, "presenter", &s.Config)
+}
+
+func (s *presenterStage) add(n *node) error {
+	p, err := presenter.New(s.Config, presenter.Deps{
+		Store: n.store, Log: n.log, Metrics: n.svc.Registerer(), Policy: n.policy, Fetcher: n.fetcher, Name: processID(),
+	})
+	if err != nil {
+		return err
+	}
+	n.add("presenter", p.Run)
+	return nil
+}
+
+// publisherStage signs versions and offers snapshots.
+type publisherStage struct{ publisher.Config }
+
+func (s *publisherStage) declare(cmd *cobra.Command) {
+	s.Config = publisher.DefaultConfig()
+	declare(cmd, "publisher", &s.Config)
+}
+
+func (s *publisherStage) add(n *node) error {
+	p, err := publisher.New(s.Config, publisher.Deps{Store: n.store, Log: n.log, Metrics: n.svc.Registerer(), Fetcher: n.fetcher, Name: processID()})
+	if err != nil {
+		return err
+	}
+	n.mux.Handle(publisher.Prefix, p.Handler())
+	n.add("publisher", p.Run)
+	return nil
+}
+
+// agentStage keeps a host's journal.
+type agentStage struct{ agent.Config }
+
+func (s *agentStage) declare(cmd *cobra.Command) {
+	s.Config = agent.DefaultConfig()
+	declare(cmd, "agent", &s.Config)
+}
+
+func (s *agentStage) add(n *node) error {
+	a, err := agent.New(s.Config, agent.Deps{Store: n.store, Log: n.log.With("host", s.Host), Metrics: n.metrics("host", s.Host), Fetcher: n.fetcher})
+	if err != nil {
+		return err
+	}
+	n.add("agent "+s.Host, a.Run)
+	return nil
+}
+
+// authorityStage answers. It needs no store.
+type authorityStage struct{ authority.Config }
+
+func (s *authorityStage) declare(cmd *cobra.Command) {
+	s.Config = authority.DefaultConfig()
+	declare(cmd, "authority", &s.Config)
+}
+
+// add adds the authority of a host; the name is "" when it is the only one here.
+func (s *authorityStage) add(n *node, host string) error {
+	log := n.log
+	if host != "" {
+		log = log.With("host", host)
+	}
+	a, err := authority.New(s.Config, authority.Deps{Log: log, Metrics: n.metrics("host", host)})
+	if err != nil {
+		return hinted{err, "another process may have the port (`ss -lunp` shows which): stop it or choose another address"}
+	}
+	n.add(strings.TrimSpace("authority "+host), a.Run)
+	return nil
+}
+
+// monitorStage watches the hosts.
+type monitorStage struct{ monitor.Config }
+
+func (s *monitorStage) declare(cmd *cobra.Command) {
+	s.Config = monitor.DefaultConfig()
+	declare(cmd, "monitor", &s.Config)
+}
+
+func (s *monitorStage) add(n *node) error {
+	m, err := monitor.New(s.Config, monitor.Deps{Store: n.store, Log: n.log, Metrics: n.svc.Registerer()})
+	if err != nil {
+		return err
+	}
+	n.mux.Handle("/fleet", m.Handler())
+	n.add("monitor", m.Run)
+	return nil
+}
+
+// processID tells processes apart for people: host name and process id.
+func processID() string {
+	host, err := os.Hostname()
+	if err != nil || host == "" {
+		host = "localhost"
+	}
+	clean := func(r rune) rune {
+		if r <= ' ' || r >= 0x7f || r == '/' {
+			return '-'
+		}
+		return r
+	}
+	return fmt.Sprintf("%s-%d", strings.Map(clean, host), os.Getpid())
+}
