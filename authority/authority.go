@@ -34,6 +34,7 @@ type Server struct {
 
 	current  atomic.Pointer[state] // never nil; what queries see
 	problems atomic.Uint64         // of the journal, and versions not taken
+	panics   atomic.Uint64         // queries lost by bugs
 	follow   follower
 }
 
@@ -100,7 +101,8 @@ type follower struct {
 	server  *Server
 	dataset *snapshot.Dataset // as the journal has it
 	view    *data.View        // of dataset; nil: to be made anew
-	problem string            // last one logged
+	problem string            // last one logged; "" after a version was taken
+	status  string            // last problem with the status file that was logged
 }
 
 // retryFollow is how long after the end of Follow, which has its reasons in the
@@ -188,10 +190,22 @@ func (f *follower) serve() error {
 		s.log.Info("first version served", "dataset", d.Name(), "version", d.Version(), "digest", now.Digest,
 			"zones", f.view.Zones(), "rrsets", f.view.Sets())
 	}
-	if err := writeServing(s.config.StatusDir, now.HostDataset); err != nil {
-		f.report(err) // the agent reports an older version than is served: safe
-	}
+	f.tell(now.HostDataset)
 	return nil
+}
+
+// tell writes the status file. When it cannot, the agent goes on reporting an older
+// version than is served: safe.
+func (f *follower) tell(h tree.HostDataset) {
+	err := writeServing(f.server.config.StatusDir, h)
+	text := ""
+	if err != nil {
+		text = err.Error()
+	}
+	if text != "" && text != f.status {
+		f.server.log.Warn("status file not written; the fleet will believe this host is behind", "error", err)
+	}
+	f.status = text
 }
 
 func (f *follower) serial(apex record.Name) (uint32, bool) {

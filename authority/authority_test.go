@@ -19,6 +19,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/zonecast/zonecast/authority/data"
+	"github.com/zonecast/zonecast/authority/packet"
 	"github.com/zonecast/zonecast/internal/tree"
 	"github.com/zonecast/zonecast/record"
 	"github.com/zonecast/zonecast/snapshot"
@@ -390,6 +391,47 @@ func TestFollowerKeepsTheNewer(t *testing.T) {
 		t.Fatal(err)
 	}
 	reset(d.Clone(), 4, 3)
+}
+
+func TestPanicLosesOneQuery(t *testing.T) {
+	var log strings.Builder
+	s := &Server{log: slog.New(slog.NewTextHandler(&log, nil))}
+	h := s.guard(func(query []byte, _ packet.Meta, dst []byte) []byte {
+		if string(query) == "bad" {
+			panic("a bug")
+		}
+		return append(append(dst, "half"...), query...)
+	})
+	for i := range 5 {
+		if got := string(h([]byte("bad"), packet.Meta{}, []byte("ab"))); got != "ab" {
+			t.Fatalf("after panic %d the response is %q, want none", i, got)
+		}
+	}
+	if got := string(h([]byte("good"), packet.Meta{}, nil)); got != "halfgood" || s.panics.Load() != 5 {
+		t.Fatalf("%q after %d panics", got, s.panics.Load())
+	}
+	if n := strings.Count(log.String(), "query=626164"); n != 3 { // the 1st, 2nd and 4th
+		t.Errorf("%d panics were logged, want 3:\n%s", n, log.String())
+	}
+}
+
+func TestStatusDirGone(t *testing.T) {
+	var log strings.Builder
+	s := &Server{config: Config{Dataset: "internal", StatusDir: filepath.Join(t.TempDir(), "gone")}, log: slog.New(slog.NewTextHandler(&log, nil))}
+	s.current.Store(&state{})
+	f := follower{server: s}
+	d := snapshot.NewDataset("internal")
+	for i := range byte(3) {
+		if err := d.Apply(must(d.Change(int64(i), []record.RRset{soa("example.net"), address("www.example.net", i)}, nil))); err != nil {
+			t.Fatal(err)
+		}
+		if err := f.event(journal.Event{Reset: d.Clone()}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n := strings.Count(log.String(), "status file not written"); n != 1 || s.Serving().Version != 3 {
+		t.Errorf("version %d is served and the problem logged %d times, want 3 and 1", s.Serving().Version, n)
+	}
 }
 
 func must[T any](v T, err error) T {

@@ -15,7 +15,7 @@ type collector struct {
 	queries, responses, truncated, dropped *prometheus.Desc
 	latency                                *prometheus.Desc
 	version, versionTime, zones, rrsets    *prometheus.Desc
-	problems                               *prometheus.Desc
+	problems, panics                       *prometheus.Desc
 	tcpOpen, tcpAccepted, tcpRefused       *prometheus.Desc
 	tcpTimeouts, readErrors, writeErrors   *prometheus.Desc
 }
@@ -36,6 +36,7 @@ func newCollector(s *Server) *collector {
 		zones:       desc("zones", "Zones that are answered."),
 		rrsets:      desc("rrsets", "RRsets that are answered."),
 		problems:    desc("journal_problems_total", "Times the journal could not be followed, or a version was not taken."),
+		panics:      desc("lost_queries_total", "Queries lost by a bug in the server; anything but 0 is to be reported."),
 		tcpOpen:     desc("tcp_connections", "TCP connections open."),
 		tcpAccepted: desc("tcp_accepted_total", "TCP connections accepted."),
 		tcpRefused:  desc("tcp_refused_total", "TCP connections closed at once because of a bound."),
@@ -101,6 +102,7 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	gauge(c.zones, float64(zones))
 	gauge(c.rrsets, float64(rrsets))
 	counter(c.problems, c.server.problems.Load())
+	counter(c.panics, c.server.panics.Load())
 
 	p := &c.server.packet.Counters
 	gauge(c.tcpOpen, float64(p.TCPOpen.Load()))

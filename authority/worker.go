@@ -1,6 +1,9 @@
 package authority
 
 import (
+	"encoding/hex"
+	"fmt"
+	"runtime/debug"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -83,7 +86,7 @@ func (w *workers) each(fn func(*worker)) {
 // newHandler joins packet and protocol: every query takes the newest state once.
 func (s *Server) newHandler() (packet.Handler, func()) {
 	k := s.workers.get()
-	return func(query []byte, m packet.Meta, dst []byte) []byte {
+	return s.guard(func(query []byte, m packet.Meta, dst []byte) []byte {
 		transport := protocol.UDP
 		if m.TCP {
 			transport = protocol.TCP
@@ -96,5 +99,26 @@ func (s *Server) newHandler() (packet.Handler, func()) {
 		dst = k.protocol.Respond(view, query, transport, dst)
 		k.latency.observe(time.Since(start))
 		return dst
-	}, func() { s.workers.put(k) }
+	}), func() { s.workers.put(k) }
+}
+
+// guard turns a panic over one query into that query's loss: were it to end the
+// process, one message could take every host of a fleet down at once. A worker
+// starts each query from nothing, so that it can go on.
+func (s *Server) guard(h packet.Handler) packet.Handler {
+	return func(query []byte, m packet.Meta, dst []byte) (out []byte) {
+		defer func() {
+			p := recover()
+			if p == nil {
+				return
+			}
+			out = dst
+			// The 1st, 2nd, 4th, 8th...: whoever sends it in a flood fills no disk.
+			if n := s.panics.Add(1); n&(n-1) == 0 {
+				s.log.Error("query lost by a bug in the server", "panic", fmt.Sprint(p), "times", n, "client", m.Client.String(),
+					"query", hex.EncodeToString(query[:min(len(query), 600)]), "stack", string(debug.Stack()))
+			}
+		}()
+		return h(query, m, dst)
+	}
 }
