@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -21,26 +23,33 @@ import (
 
 const source = record.Source("zone/example.net")
 
-// claims makes n claims whose RDATA says generation; each fourth changes with it.
-func claims(t testing.TB, n int, generation byte) []record.Claim {
-	t.Helper()
+// base is made once: names and noise that does not compress, so that small tests
+// have many shards.
+var base = sync.OnceValue(func() []record.Claim {
 	r := rand.New(rand.NewPCG(1, 2))
-	out := make([]record.Claim, 0, n)
-	for i := range n {
-		owner, err := record.ParseName(fmt.Sprintf("host%06d.example.net", i))
-		if err != nil {
-			t.Fatal(err)
-		}
-		noise := make([]byte, 40) // does not compress, so that small tests have many shards
+	out := make([]record.Claim, large)
+	for i := range out {
+		noise := make([]byte, 41)
 		for k := range noise {
 			noise[k] = byte(r.Uint32())
 		}
-		if i%4 == 0 {
-			noise[0] = generation
-		}
-		rr := record.NewRRset(owner, record.TypeTXT, 300, record.Rdata(append([]byte{40}, noise...)))
-		out = append(out, record.Claim{RRset: rr, Source: source, Place: fmt.Sprintf("example.net:%d", i),
-			Provenance: record.Provenance{Time: time.UnixMilli(1700000000000).UTC(), Revision: "r1"}})
+		noise[0] = 40
+		owner := record.Name(fmt.Sprintf("\x0ahost%06d\x07example\x03net\x00", i))
+		out[i] = record.Claim{RRset: record.NewRRset(owner, record.TypeTXT, 300, record.Rdata(noise)), Source: source,
+			Place:      fmt.Sprintf("example.net:%d", i),
+			Provenance: record.Provenance{Time: time.UnixMilli(1700000000000).UTC(), Revision: "r1"}}
+	}
+	return out
+})
+
+// claims gives n claims, of which each fourth says the generation in its RDATA.
+func claims(t testing.TB, n int, generation byte) []record.Claim {
+	t.Helper()
+	out := slices.Clone(base()[:n])
+	for i := 0; i < n; i += 4 {
+		d := []byte(out[i].Data[0])
+		d[1] = generation
+		out[i].Data = []record.Rdata{record.Rdata(d)}
 	}
 	return out
 }
@@ -82,9 +91,7 @@ func (o *observed) state() string {
 	for _, claims := range o.shards {
 		for _, c := range claims {
 			n++
-			var i int
-			fmt.Sscanf(c.Place, "example.net:%d", &i)
-			if i%4 == 0 {
+			if i, _ := strconv.Atoi(c.Place[len("example.net:"):]); i%4 == 0 {
 				gens[c.Data[0][1]]++
 			}
 		}
@@ -231,6 +238,9 @@ func TestReplaceWritesOnlyWhatDiffers(t *testing.T) {
 func TestInterruptedReplaceLeavesOldOrNewAndTheNextHeals(t *testing.T) {
 	for _, to := range []int{large, 0} {
 		for _, happen := range []bool{false, true} {
+			if to == 0 && !happen {
+				continue // what is tested is in the other three
+			}
 			for k := 1; ; k++ {
 				st := memstore.New()
 				replace(t, st, claims(t, large, 'a'))
@@ -472,11 +482,12 @@ func TestReplaceRefusesWhatFitsNoNode(t *testing.T) {
 	}
 }
 
-func BenchmarkReplace200k(b *testing.B) {
-	c := claims(b, 200000, 'a')
+func BenchmarkReplace(b *testing.B) {
+	c := claims(b, large, 'a')
 	for b.Loop() {
 		st := memstore.New()
 		replace(b, st, c)
 		st.Close()
 	}
+	b.ReportMetric(float64(large*b.N)/b.Elapsed().Seconds(), "claims/s")
 }
