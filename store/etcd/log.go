@@ -18,20 +18,24 @@ const exitBroken = 3
 // (mostly "took too long") at debug level, nothing below. When etcd wants to panic
 // or exit, the process exits with one line that says why and what to do instead of
 // a page of goroutines.
-func zapLogger(log *slog.Logger, dir string) *zap.Logger {
+//
+// Once ctx has ended errors are at debug level as well: etcd complains of each
+// connection that is closed then.
+func zapLogger(ctx context.Context, log *slog.Logger, dir string) *zap.Logger {
 	exit := exitHook{dir: dir}
-	return zap.New(bridge{log: log}, zap.WithPanicHook(exit), zap.WithFatalHook(exit))
+	return zap.New(bridge{log: log, stopping: ctx.Done()}, zap.WithPanicHook(exit), zap.WithFatalHook(exit))
 }
 
 // bridge is a zapcore.Core over slog.
 type bridge struct {
-	log *slog.Logger
+	log      *slog.Logger
+	stopping <-chan struct{}
 }
 
 func (b bridge) Enabled(l zapcore.Level) bool { return l >= zapcore.WarnLevel }
 
 func (b bridge) With(fields []zapcore.Field) zapcore.Core {
-	return bridge{log: slog.New(b.log.Handler().WithAttrs(attrs(fields)))}
+	return bridge{log: slog.New(b.log.Handler().WithAttrs(attrs(fields))), stopping: b.stopping}
 }
 
 func (b bridge) Check(e zapcore.Entry, c *zapcore.CheckedEntry) *zapcore.CheckedEntry {
@@ -45,6 +49,11 @@ func (b bridge) Write(e zapcore.Entry, fields []zapcore.Field) error {
 	level := slog.LevelError
 	if e.Level == zapcore.WarnLevel {
 		level = slog.LevelDebug
+	}
+	select {
+	case <-b.stopping:
+		level = slog.LevelDebug
+	default:
 	}
 	b.log.LogAttrs(context.Background(), level, "etcd: "+e.Message, attrs(fields)...)
 	return nil

@@ -109,7 +109,7 @@ func serve(ctx context.Context, cfg ServerConfig, up upkeep) error {
 	if err := probe(cfg.Dir, cfg.Listen); err != nil {
 		return err
 	}
-	ecfg := embedded(cfg, *listen, up.quota, log)
+	ecfg := embedded(ctx, cfg, *listen, up.quota, log)
 	var conns connections
 	ecfg.ServiceRegister = conns.add
 	e, err := start(ctx, ecfg, cfg.Dir)
@@ -150,7 +150,7 @@ func (c *connections) cut() {
 }
 
 // embedded is etcd's configuration.
-func embedded(cfg ServerConfig, listen url.URL, quota int64, log *slog.Logger) *embed.Config {
+func embedded(ctx context.Context, cfg ServerConfig, listen url.URL, quota int64, log *slog.Logger) *embed.Config {
 	c := embed.NewConfig()
 	c.Name = "zonecast"
 	c.Dir = filepath.Join(cfg.Dir, "etcd")
@@ -170,7 +170,7 @@ func embedded(cfg ServerConfig, listen url.URL, quota int64, log *slog.Logger) *
 	// seldom falls behind the compaction (see upkeep).
 	c.WatchProgressNotifyInterval = 30 * time.Second
 	c.GRPCKeepAliveMinTime = time.Second
-	c.ZapLoggerBuilder = embed.NewZapLoggerBuilder(zapLogger(log, cfg.Dir))
+	c.ZapLoggerBuilder = embed.NewZapLoggerBuilder(zapLogger(ctx, log, cfg.Dir))
 	return c
 }
 

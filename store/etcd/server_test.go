@@ -139,11 +139,14 @@ func TestLastWords(t *testing.T) {
 
 func TestZapLogger(t *testing.T) {
 	var out strings.Builder
-	log := zapLogger(slog.New(slog.NewTextHandler(&out, &slog.HandlerOptions{Level: slog.LevelDebug})), "/d").With(zap.String("member", "m1"))
+	ctx, stop := context.WithCancel(t.Context())
+	log := zapLogger(ctx, slog.New(slog.NewTextHandler(&out, &slog.HandlerOptions{Level: slog.LevelDebug})), "/d").With(zap.String("member", "m1"))
 	log.Info("never")
 	log.Warn("slow", zap.Duration("took", time.Second))
 	log.Error("bad", zap.Error(errors.New("cause")))
-	for _, want := range []string{`level=DEBUG msg="etcd: slow" member=m1 took=1s`, `level=ERROR msg="etcd: bad" member=m1 error=cause`} {
+	stop()
+	log.Error("late")
+	for _, want := range []string{`level=DEBUG msg="etcd: slow" member=m1 took=1s`, `level=ERROR msg="etcd: bad" member=m1 error=cause`, `level=DEBUG msg="etcd: late"`} {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("log is\n%sexpected a line with %s", &out, want)
 		}
