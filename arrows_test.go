@@ -67,6 +67,7 @@ var arrows = table{
 		"internal/lead":       mechanism,
 		"internal/difftest":   support,
 		"internal/e2e":        support,
+		"internal/fleettest":  command, // tests only: publishers and agents together
 		"internal/memstore":   support,
 
 		"registry":           stage,

@@ -227,7 +227,7 @@ func (s *signer) keep(offered []snapshot.Ref, v version) uint64 {
 		}
 	}
 	if oldest == 0 {
-		oldest = 1 // the log began to fill after we looked
+		oldest = 1 // the log began to fill after we looked; too low trims nothing, too high would
 	}
 	return min(oldest, v.version)
 }

@@ -70,7 +70,7 @@ func TestLargeDeltas(t *testing.T) {
 	o := newOrigin(t)
 	h := newHost(t, o.public())
 	h.run(o, nil)
-	for _, n := range []int{1, 2500, 30000} {
+	for _, n := range []int{1, 2500, 24000} {
 		var put []record.RRset
 		for i := range n {
 			put = append(put, rrset(t, fmt.Sprintf("n%d-%d.example.net", n, i), byte(i)))
@@ -79,7 +79,7 @@ func TestLargeDeltas(t *testing.T) {
 		o.sign()
 		h.reaches(o)
 	}
-	if size := len(o.logs[3]); size < 1<<20 {
+	if size := len(o.logs[3]); size < store.MaxTxnBytes {
 		t.Fatalf("the largest delta has %d octets: not in several transactions", size)
 	}
 	if resets, _, _ := h.counts(); resets != 0 {
