@@ -246,11 +246,11 @@ func hosts(n int) []record.Claim {
 	return claims
 }
 
-// value is what a counter or gauge says.
+// value is what a counter or gauge says, or how often a histogram was told.
 func value(m prometheus.Metric) float64 {
 	var out dto.Metric
 	if err := m.Write(&out); err != nil {
 		panic(err)
 	}
-	return out.GetCounter().GetValue() + out.GetGauge().GetValue()
+	return out.GetCounter().GetValue() + out.GetGauge().GetValue() + float64(out.GetHistogram().GetSampleCount())
 }

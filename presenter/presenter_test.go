@@ -117,6 +117,16 @@ func TestClaimsWithoutEffect(t *testing.T) {
 		if s := p.Status(); s.Conflicts["data"] != 1 || value(p.Presenter.metrics.conflicts.WithLabelValues("data")) != 1 {
 			t.Fatalf("status is %s, expected one conflict", s)
 		}
+		m := p.Presenter.metrics
+		for what, got := range map[string][2]float64{
+			"versions": {value(m.versions), 1}, "version": {value(m.version), 1}, "rrsets": {value(m.records), 2}, "claims": {value(m.claims), 3},
+			"leading": {value(m.leading), 1}, "changed": {value(m.changed), 2}, "gather": {value(m.gather), 2}, "reconcile": {value(m.reconcile), 2},
+			"commit": {value(m.commit), 2}, "latency": {value(m.latency), 2}, "failures": {value(m.failures), 0},
+		} {
+			if got[0] != got[1] {
+				t.Errorf("metric %s is %v, expected %v", what, got[0], got[1])
+			}
+		}
 		if !strings.Contains(p.Status().String(), "leading, version 1, 2 RRsets of 3 claims, 1 conflicts") {
 			t.Fatalf("status is %q", p.Status())
 		}
