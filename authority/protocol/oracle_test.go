@@ -146,7 +146,8 @@ func (o oracle) answer(qname string, qtype uint16, do bool) (r result) {
 			}
 			if qtype == dns.TypeANY {
 				for _, rr := range o {
-					if rr.Header().Name == owner {
+					apexDS := rr.Header().Rrtype == dns.TypeDS && len(o.has(owner, dns.TypeSOA)) > 0 // the upper zone's
+					if rr.Header().Name == owner && !apexDS {
 						r.Answer = append(r.Answer, lines([]dns.RR{rr}, name)...)
 					}
 				}

@@ -39,7 +39,7 @@ const namedConf = `options {
 controls { };
 `
 
-// StartNamed starts the named of the PATH with the zone files of dir on a loopback
+// StartNamed starts Debian's named with the zone files of dir on a loopback
 // port (0: one that is free), its own files in work, and waits until it answers
 // for every zone.
 func StartNamed(ctx context.Context, dir string, zones []Zone, port uint16, work string) (*Named, error) {
@@ -71,7 +71,11 @@ func StartNamed(ctx context.Context, dir string, zones []Zone, port uint16, work
 		return nil, fmt.Errorf("create log of named: %w", err)
 	}
 	defer log.Close()
-	n.cmd = exec.Command("named", "-g", "-n", "1", "-c", path)
+	program, err := exec.LookPath("named")
+	if err != nil {
+		program = "/usr/sbin/named" // where Debian has it, which is not in everybody's PATH
+	}
+	n.cmd = exec.Command(program, "-g", "-n", "1", "-c", path)
 	n.cmd.Stdout, n.cmd.Stderr = log, log
 	n.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	if err := n.cmd.Start(); err != nil {
