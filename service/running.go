@@ -146,15 +146,11 @@ func (r *running) fail(err error, failed chan<- error) {
 
 // stop ends the task's context and waits for it, at most Grace.
 func (r *running) stop() error {
-	select {
-	case <-r.done:
-	default:
-		r.mu.Lock()
-		if r.state != TaskPaused {
-			r.state, r.since = TaskStopping, time.Now()
-		}
-		r.mu.Unlock()
+	r.mu.Lock()
+	if r.state == TaskStarting || r.state == TaskRunning { // a failed task may not have closed done yet
+		r.state, r.since = TaskStopping, time.Now()
 	}
+	r.mu.Unlock()
 	start := time.Now()
 	r.cancel()
 	late := time.NewTimer(r.Grace)
