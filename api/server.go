@@ -27,7 +27,7 @@ const (
 // DefaultServerConfig has reasons.
 type ServerConfig struct {
 	MaxConnections int           `option:"max-connections" help:"connections served at once; more are closed on arrival"`
-	MaxFrame       int           `option:"max-frame" help:"octets of one message"`
+	MaxFrame       int           `option:"max-frame" help:"octets of one call"`
 	MaxInFlight    int64         `option:"max-in-flight" help:"octets of all calls being read or handled"`
 	MaxItems       int           `option:"max-items" help:"elements of one list or map of a call"`
 	IdleTimeout    time.Duration `option:"idle-timeout" help:"how long a connection may be silent between calls"`
@@ -43,7 +43,7 @@ func DefaultServerConfig() ServerConfig {
 		MaxConnections: 1024,             // each costs about 20 KiB when idle
 		MaxFrame:       16 << 20,         // 10,000 registrations of 300 octets are 3 MiB, a large zone file 10 MiB
 		MaxInFlight:    64 << 20,         // four of the largest calls; decoded they take up to about 16 times that in the worst case
-		MaxItems:       10000,            // as registry.thrift says
+		MaxItems:       20000,            // registry.thrift allows 10,000; somewhat more is refused in words, not by a closed connection
 		IdleTimeout:    10 * time.Minute, // clients keep connections; longer than most NATs do
 		ReadTimeout:    30 * time.Second, // the largest message at 4.5 Mbit/s
 		WriteTimeout:   30 * time.Second,
@@ -79,6 +79,9 @@ func (c ServerConfig) Validate() error {
 	return nil
 }
 
+// Processor is a service as generated code makes it.
+type Processor = thrift.TProcessor
+
 // server is one running Serve.
 type server struct {
 	cfg      ServerConfig
@@ -94,7 +97,7 @@ type server struct {
 // Serve answers calls of services (by their name on the wire) on ln until ctx
 // ends; it owns and closes ln. Then no new call begins, running calls have
 // StopTimeout to end before their context ends, and Serve returns nil.
-func Serve(ctx context.Context, ln net.Listener, services map[string]thrift.TProcessor, cfg ServerConfig, log *slog.Logger) error {
+func Serve(ctx context.Context, ln net.Listener, services map[string]Processor, cfg ServerConfig, log *slog.Logger) error {
 	if err := cfg.Validate(); err != nil {
 		return errors.Join(fmt.Errorf("api server: %w", err), ln.Close())
 	}
@@ -209,7 +212,7 @@ func (s *server) call(ctx context.Context, c net.Conn, r *bufio.Reader, in, out 
 	if out.Len() == frameHeader {
 		return nil // a oneway call
 	}
-	b, err := out.end(s.cfg.MaxFrame)
+	b, err := out.end(maxAnswer)
 	if err != nil {
 		return fmt.Errorf("answer: %w", err)
 	}
@@ -230,7 +233,7 @@ func (s *server) process(ctx context.Context, in, out *frame) (err error) {
 			err = fmt.Errorf("call panicked: %v", p)
 		}
 	}()
-	ok, terr := s.services.Process(ctx, protocol(in, s.cfg.MaxFrame, s.cfg.MaxItems), protocol(out, s.cfg.MaxFrame, s.cfg.MaxItems))
+	ok, terr := s.services.Process(ctx, protocol(in, s.cfg.MaxFrame, s.cfg.MaxItems), protocol(out, maxAnswer, maxItems))
 	if !ok && terr != nil {
 		// The generated code may have answered with a protocol error already, but
 		// a peer that speaks wrongly is not worth keeping.

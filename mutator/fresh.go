@@ -20,12 +20,12 @@ const freshSource record.Source = "rule/fresh"
 type FreshConfig struct {
 	// Interval is how often. Each stamp is a version of each dataset, some 200
 	// octets to every host. Zero or less: never, and freshness cannot be measured.
-	Interval time.Duration `option:"fresh-interval" help:"how often the freshness records are stamped; 0 never"`
+	Interval time.Duration `option:"interval" help:"how often the freshness records are stamped; 0 never"`
 	// Zone is where the records are: _fresh.<dataset>.<zone>. It is claimed as a
 	// Fallback, so that a zone that somebody claims there, or above, takes its place.
-	Zone record.Name `option:"fresh-zone" help:"zone of the freshness records"`
+	Zone record.Name `option:"zone" help:"zone of the freshness records"`
 	// Datasets are the datasets that get one.
-	Datasets []string `option:"fresh-datasets" help:"datasets that have a freshness record"`
+	Datasets []string `option:"datasets" help:"datasets that have a freshness record"`
 }
 
 // DefaultFreshConfig stamps the dataset "internal" once a second below

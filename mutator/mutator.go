@@ -18,8 +18,8 @@ import (
 
 // Config of a Mutator.
 type Config struct {
-	Rules rules.Params
-	Fresh FreshConfig
+	Rules rules.Params `option:"rules"`
+	Fresh FreshConfig  `option:"fresh"`
 	// SessionTTL is how long after the death of the process that mutates another one
 	// takes over.
 	SessionTTL time.Duration `option:"session-ttl" help:"how long leadership outlives its process"`

@@ -67,14 +67,14 @@ func TestFleetFileSync(t *testing.T) {
 	sync := func(changed int, wantErr, want string) {
 		t.Helper()
 		got := f.Sync(ctx, store.Cond{})
-		if got.Changed != changed || (got.Error() == "") != (wantErr == "") || !strings.Contains(got.Error(), wantErr) {
-			t.Errorf("got %d changed, %q, want %d, %q", got.Changed, got.Error(), changed, wantErr)
+		if got.Changed != changed || (got.Problem() == "") != (wantErr == "") || !strings.Contains(got.Problem(), wantErr) {
+			t.Errorf("got %d changed, %q, want %d, %q", got.Changed, got.Problem(), changed, wantErr)
 		}
 		if n := names(mustHold(t, st)); n != want {
 			t.Errorf("registered are %q, want %q", n, want)
 		}
-		if s := state(t, st); s.Error != got.Error() {
-			t.Errorf("the source's state says %q, want %q", s.Error, got.Error())
+		if s := state(t, st); s.Error != got.Problem() {
+			t.Errorf("the source's state says %q, want %q", s.Error, got.Problem())
 		}
 	}
 	sync(0, "is missing", "")

@@ -7,10 +7,10 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/apache/thrift/lib/go/thrift"
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/zonecast/zonecast/api"
 	"github.com/zonecast/zonecast/api/registryapi"
 	"github.com/zonecast/zonecast/store"
 )
@@ -90,7 +90,7 @@ func New(cfg Config, deps Deps) (*Registry, error) {
 }
 
 // Processor is the Thrift service, for api.Serve under api.RegistryService.
-func (r *Registry) Processor() thrift.TProcessor {
+func (r *Registry) Processor() api.Processor {
 	return registryapi.NewRegistryProcessor(r)
 }
 

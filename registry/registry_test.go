@@ -15,7 +15,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/apache/thrift/lib/go/thrift"
 	"github.com/google/go-cmp/cmp"
 	"github.com/prometheus/client_golang/prometheus"
 	"pgregory.net/rapid"
@@ -117,7 +116,7 @@ func serve(t testing.TB, r *registry.Registry) *api.Client {
 	ctx, cancel := context.WithCancel(context.Background())
 	var wg sync.WaitGroup
 	wg.Go(func() {
-		if err := api.Serve(ctx, ln, map[string]thrift.TProcessor{api.RegistryService: r.Processor()}, api.DefaultServerConfig(), slog.New(slog.DiscardHandler)); err != nil {
+		if err := api.Serve(ctx, ln, map[string]api.Processor{api.RegistryService: r.Processor()}, api.DefaultServerConfig(), slog.New(slog.DiscardHandler)); err != nil {
 			t.Error(err)
 		}
 	})

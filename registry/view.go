@@ -122,6 +122,12 @@ func (v *view) after(ctx context.Context, rev store.Revision) error {
 	}
 }
 
+// maxPage bounds a page in octets, roughly: far below what one answer may have.
+const maxPage = 8 << 20
+
+// size is about how many octets a server takes in an answer.
+func size(s fleet.Server) int { return 256 + len(s.Author) + len(s.Reason) + 40*len(s.Addresses) }
+
 // page gives up to limit entries after the cursor that match, the next cursor ("":
 // the end) and the revision. A cursor is a path without its prefix.
 func (v *view) page(cursor string, limit int, match func(fleet.Server) bool) ([]entry, string, store.Revision) {
@@ -135,13 +141,15 @@ func (v *view) page(cursor string, limit int, match func(fleet.Server) bool) ([]
 		from = sort.Search(len(v.paths), func(i int) bool { return v.paths[i] > tree.Servers+cursor })
 	}
 	var out []entry
+	octets := 0
 	for _, p := range v.paths[from:] {
 		e := v.entries[p]
 		if !match(e.server) {
 			continue
 		}
-		if len(out) == limit {
-			last := out[limit-1].server
+		octets += size(e.server)
+		if len(out) == limit || octets > maxPage && len(out) > 0 {
+			last := out[len(out)-1].server
 			return out, strings.TrimPrefix(tree.ServerPath(last.Cluster, last.ID()), tree.Servers), v.revision
 		}
 		out = append(out, e)
