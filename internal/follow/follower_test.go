@@ -41,7 +41,7 @@ func TestFollow(t *testing.T) {
 				t.Errorf("%d resets and %d groups, expected deltas only", resets, groups)
 			}
 			if k := h.kinds(); len(k) > 0 {
-				t.Errorf("refused %v", h.refusals)
+				t.Errorf("refused %v", h.told())
 			}
 		})
 	}
@@ -449,7 +449,7 @@ func TestRefusals(t *testing.T) {
 			if h.version() != 2 || h.digest() != before {
 				t.Fatalf("host is at version %d, expected 2 as before", h.version())
 			}
-			for _, r := range h.refusals {
+			for _, r := range h.told() {
 				if r.Err == nil || r.Time.IsZero() || r.String() == "" {
 					t.Errorf("refusal says too little: %+v", r)
 				}

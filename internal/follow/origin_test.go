@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -318,6 +319,12 @@ func (h *host) setFail(err error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.fail = err
+}
+
+func (h *host) told() []follow.Refusal {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return slices.Clone(h.refusals)
 }
 
 func (h *host) kinds() []follow.Kind {
