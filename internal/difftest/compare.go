@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 	"strings"
@@ -53,8 +54,8 @@ func (d Difference) String() string {
 func (r Report) String() string {
 	var sb strings.Builder
 	fmt.Fprintf(&sb, "%d questions to both servers in %s: %d differences", r.Questions, r.Took.Round(time.Millisecond), r.Differences)
-	for rule, n := range r.Allowed {
-		fmt.Fprintf(&sb, "\n  allowed %d times: %s", n, rule)
+	for _, rule := range slices.Sorted(maps.Keys(r.Allowed)) {
+		fmt.Fprintf(&sb, "\n  allowed %d times: %s", r.Allowed[rule], rule)
 	}
 	for _, rule := range r.Unused {
 		fmt.Fprintf(&sb, "\n  allowed nothing: %s", rule)
@@ -66,7 +67,8 @@ func (r Report) String() string {
 }
 
 // Compare asks both servers all Questions about the zones. An error means that
-// they could not be asked, not that they differ.
+// they could not be asked, not that they differ; the Report then has what was
+// compared before.
 func Compare(ctx context.Context, o Options) (Report, error) {
 	if o.Workers == 0 {
 		o.Workers = 8
