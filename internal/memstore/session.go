@@ -137,6 +137,9 @@ func (ss *session) Elect(ctx context.Context, path string, value []byte) (store.
 			ss.leave(path)
 			return store.Leadership{}, fmt.Errorf("elect %s: %w", path, ctx.Err())
 		case <-ss.done:
+			// Also while the engine is away, of which Commit would speak first.
+			ss.leave(path)
+			return store.Leadership{}, fmt.Errorf("elect %s: %w", path, store.ErrSessionLost)
 		case <-changed:
 		}
 	}
