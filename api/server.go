@@ -103,8 +103,10 @@ func Serve(ctx context.Context, ln net.Listener, services map[string]Processor, 
 	}
 	calls, endCalls := context.WithCancel(context.WithoutCancel(ctx))
 	defer endCalls()
-	s := &server{cfg: cfg, log: log, services: thrift.NewTMultiplexedProcessor(),
-		octets: semaphore.NewWeighted(cfg.MaxInFlight), stopping: ctx, calls: calls}
+	s := &server{
+		cfg: cfg, log: log, services: thrift.NewTMultiplexedProcessor(),
+		octets: semaphore.NewWeighted(cfg.MaxInFlight), stopping: ctx, calls: calls,
+	}
 	for name, p := range services {
 		s.services.RegisterProcessor(name, p)
 	}

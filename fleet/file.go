@@ -163,8 +163,10 @@ func (l fileLine) server(file string) (Server, error) {
 	if l.TTL < 0 || l.TTL > record.MaxTTL {
 		return Server{}, fmt.Errorf("server %s: ttl is %d seconds, expected 0 to %d (RFC 2181 §8)", ID(name), l.TTL, record.MaxTTL)
 	}
-	s := Server{Name: name, Role: l.Role, Site: l.Site, Cluster: l.Cluster, TTL: uint32(l.TTL),
-		Origin: OriginFile + file, Author: l.Author, Reason: l.Reason}
+	s := Server{
+		Name: name, Role: l.Role, Site: l.Site, Cluster: l.Cluster, TTL: uint32(l.TTL),
+		Origin: OriginFile + file, Author: l.Author, Reason: l.Reason,
+	}
 	if s.Author == "" {
 		s.Author = s.Origin
 	}

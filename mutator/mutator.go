@@ -92,8 +92,10 @@ func New(cfg Config, deps Deps) (*Mutator, error) {
 		writes:      prometheus.NewCounter(prometheus.CounterOpts{Name: "zonecast_mutator_shards_written_total", Help: "Shards written or removed."}),
 		errors:      prometheus.NewCounter(prometheus.CounterOpts{Name: "zonecast_mutator_errors_total", Help: "Servers that could not be read, rules that failed, commits that failed."}),
 		servers:     prometheus.NewGauge(prometheus.GaugeOpts{Name: "zonecast_mutator_servers", Help: "Servers the rules are run on; 0 in a process that does not lead."}),
-		flush: prometheus.NewHistogram(prometheus.HistogramOpts{Name: "zonecast_mutator_flush_seconds", Help: "From a change of servers seen to its claims in the store.",
-			Buckets: prometheus.ExponentialBuckets(0.0005, 2, 16)}), // 0.5 ms to 16 s
+		flush: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name: "zonecast_mutator_flush_seconds", Help: "From a change of servers seen to its claims in the store.",
+			Buckets: prometheus.ExponentialBuckets(0.0005, 2, 16),
+		}), // 0.5 ms to 16 s
 	}}
 	for _, c := range []prometheus.Collector{m.metrics.evaluations, m.metrics.writes, m.metrics.errors, m.metrics.servers, m.metrics.flush} {
 		if err := deps.Metrics.Register(c); err != nil {
@@ -133,8 +135,10 @@ type term struct {
 }
 
 func newTerm(m *Mutator, fence store.Cond) *term {
-	return &term{Mutator: m, fence: fence, state: newState(m.rules),
-		errs: make([]map[string]error, len(m.rules)), sources: make([]tree.Source, len(m.rules))}
+	return &term{
+		Mutator: m, fence: fence, state: newState(m.rules),
+		errs: make([]map[string]error, len(m.rules)), sources: make([]tree.Source, len(m.rules)),
+	}
 }
 
 // mutate follows the servers.

@@ -38,9 +38,13 @@ func web(n int, change func(*fleet.Server)) fleet.Server {
 	if err != nil {
 		panic(err)
 	}
-	s := fleet.Server{Name: name, Role: "web", Site: "sfo", Origin: fleet.OriginCall, Time: 1700000000000 + int64(n),
-		Addresses: []netip.Addr{netip.AddrFrom4([4]byte{10, byte(n >> 16), byte(n >> 8), byte(n)}),
-			netip.AddrFrom16([16]byte{0x20, 1, 0xd, 0xb8, 5: byte(n % 3), 13: byte(n >> 16), 14: byte(n >> 8), 15: byte(n)})}}
+	s := fleet.Server{
+		Name: name, Role: "web", Site: "sfo", Origin: fleet.OriginCall, Time: 1700000000000 + int64(n),
+		Addresses: []netip.Addr{
+			netip.AddrFrom4([4]byte{10, byte(n >> 16), byte(n >> 8), byte(n)}),
+			netip.AddrFrom16([16]byte{0x20, 1, 0xd, 0xb8, 5: byte(n % 3), 13: byte(n >> 16), 14: byte(n >> 8), 15: byte(n)}),
+		},
+	}
 	if change != nil {
 		change(&s)
 	}
@@ -205,7 +209,8 @@ func TestFollowsServers(t *testing.T) {
 		moved := web(1, func(s *fleet.Server) { s.Cluster, s.Role = "db.sfo", "db" })
 		check(commit(t, st, store.Txn{Do: []store.Op{
 			{Path: tree.ServerPath("web.sfo", moved.ID()), Delete: true},
-			{Path: tree.ServerPath("db.sfo", moved.ID()), Value: moved.Encode()}}}))
+			{Path: tree.ServerPath("db.sfo", moved.ID()), Value: moved.Encode()},
+		}}))
 		// Nothing changes in the claims, but whoever waits must hear of it.
 		check(put(t, st, moved))
 		for _, s := range []fleet.Server{moved, web(2, nil), web(3, func(s *fleet.Server) { s.Cluster = "edge" })} {
@@ -231,7 +236,8 @@ func TestRestart(t *testing.T) {
 		before, newest := claims(t, st)
 		commit(t, st, store.Txn{Do: []store.Op{
 			{Path: tree.ServerPath("web.sfo", "web7.example.net"), Delete: true},
-			{Path: claimtree.Path("rule/address", "ghost.example.net"), Value: []byte("old")}}})
+			{Path: claimtree.Path("rule/address", "ghost.example.net"), Value: []byte("old")},
+		}})
 		run(t, st, nil)
 		synctest.Wait()
 		mustBeRight(t, st)
@@ -452,8 +458,10 @@ func TestFreshness(t *testing.T) {
 		c.Fresh.Datasets = []string{"internal", "external"}
 	}
 	bubble(t, fresh, func(t *testing.T, st *memstore.Store) {
-		commit(t, st, store.Txn{Do: []store.Op{{Path: tree.HeadPath("internal"), Value: tree.Encode(tree.Head{Version: 7, Digest: "0123456789abcdef0123"})},
-			{Path: claimtree.Path(freshSource, "fresh.gone"), Value: []byte("x")}}})
+		commit(t, st, store.Txn{Do: []store.Op{
+			{Path: tree.HeadPath("internal"), Value: tree.Encode(tree.Head{Version: 7, Digest: "0123456789abcdef0123"})},
+			{Path: claimtree.Path(freshSource, "fresh.gone"), Value: []byte("x")},
+		}})
 		zoneAt := store.Revision(0)
 		for range 3 {
 			time.Sleep(time.Second)

@@ -89,8 +89,10 @@ func (s set) remove(p string) set {
 }
 
 func newState(rs []rules.Rule) *state {
-	return &state{rules: rs, servers: make(map[string]server), members: make(map[key]set),
-		dirty: make(map[key]bool), written: make(map[key]shard), blind: make(map[string]bool)}
+	return &state{
+		rules: rs, servers: make(map[string]server), members: make(map[key]set),
+		dirty: make(map[key]bool), written: make(map[key]shard), blind: make(map[string]bool),
+	}
 }
 
 // load takes in a shard that the store has already. Until a server says otherwise it

@@ -28,10 +28,14 @@ func drawClaims(t *rapid.T, most int) []record.Claim {
 	text := rapid.SampledFrom([]string{"", "alice", "bob", "why\nnot", "a1b2c3"})
 	claims := rapid.SliceOfN(rapid.Custom(func(t *rapid.T) record.Claim {
 		rr := drawRRset(t)
-		return record.Claim{RRset: rr, Source: "zone/x", Place: rapid.SampledFrom([]string{"", "x:1", "x:12", "inc/y:3", "x"}).Draw(t, "place"),
+		return record.Claim{
+			RRset: rr, Source: "zone/x", Place: rapid.SampledFrom([]string{"", "x:1", "x:12", "inc/y:3", "x"}).Draw(t, "place"),
 			Fallback: rapid.Bool().Draw(t, "fallback"),
-			Provenance: record.Provenance{Author: text.Draw(t, "author"), Reason: text.Draw(t, "reason"), Revision: text.Draw(t, "revision"),
-				Time: time.UnixMilli(rapid.Int64Range(-1<<45, 1<<45).Draw(t, "time")).UTC()}}
+			Provenance: record.Provenance{
+				Author: text.Draw(t, "author"), Reason: text.Draw(t, "reason"), Revision: text.Draw(t, "revision"),
+				Time: time.UnixMilli(rapid.Int64Range(-1<<45, 1<<45).Draw(t, "time")).UTC(),
+			},
+		}
 	}), 0, most).Draw(t, "claims")
 	return claims
 }

@@ -269,8 +269,10 @@ func (r *Registry) registration(in *registryapi.Registration) (wish, *answer.Ref
 		return invalid(err)
 	}
 	now := time.Now().UnixMilli()
-	s := fleet.Server{Name: n, Role: in.Role, Site: in.Site, Cluster: in.Cluster, Options: in.Options,
-		Origin: fleet.OriginCall, Author: in.Author, Reason: in.Reason, Time: now}
+	s := fleet.Server{
+		Name: n, Role: in.Role, Site: in.Site, Cluster: in.Cluster, Options: in.Options,
+		Origin: fleet.OriginCall, Author: in.Author, Reason: in.Reason, Time: now,
+	}
 	if in.TTL < 0 {
 		return wish{}, api.Refuse(api.Invalid, "", "server %s: ttl is %d seconds, expected 0 to %d (RFC 2181 §8)", fleet.ID(n), in.TTL, record.MaxTTL)
 	}
@@ -300,8 +302,10 @@ func (r *Registry) registration(in *registryapi.Registration) (wish, *answer.Ref
 // wire gives a server as the API has it.
 func wire(e entry) *registryapi.Server {
 	s := e.server
-	out := &registryapi.Server{Name: s.ID(), Role: s.Role, Site: s.Site, Cluster: s.Cluster, TTL: int32(s.TTL),
-		Options: s.Options, Origin: s.Origin, Author: s.Author, Reason: s.Reason, TimeMs: s.Time, Revision: int64(e.revision)}
+	out := &registryapi.Server{
+		Name: s.ID(), Role: s.Role, Site: s.Site, Cluster: s.Cluster, TTL: int32(s.TTL),
+		Options: s.Options, Origin: s.Origin, Author: s.Author, Reason: s.Reason, TimeMs: s.Time, Revision: int64(e.revision),
+	}
 	for _, a := range s.Addresses {
 		out.Addresses = append(out.Addresses, a.String())
 	}

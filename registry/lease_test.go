@@ -119,8 +119,10 @@ func TestOutageExpiresNothing(t *testing.T) {
 func TestWallClockDecidesNothing(t *testing.T) {
 	leased(t, func(t *testing.T, st *memstore.Store, r *registry.Registry, there func() bool) {
 		time.Sleep(8 * time.Second)
-		if _, err := st.Commit(t.Context(), store.Txn{Do: []store.Op{{Path: tree.LeasePath("web1.example.net"),
-			Value: tree.Encode(tree.Lease{Expires: 1, TTL: 10000})}}}); err != nil {
+		if _, err := st.Commit(t.Context(), store.Txn{Do: []store.Op{{
+			Path:  tree.LeasePath("web1.example.net"),
+			Value: tree.Encode(tree.Lease{Expires: 1, TTL: 10000}),
+		}}}); err != nil {
 			t.Fatal(err)
 		}
 		time.Sleep(8 * time.Second)

@@ -60,7 +60,8 @@ func reg(name string, addresses ...string) *registryapi.Registration {
 func mustHold(t interface {
 	Helper()
 	Fatalf(string, ...any)
-}, st store.Store) map[string]fleet.Server {
+}, st store.Store,
+) map[string]fleet.Server {
 	t.Helper()
 	ctx := context.Background()
 	list := func(prefix string) []store.Node {
@@ -156,8 +157,10 @@ func TestLife(t *testing.T) {
 		t.Error("no registration time")
 	}
 	got.TimeMs = 0
-	want := &registryapi.Server{Name: "web1.example.net", Addresses: []string{"192.0.2.2"}, Role: "web", Site: "sfo", Cluster: "edge", TTL: 60,
-		Options: map[string]string{}, Origin: "call", Author: "alice", Revision: second.Revision}
+	want := &registryapi.Server{
+		Name: "web1.example.net", Addresses: []string{"192.0.2.2"}, Role: "web", Site: "sfo", Cluster: "edge", TTL: 60,
+		Options: map[string]string{}, Origin: "call", Author: "alice", Revision: second.Revision,
+	}
 	if d := cmp.Diff(want, got); d != "" {
 		t.Errorf("get (-want +got):\n%s", d)
 	}
@@ -235,12 +238,14 @@ func TestRegisterMany(t *testing.T) {
 	}
 	// Two swap, one takes what a third gives up: one call does it.
 	out, err = r.RegisterServers(t.Context(), []*registryapi.Registration{
-		reg("web1.example.net", "192.0.2.5"), reg("web5.example.net", "192.0.2.1")})
+		reg("web1.example.net", "192.0.2.5"), reg("web5.example.net", "192.0.2.1"),
+	})
 	if err != nil || out[0].Code != "" || out[1].Code != "" {
 		t.Fatalf("swap: %v, %v", out, err)
 	}
 	out, err = r.RegisterServers(t.Context(), []*registryapi.Registration{
-		reg("web6.example.net", "192.0.2.5"), reg("web1.example.net", "192.0.2.6")})
+		reg("web6.example.net", "192.0.2.5"), reg("web1.example.net", "192.0.2.6"),
+	})
 	if err != nil || out[0].Code != "" || out[1].Code != "" {
 		t.Fatalf("hand on: %v, %v", out, err)
 	}

@@ -54,7 +54,8 @@ func (r ptr) Claims(shard string, members func() []fleet.Server) ([]record.Claim
 	for _, a := range s.Addresses {
 		claims = append(claims, record.Claim{
 			RRset:  record.NewRRset(ReverseName(a), record.TypePTR, s.TTL, record.Rdata(s.Name)),
-			Source: r.Source(), Provenance: provenance(s), Place: place(s)})
+			Source: r.Source(), Provenance: provenance(s), Place: place(s),
+		})
 	}
 	return claims, nil
 }

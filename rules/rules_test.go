@@ -26,7 +26,8 @@ var update = flag.Bool("update", false, "write the golden files")
 func builtIn(t interface {
 	Helper()
 	Fatal(...any)
-}) []rules.Rule {
+},
+) []rules.Rule {
 	t.Helper()
 	rs, err := rules.BuiltIn(rules.DefaultParams())
 	if err != nil {
@@ -39,7 +40,8 @@ func builtIn(t interface {
 func claims(t interface {
 	Helper()
 	Fatal(...any)
-}, servers []fleet.Server) map[string][]record.Claim {
+}, servers []fleet.Server,
+) map[string][]record.Claim {
 	t.Helper()
 	type key struct {
 		rule  rules.Rule
@@ -173,9 +175,11 @@ func server(t *rapid.T, n int) fleet.Server {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := fleet.Server{Name: name, Role: rapid.SampledFrom([]string{"web", "db", "h1"}).Draw(t, "role"), Site: "sfo", Origin: fleet.OriginCall,
+	s := fleet.Server{
+		Name: name, Role: rapid.SampledFrom([]string{"web", "db", "h1"}).Draw(t, "role"), Site: "sfo", Origin: fleet.OriginCall,
 		Cluster: rapid.SampledFrom([]string{"", "edge"}).Draw(t, "cluster"), TTL: rapid.Uint32Range(0, 9).Draw(t, "ttl"),
-		Time: rapid.Int64Range(0, 3).Draw(t, "time"), Author: rapid.SampledFrom([]string{"", "alice"}).Draw(t, "author")}
+		Time: rapid.Int64Range(0, 3).Draw(t, "time"), Author: rapid.SampledFrom([]string{"", "alice"}).Draw(t, "author"),
+	}
 	if rapid.Bool().Draw(t, "v4") {
 		s.Addresses = append(s.Addresses, netip.AddrFrom4([4]byte{byte(rapid.SampledFrom([]int{10, 198}).Draw(t, "net")), 51, 100, byte(n)}))
 	}
@@ -252,8 +256,10 @@ func TestHugeService(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		servers = append(servers, fleet.Server{Name: name, Role: "web", Site: "sfo", Origin: fleet.OriginCall, Options: map[string]string{"port": "80"},
-			Addresses: []netip.Addr{netip.AddrFrom4([4]byte{10, 1, byte(i >> 8), byte(i)}), netip.AddrFrom16([16]byte{0x20, 1, 0xd, 0xb8, 8: byte(i * 7), 14: byte(i >> 8), 15: byte(i)})}}.Normal())
+		servers = append(servers, fleet.Server{
+			Name: name, Role: "web", Site: "sfo", Origin: fleet.OriginCall, Options: map[string]string{"port": "80"},
+			Addresses: []netip.Addr{netip.AddrFrom4([4]byte{10, 1, byte(i >> 8), byte(i)}), netip.AddrFrom16([16]byte{0x20, 1, 0xd, 0xb8, 8: byte(i * 7), 14: byte(i >> 8), 15: byte(i)})},
+		}.Normal())
 	}
 	all := claims(t, servers)
 	for _, k := range []string{"rule/service web.example.net", "rule/srv _web._tcp.example.net"} {

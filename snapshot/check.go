@@ -62,8 +62,16 @@ func (r Report) String() string {
 		what  string
 		value any
 	}{
-		{"file", r.Path}, {"id", r.ID}, {"octets", r.Size}, {"dataset", r.Dataset}, {"content version", r.Content},
-		{"RRsets", r.RRsets}, {"zones", r.Zones}, {"blocks", r.Blocks}, {"octets raw", r.Raw}, {"digest", r.Digest},
+		{"file", r.Path},
+		{"id", r.ID},
+		{"octets", r.Size},
+		{"dataset", r.Dataset},
+		{"content version", r.Content},
+		{"RRsets", r.RRsets},
+		{"zones", r.Zones},
+		{"blocks", r.Blocks},
+		{"octets raw", r.Raw},
+		{"digest", r.Digest},
 	} {
 		fmt.Fprintf(&sb, "%-16s %v\n", line.what, line.value)
 	}

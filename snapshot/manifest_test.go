@@ -21,8 +21,10 @@ func publicOf(key ed25519.PrivateKey) ed25519.PublicKey { return key.Public().(e
 func testManifest() *Manifest {
 	return &Manifest{
 		Dataset: "internal", Version: 12, Time: 1700000000000, Digest: Digest{1}, Chain: Chain{2}, Content: 11, Oldest: 3,
-		Snapshot: Ref{ID: ID{3}, Size: 4711, Version: 10, Digest: Digest{4}, Chain: Chain{5}, Time: 1699999999000,
-			URLs: []string{"http://192.0.2.1:8080/snapshots/<id>?a=1&b=2"}},
+		Snapshot: Ref{
+			ID: ID{3}, Size: 4711, Version: 10, Digest: Digest{4}, Chain: Chain{5}, Time: 1699999999000,
+			URLs: []string{"http://192.0.2.1:8080/snapshots/<id>?a=1&b=2"},
+		},
 	}
 }
 

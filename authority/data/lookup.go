@@ -1,7 +1,5 @@
 package data
 
-import ()
-
 // Query is a name taken apart for lookups. It is large and meant to be used again;
 // the zero value is ready. It is for one goroutine.
 type Query struct {

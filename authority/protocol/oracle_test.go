@@ -118,7 +118,8 @@ func (o oracle) answer(qname string, qtype uint16, do bool) (r result) {
 					target = strings.TrimSuffix(name, at)
 				}
 				r.Answer = append(r.Answer, strings.ToLower((&dns.CNAME{Hdr: dns.RR_Header{
-					Name: name, Rrtype: dns.TypeCNAME, Class: dns.ClassINET, Ttl: d[0].Header().Ttl}, Target: target}).String()))
+					Name: name, Rrtype: dns.TypeCNAME, Class: dns.ClassINET, Ttl: d[0].Header().Ttl,
+				}, Target: target}).String()))
 				if qtype == dns.TypeCNAME || qtype == dns.TypeANY {
 					return r
 				}

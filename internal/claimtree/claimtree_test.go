@@ -35,9 +35,11 @@ var base = sync.OnceValue(func() []record.Claim {
 		}
 		noise[0] = 40
 		owner := record.Name(fmt.Sprintf("\x0ahost%06d\x07example\x03net\x00", i))
-		out[i] = record.Claim{RRset: record.NewRRset(owner, record.TypeTXT, 300, record.Rdata(noise)), Source: source,
+		out[i] = record.Claim{
+			RRset: record.NewRRset(owner, record.TypeTXT, 300, record.Rdata(noise)), Source: source,
 			Place:      fmt.Sprintf("example.net:%d", i),
-			Provenance: record.Provenance{Time: time.UnixMilli(1700000000000).UTC(), Revision: "r1"}}
+			Provenance: record.Provenance{Time: time.UnixMilli(1700000000000).UTC(), Revision: "r1"},
+		}
 	}
 	return out
 })
@@ -187,8 +189,10 @@ func TestReplaceIsOneCommitForObserversAtAnySize(t *testing.T) {
 		last = rev
 		o.watch(t, ch, func(b store.Batch) bool { return b.Revision >= last })
 	}
-	want := []string{"0 map[]", fmt.Sprintf("%d map[97:%d]", large, large/4), fmt.Sprintf("%d map[98:%d]", large, large/4),
-		"100 map[99:25]", fmt.Sprintf("%d map[100:%d]", large/2, large/8), "0 map[]"}
+	want := []string{
+		"0 map[]", fmt.Sprintf("%d map[97:%d]", large, large/4), fmt.Sprintf("%d map[98:%d]", large, large/4),
+		"100 map[99:25]", fmt.Sprintf("%d map[100:%d]", large/2, large/8), "0 map[]",
+	}
 	if diff := cmp.Diff(want, o.states); diff != "" {
 		t.Errorf("observer saw (-want +got):\n%s", diff)
 	}
@@ -257,8 +261,10 @@ func TestInterruptedReplaceLeavesOldOrNewAndTheNextHeals(t *testing.T) {
 					t.Fatalf("after the %d. commit broke: %v", k, err2)
 				}
 				o.watch(t, ch, func(b store.Batch) bool { return b.Revision >= rev })
-				allowed := map[string]bool{"0 map[]": to == 0, fmt.Sprintf("%d map[97:%d]", large, large/4): true,
-					fmt.Sprintf("%d map[98:%d]", to, to/4): true, fmt.Sprintf("%d map[99:%d]", n, n/4): true}
+				allowed := map[string]bool{
+					"0 map[]": to == 0, fmt.Sprintf("%d map[97:%d]", large, large/4): true,
+					fmt.Sprintf("%d map[98:%d]", to, to/4): true, fmt.Sprintf("%d map[99:%d]", n, n/4): true,
+				}
 				for _, s := range o.states {
 					if !allowed[s] {
 						t.Errorf("commit %d broke (happened: %v): observer saw %s", k, happen, s)

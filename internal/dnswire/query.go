@@ -143,8 +143,10 @@ func take(b []byte, q *dns.Msg) (*Response, error) {
 			return nil, nil
 		}
 	}
-	r := &Response{Rcode: m.Rcode, RcodeName: rcodeName(m.Rcode), Authoritative: m.Authoritative, Truncated: m.Truncated,
-		Recursion: m.RecursionAvailable, Size: len(b)}
+	r := &Response{
+		Rcode: m.Rcode, RcodeName: rcodeName(m.Rcode), Authoritative: m.Authoritative, Truncated: m.Truncated,
+		Recursion: m.RecursionAvailable, Size: len(b),
+	}
 	for _, s := range []struct {
 		from []dns.RR
 		to   *[]record.RRset

@@ -95,10 +95,12 @@ func TestQuery(t *testing.T) {
 	}
 	for _, tcp := range []bool{false, true} {
 		got := ask("www.example.net.", tcp)
-		want := &dnswire.Response{RcodeName: "NOERROR", Authoritative: true, TCP: tcp, Size: got.Size, Took: got.Took,
+		want := &dnswire.Response{
+			RcodeName: "NOERROR", Authoritative: true, TCP: tcp, Size: got.Size, Took: got.Took,
 			Answer:     []record.RRset{record.NewRRset(name(t, "www.example.net."), record.TypeA, 60, "\xc0\x00\x02\x01", "\xc0\x00\x02\x02")},
 			Authority:  []record.RRset{},
-			Additional: []record.RRset{record.NewRRset(name(t, "ns.example.net."), record.TypeA, 60, "\xc0\x00\x02\x09")}}
+			Additional: []record.RRset{record.NewRRset(name(t, "ns.example.net."), record.TypeA, 60, "\xc0\x00\x02\x09")},
+		}
 		if diff := cmp.Diff(want, got); diff != "" {
 			t.Errorf("response (-want +got):\n%s", diff)
 		}

@@ -104,8 +104,10 @@ func TestLibraryReadsTheSame(t *testing.T) {
 // TestFormatIsExact: whatever the octets, well formed or not, they are written so
 // that they read back the same; of well-formed ones Canonical is idempotent.
 func TestFormatIsExact(t *testing.T) {
-	types := []record.Type{record.TypeA, record.TypeNS, record.TypeSOA, record.TypeMX, record.TypeTXT, record.TypeAAAA, record.TypeSRV, 35, 29, 42,
-		record.TypeDS, record.TypeRRSIG, record.TypeNSEC, 50, 52, 55, 61, record.TypeSVCB, record.TypeHTTPS, 108, 256, record.TypeCAA, 65280}
+	types := []record.Type{
+		record.TypeA, record.TypeNS, record.TypeSOA, record.TypeMX, record.TypeTXT, record.TypeAAAA, record.TypeSRV, 35, 29, 42,
+		record.TypeDS, record.TypeRRSIG, record.TypeNSEC, 50, 52, 55, 61, record.TypeSVCB, record.TypeHTTPS, 108, 256, record.TypeCAA, 65280,
+	}
 	rapid.Check(t, func(t *rapid.T) {
 		rt := rapid.SampledFrom(types).Draw(t, "type")
 		var wire []byte

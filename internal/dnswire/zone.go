@@ -39,7 +39,8 @@ const (
 // including file's directory, or if nothing is there to fsys's root. Stricter than
 // BIND: a TTL above record.MaxTTL is an error.
 func ParseZone(fsys fs.FS, file string, origin record.Name,
-	yield func(owner record.Name, t record.Type, ttl uint32, rd record.Rdata, place string) error) (files []string, err error) {
+	yield func(owner record.Name, t record.Type, ttl uint32, rd record.Rdata, place string) error,
+) (files []string, err error) {
 	p := zoneParser{fsys: fsys, yield: yield, origin: origin}
 	err = p.file(file)
 	return p.files, err

@@ -69,7 +69,7 @@ func TestAgainstMap(t *testing.T) {
 						m = e.Map()
 						e = m.Edit()
 					}
-					if p := e.Get(hash(key), []byte(key)); (p == nil) != (func() bool { _, ok := want[key]; return !ok }()) {
+					if p := e.Get(hash(key), []byte(key)); (p == nil) != func() bool { _, ok := want[key]; return !ok }() {
 						t.Fatalf("Get(%q) disagrees with the model", key)
 					}
 				}

@@ -30,8 +30,10 @@ func TestParse(t *testing.T) {
 			t.Errorf("%s: source %s, provenance %+v", c.Key, c.Source, c.Provenance)
 		}
 	}
-	want := []string{"example.net. NS 300 x1 example.net:3", "example.net. SOA 300 x1 example.net:2",
-		"a.example.net. A 300 x1 example.net:6", "b.example.net. A 60 x4 example.net:4"}
+	want := []string{
+		"example.net. NS 300 x1 example.net:3", "example.net. SOA 300 x1 example.net:2",
+		"a.example.net. A 300 x1 example.net:6", "b.example.net. A 60 x4 example.net:4",
+	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("claims (-want +got):\n%s", diff)
 	}
@@ -41,8 +43,10 @@ func TestParse(t *testing.T) {
 }
 
 func TestOrigin(t *testing.T) {
-	for file, want := range map[string]string{"example.net": "example.net.", "example.net.zone": "example.net.", "example.net.db": "example.net.",
-		"db.example.net": "example.net.", "sub/2.0.192.in-addr.arpa": "2.0.192.in-addr.arpa.", "root": ".", "root.zone": "."} {
+	for file, want := range map[string]string{
+		"example.net": "example.net.", "example.net.zone": "example.net.", "example.net.db": "example.net.",
+		"db.example.net": "example.net.", "sub/2.0.192.in-addr.arpa": "2.0.192.in-addr.arpa.", "root": ".", "root.zone": ".",
+	} {
 		got, err := zonefile.Origin(file)
 		if err != nil || got.String() != want {
 			t.Errorf("origin of %s is %s, %v; want %s", file, got, err, want)

@@ -58,27 +58,38 @@ func TestOffer(t *testing.T) {
 		want  []store.Batch
 	}{
 		"reset in order of revision": {1, []increment{first}, []store.Batch{
-			{Revision: 5, Reset: true, Puts: []store.Node{putAt("/b", 4).node, putAt("/a", 5).node, putAt("/c", 5).node}}}},
-		"what comes while one waits is merged": {1, []increment{first,
-			{rev: 6, changes: []change{putAt("/a", 6)}},
-			{rev: 7, changes: []change{putAt("/a", 7), gone("/b")}},
-			{rev: 8, changes: []change{putAt("/b", 8), gone("/c")}},
-			{rev: 9, changes: []change{gone("/b")}}},
+			{Revision: 5, Reset: true, Puts: []store.Node{putAt("/b", 4).node, putAt("/a", 5).node, putAt("/c", 5).node}},
+		}},
+		"what comes while one waits is merged": {
+			1,
+			[]increment{
+				first,
+				{rev: 6, changes: []change{putAt("/a", 6)}},
+				{rev: 7, changes: []change{putAt("/a", 7), gone("/b")}},
+				{rev: 8, changes: []change{putAt("/b", 8), gone("/c")}},
+				{rev: 9, changes: []change{gone("/b")}},
+			},
 			[]store.Batch{
 				{Revision: 5, Reset: true, Puts: []store.Node{putAt("/b", 4).node, putAt("/a", 5).node, putAt("/c", 5).node}},
 				{Revision: 6, Puts: []store.Node{putAt("/a", 6).node}},
 				{Revision: 9, Puts: []store.Node{putAt("/a", 7).node}, Deletes: []string{"/b", "/c"}},
-			}},
-		"a reset voids what waits": {1, []increment{first,
-			{rev: 6, changes: []change{putAt("/a", 6)}},
-			{rev: 7, changes: []change{putAt("/d", 7)}},
-			{rev: 9, reset: true, changes: []change{putAt("/b", 9)}},
-			{rev: 10, changes: []change{putAt("/e", 10), gone("/b")}}},
+			},
+		},
+		"a reset voids what waits": {
+			1,
+			[]increment{
+				first,
+				{rev: 6, changes: []change{putAt("/a", 6)}},
+				{rev: 7, changes: []change{putAt("/d", 7)}},
+				{rev: 9, reset: true, changes: []change{putAt("/b", 9)}},
+				{rev: 10, changes: []change{putAt("/e", 10), gone("/b")}},
+			},
 			[]store.Batch{
 				{Revision: 5, Reset: true, Puts: []store.Node{putAt("/b", 4).node, putAt("/a", 5).node, putAt("/c", 5).node}},
 				{Revision: 9, Reset: true, Puts: []store.Node{putAt("/b", 9).node}},
 				{Revision: 10, Puts: []store.Node{putAt("/e", 10).node}, Deletes: []string{"/b"}},
-			}},
+			},
+		},
 		"an empty reset is a batch": {0, []increment{{rev: 1, reset: true}}, []store.Batch{{Revision: 1, Reset: true}}},
 	} {
 		if diff := cmp.Diff(c.want, offered(t, c.taken, c.incs...)); diff != "" {
