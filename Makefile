@@ -23,8 +23,12 @@ TESTFLAGS ?= -p 2 -timeout 8m
 build:
 	CGO_ENABLED=0 go build -trimpath -ldflags '-s -w -X main.version=$(VERSION)' -o bin/zonecast ./cmd/zonecast
 
+# The example is copied, so that it can be edited while it runs.
 up: build
-	./bin/zonecast up --dir .zonecast --zones examples/wikimedia-cut/zones --fleet examples/wikimedia-cut/fleet.jsonl
+	@mkdir -p .zonecast
+	@test -e .zonecast/zones || cp -R examples/wikimedia-cut/zones .zonecast/zones
+	@test -e .zonecast/fleet.jsonl || cp examples/wikimedia-cut/fleet.jsonl .zonecast/fleet.jsonl
+	./bin/zonecast up --dir .zonecast/data --zones .zonecast/zones --fleet .zonecast/fleet.jsonl
 
 deps:
 	scripts/install-test-deps.sh

@@ -40,7 +40,7 @@ func (s Source) Check() error {
 	}
 	for _, p := range parts {
 		if p == "" || p == "." || p == ".." || len(p) > 255 {
-			return fmt.Errorf("source %q has the path element %q, expected 1 to 255 octets and neither . nor ..", clip(string(s)), clip(p))
+			return fmt.Errorf("source %q has the path element %q, expected 1 to 255 octets and not just dots", clip(string(s)), clip(p))
 		}
 		for _, c := range []byte(p) {
 			if c <= ' ' || c >= 0x7f {

@@ -26,7 +26,7 @@ func ParseName(text string) (Name, error) {
 		return Root, nil
 	}
 	if text == "" {
-		return "", fmt.Errorf("name is empty, expected a domain name such as www.example.net.")
+		return "", fmt.Errorf("name is empty, expected a domain name such as www.example.net")
 	}
 	buf := make([]byte, 1, len(text)+2)
 	start := 0 // index of the current label's length octet

@@ -184,17 +184,6 @@ func (v *view) since(rev store.Revision) (now store.Revision, reset bool, put []
 	return v.revision, false, put, slices.Sorted(maps.Keys(gone))
 }
 
-// all gives every server, by ID.
-func (v *view) all() map[string]fleet.Server {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	out := make(map[string]fleet.Server, len(v.entries))
-	for _, e := range v.entries {
-		out[e.server.ID()] = e.server
-	}
-	return out
-}
-
 // known tells whether the view has been filled once.
 func (v *view) known() bool {
 	v.mu.Lock()

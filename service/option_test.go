@@ -346,8 +346,7 @@ func TestSecretsStaySecret(t *testing.T) {
 func TestOneFileForAllCommands(t *testing.T) {
 	root := &cobra.Command{Use: "zonecast"}
 	service.ConfigFlag(root)
-	var logs service.LogOptions
-	logs = service.DefaultLogOptions()
+	logs := service.DefaultLogOptions()
 	if err := service.DeclarePersistent(root, "", &logs); err != nil {
 		t.Fatal(err)
 	}

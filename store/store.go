@@ -134,7 +134,7 @@ func CheckPath(path string) error {
 	}
 	for _, e := range strings.Split(rest, "/") {
 		if e == "" || e == "." || e == ".." || len(e) > 255 {
-			return fmt.Errorf("path %q has the element %q, expected 1 to 255 octets and neither . nor ..", path, e)
+			return fmt.Errorf("path %q has the element %q, expected 1 to 255 octets and not just dots", path, e)
 		}
 		for _, c := range []byte(e) {
 			if c <= ' ' || c >= 0x7f {

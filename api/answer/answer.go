@@ -7,20 +7,17 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"time"
-
 	thrift "github.com/apache/thrift/lib/go/thrift"
+	"time"
 )
 
 // (needed to ensure safety because of naive import list construction.)
-var (
-	_ = thrift.ZERO
-	_ = fmt.Printf
-	_ = errors.New
-	_ = context.Background
-	_ = time.Now
-	_ = bytes.Equal
-)
+var _ = thrift.ZERO
+var _ = fmt.Printf
+var _ = errors.New
+var _ = context.Background
+var _ = time.Now
+var _ = bytes.Equal
 
 // Refused is the one exception of every service: nothing was done.
 //
@@ -62,7 +59,6 @@ func (p *Refused) GetMessage() string {
 func (p *Refused) GetHint() string {
 	return p.Hint
 }
-
 func (p *Refused) Read(ctx context.Context, iprot thrift.TProtocol) error {
 	if _, err := iprot.ReadStructBegin(ctx); err != nil {
 		return thrift.PrependError(fmt.Sprintf("%T read error: ", p), err)
@@ -270,7 +266,6 @@ func (p *Change) GetRevision() int64 {
 func (p *Change) GetChanged() bool {
 	return p.Changed
 }
-
 func (p *Change) Read(ctx context.Context, iprot thrift.TProtocol) error {
 	if _, err := iprot.ReadStructBegin(ctx); err != nil {
 		return thrift.PrependError(fmt.Sprintf("%T read error: ", p), err)

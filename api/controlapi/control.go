@@ -7,21 +7,18 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"time"
-
 	thrift "github.com/apache/thrift/lib/go/thrift"
 	"github.com/zonecast/zonecast/api/answer"
+	"time"
 )
 
 // (needed to ensure safety because of naive import list construction.)
-var (
-	_ = thrift.ZERO
-	_ = fmt.Printf
-	_ = errors.New
-	_ = context.Background
-	_ = time.Now
-	_ = bytes.Equal
-)
+var _ = thrift.ZERO
+var _ = fmt.Printf
+var _ = errors.New
+var _ = context.Background
+var _ = time.Now
+var _ = bytes.Equal
 
 var _ = answer.GoUnusedProtection__
 
@@ -70,7 +67,6 @@ func (p *HostState) GetAgeMs() int64 {
 func (p *HostState) GetRefused() string {
 	return p.Refused
 }
-
 func (p *HostState) Read(ctx context.Context, iprot thrift.TProtocol) error {
 	if _, err := iprot.ReadStructBegin(ctx); err != nil {
 		return thrift.PrependError(fmt.Sprintf("%T read error: ", p), err)
@@ -408,7 +404,6 @@ func (p *DatasetState) GetHosts() []*HostState {
 func (p *DatasetState) GetRecords() int64 {
 	return p.Records
 }
-
 func (p *DatasetState) Read(ctx context.Context, iprot thrift.TProtocol) error {
 	if _, err := iprot.ReadStructBegin(ctx); err != nil {
 		return thrift.PrependError(fmt.Sprintf("%T read error: ", p), err)
@@ -809,7 +804,6 @@ func (p *SourceState) GetError() string {
 func (p *SourceState) GetStoreRevision() int64 {
 	return p.StoreRevision
 }
-
 func (p *SourceState) Read(ctx context.Context, iprot thrift.TProtocol) error {
 	if _, err := iprot.ReadStructBegin(ctx); err != nil {
 		return thrift.PrependError(fmt.Sprintf("%T read error: ", p), err)
@@ -1167,7 +1161,6 @@ func (p *ServiceState) GetAPI() string {
 func (p *ServiceState) GetHTTP() string {
 	return p.HTTP
 }
-
 func (p *ServiceState) Read(ctx context.Context, iprot thrift.TProtocol) error {
 	if _, err := iprot.ReadStructBegin(ctx); err != nil {
 		return thrift.PrependError(fmt.Sprintf("%T read error: ", p), err)
@@ -1411,7 +1404,6 @@ func (p *Status) GetConflicts() int64 {
 func (p *Status) GetServices() []*ServiceState {
 	return p.Services
 }
-
 func (p *Status) Read(ctx context.Context, iprot thrift.TProtocol) error {
 	if _, err := iprot.ReadStructBegin(ctx); err != nil {
 		return thrift.PrependError(fmt.Sprintf("%T read error: ", p), err)
@@ -1738,7 +1730,6 @@ func (p *RecordSet) GetLocation() string {
 func (p *RecordSet) GetRdata() []string {
 	return p.Rdata
 }
-
 func (p *RecordSet) Read(ctx context.Context, iprot thrift.TProtocol) error {
 	if _, err := iprot.ReadStructBegin(ctx); err != nil {
 		return thrift.PrependError(fmt.Sprintf("%T read error: ", p), err)
@@ -2035,7 +2026,6 @@ func (p *Records) GetVersion() int64 {
 func (p *Records) GetRecords() []*RecordSet {
 	return p.Records
 }
-
 func (p *Records) Read(ctx context.Context, iprot thrift.TProtocol) error {
 	if _, err := iprot.ReadStructBegin(ctx); err != nil {
 		return thrift.PrependError(fmt.Sprintf("%T read error: ", p), err)
@@ -2282,7 +2272,6 @@ func (p *Claim) GetVerdict() string {
 func (p *Claim) GetRule() string {
 	return p.Rule
 }
-
 func (p *Claim) Read(ctx context.Context, iprot thrift.TProtocol) error {
 	if _, err := iprot.ReadStructBegin(ctx); err != nil {
 		return thrift.PrependError(fmt.Sprintf("%T read error: ", p), err)
@@ -2895,7 +2884,6 @@ func (p *Explanation) GetClaims() []*Claim {
 func (p *Explanation) GetNotes() []string {
 	return p.Notes
 }
-
 func (p *Explanation) Read(ctx context.Context, iprot thrift.TProtocol) error {
 	if _, err := iprot.ReadStructBegin(ctx); err != nil {
 		return thrift.PrependError(fmt.Sprintf("%T read error: ", p), err)
@@ -3225,7 +3213,6 @@ func (p *Conflict) GetRule() string {
 func (p *Conflict) GetText() string {
 	return p.Text
 }
-
 func (p *Conflict) IsSetWinner() bool {
 	return p.Winner != nil
 }
@@ -3623,7 +3610,6 @@ func (p *ConflictPage) GetNextAfter() string {
 func (p *ConflictPage) GetTotal() int64 {
 	return p.Total
 }
-
 func (p *ConflictPage) Read(ctx context.Context, iprot thrift.TProtocol) error {
 	if _, err := iprot.ReadStructBegin(ctx); err != nil {
 		return thrift.PrependError(fmt.Sprintf("%T read error: ", p), err)
@@ -3842,7 +3828,6 @@ func (p *MissingHost) GetHost() string {
 func (p *MissingHost) GetVersion() int64 {
 	return p.Version
 }
-
 func (p *MissingHost) Read(ctx context.Context, iprot thrift.TProtocol) error {
 	if _, err := iprot.ReadStructBegin(ctx); err != nil {
 		return thrift.PrependError(fmt.Sprintf("%T read error: ", p), err)
@@ -4022,7 +4007,6 @@ func (p *Arrival) GetDone() bool {
 func (p *Arrival) GetStage() string {
 	return p.Stage
 }
-
 func (p *Arrival) Read(ctx context.Context, iprot thrift.TProtocol) error {
 	if _, err := iprot.ReadStructBegin(ctx); err != nil {
 		return thrift.PrependError(fmt.Sprintf("%T read error: ", p), err)
@@ -4370,7 +4354,6 @@ func (p *ExportPage) GetRecords() []*RecordSet {
 func (p *ExportPage) GetNextAfter() string {
 	return p.NextAfter
 }
-
 func (p *ExportPage) Read(ctx context.Context, iprot thrift.TProtocol) error {
 	if _, err := iprot.ReadStructBegin(ctx); err != nil {
 		return thrift.PrependError(fmt.Sprintf("%T read error: ", p), err)
@@ -4895,6 +4878,7 @@ func (p *ControlProcessor) ProcessorMap() map[string]thrift.TProcessorFunction {
 }
 
 func NewControlProcessor(handler Control) *ControlProcessor {
+
 	self52 := &ControlProcessor{handler: handler, processorMap: make(map[string]thrift.TProcessorFunction)}
 	self52.processorMap["status"] = &controlProcessorStatus{handler: handler}
 	self52.processorMap["get_records"] = &controlProcessorGetRecords{handler: handler}
@@ -4922,6 +4906,7 @@ func (p *ControlProcessor) Process(ctx context.Context, iprot, oprot thrift.TPro
 	oprot.WriteMessageEnd(ctx)
 	oprot.Flush(ctx)
 	return false, x53
+
 }
 
 type controlProcessorStatus struct {
@@ -5591,7 +5576,8 @@ func (p *controlProcessorImportZone) Process(ctx context.Context, seqId int32, i
 
 // HELPER FUNCTIONS AND STRUCTURES
 
-type ControlStatusArgs struct{}
+type ControlStatusArgs struct {
+}
 
 func NewControlStatusArgs() *ControlStatusArgs {
 	return &ControlStatusArgs{}
@@ -5674,7 +5660,6 @@ func (p *ControlStatusResult) GetRefused() *answer.Refused {
 	}
 	return p.Refused
 }
-
 func (p *ControlStatusResult) IsSetSuccess() bool {
 	return p.Success != nil
 }
@@ -5825,7 +5810,6 @@ func (p *ControlGetRecordsArgs) GetName() string {
 func (p *ControlGetRecordsArgs) GetType() string {
 	return p.Type
 }
-
 func (p *ControlGetRecordsArgs) Read(ctx context.Context, iprot thrift.TProtocol) error {
 	if _, err := iprot.ReadStructBegin(ctx); err != nil {
 		return thrift.PrependError(fmt.Sprintf("%T read error: ", p), err)
@@ -5976,7 +5960,6 @@ func (p *ControlGetRecordsResult) GetRefused() *answer.Refused {
 	}
 	return p.Refused
 }
-
 func (p *ControlGetRecordsResult) IsSetSuccess() bool {
 	return p.Success != nil
 }
@@ -6127,7 +6110,6 @@ func (p *ControlWhyArgs) GetName() string {
 func (p *ControlWhyArgs) GetType() string {
 	return p.Type
 }
-
 func (p *ControlWhyArgs) Read(ctx context.Context, iprot thrift.TProtocol) error {
 	if _, err := iprot.ReadStructBegin(ctx); err != nil {
 		return thrift.PrependError(fmt.Sprintf("%T read error: ", p), err)
@@ -6278,7 +6260,6 @@ func (p *ControlWhyResult) GetRefused() *answer.Refused {
 	}
 	return p.Refused
 }
-
 func (p *ControlWhyResult) IsSetSuccess() bool {
 	return p.Success != nil
 }
@@ -6429,7 +6410,6 @@ func (p *ControlConflictsArgs) GetAfter() string {
 func (p *ControlConflictsArgs) GetLimit() int32 {
 	return p.Limit
 }
-
 func (p *ControlConflictsArgs) Read(ctx context.Context, iprot thrift.TProtocol) error {
 	if _, err := iprot.ReadStructBegin(ctx); err != nil {
 		return thrift.PrependError(fmt.Sprintf("%T read error: ", p), err)
@@ -6580,7 +6560,6 @@ func (p *ControlConflictsResult) GetRefused() *answer.Refused {
 	}
 	return p.Refused
 }
-
 func (p *ControlConflictsResult) IsSetSuccess() bool {
 	return p.Success != nil
 }
@@ -6743,7 +6722,6 @@ func (p *ControlWaitArgs) GetDataset() string {
 func (p *ControlWaitArgs) GetTimeoutMs() int32 {
 	return p.TimeoutMs
 }
-
 func (p *ControlWaitArgs) Read(ctx context.Context, iprot thrift.TProtocol) error {
 	if _, err := iprot.ReadStructBegin(ctx); err != nil {
 		return thrift.PrependError(fmt.Sprintf("%T read error: ", p), err)
@@ -6964,7 +6942,6 @@ func (p *ControlWaitResult) GetRefused() *answer.Refused {
 	}
 	return p.Refused
 }
-
 func (p *ControlWaitResult) IsSetSuccess() bool {
 	return p.Success != nil
 }
@@ -7121,7 +7098,6 @@ func (p *ControlExportRecordsArgs) GetAfter() string {
 func (p *ControlExportRecordsArgs) GetLimit() int32 {
 	return p.Limit
 }
-
 func (p *ControlExportRecordsArgs) Read(ctx context.Context, iprot thrift.TProtocol) error {
 	if _, err := iprot.ReadStructBegin(ctx); err != nil {
 		return thrift.PrependError(fmt.Sprintf("%T read error: ", p), err)
@@ -7307,7 +7283,6 @@ func (p *ControlExportRecordsResult) GetRefused() *answer.Refused {
 	}
 	return p.Refused
 }
-
 func (p *ControlExportRecordsResult) IsSetSuccess() bool {
 	return p.Success != nil
 }
@@ -7470,7 +7445,6 @@ func (p *ControlImportZoneArgs) GetAuthor() string {
 func (p *ControlImportZoneArgs) GetReason() string {
 	return p.Reason
 }
-
 func (p *ControlImportZoneArgs) Read(ctx context.Context, iprot thrift.TProtocol) error {
 	if _, err := iprot.ReadStructBegin(ctx); err != nil {
 		return thrift.PrependError(fmt.Sprintf("%T read error: ", p), err)
@@ -7691,7 +7665,6 @@ func (p *ControlImportZoneResult) GetRefused() *answer.Refused {
 	}
 	return p.Refused
 }
-
 func (p *ControlImportZoneResult) IsSetSuccess() bool {
 	return p.Success != nil
 }

@@ -7,21 +7,18 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"time"
-
 	thrift "github.com/apache/thrift/lib/go/thrift"
 	"github.com/zonecast/zonecast/api/answer"
+	"time"
 )
 
 // (needed to ensure safety because of naive import list construction.)
-var (
-	_ = thrift.ZERO
-	_ = fmt.Printf
-	_ = errors.New
-	_ = context.Background
-	_ = time.Now
-	_ = bytes.Equal
-)
+var _ = thrift.ZERO
+var _ = fmt.Printf
+var _ = errors.New
+var _ = context.Background
+var _ = time.Now
+var _ = bytes.Equal
 
 var _ = answer.GoUnusedProtection__
 
@@ -95,7 +92,6 @@ func (p *Registration) GetAuthor() string {
 func (p *Registration) GetReason() string {
 	return p.Reason
 }
-
 func (p *Registration) Read(ctx context.Context, iprot thrift.TProtocol) error {
 	if _, err := iprot.ReadStructBegin(ctx); err != nil {
 		return thrift.PrependError(fmt.Sprintf("%T read error: ", p), err)
@@ -686,7 +682,6 @@ func (p *Server) GetLeaseExpiresMs() int64 {
 func (p *Server) GetRevision() int64 {
 	return p.Revision
 }
-
 func (p *Server) Read(ctx context.Context, iprot thrift.TProtocol) error {
 	if _, err := iprot.ReadStructBegin(ctx); err != nil {
 		return thrift.PrependError(fmt.Sprintf("%T read error: ", p), err)
@@ -1325,7 +1320,6 @@ func (p *Lease) GetExpiresMs() int64 {
 func (p *Lease) GetTTLMs() int64 {
 	return p.TTLMs
 }
-
 func (p *Lease) Read(ctx context.Context, iprot thrift.TProtocol) error {
 	if _, err := iprot.ReadStructBegin(ctx); err != nil {
 		return thrift.PrependError(fmt.Sprintf("%T read error: ", p), err)
@@ -1489,7 +1483,6 @@ func (p *Filter) GetSite() string {
 func (p *Filter) GetCluster() string {
 	return p.Cluster
 }
-
 func (p *Filter) Read(ctx context.Context, iprot thrift.TProtocol) error {
 	if _, err := iprot.ReadStructBegin(ctx); err != nil {
 		return thrift.PrependError(fmt.Sprintf("%T read error: ", p), err)
@@ -1692,7 +1685,6 @@ func (p *ServerPage) GetNextAfter() string {
 func (p *ServerPage) GetRevision() int64 {
 	return p.Revision
 }
-
 func (p *ServerPage) Read(ctx context.Context, iprot thrift.TProtocol) error {
 	if _, err := iprot.ReadStructBegin(ctx); err != nil {
 		return thrift.PrependError(fmt.Sprintf("%T read error: ", p), err)
@@ -1926,7 +1918,6 @@ func (p *ServerEvents) GetPut() []*Server {
 func (p *ServerEvents) GetRemoved() []string {
 	return p.Removed
 }
-
 func (p *ServerEvents) Read(ctx context.Context, iprot thrift.TProtocol) error {
 	if _, err := iprot.ReadStructBegin(ctx); err != nil {
 		return thrift.PrependError(fmt.Sprintf("%T read error: ", p), err)
@@ -2235,7 +2226,6 @@ func (p *Outcome) GetMessage() string {
 func (p *Outcome) GetHint() string {
 	return p.Hint
 }
-
 func (p *Outcome) IsSetChange() bool {
 	return p.Change != nil
 }
@@ -2766,6 +2756,7 @@ func (p *RegistryProcessor) ProcessorMap() map[string]thrift.TProcessorFunction 
 }
 
 func NewRegistryProcessor(handler Registry) *RegistryProcessor {
+
 	self43 := &RegistryProcessor{handler: handler, processorMap: make(map[string]thrift.TProcessorFunction)}
 	self43.processorMap["register_server"] = &registryProcessorRegisterServer{handler: handler}
 	self43.processorMap["register_servers"] = &registryProcessorRegisterServers{handler: handler}
@@ -2793,6 +2784,7 @@ func (p *RegistryProcessor) Process(ctx context.Context, iprot, oprot thrift.TPr
 	oprot.WriteMessageEnd(ctx)
 	oprot.Flush(ctx)
 	return false, x44
+
 }
 
 type registryProcessorRegisterServer struct {
@@ -3480,7 +3472,6 @@ func (p *RegistryRegisterServerArgs) GetRegistration() *Registration {
 	}
 	return p.Registration
 }
-
 func (p *RegistryRegisterServerArgs) IsSetRegistration() bool {
 	return p.Registration != nil
 }
@@ -3599,7 +3590,6 @@ func (p *RegistryRegisterServerResult) GetRefused() *answer.Refused {
 	}
 	return p.Refused
 }
-
 func (p *RegistryRegisterServerResult) IsSetSuccess() bool {
 	return p.Success != nil
 }
@@ -3744,7 +3734,6 @@ func NewRegistryRegisterServersArgs() *RegistryRegisterServersArgs {
 func (p *RegistryRegisterServersArgs) GetRegistrations() []*Registration {
 	return p.Registrations
 }
-
 func (p *RegistryRegisterServersArgs) Read(ctx context.Context, iprot thrift.TProtocol) error {
 	if _, err := iprot.ReadStructBegin(ctx); err != nil {
 		return thrift.PrependError(fmt.Sprintf("%T read error: ", p), err)
@@ -3876,7 +3865,6 @@ func (p *RegistryRegisterServersResult) GetRefused() *answer.Refused {
 	}
 	return p.Refused
 }
-
 func (p *RegistryRegisterServersResult) IsSetSuccess() bool {
 	return p.Success != nil
 }
@@ -4053,7 +4041,6 @@ func (p *RegistryDeregisterServerArgs) GetAuthor() string {
 func (p *RegistryDeregisterServerArgs) GetReason() string {
 	return p.Reason
 }
-
 func (p *RegistryDeregisterServerArgs) Read(ctx context.Context, iprot thrift.TProtocol) error {
 	if _, err := iprot.ReadStructBegin(ctx); err != nil {
 		return thrift.PrependError(fmt.Sprintf("%T read error: ", p), err)
@@ -4239,7 +4226,6 @@ func (p *RegistryDeregisterServerResult) GetRefused() *answer.Refused {
 	}
 	return p.Refused
 }
-
 func (p *RegistryDeregisterServerResult) IsSetSuccess() bool {
 	return p.Success != nil
 }
@@ -4384,7 +4370,6 @@ func NewRegistryRenewArgs() *RegistryRenewArgs {
 func (p *RegistryRenewArgs) GetName() string {
 	return p.Name
 }
-
 func (p *RegistryRenewArgs) Read(ctx context.Context, iprot thrift.TProtocol) error {
 	if _, err := iprot.ReadStructBegin(ctx); err != nil {
 		return thrift.PrependError(fmt.Sprintf("%T read error: ", p), err)
@@ -4500,7 +4485,6 @@ func (p *RegistryRenewResult) GetRefused() *answer.Refused {
 	}
 	return p.Refused
 }
-
 func (p *RegistryRenewResult) IsSetSuccess() bool {
 	return p.Success != nil
 }
@@ -4645,7 +4629,6 @@ func NewRegistryGetServerArgs() *RegistryGetServerArgs {
 func (p *RegistryGetServerArgs) GetName() string {
 	return p.Name
 }
-
 func (p *RegistryGetServerArgs) Read(ctx context.Context, iprot thrift.TProtocol) error {
 	if _, err := iprot.ReadStructBegin(ctx); err != nil {
 		return thrift.PrependError(fmt.Sprintf("%T read error: ", p), err)
@@ -4761,7 +4744,6 @@ func (p *RegistryGetServerResult) GetRefused() *answer.Refused {
 	}
 	return p.Refused
 }
-
 func (p *RegistryGetServerResult) IsSetSuccess() bool {
 	return p.Success != nil
 }
@@ -4923,7 +4905,6 @@ func (p *RegistryListServersArgs) GetFilter() *Filter {
 	}
 	return p.Filter
 }
-
 func (p *RegistryListServersArgs) IsSetFilter() bool {
 	return p.Filter != nil
 }
@@ -5112,7 +5093,6 @@ func (p *RegistryListServersResult) GetRefused() *answer.Refused {
 	}
 	return p.Refused
 }
-
 func (p *RegistryListServersResult) IsSetSuccess() bool {
 	return p.Success != nil
 }
@@ -5263,7 +5243,6 @@ func (p *RegistryWatchServersArgs) GetSince() int64 {
 func (p *RegistryWatchServersArgs) GetTimeoutMs() int32 {
 	return p.TimeoutMs
 }
-
 func (p *RegistryWatchServersArgs) Read(ctx context.Context, iprot thrift.TProtocol) error {
 	if _, err := iprot.ReadStructBegin(ctx); err != nil {
 		return thrift.PrependError(fmt.Sprintf("%T read error: ", p), err)
@@ -5414,7 +5393,6 @@ func (p *RegistryWatchServersResult) GetRefused() *answer.Refused {
 	}
 	return p.Refused
 }
-
 func (p *RegistryWatchServersResult) IsSetSuccess() bool {
 	return p.Success != nil
 }

@@ -62,6 +62,7 @@ type Process struct {
 	t      testing.TB
 	cmd    *exec.Cmd
 	name   string
+	tee    io.Writer     // gets standard error, too; may be nil
 	exited chan struct{} // closed when the process has ended
 	err    error         // of Wait; set before exited is closed
 
@@ -74,10 +75,26 @@ type Process struct {
 // Start starts the binary with args and ends it with the test.
 func Start(t testing.TB, name string, args ...string) *Process {
 	t.Helper()
-	p := &Process{t: t, name: name, cmd: exec.Command(Build(t), args...), exited: make(chan struct{}), grown: make(chan struct{})}
-	stdout, err := p.cmd.StdoutPipe()
+	p, err := launch(t, Build(t), name, nil, args)
 	if err != nil {
 		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		p.Stop()
+		if t.Failed() {
+			t.Logf("log of %s (its end):\n%s", name, p.Log())
+		}
+	})
+	return p
+}
+
+// launch starts the binary; its owner ends it. What it writes to standard error goes
+// to tee as well, unless that is nil.
+func launch(t testing.TB, binary, name string, tee io.Writer, args []string) (*Process, error) {
+	p := &Process{t: t, name: name, cmd: exec.Command(binary, args...), tee: tee, exited: make(chan struct{}), grown: make(chan struct{})}
+	stdout, err := p.cmd.StdoutPipe()
+	if err != nil {
+		return nil, err
 	}
 	p.cmd.Stderr = logWriter{p}
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
@@ -94,16 +111,7 @@ func Start(t testing.TB, name string, args ...string) *Process {
 		p.err = p.cmd.Wait()
 		close(p.exited)
 	}()
-	if err := <-started; err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		p.Stop()
-		if t.Failed() {
-			t.Logf("log of %s (its end):\n%s", name, p.Log())
-		}
-	})
-	return p
+	return p, <-started
 }
 
 func (p *Process) read(r io.Reader) {
@@ -126,6 +134,11 @@ func (w logWriter) Write(b []byte) (int, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.log.Write(b)
+	if w.tee != nil {
+		if _, err := w.tee.Write(b); err != nil {
+			return 0, err
+		}
+	}
 	if w.log.Len() > most {
 		w.log.Next(w.log.Len() - most/2)
 	}
@@ -344,4 +357,23 @@ func portsFree(base, n int) bool {
 		u.Close()
 	}
 	return true
+}
+
+// lockedBuffer is a bytes.Buffer for a process to write and a test to read.
+type lockedBuffer struct {
+	mu  sync.Mutex // guards below
+	buf bytes.Buffer
+}
+
+// Write implements io.Writer.
+func (b *lockedBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.buf.Write(p)
+}
+
+func (b *lockedBuffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.buf.String()
 }

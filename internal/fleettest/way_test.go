@@ -234,6 +234,9 @@ func TestDamagedJournal(t *testing.T) {
 			return err
 		}
 		b, err := os.ReadFile(path)
+		if err != nil {
+			return err
+		}
 		for i := range b {
 			b[i] ^= 0xff
 		}

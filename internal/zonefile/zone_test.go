@@ -110,7 +110,7 @@ func TestRevisionIsOfAllFiles(t *testing.T) {
 			seen[r] = true
 		}
 	}
-	if rev("x") != rev("x") {
+	if first, second := rev("x"), rev("x"); first != second {
 		t.Error("revisions of the same files differ")
 	}
 }
