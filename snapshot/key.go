@@ -122,8 +122,9 @@ func readKeyFile(path string) ([]byte, fs.FileMode, error) {
 	return text, info.Mode(), err
 }
 
-// LoadOrCreateKey reads the private key at path. Where there is none it makes
-// one, and path + ".pub" beside it, both atomically: two processes that start at
+// LoadOrCreateKey reads the private key at path. Where there is none it makes its
+// directory, if missing,
+// the key, and path + ".pub" beside it, both atomically: two processes that start at
 // once end up with the same key.
 func LoadOrCreateKey(path string) (ed25519.PrivateKey, error) {
 	key, err := LoadPrivateKey(path)
@@ -164,6 +165,9 @@ func createKey(path string) (ed25519.PrivateKey, error) {
 	private, err := x509.MarshalPKCS8PrivateKey(key)
 	if err != nil {
 		return nil, fmt.Errorf("encode private key: %w", err)
+	}
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		return nil, fmt.Errorf("make directory of private key: %w", err)
 	}
 	err = createFile(path, 0o600, pem.EncodeToMemory(&pem.Block{Type: pemPrivate, Bytes: private}))
 	if errors.Is(err, fs.ErrExist) {

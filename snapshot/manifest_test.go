@@ -130,7 +130,7 @@ func FuzzDecodeManifest(f *testing.F) {
 }
 
 func TestKeyFiles(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "key")
+	path := filepath.Join(t.TempDir(), "made", "key")
 	keys := make([]ed25519.PrivateKey, 8)
 	var all sync.WaitGroup
 	for i := range keys {
