@@ -122,10 +122,9 @@ func readKeyFile(path string) ([]byte, fs.FileMode, error) {
 	return text, info.Mode(), err
 }
 
-// LoadOrCreateKey reads the private key at path. Where there is none it makes its
-// directory, if missing,
-// the key, and path + ".pub" beside it, both atomically: two processes that start at
-// once end up with the same key.
+// LoadOrCreateKey reads the private key at path. Where there is none it makes one,
+// in a directory that it makes as well, and path + ".pub" beside it, both
+// atomically: two processes that start at once end up with the same key.
 func LoadOrCreateKey(path string) (ed25519.PrivateKey, error) {
 	key, err := LoadPrivateKey(path)
 	if errors.Is(err, fs.ErrNotExist) {
