@@ -112,7 +112,7 @@ func (r *Registry) Renew(ctx context.Context, name string) (*registryapi.Lease, 
 	for range maxTries {
 		node, err := r.deps.Store.Get(ctx, path)
 		if errors.Is(err, store.ErrNotFound) {
-			return nil, api.Refuse(api.NotFound, "register it with lease_ms", "server %s has no lease: it is not registered, ran out, or was registered without one", fleet.ID(n))
+			return nil, api.Refuse(api.NotFound, "register it with a lease first (register --lease, lease_ms)", "server %s has no lease: it is not registered, ran out, or was registered without one", fleet.ID(n))
 		}
 		if err != nil {
 			return nil, refusal(err)

@@ -38,11 +38,20 @@ func (o LogOptions) Logger(w io.Writer) (*slog.Logger, error) {
 	if err := o.Validate(); err != nil {
 		return nil, fmt.Errorf("make logger: %w", err)
 	}
-	h := slog.HandlerOptions{Level: o.Level, AddSource: o.Source}
+	h := slog.HandlerOptions{Level: o.Level, AddSource: o.Source, ReplaceAttr: readable}
 	if o.Format == "text" || o.Format == "auto" && isTerminal(w) {
 		return slog.New(slog.NewTextHandler(w, &h)), nil
 	}
 	return slog.New(slog.NewJSONHandler(w, &h)), nil
+}
+
+// readable writes a duration as 1.2s also in JSON, where slog has a number of
+// nanoseconds.
+func readable(_ []string, a slog.Attr) slog.Attr {
+	if a.Value.Kind() == slog.KindDuration {
+		a.Value = slog.StringValue(a.Value.Duration().String())
+	}
+	return a
 }
 
 func isTerminal(w io.Writer) bool {

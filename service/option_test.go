@@ -473,9 +473,9 @@ func TestLogOptions(t *testing.T) {
 		opts service.LogOptions
 		want string
 	}{
-		{service.LogOptions{Format: "text", Level: slog.LevelWarn}, "level=WARN msg=b k=1"},
-		{service.LogOptions{Format: "json", Level: slog.LevelWarn}, `"level":"WARN","msg":"b","k":1`},
-		{service.LogOptions{Format: "auto", Level: slog.LevelWarn}, `"level":"WARN","msg":"b","k":1`}, // no terminal
+		{service.LogOptions{Format: "text", Level: slog.LevelWarn}, "level=WARN msg=b k=1 took=1.2s"},
+		{service.LogOptions{Format: "json", Level: slog.LevelWarn}, `"level":"WARN","msg":"b","k":1,"took":"1.2s"`},
+		{service.LogOptions{Format: "auto", Level: slog.LevelWarn}, `"level":"WARN","msg":"b","k":1,"took":"1.2s"`}, // no terminal
 		{service.LogOptions{Format: "json", Level: slog.LevelWarn, Source: true}, `option_test.go`},
 	} {
 		var b bytes.Buffer
@@ -484,7 +484,7 @@ func TestLogOptions(t *testing.T) {
 			t.Fatal(err)
 		}
 		log.Info("a")
-		log.Warn("b", "k", 1)
+		log.Warn("b", "k", 1, "took", 1200*time.Millisecond)
 		if got := b.String(); !strings.Contains(got, tt.want) || strings.Count(got, "\n") != 1 {
 			t.Errorf("%+v: %q, want one line with %q", tt.opts, got, tt.want)
 		}

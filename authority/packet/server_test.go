@@ -296,7 +296,7 @@ func TestBindErrors(t *testing.T) {
 		cause error
 		says  string
 	}{
-		{taken, unix.EADDRINUSE, fmt.Sprintf("address %s is in use: choose another --listen or stop the other server", taken)},
+		{taken, unix.EADDRINUSE, fmt.Sprintf("address %s is in use by another server", taken)},
 		{udp.LocalAddr().(*net.UDPAddr).AddrPort(), unix.EADDRINUSE, "is in use"},
 		{netip.MustParseAddrPort("192.0.2.1:5353"), unix.EADDRNOTAVAIL, "no interface of this machine has the address 192.0.2.1"},
 	} {

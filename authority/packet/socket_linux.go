@@ -93,15 +93,15 @@ func replyControl(oob []byte) []byte {
 	return oob
 }
 
-// explain says what is in the way and what to do.
+// explain says what is in the way; which option to change is the caller's to say.
 func explain(a netip.AddrPort, err error) error {
 	switch {
 	case errors.Is(err, unix.EADDRINUSE):
-		return fmt.Errorf("address %s is in use: choose another --listen or stop the other server (ss -lpn 'sport = :%d' shows it): %w", a, a.Port(), err)
+		return fmt.Errorf("address %s is in use by another server: %w", a, err)
 	case errors.Is(err, unix.EACCES):
-		return fmt.Errorf("port %d may not be bound by this user: ports below 1024 need root or the capability CAP_NET_BIND_SERVICE, or choose another --listen: %w", a.Port(), err)
+		return fmt.Errorf("port %d may not be bound by this user: ports below 1024 need root or the capability CAP_NET_BIND_SERVICE: %w", a.Port(), err)
 	case errors.Is(err, unix.EADDRNOTAVAIL):
-		return fmt.Errorf("no interface of this machine has the address %s: add it or choose another --listen: %w", a.Addr(), err)
+		return fmt.Errorf("no interface of this machine has the address %s: %w", a.Addr(), err)
 	}
 	return err
 }

@@ -11,13 +11,14 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/zonecast/zonecast/api/controlapi"
+	"github.com/zonecast/zonecast/reconcile"
 	"github.com/zonecast/zonecast/record"
 )
 
 // nameAndType reads NAME [TYPE].
 func nameAndType(cmd *cobra.Command, args []string) error {
 	if len(args) < 1 || len(args) > 2 {
-		return usageError{fmt.Errorf("%s takes NAME [TYPE], %d arguments given\nhint: see %s --help", cmd.CommandPath(), len(args), cmd.CommandPath())}
+		return misused(cmd, fmt.Errorf("%s takes NAME [TYPE], found %q", cmd.CommandPath(), args))
 	}
 	if _, err := record.ParseName(args[0]); err != nil {
 		return usageError{err}
@@ -122,9 +123,12 @@ func newWhy() *cobra.Command {
 }
 
 func (s *session) writeClaim(w io.Writer, c *claimView) {
-	color := map[string]string{"wins": green, "agrees": green, "merged": green, "loses": red, "invalid": red}[c.Verdict]
-	if color == "" {
-		color = faint
+	color := faint
+	switch reconcile.Verdict(c.Verdict) {
+	case reconcile.Wins, reconcile.Agrees, reconcile.United:
+		color = green
+	case reconcile.Loses:
+		color = red
 	}
 	fmt.Fprintf(w, "\n%s  %s %d %s %s\n", s.paint(color, fmt.Sprintf("%-7s", c.Verdict)), c.Owner, c.TTL, c.Type, strings.Join(c.Rdata, " | "))
 	from := c.Source

@@ -17,6 +17,7 @@ import (
 	"github.com/zonecast/zonecast/api"
 	"github.com/zonecast/zonecast/api/answer"
 	"github.com/zonecast/zonecast/api/controlapi"
+	"github.com/zonecast/zonecast/service"
 )
 
 // clientOptions are the options of every command that asks or changes something.
@@ -35,13 +36,13 @@ func defaultClientOptions() clientOptions {
 // Validate implements the kit's check.
 func (o *clientOptions) Validate() error {
 	if o.Timeout <= 0 {
-		return fmt.Errorf("timeout is %v, expected more than 0", o.Timeout)
+		return service.Invalid("timeout", "more than 0")
 	}
 	switch o.Color {
 	case "auto", "always", "never":
 		return nil
 	}
-	return fmt.Errorf("color is %q, expected auto, always or never", o.Color)
+	return service.Invalid("color", "auto, always or never")
 }
 
 // session is one run of a client command.
@@ -138,13 +139,14 @@ func (o *changeOptions) declare(cmd *cobra.Command) {
 
 // arrival is a change's way, as JSON.
 type arrival struct {
-	Revision     int64     `json:"revision"`
-	Changed      bool      `json:"changed"`
-	Version      int64     `json:"version,omitempty"`
-	Milliseconds float64   `json:"ms"`
-	Hosts        int32     `json:"hosts,omitempty"`
-	Missing      []missing `json:"missing,omitempty"`
-	Waited       bool      `json:"waited"`
+	Revision     int64        `json:"revision"`
+	Changed      bool         `json:"changed"`
+	Version      int64        `json:"version,omitempty"`
+	Milliseconds float64      `json:"ms"`
+	Hosts        int32        `json:"hosts,omitempty"`
+	Missing      []missing    `json:"missing,omitempty"`
+	Waited       bool         `json:"waited"`
+	Unanswered   []unanswered `json:"unanswered,omitempty"`
 }
 
 type missing struct {
@@ -153,10 +155,11 @@ type missing struct {
 }
 
 // finish waits for a change when that is asked, prints what became of it, and
-// says who is missing when time is up. what is the change in words.
-func (s *session) finish(ctx context.Context, o changeOptions, kind, what string, began time.Time, ch *answer.Change) error {
+// says who is missing when time is up. what is the change in words. losses, unless
+// nil, tells which of its records lost against others once hosts have it.
+func (s *session) finish(ctx context.Context, o changeOptions, kind, what string, began time.Time, ch *answer.Change, losses func() ([]unanswered, error)) error {
 	a := arrival{Revision: ch.Revision, Changed: ch.Changed, Waited: o.Wait}
-	var late error
+	var late, trouble error
 	if o.Wait {
 		w, err := s.await(ctx, ch.Revision, kind)
 		if err != nil {
@@ -167,13 +170,17 @@ func (s *session) finish(ctx context.Context, o changeOptions, kind, what string
 			a.Missing = append(a.Missing, missing{m.Host, m.Version})
 		}
 		if !w.Done {
-			late = timeoutError{fmt.Errorf("%s is stored, but not answered everywhere after %v: %s", what, time.Since(began).Round(time.Millisecond), s.lateness(w))}
+			late = timeoutError{hinted{fmt.Errorf("%s is stored, but not answered everywhere after %v: %s", what, time.Since(began).Round(time.Millisecond), s.lateness(w)),
+				"`zonecast status` shows every host; nothing is lost: hosts that come back fetch it"}}
 		}
 	}
 	a.Milliseconds = float64(time.Since(began).Microseconds()) / 1000
+	if o.Wait && late == nil && losses != nil {
+		a.Unanswered, trouble = losses()
+	}
 	err := s.print(a, func(w io.Writer) {
 		switch {
-		case late != nil:
+		case late != nil || trouble != nil:
 		case o.Wait:
 			fmt.Fprintf(w, "%s: answered by %s as version %d after %.1f ms\n", what, s.paint(green, count(int(a.Hosts), "host")), a.Version, a.Milliseconds)
 		case !a.Changed:
@@ -182,7 +189,10 @@ func (s *session) finish(ctx context.Context, o changeOptions, kind, what string
 			fmt.Fprintf(w, "%s: stored at revision %d (--wait returns when every host answers it)\n", what, a.Revision)
 		}
 	})
-	return errors.Join(late, err)
+	for _, u := range a.Unanswered {
+		fmt.Fprintf(s.err, "%s %s %s %s is not answered: %s\n", s.paint(yellow, "note:"), u.Owner, u.Type, strings.Join(u.Rdata, ", "), u.Why)
+	}
+	return errors.Join(late, trouble, err)
 }
 
 func (s *session) lateness(w *controlapi.Arrival) string {

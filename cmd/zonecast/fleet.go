@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"net/netip"
+	"slices"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -11,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/zonecast/zonecast/api/registryapi"
+	"github.com/zonecast/zonecast/reconcile"
 )
 
 func newRegister() *cobra.Command {
@@ -37,13 +40,7 @@ Registering again with the same data changes nothing, with other data replaces a
 			if err != nil {
 				return err
 			}
-			if err := s.finish(ctx, change, "servers", "register "+reg.Name, began, ch); err != nil {
-				return err
-			}
-			if change.Wait {
-				return s.losses(ctx, reg.Name)
-			}
-			return nil
+			return s.finish(ctx, change, "servers", "register "+reg.Name, began, ch, func() ([]unanswered, error) { return s.losses(ctx, &reg) })
 		})
 	f := cmd.Flags()
 	f.StringSliceVar(&reg.Addresses, "address", nil, "IPv4 and IPv6 addresses, comma separated or repeated")
@@ -57,19 +54,56 @@ Registering again with the same data changes nothing, with other data replaces a
 	return cmd
 }
 
-// losses says when a server's own records are not what the world sees: a person
-// who registers a server wants to know at once.
-func (s *session) losses(ctx context.Context, name string) error {
-	x, err := s.Control.Why(ctx, name, "")
-	if err != nil {
-		return err
-	}
-	for _, c := range x.Claims {
-		if strings.HasPrefix(c.Source, "rule/") && (c.Verdict == "loses" || c.Verdict == "invalid") {
-			fmt.Fprintf(s.err, "%s %s %s %s is not answered: %s\n", s.paint(yellow, "note:"), c.Owner, c.Type, strings.Join(c.Rdata, ", "), c.Rule)
+// unanswered is a record that a change made and that no host answers, as JSON.
+type unanswered struct {
+	recordView
+	Why string `json:"why"`
+}
+
+// losses are the records of a server that are not what the world sees: a person who
+// registers a server wants to know at once. What explains claims may be a moment
+// behind the hosts that answer them, so it is asked until it knows the addresses.
+// When all of its records are lost, that is an error.
+func (s *session) losses(ctx context.Context, reg *registryapi.Registration) ([]unanswered, error) {
+	const again = 5 * time.Millisecond
+	for {
+		x, err := s.Control.Why(ctx, reg.Name, "")
+		if err != nil {
+			return nil, err
+		}
+		var lost []unanswered
+		claimed := map[netip.Addr]bool{}
+		answered := false
+		for _, c := range x.Claims {
+			if !strings.HasPrefix(c.Source, "rule/address") {
+				continue
+			}
+			for _, d := range c.Rdata {
+				if a, err := netip.ParseAddr(d); err == nil {
+					claimed[a] = true
+				}
+			}
+			if c.Verdict == string(reconcile.Loses) {
+				lost = append(lost, unanswered{recordView{c.Owner, c.Type, c.TTL, c.Location, c.Rdata}, c.Rule})
+			} else {
+				answered = true
+			}
+		}
+		known := !slices.ContainsFunc(reg.Addresses, func(text string) bool {
+			a, err := netip.ParseAddr(text)
+			return err == nil && !claimed[a]
+		})
+		switch {
+		case known && !answered:
+			return lost, hinted{fmt.Errorf("register %s is stored, but no record of it is answered: %s", reg.Name, lost[0].Why),
+				fmt.Sprintf("`zonecast why %s` shows what holds there; a name in no zone needs a zone file; `zonecast deregister %s` takes it back", reg.Name, reg.Name)}
+		case known:
+			return lost, nil
+		}
+		if err := pause(ctx, again); err != nil {
+			return nil, hinted{fmt.Errorf("register %s: answered, but its claims are not explained yet: %w", reg.Name, err), "`zonecast why " + reg.Name + "` shows them later"}
 		}
 	}
-	return nil
 }
 
 func newDeregister() *cobra.Command {
@@ -81,7 +115,7 @@ func newDeregister() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return s.finish(ctx, change, "servers", "deregister "+args[0], began, ch)
+			return s.finish(ctx, change, "servers", "deregister "+args[0], began, ch, nil)
 		})
 	change.declare(cmd)
 	return cmd

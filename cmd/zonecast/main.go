@@ -15,7 +15,10 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
+	"time"
 
+	"github.com/apache/thrift/lib/go/thrift"
 	"github.com/spf13/cobra"
 
 	"github.com/zonecast/zonecast/service"
@@ -33,6 +36,9 @@ const (
 )
 
 func main() {
+	// How often generated code looks whether the caller of a running call is still
+	// there: calls that wait (watch, wait) would each wake up 200 times a second.
+	thrift.ServerConnectivityCheckInterval = 100 * time.Millisecond
 	os.Exit(service.Main(func(ctx context.Context) int {
 		return run(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr)
 	}))
@@ -70,14 +76,25 @@ people's zone files are reconciled with them, every DNS host receives all of it,
   zonecast why web1.example.net`,
 		Version:       version,
 		SilenceErrors: true,
+		// Typing errors up to this Levenshtein distance get a suggestion.
+		SuggestionsMinimumDistance: 2,
 		SilenceUsage:  true,
 	}
 	root.SetIn(stdin)
 	root.SetOut(stdout)
 	root.SetErr(stderr)
-	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
-		return usageError{fmt.Errorf("%w\nhint: see %s --help", err, cmd.CommandPath())}
-	})
+	root.SetFlagErrorFunc(misused)
+	root.Args = func(cmd *cobra.Command, args []string) error {
+		if len(args) == 0 {
+			return nil
+		}
+		err := fmt.Errorf("there is no command %q", args[0])
+		if near := cmd.SuggestionsFor(args[0]); len(near) > 0 {
+			return usageError{hinted{err, "did you mean " + strings.Join(near, " or ") + "? `zonecast --help` lists them all"}}
+		}
+		return misused(cmd, err)
+	}
+	root.RunE = func(cmd *cobra.Command, _ []string) error { return cmd.Help() }
 	root.AddGroup(&cobra.Group{ID: "run", Title: "Run it:"}, &cobra.Group{ID: "change", Title: "Change the fleet:"}, &cobra.Group{ID: "ask", Title: "Ask what is and why:"})
 	for id, cmds := range map[string][]*cobra.Command{
 		"run":    {newUp(), newRun(), newCheck()},
@@ -89,6 +106,8 @@ people's zone files are reconciled with them, every DNS host receives all of it,
 			root.AddCommand(c)
 		}
 	}
+	service.ConfigFlag(root)
+	service.Explain(root, os.LookupEnv)
 	return root
 }
 
@@ -111,12 +130,20 @@ type hinted struct {
 
 func (h hinted) Unwrap() error { return h.error }
 
+// misused is err as the user's mistake in a call of cmd.
+func misused(cmd *cobra.Command, err error) error {
+	return usageError{hinted{err, "see " + cmd.CommandPath() + " --help"}}
+}
+
 // exactArgs is cobra.ExactArgs as a usage error that names what is missing.
 func exactArgs(names ...string) cobra.PositionalArgs {
 	return func(cmd *cobra.Command, args []string) error {
 		if len(args) == len(names) {
 			return nil
 		}
-		return usageError{fmt.Errorf("%s takes %d argument(s) %v, %d given\nhint: see %s --help", cmd.CommandPath(), len(names), names, len(args), cmd.CommandPath())}
+		if len(names) == 0 {
+			return misused(cmd, fmt.Errorf("%s takes no argument, found %q", cmd.CommandPath(), args))
+		}
+		return misused(cmd, fmt.Errorf("%s takes %s, found %q", cmd.CommandPath(), strings.Join(names, " "), args))
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"os"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -62,7 +63,7 @@ func declare(cmd *cobra.Command, section string, cfg any) {
 // load gives the declared options their values.
 func load(cmd *cobra.Command) error {
 	if err := service.Load(cmd, os.LookupEnv, ""); err != nil {
-		return usageError{err}
+		return misused(cmd, err)
 	}
 	return nil
 }
@@ -111,9 +112,23 @@ func defaultLog() service.LogOptions { return service.DefaultLogOptions() }
 func listen(key, address string) (net.Listener, error) {
 	ln, err := net.Listen("tcp", address)
 	if err != nil {
-		return nil, hinted{fmt.Errorf("--%s %s: %w", key, address, err), "another process may have the port (`ss -ltnp` shows which): stop it or choose another --" + key}
+		return nil, inTheWay("--"+key, address, fmt.Errorf("--%s %s: %w", key, address, err))
 	}
 	return ln, nil
+}
+
+// inTheWay adds to an error of listening on the address of an option what to do.
+func inTheWay(option, address string, err error) error {
+	switch {
+	case errors.Is(err, syscall.EADDRINUSE):
+		_, port, _ := net.SplitHostPort(address)
+		return hinted{err, fmt.Sprintf("another process has the port (`ss -lpn 'sport = :%s'` shows which): stop it, or choose another %s", port, option)}
+	case errors.Is(err, syscall.EADDRNOTAVAIL):
+		return hinted{err, "no interface of this machine has the address: add it, or choose another " + option}
+	case errors.Is(err, syscall.EACCES):
+		return hinted{err, "ports below 1024 need root or CAP_NET_BIND_SERVICE: choose another " + option}
+	}
+	return hinted{err, option + " takes address:port such as 127.0.0.1:7353"}
 }
 
 // openStore connects to the store that the options name.

@@ -20,9 +20,9 @@ A service that is started twice waits: one of each is elected, the other takes o
 Options may also stand in the file that --config names; ` + "`zonecast run example`" + ` prints one with all of them.`,
 		Args: func(cmd *cobra.Command, args []string) error {
 			if len(args) == 0 {
-				return usageError{errors.New("run takes the name of a service\nhint: see zonecast run --help")}
+				return misused(cmd, errors.New("run takes the name of a service"))
 			}
-			return usageError{fmt.Errorf("run knows no service %q\nhint: see zonecast run --help", args[0])}
+			return misused(cmd, fmt.Errorf("run knows no service %q", args[0]))
 		},
 		RunE: func(*cobra.Command, []string) error { return nil },
 	}
@@ -102,8 +102,16 @@ func newRunAuthority() *cobra.Command {
 
 // etcdOptions are those of the embedded store.
 type etcdOptions struct {
-	Dir    string `option:"dir" help:"data directory"`
+	Dir    string `option:"dir" help:"directory that the store keeps everything in"`
 	Listen string `option:"listen" help:"path of a unix socket, or a loopback address:port"`
+}
+
+// Validate implements the kit's check.
+func (o *etcdOptions) Validate() error {
+	if o.Dir == "" {
+		return service.Invalid("dir", "a directory: the store keeps everything there")
+	}
+	return nil
 }
 
 func newRunStore() *cobra.Command {

@@ -2,7 +2,9 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"net"
 	"os"
 	"strings"
 
@@ -46,7 +48,7 @@ func newAPIStage() *apiStage {
 func (s *apiStage) declare(cmd *cobra.Command) {
 	declare(cmd, "", s)
 	declare(cmd, "fleet-file", &s.fleet)
-	declare(cmd, "api", &s.server)
+	declare(cmd, "api-server", &s.server)
 	declare(cmd, "registry", &s.registry)
 	declare(cmd, "control", &s.control)
 }
@@ -187,8 +189,16 @@ func (s *authorityStage) add(n *node, host string) error {
 		log = log.With("host", host)
 	}
 	a, err := authority.New(s.Config, authority.Deps{Log: log, Metrics: n.metrics("host", host)})
+	var in *net.OpError
+	if errors.As(err, &in) && in.Op == "listen" {
+		option := "--dns"
+		if host == "" {
+			option = "--authority-listen"
+		}
+		return inTheWay(option, in.Addr.String(), err)
+	}
 	if err != nil {
-		return hinted{err, "another process may have the port (`ss -lunp` shows which): stop it or choose another address"}
+		return err
 	}
 	n.add(strings.TrimSpace("authority "+host), a.Run)
 	return nil

@@ -64,7 +64,7 @@ func (s *session) importFile(ctx context.Context, file string, remove bool, chan
 	if err != nil {
 		return explain(err)
 	}
-	return s.finish(ctx, change, "claims", "import "+file, began, ch)
+	return s.finish(ctx, change, "claims", "import "+file, began, ch, nil)
 }
 
 func readBounded(file string, most int64) ([]byte, error) {
