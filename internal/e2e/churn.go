@@ -3,19 +3,22 @@ package e2e
 import (
 	"bufio"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+	"testing/fstest"
 
-	"github.com/zonecast/zonecast/internal/atomicfile"
+	"github.com/zonecast/zonecast/internal/zonefile"
+	"github.com/zonecast/zonecast/record"
 )
 
 // Change is one line of a churn file: records "owner ttl type rdata" that were added
 // and removed together.
 type Change struct {
-	Time   int64    `json:"time"`
+	Time   int64    `json:"time"` // unix seconds
 	ID     string   `json:"change"`
 	Add    []string `json:"add"`
 	Remove []string `json:"remove"`
@@ -58,27 +61,47 @@ func CopyZones(from, dir string) (*ZoneDir, error) {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return nil, err
 	}
+	e := &Edit{}
 	for _, f := range files {
 		b, err := os.ReadFile(filepath.Join(from, f.Name()))
 		if err != nil {
 			return nil, err
 		}
 		lines := map[string]bool{}
-		for line := range strings.Lines(string(b)) {
-			if fields := strings.Fields(line); len(fields) > 4 && fields[2] == "IN" {
-				lines[recordLine(fields[0], fields[1], fields[3], fields[4:])] = true
+		number := 0
+		for text := range strings.Lines(string(b)) {
+			number++
+			text = strings.TrimSpace(text)
+			if text == "" || text[0] == ';' || text[0] == '$' {
+				continue
 			}
+			owner, rest, _ := cutField(text)
+			ttl, rest, _ := cutField(rest)
+			class, rest, _ := cutField(rest)
+			typ, rdata, ok := cutField(rest)
+			if !ok || class != "IN" {
+				return nil, fmt.Errorf("%s:%d: %q, expected owner ttl IN type rdata", filepath.Join(from, f.Name()), number, text)
+			}
+			lines[recordLine(owner, ttl, typ, rdata)] = true
 		}
 		z.zones[f.Name()] = lines
-		if err := z.write(f.Name()); err != nil {
-			return nil, err
-		}
+		e.Files = append(e.Files, FileEdit{Name: f.Name(), Content: z.content(f.Name())})
 	}
-	return z, nil
+	return z, e.write(dir)
 }
 
-func recordLine(owner, ttl, typ string, rdata []string) string {
-	return fmt.Sprintf("%s %s IN %s %s", strings.ToLower(owner), ttl, typ, strings.Join(rdata, " "))
+// cutField cuts the first field off; what follows is verbatim, since blanks in
+// quoted text count.
+func cutField(s string) (field, rest string, ok bool) {
+	i := strings.IndexAny(s, " \t")
+	if i < 0 {
+		return s, "", false
+	}
+	return s[:i], strings.TrimLeft(s[i:], " \t"), true
+}
+
+func recordLine(owner, ttl, typ, rdata string) string {
+	return strings.ToLower(owner) + " " + ttl + " IN " + typ + " " + rdata
 }
 
 // zoneOf is the zone whose file has the owner's records.
@@ -91,58 +114,166 @@ func (z *ZoneDir) zoneOf(owner string) (string, bool) {
 	return "", false
 }
 
-// Apply changes the files as c says, each atomically, and returns which changed. A
-// zone comes with its SOA and goes with it. Records of types that only exist in the
-// source's own server (DYNA) are left out.
-func (z *ZoneDir) Apply(c Change) ([]string, error) {
+// Edit is a change as new contents of zone files, not written yet.
+type Edit struct {
+	Files []FileEdit // in order of their names
+	// Keys are those of the records that the change names.
+	Keys           []record.Key
+	Added, Removed int // records
+	// Skipped counts records of types that only exist in the source's own server
+	// (DYNA).
+	Skipped int
+}
+
+// FileEdit is one file of an Edit. Zone is nil when the file goes, or is refused.
+type FileEdit struct {
+	Name    string
+	Content []byte // nil: the file goes
+	Zone    *zonefile.Zone
+	Refused error // why the file cannot be a zone
+}
+
+// Prepare makes the Edit of c, in memory. A zone comes with its SOA and goes with it.
+// A record that c removes and that is not there, or adds and that is there, is an
+// error: a churn that does not fit its zones proves nothing.
+func (z *ZoneDir) Prepare(c Change) (*Edit, error) {
+	e := &Edit{}
 	touched := map[string]bool{}
-	each := func(records []string, soa bool, do func(zone, line string)) {
+	keys := map[record.Key]bool{}
+	var misfits []error
+	each := func(records []string, soa, add bool) {
 		for _, r := range records {
-			f := strings.Fields(r)
-			if len(f) < 4 || f[2] == "DYNA" || (f[2] == "SOA") != soa {
+			owner, rest, _ := cutField(r)
+			ttl, rest, _ := cutField(rest)
+			typ, rdata, ok := cutField(rest)
+			if (typ == "SOA") != soa {
 				continue
 			}
-			zone, ok := z.zoneOf(f[0])
+			if typ == "DYNA" {
+				e.Skipped++
+				continue
+			}
+			zone, found := z.zoneOf(owner)
 			if soa {
-				zone, ok = strings.TrimSuffix(strings.ToLower(f[0]), "."), true
+				zone, found = strings.TrimSuffix(strings.ToLower(owner), "."), true
 			}
-			if !ok {
-				continue // a record of a zone that went in the same change
+			key, err := keyOf(owner, typ)
+			line := recordLine(owner, ttl, typ, rdata)
+			switch {
+			case !ok || err != nil:
+				misfits = append(misfits, fmt.Errorf("%q is no record: %w", r, err))
+				continue
+			case !found:
+				misfits = append(misfits, fmt.Errorf("%q lies in no zone", r))
+				continue
+			case z.zones[zone][line] == add:
+				misfits = append(misfits, fmt.Errorf("%q: added %v, there before %v", r, add, z.zones[zone][line]))
+				continue
 			}
-			touched[zone] = true
-			do(zone, recordLine(f[0], f[1], f[2], f[3:]))
+			touched[zone], keys[key] = true, true
+			if !add {
+				e.Removed++
+				delete(z.zones[zone], line)
+				continue
+			}
+			e.Added++
+			if z.zones[zone] == nil {
+				z.zones[zone] = map[string]bool{}
+			}
+			z.zones[zone][line] = true
 		}
 	}
-	remove := func(zone, line string) { delete(z.zones[zone], line) }
-	add := func(zone, line string) {
-		if z.zones[zone] == nil {
-			z.zones[zone] = map[string]bool{}
-		}
-		z.zones[zone][line] = true
+	each(c.Remove, false, false)
+	each(c.Remove, true, false)
+	each(c.Add, true, true)
+	each(c.Add, false, true)
+	if misfits != nil {
+		return nil, fmt.Errorf("change %s: %w", c.ID, errors.Join(misfits...))
 	}
-	each(c.Remove, false, remove)
-	each(c.Remove, true, remove)
-	each(c.Add, true, add)
-	each(c.Add, false, add)
-	changed := []string{}
 	for zone := range touched {
-		changed = append(changed, zone)
+		f := FileEdit{Name: zone, Content: z.content(zone)}
+		if f.Content == nil {
+			delete(z.zones, zone)
+		} else {
+			f.parse()
+		}
+		e.Files = append(e.Files, f)
 	}
-	slices.Sort(changed)
-	for _, zone := range changed {
-		if err := z.write(zone); err != nil {
-			return nil, err
+	slices.SortFunc(e.Files, func(a, b FileEdit) int { return strings.Compare(a.Name, b.Name) })
+	for k := range keys {
+		e.Keys = append(e.Keys, k)
+	}
+	slices.SortFunc(e.Keys, record.Key.Compare)
+	return e, nil
+}
+
+func (f *FileEdit) parse() {
+	f.Zone, f.Refused = zonefile.Parse(fstest.MapFS{f.Name: {Data: f.Content}}, f.Name, record.Provenance{})
+	if f.Refused != nil {
+		f.Zone = nil
+	}
+}
+
+func keyOf(owner, typ string) (record.Key, error) {
+	n, err := record.ParseName(owner)
+	if err != nil {
+		return record.Key{}, err
+	}
+	t, err := record.ParseType(typ)
+	return record.Key{Owner: n, Type: t}, err
+}
+
+// Write puts the contents beside the files, and then replaces them in one go, each
+// atomically: renaming is called before the first one.
+func (z *ZoneDir) Write(e *Edit, renaming func()) error {
+	for _, f := range e.Files {
+		if f.Content == nil {
+			continue
+		}
+		if err := os.WriteFile(z.beside(f), f.Content, 0o644); err != nil {
+			return err
 		}
 	}
-	return changed, nil
+	renaming()
+	for _, f := range e.Files {
+		err := error(nil)
+		if path := filepath.Join(z.Dir, f.Name); f.Content == nil {
+			err = os.Remove(path)
+		} else {
+			err = os.Rename(z.beside(f), path)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (e *Edit) write(dir string) error {
+	return (&ZoneDir{Dir: dir}).Write(e, func() {})
+}
+
+// beside is a name that is no zone file's.
+func (z *ZoneDir) beside(f FileEdit) string { return filepath.Join(z.Dir, "."+f.Name+".new") }
+
+// Apply changes the files as c says, each atomically, and returns which changed.
+func (z *ZoneDir) Apply(c Change) ([]string, error) {
+	e, err := z.Prepare(c)
+	if err != nil {
+		return nil, err
+	}
+	changed := []string{}
+	for _, f := range e.Files {
+		changed = append(changed, f.Name)
+	}
+	return changed, z.Write(e, func() {})
 }
 
 // Has tells whether the zone still has a file.
 func (z *ZoneDir) Has(zone string) bool { return z.zones[zone] != nil }
 
-// write writes a zone's file, SOA first, or removes it when the SOA is gone.
-func (z *ZoneDir) write(zone string) error {
-	path := filepath.Join(z.Dir, zone)
+// content is a zone's file, SOA first; nil when the SOA is gone.
+func (z *ZoneDir) content(zone string) []byte {
 	lines := make([]string, 0, len(z.zones[zone]))
 	soa := ""
 	for line := range z.zones[zone] {
@@ -153,12 +284,11 @@ func (z *ZoneDir) write(zone string) error {
 		lines = append(lines, line)
 	}
 	if soa == "" {
-		delete(z.zones, zone)
-		if err := os.Remove(path); err != nil && !os.IsNotExist(err) {
-			return err
-		}
 		return nil
 	}
 	slices.Sort(lines)
-	return atomicfile.Write(path, 0o644, []byte("$ORIGIN "+zone+".\n"+soa+"\n"+strings.Join(lines, "\n")+"\n"))
+	return []byte("$ORIGIN " + zone + ".\n" + soa + "\n" + strings.Join(lines, "\n") + "\n")
 }
+
+// Names are the zones that have a file.
+func (z *ZoneDir) Names() []string { return slices.Sorted(maps.Keys(z.zones)) }

@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -38,31 +39,36 @@ func NeedData(t testing.TB) string {
 	return dir
 }
 
+// Goal is what a zone file must have become in the store.
+type Goal struct {
+	File     string
+	Revision string // "" means that nothing is claimed by it
+	Refused  error  // why its newest content is refused; Revision is then the last good one
+}
+
 // AwaitFiles waits until the zone files called files are what every live host
 // answers; a file that is gone must be gone from the sources. It returns the
 // version.
 func AwaitFiles(ctx context.Context, c *api.Client, dir string, files []string) (int64, error) {
-	type goal struct {
-		source   string
-		revision string // "" means gone
-	}
-	var goals []goal
+	var goals []Goal
 	for _, f := range files {
-		source, err := zonefile.SourceOf(f)
-		if err != nil {
-			return 0, err
-		}
-		g := goal{source: string(source)}
+		g := Goal{File: f}
 		if _, err := os.Stat(filepath.Join(dir, f)); err == nil {
 			z, err := zonefile.Parse(os.DirFS(dir), f, record.Provenance{})
 			if err != nil {
 				return 0, fmt.Errorf("the test's own zone file: %w", err)
 			}
-			g.revision = z.Revision
+			g.Revision = z.Revision
 		}
 		goals = append(goals, g)
 	}
-	const poll = 2 * time.Millisecond
+	return AwaitGoals(ctx, c, goals)
+}
+
+// AwaitGoals waits until every live host answers what the goals say, and returns the
+// version.
+func AwaitGoals(ctx context.Context, c *api.Client, goals []Goal) (int64, error) {
+	const poll = 5 * time.Millisecond
 	for {
 		st, err := c.Control.Status(ctx)
 		if err != nil {
@@ -74,15 +80,16 @@ func AwaitFiles(ctx context.Context, c *api.Client, dir string, files []string) 
 		}
 		missing, last := "", int64(0)
 		for _, g := range goals {
-			s := have[g.source]
-			switch {
-			case g.revision == "" && s != nil:
-				missing = g.source + " is still there"
-			case g.revision != "" && s == nil:
-				missing = g.source + " is not there"
-			case g.revision != "" && s.Revision != g.revision:
-				missing = fmt.Sprintf("%s has revision %s, expected %s (error %q)", g.source, s.Revision, g.revision, s.Error)
-			case s != nil:
+			source, err := zonefile.SourceOf(g.File)
+			if err != nil {
+				return 0, err
+			}
+			s := have[string(source)]
+			why := g.missing(s)
+			if why != "" {
+				missing = string(source) + " " + why
+			}
+			if s != nil {
 				last = max(last, s.StoreRevision)
 			}
 		}
@@ -95,6 +102,24 @@ func AwaitFiles(ctx context.Context, c *api.Client, dir string, files []string) 
 		case <-time.After(poll):
 		}
 	}
+}
+
+func (g Goal) missing(s *controlapi.SourceState) string {
+	switch {
+	case s == nil && g.Revision == "" && g.Refused == nil:
+		return ""
+	case s == nil:
+		return "is not there"
+	case g.Refused == nil && g.Revision == "":
+		return "is still there"
+	case s.Revision != g.Revision:
+		return fmt.Sprintf("has revision %q, expected %q (error %q)", s.Revision, g.Revision, s.Error)
+	case g.Refused == nil && s.Error != "":
+		return fmt.Sprintf("has error %q", s.Error)
+	case g.Refused != nil && !strings.Contains(s.Error, g.Refused.Error()):
+		return fmt.Sprintf("has error %q, expected %q", s.Error, g.Refused)
+	}
+	return ""
 }
 
 // AwaitClaims waits until every live host answers what the claims were at a store
