@@ -35,7 +35,12 @@ type directory struct {
 
 	files   map[string]*file               // by name: what is in the directory
 	claimed map[record.Source]*tree.Source // as in the store
+
+	counted counts // after the last scan
 }
+
+// counts are what the metrics say, too.
+type counts struct{ files, records, broken int }
 
 // file is one directory entry that may be a zone.
 type file struct {
@@ -44,6 +49,8 @@ type file struct {
 	// once committed.
 	zone *zonefile.Zone
 	err  error
+	apex record.Name // of the last reading that got so far; "" before
+	twin string      // the file that has the same zone and is in force; "" when there is none
 	// pending: what was read is not in the store yet.
 	pending bool
 	part    bool      // others include it: no zone of its own
@@ -117,7 +124,9 @@ func (d *directory) scan(ctx context.Context, noticed time.Time) (again time.Dur
 		}
 	}
 	parts := d.parts()
-	var jobs []func() error
+	holders := d.holders(names, parts)
+	reread := false
+	var publishes, removals []func() error
 	var trouble []error
 	want := map[record.Source]bool{}
 	for _, name := range names {
@@ -141,8 +150,18 @@ func (d *directory) scan(ctx context.Context, noticed time.Time) (again time.Dur
 				continue
 			}
 			want[s] = true
+			twin := holders[f.apex]
+			if twin == name {
+				twin = ""
+			}
+			if twin != f.twin && !f.pending { // its claims are needed, or to be refused
+				*f = file{}
+				again, reread = time.Millisecond, true
+				continue
+			}
+			f.twin = twin
 			if f.pending {
-				jobs = append(jobs, func() error { return d.publish(ctx, name, f) })
+				publishes = append(publishes, func() error { return d.publish(ctx, name, f) })
 			}
 		}
 	}
@@ -152,9 +171,14 @@ func (d *directory) scan(ctx context.Context, noticed time.Time) (again time.Dur
 		again = min(again, retryAfter)
 	}
 	for _, s := range gone {
-		jobs = append(jobs, func() error { return d.remove(ctx, s) })
+		removals = append(removals, func() error { return d.remove(ctx, s) })
 	}
-	results := d.all(jobs)
+	// First what comes, then what goes: a zone whose file got another name is never
+	// away.
+	results := d.all(publishes)
+	if results == nil && !reread {
+		results = d.all(removals)
+	}
 	if err := d.complain(ctx, errors.Join(trouble...)); err != nil {
 		results = errors.Join(results, err)
 	}
@@ -236,7 +260,34 @@ func (d *directory) read(root *os.Root, name string, f *file, noticed time.Time)
 		return 0
 	}
 	f.seen, f.zone, f.err, f.pending = after, zone, err, true
+	if zone.Apex != "" {
+		f.apex = zone.Apex
+	}
 	return 0
+}
+
+// holders gives the file in force of each zone. Of several files it is the one that
+// the store has already, else the first by name: a copy that somebody leaves beside
+// a zone file changes nothing.
+func (d *directory) holders(names []string, parts map[string]bool) map[record.Name]string {
+	holders := map[record.Name]string{}
+	for _, name := range names {
+		f := d.files[name]
+		if f.apex == "" || parts[name] {
+			continue
+		}
+		if first, ok := holders[f.apex]; ok && (d.has(first) || !d.has(name)) {
+			continue
+		}
+		holders[f.apex] = name
+	}
+	return holders
+}
+
+// has tells whether the store has claims of a file.
+func (d *directory) has(name string) bool {
+	s, err := zonefile.SourceOf(name)
+	return err == nil && d.state(s).Revision != ""
 }
 
 // parts finds the files that others include: they are no zones of their own. Two
@@ -320,6 +371,9 @@ func (d *directory) publish(ctx context.Context, name string, f *file) error {
 	old := d.state(s)
 	now := old
 	now.Where, now.Error = filepath.Join(d.im.cfg.Dir, name), ""
+	if f.err == nil && f.twin != "" {
+		f.err = fmt.Errorf("%s:1: zone %s is in the file %s already, which stays in force; one zone is one file: remove one of the two", name, f.apex, f.twin)
+	}
 	if f.err != nil {
 		return d.refuse(ctx, s, old, f)
 	}
@@ -346,7 +400,7 @@ func (d *directory) publish(ctx context.Context, name string, f *file) error {
 	d.setState(s, &now)
 	if changed {
 		d.im.metrics.latency.Observe(time.Since(f.since).Seconds())
-		d.im.log.Info("zone file imported", "source", s, "records", now.Records, "revision", now.Revision, "store_revision", rev,
+		d.im.log.Log(ctx, d.im.level(), "zone file imported", "source", s, "records", now.Records, "revision", now.Revision, "store_revision", rev,
 			"after", time.Since(f.since).Round(time.Microsecond))
 	} else if old.Error != "" {
 		d.im.log.Info("zone file mended", "source", s)
@@ -472,6 +526,7 @@ func (d *directory) measure(want map[record.Source]bool) {
 		}
 		records += s.Records
 	}
+	d.counted = counts{len(want), records, broken}
 	d.im.metrics.files.Set(float64(len(want)))
 	d.im.metrics.broken.Set(float64(broken))
 	d.im.metrics.records.Set(float64(records))

@@ -159,6 +159,7 @@ func (im *Importer) lead(ctx context.Context) error {
 func (im *Importer) follow(ctx context.Context, fence store.Cond) error {
 	w := newWatcher(im.log)
 	defer w.close()
+	began := time.Now()
 	var d *directory // nil: the store must be read first
 	for {
 		noticed := time.Now()
@@ -183,12 +184,27 @@ func (im *Importer) follow(ctx context.Context, fence store.Cond) error {
 			continue
 		}
 		if again >= retryAfter { // less: some file is being written and not read yet
-			im.ready.Do(func() { close(im.first) })
+			im.ready.Do(func() {
+				im.log.Info("zone files read", "dir", im.cfg.Dir, "files", d.counted.files, "records", d.counted.records, "broken", d.counted.broken,
+					"after", time.Since(began).Round(time.Millisecond))
+				close(im.first)
+			})
 		}
 		w.watch(d.watched()...)
 		if !w.wait(ctx, min(again, im.cfg.Rescan)) {
 			return ctx.Err()
 		}
+	}
+}
+
+// level is that of the line about one file: at the start there are hundreds, and one
+// line sums them up.
+func (im *Importer) level() slog.Level {
+	select {
+	case <-im.first:
+		return slog.LevelInfo
+	default:
+		return slog.LevelDebug
 	}
 }
 

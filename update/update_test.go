@@ -216,6 +216,88 @@ func TestBrokenFileKeepsItsClaimsAndOthersGoOn(t *testing.T) {
 	}
 }
 
+func TestTwoFilesForOneZone(t *testing.T) {
+	r := newRig(t)
+	r.write("b.example", "$ORIGIN example.net.\n"+head+"www A 192.0.2.1\n")
+	stop := r.start()
+	r.has("b.example", "www.example.net. A 300 b.example:5")
+	// A copy before and one behind it in the order of names: neither takes over.
+	const says = ":1: zone example.net. is in the file b.example already, which stays in force; one zone is one file: remove one of the two"
+	for _, name := range []string{"a.example", "example.net"} {
+		r.write(name, "$ORIGIN example.net.\n"+head+"www A 192.0.2.2\n")
+		r.fails(name, name+says)
+		r.has(name)
+	}
+	r.has("b.example", "www.example.net. A 300 b.example:5")
+	stop()
+	stop = r.start() // nor does it after a restart
+	r.fails("a.example", "a.example"+says)
+	r.has("a.example")
+	r.has("b.example", "www.example.net. A 300 b.example:5")
+	// The file in force goes: one of the others takes over.
+	if err := os.Remove(filepath.Join(r.dir, "b.example")); err != nil {
+		t.Fatal(err)
+	}
+	r.has("a.example", "www.example.net. A 300 a.example:5")
+	r.has("b.example")
+	r.fails("example.net", "example.net:1: zone example.net. is in the file a.example already")
+	if err := os.Remove(filepath.Join(r.dir, "example.net")); err != nil {
+		t.Fatal(err)
+	}
+	r.until(func() string {
+		if s := r.source("example.net"); s.Error != "" {
+			return "error stays: " + s.Error
+		}
+		return ""
+	})
+	stop()
+}
+
+func TestRenamedFileNeverLeavesTheZoneAway(t *testing.T) {
+	r := newRig(t)
+	zone := "$ORIGIN example.net.\n" + head + "www A 192.0.2.1\n"
+	r.write("a.example", zone)
+	r.start()
+	r.has("a.example", "www.example.net. A 300 a.example:5")
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	batches := r.store.Watch(ctx, tree.Claims, 0)
+	done := make(chan string, 1)
+	go func() {
+		live := map[string]bool{} // paths of heads
+		for b := range batches {
+			for _, n := range b.Puts {
+				if strings.HasSuffix(n.Path, "/@head") {
+					live[n.Path] = true
+				}
+			}
+			for _, p := range b.Deletes {
+				delete(live, p)
+			}
+			switch {
+			case len(live) == 0:
+				done <- "no source has the zone"
+				return
+			case live[tree.Claims+"zone/b.example/@head"] && len(live) == 1:
+				done <- ""
+				return
+			}
+		}
+		done <- "the watch ended"
+	}()
+	if err := os.Rename(filepath.Join(r.dir, "a.example"), filepath.Join(r.dir, "b.example")); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case wrong := <-done:
+		if wrong != "" {
+			t.Fatal(wrong)
+		}
+	case <-time.After(10 * time.Second):
+		t.Fatal("the zone did not move in 10s")
+	}
+}
+
 func TestUnchangedRecordsKeepTheirProvenance(t *testing.T) {
 	r := newRig(t)
 	r.write("example.net", head+"a A 192.0.2.1\nb A 192.0.2.2\n")
