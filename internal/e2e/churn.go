@@ -289,6 +289,3 @@ func (z *ZoneDir) content(zone string) []byte {
 	slices.Sort(lines)
 	return []byte("$ORIGIN " + zone + ".\n" + soa + "\n" + strings.Join(lines, "\n") + "\n")
 }
-
-// Names are the zones that have a file.
-func (z *ZoneDir) Names() []string { return slices.Sorted(maps.Keys(z.zones)) }
