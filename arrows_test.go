@@ -66,7 +66,7 @@ var arrows = table{
 		"internal/zonefile":   mechanism,
 		"internal/lead":       mechanism,
 		"internal/difftest":   support,
-		"internal/e2e":        support,
+		"internal/e2e":        command, // tests only: looks at the store from outside
 		"internal/fleettest":  command, // tests only: publishers and agents together
 		"internal/memstore":   support,
 
