@@ -41,6 +41,11 @@ type FleetFileConfig struct {
 	SessionTTL time.Duration `option:"session-ttl" help:"how long leadership outlives its process"`
 }
 
+// DefaultFleetFileConfig needs Path yet.
+func DefaultFleetFileConfig() FleetFileConfig {
+	return FleetFileConfig{Rescan: 30 * time.Second, Settle: 100 * time.Millisecond, SessionTTL: 10 * time.Second}
+}
+
 // maxFleetFile bounds the file in octets: fleet.MaxServers at 250 octets.
 const maxFleetFile = 512 << 20
 
@@ -68,14 +73,15 @@ func (f *FleetFile) Ready() <-chan struct{} { return f.first }
 
 // NewFleetFile makes a follower of a file, which need not exist yet.
 func NewFleetFile(cfg FleetFileConfig, deps Deps) (*FleetFile, error) {
+	zero := DefaultFleetFileConfig()
 	for _, d := range []struct {
 		value *time.Duration
 		zero  time.Duration
 		key   string
 	}{
-		{&cfg.Rescan, 30 * time.Second, "rescan"},
-		{&cfg.Settle, 100 * time.Millisecond, "settle"},
-		{&cfg.SessionTTL, 10 * time.Second, "session-ttl"},
+		{&cfg.Rescan, zero.Rescan, "rescan"},
+		{&cfg.Settle, zero.Settle, "settle"},
+		{&cfg.SessionTTL, zero.SessionTTL, "session-ttl"},
 	} {
 		if *d.value < 0 {
 			return nil, fmt.Errorf("fleet file: %s is %s, expected more than 0", d.key, *d.value)

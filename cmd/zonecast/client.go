@@ -190,6 +190,9 @@ func (s *session) finish(ctx context.Context, o changeOptions, kind, what string
 		}
 	})
 	for _, u := range a.Unanswered {
+		if s.JSON || trouble != nil { // said already, or by the error
+			break
+		}
 		fmt.Fprintf(s.err, "%s %s %s %s is not answered: %s\n", s.paint(yellow, "note:"), u.Owner, u.Type, strings.Join(u.Rdata, ", "), u.Why)
 	}
 	return errors.Join(late, trouble, err)

@@ -78,7 +78,7 @@ people's zone files are reconciled with them, every DNS host receives all of it,
 		SilenceErrors: true,
 		// Typing errors up to this Levenshtein distance get a suggestion.
 		SuggestionsMinimumDistance: 2,
-		SilenceUsage:  true,
+		SilenceUsage:               true,
 	}
 	root.SetIn(stdin)
 	root.SetOut(stdout)

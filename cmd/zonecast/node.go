@@ -27,8 +27,18 @@ import (
 // processOptions are those of every daemon.
 type processOptions struct {
 	service.LogOptions
+	JSON  bool   `option:"json" help:"log as JSON, and print JSON and nothing else"`
 	HTTP  string `option:"http" help:"address:port for metrics, status and snapshots; empty serves none"`
 	Pprof bool   `option:"pprof" help:"serve /debug/pprof/ as well"`
+}
+
+// Logger logs to w as the options say.
+func (p *processOptions) Logger(w io.Writer) (*slog.Logger, error) {
+	o := p.LogOptions
+	if p.JSON {
+		o.Format = "json"
+	}
+	return o.Logger(w)
 }
 
 // storeOptions say where the store is.

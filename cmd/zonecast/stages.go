@@ -42,7 +42,7 @@ type apiStage struct {
 }
 
 func newAPIStage() *apiStage {
-	return &apiStage{Listen: "127.0.0.1:7353", server: api.DefaultServerConfig(), registry: registry.DefaultConfig(), control: control.DefaultConfig()}
+	return &apiStage{Listen: "127.0.0.1:7353", server: api.DefaultServerConfig(), registry: registry.DefaultConfig(), control: control.DefaultConfig(), fleet: registry.DefaultFleetFileConfig()}
 }
 
 func (s *apiStage) declare(cmd *cobra.Command) {

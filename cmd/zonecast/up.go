@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -63,6 +64,14 @@ type endpoints struct {
 	HTTP  string     `json:"http"`
 	Store string     `json:"store"` // for `zonecast run … --store`
 	Hosts []endpoint `json:"hosts"`
+}
+
+// readyView is what up prints as JSON when all hosts answer.
+type readyView struct {
+	Ready        bool  `json:"ready"`
+	Version      int64 `json:"version"`
+	Milliseconds int64 `json:"ms"`
+	endpoints
 }
 
 type endpoint struct {
@@ -229,6 +238,10 @@ func (u *up) ready(ctx context.Context, n *node, began time.Time, stdout, stderr
 	if err := atomicfile.Write(file, 0o644, append(tree.Encode(ends), '\n')); err != nil {
 		return err
 	}
-	u.writeReady(stdout, arrived.Version, time.Since(began))
+	took := time.Since(began)
+	if u.process.JSON {
+		return json.NewEncoder(stdout).Encode(readyView{Ready: true, Version: arrived.Version, Milliseconds: took.Milliseconds(), endpoints: ends})
+	}
+	u.writeReady(stdout, arrived.Version, took)
 	return nil
 }
