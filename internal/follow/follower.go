@@ -30,6 +30,9 @@ type Follower struct {
 	// broken is the chain value of a delta that is genuine and yet does not lead to
 	// the digest it says: no way leads over it.
 	broken snapshot.Chain
+	// deadEnd is a point of another history, below which nothing to begin at was found:
+	// it is not looked for again for each version, but at the retry.
+	deadEnd position
 	// contradicts is a target whose digest is not that of its own last delta.
 	contradicts position
 
@@ -39,7 +42,8 @@ type Follower struct {
 	judgedHead store.Revision
 
 	told    map[refused]bool // refusals since the last progress, at most maxTold
-	fetch   *fetch           // under way; nil when none is
+	tells   map[Kind]tells
+	fetch   *fetch // under way; nil when none is
 	fetched chan *fetch
 	// failed is the snapshot that could not be fetched; it is not tried again before
 	// the retry.
@@ -51,6 +55,19 @@ type Follower struct {
 
 // maxTold bounds what is remembered of refusals: beyond, one may be told again.
 const maxTold = 64
+
+// A store that stays behind for hours is another refusal with each version: of a kind
+// no more than maxTells are told in tellsIn.
+const (
+	maxTells = 8
+	tellsIn  = time.Minute
+)
+
+// tells counts what was told of a kind.
+type tells struct {
+	since time.Time
+	n     int
+}
 
 // refused tells refusals apart.
 type refused struct {
@@ -70,7 +87,7 @@ func New(cfg Config, have *snapshot.Dataset, sink Sink) (*Follower, error) {
 	if have.Name() != cfg.Dataset {
 		return nil, fmt.Errorf("follow %s: the state to go on from is of dataset %s", cfg.Dataset, have.Name())
 	}
-	return &Follower{cfg: cfg, sink: sink, at: have, view: newView(cfg.Dataset), told: make(map[refused]bool), fetched: make(chan *fetch, 1), retry: stopped()}, nil
+	return &Follower{cfg: cfg, sink: sink, at: have, view: newView(cfg.Dataset), told: make(map[refused]bool), tells: make(map[Kind]tells), fetched: make(chan *fetch, 1), retry: stopped()}, nil
 }
 
 func stopped() *time.Timer {
@@ -131,7 +148,7 @@ func (f *Follower) refresh(ctx context.Context) {
 		return
 	}
 	f.view.list(nodes, rev, f.at.Version())
-	f.judged, f.judgedHead = 0, 0
+	f.judged, f.judgedHead, f.deadEnd = 0, 0, position{}
 }
 
 // again lets something be tried again after a pause.
@@ -150,7 +167,7 @@ func (f *Follower) again(err error) {
 // jitter spreads retries of many hosts: half of d to d.
 func jitter(d time.Duration) time.Duration { return d/2 + rand.N(d/2+1) }
 
-// refuse tells the sink, once, and lets what is there be looked at again later.
+// refuse tells the sink, once and not too often, and lets what is there be looked at again later.
 func (f *Follower) refuse(kind Kind, version uint64, err error) {
 	f.again(nil)
 	what := refused{kind, err.Error()}
@@ -161,14 +178,24 @@ func (f *Follower) refuse(kind Kind, version uint64, err error) {
 		clear(f.told)
 	}
 	f.told[what] = true
-	f.sink.Refused(Refusal{Kind: kind, Version: version, Err: err, Time: time.Now()})
+	now := time.Now()
+	n := f.tells[kind]
+	if now.Sub(n.since) >= tellsIn {
+		n = tells{since: now}
+	}
+	n.n++
+	f.tells[kind] = n
+	if n.n > maxTells {
+		return
+	}
+	f.sink.Refused(Refusal{Kind: kind, Version: version, Err: err, Time: now})
 }
 
 // progress notes that the sink took something.
 func (f *Follower) progress() {
 	clear(f.told)
 	f.retry.Stop()
-	f.pause, f.armed, f.aside, f.failed = 0, false, nil, snapshot.ID{}
+	f.pause, f.armed, f.aside, f.failed, f.deadEnd = 0, false, nil, snapshot.ID{}, position{}
 	f.view.drop(f.at.Version())
 }
 

@@ -21,7 +21,7 @@ type Sink interface {
 	// Apply gives the deltas that follow what was given before.
 	Apply(ctx context.Context, g Group) error
 	// Refused says what was not believed, or not to be had, and why. The same thing
-	// found again is not told again.
+	// found again is not told again, and of one kind no more than eight in a minute.
 	Refused(r Refusal)
 }
 

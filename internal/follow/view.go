@@ -24,7 +24,15 @@ func newView(dataset string) *view {
 
 // take folds a batch of the watch in. Log nodes up to version have are of no use.
 func (v *view) take(b store.Batch, have uint64) {
-	if b.Revision <= v.listed {
+	switch {
+	case b.Reset && b.Revision < v.listed:
+		// A store that was put back counts from an older revision, and must not be
+		// waited for until it has caught up. (Or this Reset began before the List: then
+		// what happened since follows it.)
+		v.listed = 0
+		clear(v.log)
+		v.size = 0
+	case b.Revision <= v.listed:
 		return
 	}
 	if b.Reset {

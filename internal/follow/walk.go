@@ -42,12 +42,15 @@ const (
 	baseFull              // at nothing: the first step is a full delta, or makes version 1
 )
 
-// walk goes down from t until it meets something to begin at.
+// walk goes down from t until it meets something to begin at. Where the history is
+// another one than here (a store that was lost or put back), it goes on below what is
+// here, down to a full delta or the first version.
 func (f *Follower) walk(ctx context.Context, t target) (w way, err error) {
 	here := positionOf(f.at)
 	lowest := here.version
 	offered := position{t.snapshot.Version, t.snapshot.Chain}
 	isOffered := !t.snapshot.ID.IsZero()
+	var fork position // where the walk met another history; zero before
 	if isOffered {
 		lowest = min(lowest, offered.version)
 	}
@@ -71,15 +74,22 @@ func (f *Follower) walk(ctx context.Context, t target) (w way, err error) {
 		if p.version == 0 && p.chain == (snapshot.Chain{}) {
 			return end(baseFull)
 		}
-		if p.version <= lowest || len(w.steps) >= maxSteps {
+		if p.version <= lowest && fork == (position{}) || len(w.steps) >= maxSteps {
+			fork = p
 			w.kind, w.at = KindForked, p.version
 			w.blame = fmt.Errorf("the published history has chain %s… at version %d, here it is %s… at version %d", p.chain.String()[:12], p.version, here.chain.String()[:12], here.version)
-			return end(baseNone)
+			if p == f.deadEnd || w.snapshot && t.snapshot.ID != f.failed || len(w.steps) >= maxSteps {
+				return end(baseNone)
+			}
 		}
 		s, kind, err := f.step(ctx, p)
 		if err != nil {
 			if kind == "" {
 				return w, err
+			}
+			if fork != (position{}) {
+				f.deadEnd = fork // the fork is to blame, not that the log ends below it
+				return end(baseNone)
 			}
 			w.kind, w.at, w.blame = kind, p.version, err
 			return end(baseNone)
