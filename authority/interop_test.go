@@ -50,7 +50,7 @@ func TestAgainstNamed(t *testing.T) {
 		defer cancel()
 	}
 	report, err := difftest.Compare(ctx, difftest.Options{
-		Zones: zones, Ours: serve(t, zones), Named: named.Addr, Allowed: allowed, Workers: 16, Most: 200,
+		Zones: zones, Ours: []netip.AddrPort{serve(t, zones)}, Peer: named, Allowed: allowed, Workers: 16, Most: 200,
 	})
 	t.Log(report)
 	if err != nil {

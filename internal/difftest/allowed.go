@@ -9,15 +9,17 @@ import (
 )
 
 // Allowed is a list of differences that are meant. Its file has one rule a line: a
-// regular expression that matches Difference.String, then " # " and the reason.
-// Empty lines and those that start with # are skipped.
+// regular expression that matches Difference.String, or "@" and the name of a rule
+// that Options.Explain decides from data; then " # " and the reason. Empty lines and
+// those that start with # are skipped.
 type Allowed struct {
 	rules []rule
 }
 
 type rule struct {
 	text string
-	re   *regexp.Regexp
+	re   *regexp.Regexp // nil: by name
+	name string
 	used int
 }
 
@@ -32,9 +34,14 @@ func ReadAllowed(r io.Reader, name string) (*Allowed, error) {
 		}
 		pattern, reason, ok := strings.Cut(text, " # ")
 		if !ok || strings.TrimSpace(reason) == "" {
-			return nil, fmt.Errorf("%s:%d: rule without a reason, expected REGEXP # REASON", name, line)
+			return nil, fmt.Errorf("%s:%d: rule without a reason, expected REGEXP # REASON or @NAME # REASON", name, line)
 		}
-		re, err := regexp.Compile(strings.TrimSpace(pattern))
+		pattern = strings.TrimSpace(pattern)
+		if name, ok := strings.CutPrefix(pattern, "@"); ok {
+			a.rules = append(a.rules, rule{text: text, name: name})
+			continue
+		}
+		re, err := regexp.Compile(pattern)
 		if err != nil {
 			return nil, fmt.Errorf("%s:%d: %w", name, line, err)
 		}
@@ -46,14 +53,16 @@ func ReadAllowed(r io.Reader, name string) (*Allowed, error) {
 	return a, nil
 }
 
-// allows is for one goroutine at a time.
-func (a *Allowed) allows(difference string) bool {
+// allows is for one goroutine at a time. explained is the name of the rule that
+// explains the difference from data, "" when none does.
+func (a *Allowed) allows(difference, explained string) bool {
 	if a == nil {
 		return false
 	}
 	for i := range a.rules {
-		if a.rules[i].re.MatchString(difference) {
-			a.rules[i].used++
+		r := &a.rules[i]
+		if r.re != nil && r.re.MatchString(difference) || r.re == nil && r.name == explained {
+			r.used++
 			return true
 		}
 	}

@@ -16,8 +16,8 @@ func TestReadAllowed(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	d := Difference{Question: Question{Name: record.Root, Type: record.TypeA}, Kind: "tc", Ours: "true", Named: "false"}
-	if !a.allows(d.String()) || a.allows("answer udp1232") {
+	d := Difference{Question: Question{Name: record.Root, Type: record.TypeA}, Kind: "tc", Ours: "true", Theirs: "false"}
+	if !a.allows(d.String(), "") || a.allows("answer udp1232", "") {
 		t.Fatalf("rules do not match as written: %s", d)
 	}
 	used, unused := a.use()
@@ -30,7 +30,7 @@ func TestReadAllowed(t *testing.T) {
 		}
 	}
 	var none *Allowed
-	if none.allows("x") {
+	if none.allows("x", "y") {
 		t.Error("no list allows something")
 	}
 }
