@@ -22,7 +22,7 @@ type World struct {
 	sets  map[record.Key]record.RRset
 	owner map[record.Name]int         // RRsets in sets, by owner
 	apex  map[record.Name]string      // of zones, to the file
-	ruled map[record.Key]record.RRset // what rules make of the fleet file
+	ruled map[record.Key]record.Claim // what rules make of the fleet file
 }
 
 // NewWorld reads a directory of zone files, all of which must be good, and a fleet
@@ -30,7 +30,7 @@ type World struct {
 func NewWorld(zones, fleetFile string) (*World, error) {
 	w := &World{
 		zones: map[string]*zonefile.Zone{}, sets: map[record.Key]record.RRset{}, owner: map[record.Name]int{},
-		apex: map[record.Name]string{}, ruled: map[record.Key]record.RRset{},
+		apex: map[record.Name]string{}, ruled: map[record.Key]record.Claim{},
 	}
 	files, err := os.ReadDir(zones)
 	if err != nil {
@@ -77,7 +77,7 @@ func (w *World) rule(file string) error {
 				return err
 			}
 			for _, c := range claims {
-				w.ruled[c.Key] = c.RRset
+				w.ruled[c.Key] = c
 			}
 		}
 	}
@@ -171,8 +171,9 @@ func (w *World) Expect(key record.Key) Expected {
 		return Expected{Key: key, Kind: Written, Sets: []record.RRset{set}}
 	}
 	_, alias := w.sets[record.Key{Owner: key.Owner, Type: record.TypeCNAME}]
-	if set, ok := w.ruled[key]; ok && !alias {
-		return Expected{Key: key, Kind: Ruled, Sets: []record.RRset{set}}
+	_, written := w.apex[apex]
+	if c, ok := w.ruled[key]; ok && !alias && !(c.Fallback && written) {
+		return Expected{Key: key, Kind: Ruled, Sets: []record.RRset{c.RRset}}
 	}
 	e := Expected{Key: key, Kind: Gone}
 	if w.owner[key.Owner] > 0 {
@@ -191,14 +192,17 @@ func (w *World) Expect(key record.Key) Expected {
 	return e
 }
 
-// enclosing is the deepest zone that has the name.
-func (w *World) enclosing(n record.Name) (record.Name, bool) {
-	for ; n != ""; n = n.Parent() {
+// enclosing is the deepest zone that has the name: of those that people wrote, or,
+// when there is none, of those that rules make.
+func (w *World) enclosing(name record.Name) (record.Name, bool) {
+	for n := name; n != ""; n = n.Parent() {
 		if _, ok := w.apex[n]; ok {
 			return n, true
 		}
-		if n == record.Root {
-			break
+	}
+	for n := name; n != ""; n = n.Parent() {
+		if _, ok := w.ruled[record.Key{Owner: n, Type: record.TypeSOA}]; ok {
+			return n, true
 		}
 	}
 	return "", false
