@@ -28,6 +28,11 @@ type Config struct {
 	// SessionTTL is how long after the death of a leading presenter another takes
 	// over.
 	SessionTTL time.Duration `option:"session-ttl" help:"how long after the death of a presenter another takes over"`
+	// AboveHosts is a person's consent after the store was lost or put back: hosts then
+	// answer a newer version than the store has, and go back for nobody. With it the
+	// next version is a whole one above theirs; without it they keep what they have,
+	// because the claims may not be complete again yet.
+	AboveHosts bool `option:"above-hosts" help:"the store was lost or put back and its claims are complete again: publish above what hosts answer"`
 	// MinTTL and MaxTTL bound the TTL of claims, in seconds. MaxTTL zero means no
 	// bound but that of the protocol.
 	MinTTL int `option:"min-ttl" help:"lowest TTL a claim may have, in seconds"`

@@ -57,12 +57,21 @@ func (p *Presenter) readHead(ctx context.Context) (position, error) {
 }
 
 // start reads what is published, and gives the change from there to the reconciled
-// state; full means that the base cannot be had and the change is the whole
-// dataset.
+// state; full means that the base cannot be had, or that the position is above it,
+// and the change is the whole dataset.
 func (p *Presenter) start(ctx context.Context) (pos position, change reconcile.Change, full bool, err error) {
 	pos, err = p.readHead(ctx)
 	if err != nil {
 		return pos, change, false, err
+	}
+	newest, host, err := p.answered(ctx)
+	if err != nil {
+		return pos, change, false, err
+	}
+	if p.behind(newest, host, pos.version) && p.cfg.AboveHosts {
+		pos.version = newest
+		change.Put = slices.Collect(p.state.All())
+		return pos, change, true, nil
 	}
 	if pos.modified == 0 {
 		change.Put = slices.Collect(p.state.All())

@@ -46,6 +46,7 @@ type Presenter struct {
 	held   bool           // only new claims can lead to a version
 	again  time.Time      // not before: something did not work
 	pause  time.Duration  // the last pause
+	asked  time.Time      // when it was read what hosts answer
 }
 
 // Status is the presenter's state for people.
@@ -58,6 +59,8 @@ type Status struct {
 	Conflicts map[reconcile.Kind]int
 	// Held says why what is reconciled is not published; empty when it is.
 	Held string
+	// Behind says that hosts answer a newer version than the store has, and what to do.
+	Behind string
 	// Problem is what did not work last, and is tried again; empty when all is well.
 	Problem string
 	// Unreadable names the last claims that could not be read, and since when; the
@@ -79,7 +82,7 @@ func (s Status) String() string {
 		}
 	}
 	text += fmt.Sprintf(", %d conflicts, %d warnings", conflicts, warnings)
-	for _, more := range []string{s.Held, s.Problem, s.Unreadable} {
+	for _, more := range []string{s.Held, s.Behind, s.Problem, s.Unreadable} {
 		if more != "" {
 			text += "; " + more
 		}

@@ -30,6 +30,9 @@ type trial struct {
 // position, unless a trial is left whose outcome is unknown.
 func (p *Presenter) publish(ctx context.Context, change reconcile.Change, arrived time.Time) error {
 	full := false
+	if err := p.outrun(ctx); err != nil {
+		return err
+	}
 	if p.pos == nil {
 		pos, difference, whole, err := p.start(ctx)
 		if err != nil {
