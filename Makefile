@@ -6,6 +6,7 @@
 #   make check     formatting, vet, staticcheck, go.mod, generated code; no tests
 #   make race      the tests alone, with the race detector
 #   make interop   the tests against other DNS servers alone
+#   make acceptance   the runs on the whole data set, with their figures (docs/benchmarks.md)
 #   make fuzz      every fuzz target in turn, FUZZTIME each
 #   make bench     every benchmark
 #   make clean     removes bin/ and what `make up` made
@@ -14,11 +15,14 @@ SHELL    = /bin/sh
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 FUZZTIME ?= 60s
 PACKAGES ?= ./...
+# What acceptance runs: packages, and tests in them by regular expression.
+ACCEPTANCE ?= ./internal/e2e ./internal/difftest
+RUN        ?= .
 # Two packages at a time: several of them start daemons, or measure.
 TESTFLAGS ?= -p 2 -timeout 8m
 
 .DEFAULT_GOAL = build
-.PHONY: build up test check race interop fuzz bench clean deps
+.PHONY: build up test check race interop acceptance fuzz bench clean deps
 
 build:
 	CGO_ENABLED=0 go build -trimpath -ldflags '-s -w -X main.version=$(VERSION)' -o bin/zonecast ./cmd/zonecast
@@ -46,6 +50,11 @@ race:
 
 interop: deps
 	go test -tags interop -run 'Interop' $(TESTFLAGS) $(PACKAGES)
+
+# One after another: they measure. They skip what needs a data set that is not there
+# (ZONECAST_DATA says where it is).
+acceptance: deps
+	go test -tags acceptance,interop -run '$(RUN)' -v -count=1 -p 1 -timeout 60m $(ACCEPTANCE)
 
 fuzz:
 	scripts/fuzz.sh $(FUZZTIME) $(PACKAGES)

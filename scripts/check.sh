@@ -14,9 +14,9 @@ unformatted=$(go tool -modfile=tools/gofumpt/go.mod gofumpt -l .) || fail "gofum
 [ -z "$unformatted" ] || fail "not formatted: $(echo "$unformatted" | tr '\n' ' ')" \
 	"go tool -modfile=tools/gofumpt/go.mod gofumpt -w ."
 
-go vet -tags interop ./... || fail "go vet complains" "see above"
+go vet -tags interop,acceptance ./... || fail "go vet complains" "see above"
 
-go tool -modfile=tools/staticcheck/go.mod staticcheck -tags interop ./... ||
+go tool -modfile=tools/staticcheck/go.mod staticcheck -tags interop,acceptance ./... ||
 	fail "staticcheck complains" "see above; go tool -modfile=tools/staticcheck/go.mod staticcheck -explain CHECK"
 
 go mod tidy -diff || fail "go.mod or go.sum is not tidy" "go mod tidy"
