@@ -281,6 +281,47 @@ func TestFrozenServer(t *testing.T) {
 	}
 }
 
+// Who stops while the server is away says all its goodbyes in about the time of one.
+func TestGoodbyesToNobody(t *testing.T) {
+	c := startChild(t, shortDir(t))
+	s := openStore(t, c)
+	var sessions []store.Session
+	for range 4 {
+		ss, err := s.Session(t.Context(), 10*time.Second)
+		if err != nil {
+			t.Fatal(err)
+		}
+		sessions = append(sessions, ss)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	if _, err := sessions[0].Elect(ctx, "/elect", nil); err != nil {
+		t.Fatal(err)
+	}
+	elected := make(chan error, 1)
+	go func() {
+		_, err := sessions[1].Elect(ctx, "/elect", nil)
+		elected <- err
+	}()
+	pid := c.Pid()
+	if err := syscall.Kill(pid, syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	defer syscall.Kill(pid, syscall.SIGCONT)
+	began := time.Now()
+	cancel()
+	if err := <-elected; err == nil {
+		t.Error("elected without a server")
+	}
+	for _, ss := range sessions {
+		if err := ss.Close(); !errors.Is(err, store.ErrUnavailable) {
+			t.Errorf("Close: error is %v, expected one that is %q", err, store.ErrUnavailable)
+		}
+	}
+	if took := time.Since(began); took > 2500*time.Millisecond {
+		t.Errorf("five goodbyes took %s, expected about 1s", took)
+	}
+}
+
 func TestStartChildRefused(t *testing.T) {
 	dir := shortDir(t)
 	socket := filepath.Join(dir, "socket")

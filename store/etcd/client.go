@@ -84,6 +84,7 @@ type Store struct {
 	mu       sync.Mutex // guards below
 	closed   bool
 	sessions map[*session]bool
+	deaf     time.Time      // when the server last gave no answer to a goodbye; zero once it did
 	wg       sync.WaitGroup // watches and sessions; Add only with mu held and !closed
 }
 

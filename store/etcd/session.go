@@ -7,7 +7,6 @@ import (
 	"sync"
 	"time"
 
-	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/zonecast/zonecast/store"
@@ -15,8 +14,12 @@ import (
 
 const (
 	// goodbyeTimeout bounds what is said to the server when something ends:
-	// revoking a lease, taking back a candidacy.
-	goodbyeTimeout = 2 * time.Second
+	// revoking a lease, taking back a candidacy. Once the server gave no answer to a
+	// goodbye, those of the next deafFor get goodbyeShort: a daemon that is stopped
+	// while the store is away says several, one after another.
+	goodbyeTimeout = time.Second
+	goodbyeShort   = 50 * time.Millisecond
+	deafFor        = 10 * time.Second
 	// electPause is how long a candidate waits before it tries a server again that
 	// could not be reached.
 	electPause = 100 * time.Millisecond
@@ -109,13 +112,38 @@ func (ss *session) Close() error {
 	ss.end()
 	// Also when the lease is thought lost: the server may count otherwise, since a
 	// restarted server gives every lease its whole ttl again.
-	ctx, cancel := context.WithTimeout(ss.store.ctx, goodbyeTimeout)
-	defer cancel()
-	_, err := ss.store.client.Revoke(ctx, ss.id)
-	if err == nil || errors.Is(err, rpctypes.ErrLeaseNotFound) || ss.store.ctx.Err() != nil {
+	err := ss.store.goodbye(func(ctx context.Context) error {
+		_, err := ss.store.client.Revoke(ctx, ss.id)
+		return err
+	})
+	if err == nil || errors.Is(err, store.ErrSessionLost) || errors.Is(err, store.ErrClosed) {
 		return nil
 	}
-	return fmt.Errorf("end session: its nodes stay for up to %s: %w", ss.ttl, ss.store.failure(ctx, err))
+	return fmt.Errorf("end session: its nodes stay for up to %s: %w", ss.ttl, err)
+}
+
+// goodbye tells the server that something has ended, for as long as that is worth
+// waiting for.
+func (s *Store) goodbye(say func(context.Context) error) error {
+	timeout := goodbyeTimeout
+	s.mu.Lock()
+	if !s.deaf.IsZero() && time.Since(s.deaf) < deafFor {
+		timeout = goodbyeShort
+	}
+	s.mu.Unlock()
+	ctx, cancel := context.WithTimeout(s.ctx, timeout)
+	defer cancel()
+	err := say(ctx)
+	if err != nil {
+		err = s.failure(ctx, err)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.deaf = time.Time{}
+	if errors.Is(err, store.ErrUnavailable) {
+		s.deaf = time.Now()
+	}
+	return err
 }
 
 func (ss *session) Commit(ctx context.Context, txn store.Txn) (store.Revision, error) {
@@ -224,10 +252,11 @@ func (ss *session) takeBack(path string) {
 	if ss.isOver() {
 		return // the node goes with the lease
 	}
-	ctx, cancel := context.WithTimeout(ss.store.ctx, goodbyeTimeout)
-	defer cancel()
 	key := ss.store.prefix + path
-	_, err := ss.store.client.Txn(ctx).If(clientv3.Compare(clientv3.LeaseValue(key), "=", ss.id)).Then(clientv3.OpDelete(key)).Commit()
+	err := ss.store.goodbye(func(ctx context.Context) error {
+		_, err := ss.store.client.Txn(ctx).If(clientv3.Compare(clientv3.LeaseValue(key), "=", ss.id)).Then(clientv3.OpDelete(key)).Commit()
+		return err
+	})
 	if err != nil {
 		ss.store.log.Warn("candidacy not taken back, it may win until its session ends", "path", path, "error", err)
 	}
