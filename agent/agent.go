@@ -5,6 +5,7 @@ import (
 	"crypto/ed25519"
 	"errors"
 	"fmt"
+	"math"
 	"sync"
 	"time"
 
@@ -19,6 +20,8 @@ type Agent struct {
 	deps    Deps
 	keys    []ed25519.PublicKey
 	metrics *metrics
+
+	unmended string // why a damaged journal was not mended, last; the follower's goroutine's
 
 	changed chan struct{} // status changed in a way to report; holds one
 
@@ -76,11 +79,12 @@ func (a *Agent) Status() Status {
 	return a.status
 }
 
-// age is seconds since the version in the journal was made; 0 when there is none.
+// age is seconds since the version in the journal was made; infinite when there is
+// none, so that a host without data is not taken for a fresh one.
 func (a *Agent) age() float64 {
 	s := a.Status()
 	if s.Time == 0 {
-		return 0
+		return math.Inf(1)
 	}
 	return time.Since(time.UnixMilli(s.Time)).Seconds()
 }
@@ -199,8 +203,31 @@ func (a *Agent) Apply(_ context.Context, g follow.Group) error {
 		for _, b := range g.Encoded {
 			a.metrics.octets.WithLabelValues("delta").Add(float64(len(b)))
 		}
+		a.mend(g)
 	}
 	return a.done(began, g.Dataset, err)
+}
+
+// mend writes a journal anew that was found damaged on the disk while it was open. An
+// authority that started now could not read it, and the dataset is at hand. What does
+// not work is tried again with the next group: this one is kept.
+func (a *Agent) mend(g follow.Group) {
+	damage := a.journal().Damage()
+	if damage == nil {
+		a.unmended = ""
+		return
+	}
+	err := a.journal().ResetDataset(g.Dataset, g.Manifest)
+	if err == nil {
+		a.metrics.mended.Inc()
+		a.deps.Log.Error("journal was damaged on the disk: written anew from memory; check the disk", "dir", a.cfg.Journal, "version", g.Dataset.Version(), "damage", damage)
+		return
+	}
+	a.metrics.journalErrors.Inc()
+	if text := err.Error(); text != a.unmended {
+		a.unmended = text
+		a.deps.Log.Error("journal is damaged on the disk and cannot be written anew, trying again: an authority that starts now has nothing", "dir", a.cfg.Journal, "damage", damage, "error", err)
+	}
 }
 
 func (a *Agent) journal() *journal.Writer {

@@ -9,10 +9,10 @@ import (
 )
 
 type metrics struct {
-	version, serving                          prometheus.Gauge
-	applySeconds, appendSeconds, fetchSeconds prometheus.Histogram
-	octets, refused                           *prometheus.CounterVec
-	journalErrors, quarantined, reports       prometheus.Counter
+	version, serving                            prometheus.Gauge
+	applySeconds, appendSeconds, fetchSeconds   prometheus.Histogram
+	octets, refused                             *prometheus.CounterVec
+	journalErrors, quarantined, mended, reports prometheus.Counter
 }
 
 func newMetrics(reg prometheus.Registerer, dataset string, age func() float64) (*metrics, error) {
@@ -42,6 +42,7 @@ func newMetrics(reg prometheus.Registerer, dataset string, age func() float64) (
 		refused:       vec("refused_total", "What was not believed, or not to be had, by kind.", "kind"),
 		journalErrors: counter("journal_errors_total", "Writes to the journal that did not work."),
 		quarantined:   counter("quarantined_total", "Journals found damaged."),
+		mended:        counter("mended_total", "Journals found damaged while open, and written anew from memory."),
 		reports:       counter("reports_total", "Reports of what the host answers."),
 	}
 	for _, k := range follow.Kinds() {
@@ -51,9 +52,9 @@ func newMetrics(reg prometheus.Registerer, dataset string, age func() float64) (
 	m.octets.WithLabelValues("snapshot")
 	var errs []error
 	for _, c := range []prometheus.Collector{
-		m.version, m.serving, m.applySeconds, m.appendSeconds, m.fetchSeconds, m.octets, m.refused, m.journalErrors, m.quarantined, m.reports,
+		m.version, m.serving, m.applySeconds, m.appendSeconds, m.fetchSeconds, m.octets, m.refused, m.journalErrors, m.quarantined, m.mended, m.reports,
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
-			Name: prefix + "age_seconds", Help: "Since the version in the journal was made, by the clock of its maker.", ConstLabels: labels,
+			Name: prefix + "age_seconds", Help: "Since the version in the journal was made, by the clock of its maker; +Inf when there is none.", ConstLabels: labels,
 		}, age),
 	} {
 		errs = append(errs, reg.Register(c))

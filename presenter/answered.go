@@ -64,10 +64,10 @@ func (p *Presenter) behind(newest uint64, host string, version uint64) bool {
 	why := ""
 	if newest > version {
 		why = fmt.Sprintf("host %s answers version %d and the store is at %d: it was lost or put back, and hosts keep what they have; "+
-			"when its claims are complete again, restart the presenter once with --above-hosts", host, newest, version)
+			"when its claims are complete again, restart the presenter once with --presenter-above-hosts", host, newest, version)
 		if !was {
 			p.log.Error("the store is older than what hosts answer", "dataset", p.cfg.Dataset, "host", host, "answered", newest, "version", version, "above-hosts", p.cfg.AboveHosts,
-				"hint", "when the claims are complete again, restart the presenter once with --above-hosts")
+				"hint", "when the claims are complete again, restart the presenter once with --presenter-above-hosts")
 		}
 	}
 	p.note(func(s *Status) { s.Behind = why })

@@ -166,7 +166,7 @@ type host struct {
 	floor uint64 // newest version seen in the journal
 }
 
-func (f *fleet) host(name string) *host {
+func (f *fleet) host(name string, change ...func(*agent.Config)) *host {
 	f.t.Helper()
 	pub := filepath.Join(f.dir, "key.pub")
 	if _, err := snapshot.LoadOrCreateKey(filepath.Join(f.dir, "key")); err != nil {
@@ -181,6 +181,9 @@ func (f *fleet) host(name string) *host {
 	cfg.Journal = filepath.Join(f.dir, name, "journal")
 	cfg.StatusDir = filepath.Join(f.dir, name, "status")
 	cfg.SessionTTL = time.Second
+	for _, c := range change {
+		c(&cfg)
+	}
 	h := &host{f: f, name: name, keys: keys, cfg: cfg}
 	h.restart()
 	return h

@@ -27,6 +27,9 @@ func (w *Writer) foldBeside() {
 	if err != nil && !errors.Is(err, fs.ErrClosed) {
 		// The log works on. It is tried again when the log has grown as much again.
 		w.foldAt = w.end - w.start + max(w.opts.FoldSize, w.file.Size)
+		if errors.Is(err, ErrCorrupt) {
+			w.damage = err
+		}
 		w.opts.Log.Error("journal was not folded", "dir", w.dir, "error", err)
 	}
 }
@@ -276,6 +279,7 @@ func (w *Writer) begin(next current, b base, from *logReader) (err error) {
 	w.start = int64(len(header))
 	w.end = w.start + int64(len(rest))
 	w.tip, w.raw, w.file = tip, raw, b.State
+	w.damage = nil
 	w.setFoldAt()
 	w.opts.Log.Info("journal begins a new generation", "dir", w.dir, "generation", next.generation, "version", b.State.Version, "octets", b.State.Size)
 	return errors.Join(err, w.settle())

@@ -67,6 +67,7 @@ type Writer struct {
 	unsettled bool
 	old       []string // files that no generation needs once settled
 	folding   bool
+	damage    error // of the current generation, found by a fold
 	foldAt    int64 // log size, in octets, at which the next fold begins by itself
 }
 
@@ -327,6 +328,14 @@ func (w *Writer) State() snapshot.Ref {
 	r := w.tip.ref()
 	r.ID, r.Size = w.file.ID, w.file.Size
 	return r
+}
+
+// Damage is what a fold found out about the generation that holds: it cannot be read
+// any more, although appends work. ResetDataset mends it. Nil when nothing was found.
+func (w *Writer) Damage() error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.damage
 }
 
 // Manifest is the newest manifest in the journal, signed; nil in a new one.
