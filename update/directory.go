@@ -114,6 +114,10 @@ func (d *directory) scan(ctx context.Context, noticed time.Time) (again time.Dur
 		}
 	}
 	for _, name := range names {
+		// Reading hundreds of files takes seconds, and so long would a stop.
+		if err := ctx.Err(); err != nil {
+			return 0, err
+		}
 		f := d.files[name]
 		if f == nil {
 			f = &file{}
