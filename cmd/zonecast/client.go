@@ -70,7 +70,12 @@ func clientCommand(use, short, long string, args cobra.PositionalArgs, body func
 		}
 		s := &session{clientOptions: &opts, Client: c, out: cmd.OutOrStdout(), err: cmd.ErrOrStderr()}
 		s.color = opts.Color == "always" || opts.Color == "auto" && isTerminal(s.out) && os.Getenv("NO_COLOR") == ""
-		return errors.Join(explain(body(ctx, s, args)), c.Close())
+		err = explain(body(ctx, s, args))
+		var late timeoutError
+		if errors.Is(err, context.DeadlineExceeded) && !errors.As(err, &late) {
+			err = timeoutError{hinted{fmt.Errorf("no answer from %s within %v", opts.API, opts.Timeout), "the same command again does no harm, with a longer --timeout if need be; whether a change was taken is not known"}}
+		}
+		return errors.Join(err, c.Close())
 	}
 	return cmd
 }

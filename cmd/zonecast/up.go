@@ -221,7 +221,7 @@ func (u *up) startStore(ctx context.Context, n *node) error {
 		return err
 	}
 	n.closers = append(n.closers, st.Close)
-	n.store = st
+	n.store = explainedStore{st, child.Trouble}
 	return nil
 }
 

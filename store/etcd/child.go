@@ -62,7 +62,8 @@ type Child struct {
 	pid   int        // 0 while none runs
 	tail  []string   // last lines of the present or last child's stderr
 	ended chan struct{}
-	last  error // how the last one ended
+	last  error  // how the last one ended
+	words string // of the last one that ended
 }
 
 // StartChild starts the child and waits until it answers. When the first child
@@ -161,7 +162,34 @@ func (c *Child) quote() string {
 	if len(c.tail) == 0 {
 		return ""
 	}
-	return ": " + strings.Join(c.tail, "; ")
+	return ": " + strings.Join(plain(c.tail), "; ")
+}
+
+// plain leaves out of a child's last lines those of its log, if it said anything
+// else: the reason for which it ends is not logged but said.
+func plain(lines []string) []string {
+	var said []string
+	for _, l := range lines {
+		if !strings.HasPrefix(l, "{") {
+			said = append(said, strings.TrimPrefix(l, "zonecast: "))
+		}
+	}
+	if said == nil {
+		return lines
+	}
+	return said
+}
+
+// Trouble is why no child serves now, in the last words of the one before; "" when
+// one does.
+func (c *Child) Trouble() string {
+	pid, ready := owner(c.cfg.Dir)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if ready && pid == c.pid {
+		return ""
+	}
+	return c.words
 }
 
 // run starts children until ctx ends.
@@ -183,8 +211,9 @@ func (c *Child) run(ctx context.Context) {
 		}
 		c.log.Error("store process ended, starting it again", "error", err, "after", time.Since(began).Round(time.Millisecond),
 			"wait", wait, "dir", c.cfg.Dir, "said", strings.TrimPrefix(c.quote(), ": "))
+		words := strings.TrimPrefix(c.quote(), ": ")
 		c.mu.Lock()
-		c.last = err
+		c.last, c.words = err, words
 		c.mu.Unlock()
 		select {
 		case c.ended <- struct{}{}:
