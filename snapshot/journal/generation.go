@@ -15,8 +15,14 @@ import (
 // then CURRENT is switched by a rename. Until the rename nothing has changed;
 // after it, the old files stay until the directory is synced.
 
-// setFoldAt is called with mu held.
-func (w *Writer) setFoldAt() { w.foldAt = max(w.opts.FoldSize, w.file.Size) }
+// setFoldAt is called with mu held. Every host of a fleet appends the same groups;
+// so that they do not all fold at the same moment, which on a machine with several
+// of them is felt in what they answer, each generation has up to as much again by
+// its random id.
+func (w *Writer) setFoldAt() {
+	size := max(w.opts.FoldSize, w.file.Size)
+	w.foldAt = size + int64(float64(size)*float64(w.now.id>>32)/(1<<32))
+}
 
 // foldBeside is the fold that Append begins by itself.
 func (w *Writer) foldBeside() {
