@@ -325,10 +325,11 @@ func (v *Supervisor) Kill(s *Stage, pause time.Duration) bool {
 	return true
 }
 
-// KillOne kills a random stage of those that live.
-func (v *Supervisor) KillOne(stages []*Stage, pause time.Duration) *Stage {
+// KillOne kills a stage that lives: each kind is as likely, and each stage of it.
+func (v *Supervisor) KillOne(a *Apart, pause time.Duration) *Stage {
 	for {
-		if s := stages[v.rng.IntN(len(stages))]; v.Kill(s, pause) {
+		of := a.Of(kinds[v.rng.IntN(len(kinds))])
+		if s := of[v.rng.IntN(len(of))]; v.Kill(s, pause) {
 			return s
 		}
 	}

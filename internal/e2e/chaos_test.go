@@ -93,7 +93,7 @@ func TestChaos(t *testing.T) {
 		if Pause(ctx, killer.Between(200*time.Millisecond, 2500*time.Millisecond)) != nil {
 			break
 		}
-		killer.KillOne(a.Stages, killer.Between(0, 1500*time.Millisecond))
+		killer.KillOne(a, killer.Between(0, 1500*time.Millisecond))
 	}
 	close(done)
 	wg.Wait()
@@ -130,7 +130,7 @@ func TestChaos(t *testing.T) {
 	}
 	t.Logf("kills: %v; zone changes: %d; numbers of the mark: %d; registrations and deregistrations acknowledged: %d; %v",
 		killer.Kills, applied, number, people.acknowledged, chaos.Round(time.Second))
-	for _, s := range a.Stages {
+	for _, s := range slices.Backward(a.Stages) {
 		if _, err := s.Stop(stopWithin); err != nil {
 			t.Errorf("stop: %v", err)
 		}

@@ -52,7 +52,6 @@ func NewTruth(t testing.TB, a *Apart) *Truth {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = st.Close() }) // it holds nothing in the store
 	h := &Truth{
 		store: st, keys: keys, published: map[uint64]string{}, chains: map[uint64]snapshot.Chain{},
 		answered: map[uint64]string{}, last: map[string]uint64{},
@@ -63,9 +62,10 @@ func NewTruth(t testing.TB, a *Apart) *Truth {
 	return h
 }
 
-// Run looks until ctx ends.
+// Run looks until ctx ends, and then leaves the store.
 func (h *Truth) Run(ctx context.Context) {
 	var wg sync.WaitGroup
+	defer func() { _ = h.store.Close() }() // it holds nothing there
 	defer wg.Wait()
 	wg.Go(func() {
 		for b := range h.store.Watch(ctx, tree.LogPrefix(dataset), 0) {
