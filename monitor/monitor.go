@@ -34,6 +34,9 @@ type Config struct {
 	// StaleAfter is the age from which an answer is stale: ten lost heartbeats at
 	// their default of one a second, which a restart of any one process does not cost.
 	StaleAfter time.Duration `option:"stale-after" help:"age from which an answer is stale"`
+	// MissingFor is how long a host that is gone from the store is still shown, as
+	// missing. A host that is taken away for good stays that long; zero forgets at once.
+	MissingFor time.Duration `option:"missing-for" help:"how long a host that is gone is shown as missing"`
 	// Workers is how many hosts are asked at the same time.
 	Workers int `option:"workers" help:"hosts asked at the same time"`
 }
@@ -42,7 +45,7 @@ type Config struct {
 func DefaultConfig() Config {
 	return Config{
 		Dataset: "internal", FreshZone: "\x08zonecast\x08internal\x00",
-		Interval: time.Second, Timeout: time.Second, StaleAfter: 10 * time.Second, Workers: 32,
+		Interval: time.Second, Timeout: time.Second, StaleAfter: 10 * time.Second, MissingFor: time.Hour, Workers: 32,
 	}
 }
 
@@ -55,6 +58,9 @@ func (c Config) Validate() error {
 		if d.v <= 0 {
 			return fmt.Errorf("%s: %s, expected more than 0", d.key, d.v)
 		}
+	}
+	if c.MissingFor < 0 {
+		return fmt.Errorf("missing-for: %s, expected 0 or more", c.MissingFor)
 	}
 	if c.Workers < 1 || c.Workers > 4096 {
 		return fmt.Errorf("workers: %d, expected 1 to 4096", c.Workers)
@@ -89,7 +95,12 @@ type host struct {
 	state State
 	age   time.Duration // of the last answer; valid when state is Fresh or Stale
 	why   string        // what is wrong
+	gone  time.Time     // when it went from the store; zero while it is there
 }
+
+// maxMissing bounds the missing hosts that are remembered; beyond, the one that is gone
+// longest is forgotten.
+const maxMissing = 10_000
 
 // State is how a host is.
 type State string
@@ -101,10 +112,11 @@ const (
 	Stale     State = "stale"     // answers, older
 	Silent    State = "silent"    // no answer, or one without a freshness record
 	Disagrees State = "disagrees" // same version as others, other data
+	Missing   State = "missing"   // its agent is gone from the store; it is still asked
 )
 
 // States is all of them.
-func States() []State { return []State{Unknown, Fresh, Stale, Silent, Disagrees} }
+func States() []State { return []State{Unknown, Fresh, Stale, Silent, Disagrees, Missing} }
 
 // New makes a Monitor.
 func New(cfg Config, deps Deps) (*Monitor, error) {
@@ -150,9 +162,13 @@ func (m *Monitor) follow(ctx context.Context, prefix string) error {
 func (m *Monitor) take(prefix string, b store.Batch) {
 	gone := slices.Clone(b.Deletes)
 	if b.Reset && prefix == tree.Hosts {
+		there := make(map[string]bool, len(b.Puts))
+		for _, n := range b.Puts {
+			there[n.Path] = true
+		}
 		for name := range m.hosts {
-			if !slices.ContainsFunc(b.Puts, func(n store.Node) bool { return n.Path == tree.HostPath(name) }) {
-				gone = append(gone, tree.HostPath(name))
+			if path := tree.HostPath(name); !there[path] {
+				gone = append(gone, path)
 			}
 		}
 	}
@@ -172,10 +188,46 @@ func (m *Monitor) take(prefix string, b store.Batch) {
 	}
 	for _, path := range gone {
 		name, ok := strings.CutPrefix(path, tree.Hosts)
-		if ok && m.hosts[name] != nil {
-			m.deps.Log.Info("host gone", "host", name)
-			delete(m.hosts, name)
+		if ok {
+			m.lose(name)
 		}
+	}
+	if len(gone) > 0 {
+		m.forget()
+	}
+}
+
+// lose notes that a host is gone from the store.
+func (m *Monitor) lose(name string) {
+	h := m.hosts[name]
+	if h == nil || h.state == Missing {
+		return
+	}
+	h.gone = m.deps.Now()
+	m.move(name, h, Missing, fmt.Sprintf("its agent is gone from the store since %s", h.gone.UTC().Format(time.RFC3339)))
+}
+
+// forget forgets hosts that have been missing for long, or when there are many, first
+// those that have been longest.
+func (m *Monitor) forget() {
+	now := m.deps.Now()
+	var missing []string
+	for name, h := range m.hosts {
+		switch {
+		case h.state != Missing:
+		case now.Sub(h.gone) >= m.cfg.MissingFor:
+			m.deps.Log.Info("host forgotten", "host", name)
+			delete(m.hosts, name)
+		default:
+			missing = append(missing, name)
+		}
+	}
+	if len(missing) <= maxMissing {
+		return
+	}
+	slices.SortFunc(missing, func(a, b string) int { return m.hosts[a].gone.Compare(m.hosts[b].gone) })
+	for _, name := range missing[:len(missing)-maxMissing] {
+		delete(m.hosts, name)
 	}
 }
 
@@ -187,13 +239,21 @@ func (m *Monitor) takeHost(n store.Node) {
 		return
 	}
 	h := m.hosts[name]
+	d, ours := t.Datasets[m.cfg.Dataset]
+	if !ours && len(t.Datasets) > 0 {
+		delete(m.hosts, name) // it serves another dataset
+		return
+	}
 	if h == nil {
 		h = &host{state: Unknown}
 		m.hosts[name] = h
 		m.deps.Log.Info("host came", "host", name, "dns", t.DNS)
 	}
 	h.Host = t
-	d := t.Datasets[m.cfg.Dataset]
+	if h.state == Missing {
+		h.gone = time.Time{}
+		m.move(name, h, Unknown, "")
+	}
 	if d.Version == 0 {
 		return
 	}
@@ -230,6 +290,7 @@ func (m *Monitor) probeAll(ctx context.Context) error {
 		case <-tick.C:
 		}
 		m.mu.Lock()
+		m.forget()
 		targets := make(map[string]string, len(m.hosts))
 		for name, h := range m.hosts {
 			targets[name] = h.DNS
@@ -261,12 +322,24 @@ func (m *Monitor) probe(ctx context.Context, name, dns string) {
 	h := m.hosts[name]
 	switch {
 	case h == nil || h.state == Disagrees:
+	case h.state == Missing:
+		h.why = fmt.Sprintf("its agent is gone from the store since %s; ", h.gone.UTC().Format(time.RFC3339))
+		if err != nil {
+			h.why += err.Error()
+		} else {
+			h.why += fmt.Sprintf("it still answers what was so %s ago", m.deps.Now().Sub(stamp.Time).Round(time.Millisecond))
+		}
 	case err != nil:
 		m.metrics.failed.Inc()
 		m.move(name, h, Silent, err.Error())
 	default:
-		h.age = max(m.deps.Now().Sub(stamp.Time), 0)
+		age := m.deps.Now().Sub(stamp.Time)
+		h.age = max(age, 0)
 		m.metrics.age.Observe(h.age.Seconds())
+		if -age >= m.cfg.StaleAfter {
+			m.move(name, h, Stale, fmt.Sprintf("its freshness record is of %s in the future: the clocks here and at the mutator disagree, and no age can be told", (-age).Round(time.Millisecond)))
+			return
+		}
 		if h.age >= m.cfg.StaleAfter {
 			m.move(name, h, Stale, fmt.Sprintf("answers what was so %s ago", h.age.Round(time.Millisecond)))
 			return

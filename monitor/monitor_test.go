@@ -71,8 +71,9 @@ func TestHostStates(t *testing.T) {
 	cfg := DefaultConfig()
 	cfg.Interval, cfg.Timeout, cfg.StaleAfter = 10*time.Millisecond, 200*time.Millisecond, 5*time.Second
 	var log strings.Builder
+	var passed atomic.Int64 // nanoseconds that the monitor's clock is ahead
 	reg := prometheus.NewRegistry()
-	m, err := New(cfg, Deps{Store: st, Log: slog.New(slog.NewTextHandler(&log, nil)), Metrics: reg})
+	m, err := New(cfg, Deps{Store: st, Log: slog.New(slog.NewTextHandler(&log, nil)), Metrics: reg, Now: func() time.Time { return time.Now().Add(time.Duration(passed.Load())) }})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -136,9 +137,39 @@ func TestHostStates(t *testing.T) {
 	if _, err := st.Commit(ctx, store.Txn{Do: []store.Op{{Path: tree.HostPath("host1"), Delete: true}}}); err != nil {
 		t.Fatal(err)
 	}
+	// A host that was there is missing for a while, and then forgotten.
+	if h := until("host1", Missing); !strings.Contains(h.Why, "gone from the store") {
+		t.Errorf("why = %q", h.Why)
+	}
+	put("host1", fakeHost(t, &text), "aa")
+	until("host1", Fresh)
+	if _, err := st.Commit(ctx, store.Txn{Do: []store.Op{{Path: tree.HostPath("host1"), Delete: true}}}); err != nil {
+		t.Fatal(err)
+	}
+	until("host1", Missing)
+	passed.Store(int64(cfg.MissingFor))
 	for deadline := time.Now().Add(10 * time.Second); len(m.Report().Hosts) != 1; time.Sleep(2 * time.Millisecond) {
 		if time.Now().After(deadline) {
-			t.Fatal("a host that is gone is still reported")
+			t.Fatal("a host that is gone for an hour is still reported")
+		}
+	}
+	passed.Store(0)
+	until("host0", Fresh)
+	// A clock that is ahead does not make a host fresh.
+	text.Store(fmt.Sprintf("v=7 t=%d d=00", time.Now().Add(time.Minute).UnixMilli()))
+	if h := until("host0", Stale); !strings.Contains(h.Why, "future") {
+		t.Errorf("why = %q, want that the clocks disagree", h.Why)
+	}
+	// A host of another dataset is none of ours.
+	other := tree.Host{Name: "host2", DNS: "192.0.2.1:53", Datasets: map[string]tree.HostDataset{"external": {Version: 7, Digest: "cc"}}}
+	if _, err := st.Commit(ctx, store.Txn{Do: []store.Op{{Path: tree.HostPath("host2"), Value: tree.Encode(other)}}}); err != nil {
+		t.Fatal(err)
+	}
+	put("host3", fakeHost(t, &text), "aa")
+	until("host3", Stale)
+	for _, h := range m.Report().Hosts {
+		if h.Name == "host2" {
+			t.Errorf("a host of another dataset is reported: %+v", h)
 		}
 	}
 	cancel()
@@ -173,5 +204,22 @@ func TestDigestsStayBounded(t *testing.T) {
 	}
 	if _, ok := d.check(9_999, "y"); ok {
 		t.Error("another digest of the newest version passes")
+	}
+}
+
+func TestMissingHostsStayBounded(t *testing.T) {
+	m, err := New(DefaultConfig(), Deps{Log: slog.New(slog.DiscardHandler), Metrics: prometheus.NewRegistry()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var puts []store.Node
+	for i := range maxMissing + 10 {
+		puts = append(puts, store.Node{Path: tree.HostPath(fmt.Sprintf("h%d", i)), Value: []byte("{}")})
+	}
+	m.take(tree.Hosts, store.Batch{Puts: puts})
+	m.take(tree.Hosts, store.Batch{Deletes: []string{puts[0].Path}})
+	m.take(tree.Hosts, store.Batch{Reset: true})
+	if n := len(m.hosts); n != maxMissing || m.hosts["h0"] != nil {
+		t.Errorf("%d missing hosts, want %d without the first", n, maxMissing)
 	}
 }
