@@ -29,10 +29,12 @@ type Params struct {
 	Mailbox record.Name `option:"mailbox" help:"mailbox, as a domain name, in the SOA of zones made by rules"`
 }
 
-// DefaultParams uses names below zonecast.internal, a zone that zonecast makes
-// itself (.internal is reserved for private use by ICANN's board, July 2024).
+// DefaultParams uses a mailbox below zonecast.internal, a zone that zonecast makes
+// itself (.internal is reserved for private use by ICANN's board, July 2024), and a
+// name server that exists nowhere (RFC 6761 §6.4): one inside zonecast.internal would
+// need an address there, without which BIND's named refuses to load the zone.
 func DefaultParams() Params {
-	return Params{NS: "\x02ns\x08zonecast\x08internal\x00", Mailbox: "\x0ahostmaster\x08zonecast\x08internal\x00"}
+	return Params{NS: "\x02ns\x08zonecast\x07invalid\x00", Mailbox: "\x0ahostmaster\x08zonecast\x08internal\x00"}
 }
 
 // Validate names the parameter that is missing.
