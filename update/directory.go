@@ -404,8 +404,8 @@ func (d *directory) publish(ctx context.Context, name string, f *file) error {
 	d.setState(s, &now)
 	if changed {
 		d.im.metrics.latency.Observe(time.Since(f.since).Seconds())
-		d.im.log.Log(ctx, d.im.level(), "zone file imported", "source", s, "records", now.Records, "revision", now.Revision, "store_revision", rev,
-			"after", time.Since(f.since).Round(time.Microsecond))
+		d.im.log.Log(ctx, d.im.level(), "zone file imported", "source", s, "records", now.Records, "content", now.Revision, "revision", rev,
+			"took", time.Since(f.since).Round(time.Microsecond))
 	} else if old.Error != "" {
 		d.im.log.Info("zone file mended", "source", s)
 	}

@@ -12,6 +12,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/zonecast/zonecast/internal/lead"
 	"github.com/zonecast/zonecast/internal/tree"
 	"github.com/zonecast/zonecast/store"
 )
@@ -102,61 +103,18 @@ func (im *Importer) Run(ctx context.Context) error {
 		<-ctx.Done()
 		return ctx.Err()
 	}
-	for ctx.Err() == nil {
-		err := im.lead(ctx)
-		if ctx.Err() != nil {
-			break
-		}
-		im.log.Warn("zone files not watched, trying again", "dir", im.cfg.Dir, "error", err, "after", retryAfter)
-		pause(ctx, retryAfter)
-	}
-	return ctx.Err()
-}
-
-// lead waits for leadership and imports as long as it lasts.
-func (im *Importer) lead(ctx context.Context) error {
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	session, err := im.store.Session(ctx, sessionTTL)
-	if err != nil {
-		return err
-	}
-	defer func() {
-		if err := session.Close(); err != nil && !errors.Is(err, store.ErrSessionLost) {
-			im.log.Warn("session not closed, it ends by itself", "error", err, "after", sessionTTL)
-		}
-	}()
-	lost := make(chan struct{})
-	var wg sync.WaitGroup
-	wg.Go(func() {
-		select {
-		case <-session.Done():
-			cancel(store.ErrSessionLost)
-		case <-lost:
-		}
-	})
-	defer wg.Wait()
-	defer close(lost)
-
 	host, err := os.Hostname()
 	if err != nil {
 		host = "unknown"
 	}
-	leader, err := session.Elect(ctx, tree.ElectZoneFiles, []byte(host))
-	if err != nil {
-		return err
-	}
-	im.log.Info("importing zone files", "dir", im.cfg.Dir)
-	err = im.follow(ctx, leader.Fence)
-	if cause := context.Cause(ctx); cause != nil {
-		return cause
-	}
-	return err
+	lead.Run(ctx, lead.Election{Store: im.store, Path: tree.ElectZoneFiles, Value: []byte(host), TTL: sessionTTL, Log: im.log}, im.follow)
+	return ctx.Err()
 }
 
 // follow scans whenever something may have changed, until ctx ends. When the store
 // cannot be reached it goes on with what it knows: what was read stays pending.
 func (im *Importer) follow(ctx context.Context, fence store.Cond) error {
+	im.log.Info("importing zone files", "dir", im.cfg.Dir)
 	w := newWatcher(im.log)
 	defer w.close()
 	began := time.Now()
@@ -176,7 +134,7 @@ func (im *Importer) follow(ctx context.Context, fence store.Cond) error {
 			return ctx.Err()
 		}
 		if err != nil {
-			im.log.Warn("zone files not imported, trying again", "error", err, "after", retryAfter)
+			im.log.Warn("zone files not imported, trying again", "error", err, "pause", retryAfter)
 			if !errors.Is(err, store.ErrUnavailable) {
 				d = nil // somebody else wrote: begin from what is there
 			}
@@ -186,7 +144,7 @@ func (im *Importer) follow(ctx context.Context, fence store.Cond) error {
 		if again >= retryAfter { // less: some file is being written and not read yet
 			im.ready.Do(func() {
 				im.log.Info("zone files read", "dir", im.cfg.Dir, "files", d.counted.files, "records", d.counted.records, "broken", d.counted.broken,
-					"after", time.Since(began).Round(time.Millisecond))
+					"took", time.Since(began).Round(time.Millisecond))
 				close(im.first)
 			})
 		}
