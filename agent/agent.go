@@ -170,7 +170,7 @@ func (a *Agent) quarantine(cause error) error {
 	a.metrics.quarantined.Inc()
 	if err != nil {
 		a.trouble(errors.Join(cause, err))
-		a.deps.Log.Error("damaged journal cannot be moved aside, trying again; the authority serves what it has", "dir", a.cfg.Journal, "cause", cause, "error", err)
+		a.deps.Log.Error("damaged journal cannot be moved aside, trying again; the authority serves what it has", "dir", a.cfg.Journal, "why", cause, "error", err)
 		return err
 	}
 	a.mu.Lock()

@@ -75,7 +75,7 @@ func (a *Agent) report(ctx context.Context) {
 		if ctx.Err() != nil {
 			return
 		}
-		a.deps.Log.Debug("host is not reported, trying again", "host", a.cfg.Host, "after", pause, "error", err)
+		a.deps.Log.Debug("host is not reported, trying again", "host", a.cfg.Host, "pause", pause, "error", err)
 		select {
 		case <-ctx.Done():
 		case <-time.After(pause):

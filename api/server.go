@@ -137,7 +137,7 @@ func (s *server) accept(ln net.Listener, conns *sync.WaitGroup) error {
 				return fmt.Errorf("accept on %s: %w", ln.Addr(), err)
 			}
 			// Out of file descriptors, most likely: others may give some back.
-			s.log.Warn("accept failed", "address", ln.Addr().String(), "error", err)
+			s.log.Warn("accept failed", "listen", ln.Addr().String(), "error", err)
 			select {
 			case <-s.stopping.Done():
 			case <-time.After(100 * time.Millisecond):
@@ -145,7 +145,7 @@ func (s *server) accept(ln net.Listener, conns *sync.WaitGroup) error {
 			continue
 		}
 		if !slots.TryAcquire(1) {
-			s.log.Warn("connection refused: too many", "peer", c.RemoteAddr().String(), "most", s.cfg.MaxConnections)
+			s.log.Warn("connection refused: too many", "client", c.RemoteAddr().String(), "most", s.cfg.MaxConnections)
 			c.Close()
 			continue
 		}
@@ -170,9 +170,9 @@ func (s *server) connection(c net.Conn) {
 			continue
 		case errors.Is(err, io.EOF), errors.Is(err, net.ErrClosed), s.stopping.Err() != nil:
 		case isTimeout(err):
-			s.log.Debug("connection closed: no progress", "peer", c.RemoteAddr().String(), "error", err)
+			s.log.Debug("connection closed: no progress", "client", c.RemoteAddr().String(), "error", err)
 		default:
-			s.log.Info("connection closed", "peer", c.RemoteAddr().String(), "error", err)
+			s.log.Info("connection closed", "client", c.RemoteAddr().String(), "error", err)
 		}
 		return
 	}

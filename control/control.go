@@ -97,7 +97,7 @@ func (c *Control) followClaims(ctx context.Context) error {
 	for b := range c.deps.Store.Watch(ctx, tree.Claims, 0) {
 		changes, err := fold.Apply(b)
 		if err != nil {
-			c.deps.Log.Warn("claims not read, the last good ones stay", "err", err)
+			c.deps.Log.Warn("claims not read, the last good ones stay", "error", err)
 		}
 		c.claims.mu.Lock()
 		for _, ch := range changes {

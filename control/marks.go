@@ -68,7 +68,7 @@ func (c *Control) takeMarks(prefix string, b store.Batch) (moved bool) {
 			}
 		}
 		if err != nil {
-			c.deps.Log.Warn("node not read", "err", err)
+			c.deps.Log.Warn("node not read", "error", err)
 		}
 	}
 	for _, path := range b.Deletes {

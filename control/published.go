@@ -196,5 +196,5 @@ func (s sink) Apply(_ context.Context, g follow.Group) error {
 
 // Refused implements follow.Sink.
 func (s sink) Refused(r follow.Refusal) {
-	s.deps.Log.Warn("published data not read", "dataset", s.cfg.Dataset, "kind", string(r.Kind), "version", r.Version, "err", r.Err)
+	s.deps.Log.Warn("published data not read", "dataset", s.cfg.Dataset, "kind", string(r.Kind), "version", r.Version, "error", r.Err)
 }

@@ -99,7 +99,7 @@ func list[T any](ctx context.Context, c *Control, prefix string) ([]entry[T], er
 	for _, n := range nodes {
 		e := entry[T]{path: n.Path, revision: n.Modified}
 		if err := tree.Decode(n, &e.value); err != nil {
-			c.deps.Log.Warn("node not read", "err", err)
+			c.deps.Log.Warn("node not read", "error", err)
 			continue
 		}
 		out = append(out, e)

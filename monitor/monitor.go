@@ -177,7 +177,7 @@ func (m *Monitor) take(prefix string, b store.Batch) {
 		case n.Path == tree.HeadPath(m.cfg.Dataset):
 			var h tree.Head
 			if err := tree.Decode(n, &h); err != nil {
-				m.deps.Log.Warn("head not read", "err", err)
+				m.deps.Log.Warn("head not read", "error", err)
 				continue
 			}
 			m.head = h
@@ -235,7 +235,7 @@ func (m *Monitor) takeHost(n store.Node) {
 	name := strings.TrimPrefix(n.Path, tree.Hosts)
 	var t tree.Host
 	if err := tree.Decode(n, &t); err != nil {
-		m.deps.Log.Warn("host not read", "err", err)
+		m.deps.Log.Warn("host not read", "error", err)
 		return
 	}
 	h := m.hosts[name]

@@ -71,7 +71,7 @@ func (p *Publisher) sign(ctx context.Context, fence store.Cond) (err error) {
 			case <-p.wake:
 			}
 		default:
-			p.deps.Log.Warn("manifest not published, trying again", "dataset", p.cfg.Dataset, "after", pause, "error", err)
+			p.deps.Log.Warn("manifest not published, trying again", "dataset", p.cfg.Dataset, "pause", pause, "error", err)
 			select {
 			case <-ctx.Done():
 				return ctx.Err()

@@ -123,7 +123,7 @@ func (f *FleetFile) follow(ctx context.Context, fence store.Cond) error {
 	defer watcher.Close()
 	// The folder, not the file: an atomic replacement is another file.
 	if err := watcher.Add(filepath.Dir(f.cfg.Path)); err != nil {
-		f.deps.Log.Warn("fleet file cannot be watched, it is read at intervals only", "file", f.cfg.Path, "interval", f.cfg.Rescan, "error", err)
+		f.deps.Log.Warn("fleet file cannot be watched, it is read at intervals only", "file", f.cfg.Path, "every", f.cfg.Rescan, "error", err)
 	}
 	var last Synced
 	rescan := time.NewTicker(f.cfg.Rescan)

@@ -140,7 +140,7 @@ func (r *running) fail(err error, failed chan<- error) {
 	r.last = err
 	r.mu.Unlock()
 	r.setState(TaskFailed)
-	r.svc.log.Error("task failed", "task", r.Name, "err", err)
+	r.svc.log.Error("task failed", "task", r.Name, "error", err)
 	failed <- err
 }
 

@@ -206,7 +206,7 @@ func (s *Service) Run(ctx context.Context) error {
 		cause = s.supervise(ctx, tasks, failed)
 	}
 
-	s.log.Info("service stops", "cause", reason(ctx, cause))
+	s.log.Info("service stops", "why", reason(ctx, cause))
 	s.setState(Stopping)
 	s.notify("STOPPING=1")
 	errs := []error{cause}
@@ -311,6 +311,6 @@ func (s *Service) notify(state string) {
 		return
 	}
 	if err := s.cfg.Notify.Send(state); err != nil {
-		s.log.Warn("service manager not told", "state", state, "err", err)
+		s.log.Warn("service manager not told", "state", state, "error", err)
 	}
 }

@@ -115,7 +115,7 @@ func (s *Service) ClearWarning(key string) {
 	if !ok {
 		return
 	}
-	s.log.Info("warning over", "key", key, "text", w.Text, "after", time.Since(w.Since))
+	s.log.Info("warning over", "key", key, "text", w.Text, "took", time.Since(w.Since))
 	before := s.visible()
 	delete(s.warnings, key)
 	if len(s.warnings) == 0 {

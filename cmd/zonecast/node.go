@@ -173,7 +173,7 @@ func (n *node) announce(s tree.Service, id string) {
 			if ctx.Err() != nil {
 				return nil
 			}
-			n.log.Debug("service node lost, making it again", "service", s.Name, "err", err)
+			n.log.Debug("service node lost, making it again", "service", s.Name, "error", err)
 			select {
 			case <-ctx.Done():
 			case <-time.After(time.Second):

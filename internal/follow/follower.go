@@ -160,7 +160,7 @@ func (f *Follower) again(err error) {
 	f.pause = min(max(2*f.pause, f.cfg.RetryMin), f.cfg.RetryMax)
 	f.retry.Reset(jitter(f.pause))
 	if err != nil {
-		f.cfg.Log.Debug("trying again", "dataset", f.cfg.Dataset, "after", f.pause, "error", err)
+		f.cfg.Log.Debug("trying again", "dataset", f.cfg.Dataset, "pause", f.pause, "error", err)
 	}
 }
 
@@ -345,7 +345,7 @@ func (f *Follower) insist(ctx context.Context, call func() error) error {
 			level = slog.LevelWarn // once; the sink keeps the rest for those who ask
 		}
 		pause = min(max(2*pause, f.cfg.RetryMin), f.cfg.RetryMax)
-		f.cfg.Log.Log(ctx, level, "what was published cannot be kept, trying again", "dataset", f.cfg.Dataset, "after", pause, "error", err)
+		f.cfg.Log.Log(ctx, level, "what was published cannot be kept, trying again", "dataset", f.cfg.Dataset, "pause", pause, "error", err)
 		select {
 		case <-ctx.Done():
 			return ctx.Err()

@@ -287,6 +287,6 @@ func (w *Writer) begin(next current, b base, from *logReader) (err error) {
 	w.tip, w.raw, w.file = tip, raw, b.State
 	w.damage = nil
 	w.setFoldAt()
-	w.opts.Log.Info("journal begins a new generation", "dir", w.dir, "generation", next.generation, "version", b.State.Version, "octets", b.State.Size)
+	w.opts.Log.Info("journal begins a new generation", "dir", w.dir, "generation", next.generation, "version", b.State.Version, "size", b.State.Size)
 	return errors.Join(err, w.settle())
 }

@@ -155,7 +155,7 @@ func (w *Writer) adopt(s *state) error {
 		return err
 	}
 	if size > s.log.at {
-		w.opts.Log.Warn("journal had a torn tail", "file", s.log.path, "offset", s.log.at, "octets", size-s.log.at)
+		w.opts.Log.Warn("journal had a torn tail", "file", s.log.path, "offset", s.log.at, "size", size-s.log.at)
 		if err := w.log.Truncate(s.log.at); err != nil {
 			return err
 		}

@@ -209,7 +209,7 @@ func (c *Child) run(ctx context.Context) {
 		if time.Since(began) > childLived {
 			wait = restartFirst
 		}
-		c.log.Error("store process ended, starting it again", "error", err, "after", time.Since(began).Round(time.Millisecond),
+		c.log.Error("store process ended, starting it again", "error", err, "took", time.Since(began).Round(time.Millisecond),
 			"wait", wait, "dir", c.cfg.Dir, "said", strings.TrimPrefix(c.quote(), ": "))
 		words := strings.TrimPrefix(c.quote(), ": ")
 		c.mu.Lock()
