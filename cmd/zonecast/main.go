@@ -121,6 +121,7 @@ func (e usageError) Unwrap() error { return e.error }
 type timeoutError struct{ error }
 
 func (timeoutError) exitStatus() int { return exitTimeout }
+func (e timeoutError) Unwrap() error { return e.error }
 
 // hinted is an error with advice on the next line.
 type hinted struct {

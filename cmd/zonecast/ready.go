@@ -57,11 +57,14 @@ func (u *up) everywhere(ctx context.Context, n *node, bar *progress) (*controlap
 		return nil, err
 	}
 	defer c.Close()
-	var last *controlapi.Arrival
+	last := &controlapi.Arrival{} // stays when there is nothing to answer yet
 	for _, goal := range []struct{ kind, prefix string }{{"servers", tree.Servers}, {"claims", tree.Claims}} {
 		revision, err := newest(ctx, n.store, goal.prefix)
 		if err != nil {
 			return nil, err
+		}
+		if revision == 0 {
+			continue // nothing of the kind: no version will come of it
 		}
 		for {
 			const turn = 500 * time.Millisecond // between two looks at the bar
@@ -154,7 +157,12 @@ func pause(ctx context.Context, d time.Duration) error {
 
 // writeReady tells people what runs, and what to try.
 func (u *up) writeReady(w io.Writer, version int64, took time.Duration) {
-	fmt.Fprintf(w, "ready: %s answer version %d after %.1f s\n", count(len(u.hosts), "host"), version, took.Seconds())
+	if version == 0 {
+		fmt.Fprintf(w, "ready: %s up after %.1f s; there are no records yet: --zones, --fleet, `zonecast import` and `zonecast register` bring some\n",
+			count(len(u.hosts), "host"), took.Seconds())
+	} else {
+		fmt.Fprintf(w, "ready: %s answer version %d after %.1f s\n", count(len(u.hosts), "host"), version, took.Seconds())
+	}
 	for _, h := range u.hosts {
 		fmt.Fprintf(w, "  %-8s dns %s\n", h.Name, h.DNS)
 	}

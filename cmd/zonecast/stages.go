@@ -39,6 +39,13 @@ type apiStage struct {
 	fleet    registry.FleetFileConfig
 
 	files *registry.FleetFile // nil without a fleet file
+	ln    net.Listener        // nil before listen
+}
+
+// listen takes the port, before anything is started that would be in vain without.
+func (s *apiStage) listen() (err error) {
+	s.ln, err = listen("api", s.Listen)
+	return err
 }
 
 func newAPIStage() *apiStage {
@@ -71,15 +78,16 @@ func (s *apiStage) add(n *node) error {
 		return err
 	}
 	n.add("control", con.Run)
-	ln, err := listen("api", s.Listen)
-	if err != nil {
-		return err
+	if s.ln == nil {
+		if err := s.listen(); err != nil {
+			return err
+		}
 	}
 	services := map[string]thrift.TProcessor{
 		api.RegistryService: registryapi.NewRegistryProcessor(reg),
 		api.ControlService:  controlapi.NewControlProcessor(con),
 	}
-	n.add("api", func(ctx context.Context) error { return api.Serve(ctx, ln, services, s.server, n.log) })
+	n.add("api", func(ctx context.Context) error { return api.Serve(ctx, s.ln, services, s.server, n.log) })
 	n.announce(tree.Service{Name: "api", API: s.Listen}, processID())
 	return nil
 }

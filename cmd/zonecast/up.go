@@ -146,6 +146,9 @@ func (u *up) build(ctx context.Context, n *node) error {
 	if err != nil {
 		return err
 	}
+	if err := u.api.listen(); err != nil {
+		return err
+	}
 	if err := u.startStore(ctx, n); err != nil {
 		return err
 	}
