@@ -57,6 +57,9 @@ func registerCalls(t *testing.T, up *Up, first, n int) (answered, asked Figures)
 			t.Fatalf("registration %d: %v", i, err)
 		}
 		answered, asked = append(answered, a), append(asked, b)
+		if a > 500*time.Millisecond { // what the log of that time says may be the reason
+			t.Logf("registration %d took %v, until %s", i, a, time.Now().UTC().Format("15:04:05.000"))
+		}
 	}
 	return answered, asked
 }
