@@ -131,6 +131,9 @@ func (r *reporter) due(now time.Time) (tree.Host, bool) {
 		r.serving = serving
 		r.metrics.serving.Set(float64(serving.Version))
 	case errors.Is(err, fs.ErrNotExist):
+		// An authority that starts removes the file: it answers nothing yet.
+		r.serving = tree.HostDataset{}
+		r.metrics.serving.Set(0)
 	default:
 		r.deps.Log.Debug("what the authority answers cannot be read", "error", err)
 	}
@@ -174,7 +177,7 @@ func (a *Agent) watchServing() (events <-chan struct{}, stop func()) {
 				if !open {
 					return
 				}
-				if filepath.Base(e.Name) != ServingFile || !e.Has(fsnotify.Create|fsnotify.Write) {
+				if filepath.Base(e.Name) != ServingFile || !e.Has(fsnotify.Create|fsnotify.Write|fsnotify.Remove) {
 					continue
 				}
 			case _, open := <-w.Errors:

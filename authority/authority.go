@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"net/netip"
 	"os"
@@ -90,6 +91,10 @@ func (s *Server) Serving() tree.HostDataset { return s.current.Load().HostDatase
 
 // Run answers until ctx ends and then returns nil.
 func (s *Server) Run(ctx context.Context) error {
+	// What an earlier life said it answers is not true any more.
+	if err := s.unsay(); err != nil {
+		s.log.Warn("status file of an earlier life not removed; the fleet will believe this host answers", "error", err)
+	}
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	wg.Go(func() { s.follow.run(ctx) })
@@ -222,6 +227,18 @@ func (f *follower) report(err error) {
 		f.problem = text
 		f.server.log.Warn("journal not followed; what was served stays", "error", err, "version", f.server.current.Load().Version)
 	}
+}
+
+// unsay removes the file "serving".
+func (s *Server) unsay() error {
+	if s.config.StatusDir == "" {
+		return nil
+	}
+	err := os.Remove(filepath.Join(s.config.StatusDir, "serving"))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return err
 }
 
 // writeServing replaces the file "serving" atomically. It is not synced to the

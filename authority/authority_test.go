@@ -499,3 +499,28 @@ func TestNewErrors(t *testing.T) {
 		t.Errorf("listening on %s, want %s", s.Addrs()[0], got)
 	}
 }
+
+// TestEarlierLifeIsUnsaid holds that an authority which has nothing to answer yet does
+// not let the fleet believe what an earlier one said.
+func TestEarlierLifeIsUnsaid(t *testing.T) {
+	h := startHost(t)
+	h.openJournal()
+	h.publish([]record.RRset{soa("example.net")}, nil)
+	h.reach(1)
+	path := filepath.Join(h.status, "serving")
+	eventually(t, "status file", func() bool { _, err := os.Stat(path); return err == nil })
+	c := h.config
+	c.Journal = filepath.Join(t.TempDir(), "none")
+	s, err := New(c, Deps{Log: slog.New(slog.DiscardHandler), Metrics: prometheus.NewRegistry()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- s.Run(ctx) }()
+	eventually(t, "no status file", func() bool { _, err := os.Stat(path); return os.IsNotExist(err) })
+	cancel()
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+}

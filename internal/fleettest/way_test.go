@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/zonecast/zonecast/agent"
 	"github.com/zonecast/zonecast/internal/tree"
 	"github.com/zonecast/zonecast/publisher"
 	"github.com/zonecast/zonecast/record"
@@ -289,6 +290,13 @@ func TestReport(t *testing.T) {
 	if took := time.Since(began); took < 900*time.Millisecond {
 		t.Errorf("heartbeat was said after %s, expected a second between two", took)
 	}
+	// An authority that starts anew answers nothing, and no more is said of it.
+	if err := os.Remove(filepath.Join(h.cfg.StatusDir, agent.ServingFile)); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "nothing is answered", func() bool { r, ok := h.report(); return ok && len(r.Datasets) == 0 })
+	h.serve(f.d)
+	eventually(t, "what is answered again", says(4))
 	// What is refused is said.
 	if _, err := f.st.Commit(t.Context(), store.Txn{Do: []store.Op{{Path: tree.ManifestPath(dataset), Value: []byte("garbage")}}}); err != nil {
 		t.Fatal(err)
