@@ -75,7 +75,7 @@ type Importer struct {
 }
 
 // Ready is closed when this process has once imported what the directory has; files
-// with errors do not keep it open.
+// with errors do not keep it open, nor does having no directory.
 func (im *Importer) Ready() <-chan struct{} { return im.first }
 
 // New checks cfg and registers the metrics; it reads no file.
@@ -100,6 +100,7 @@ func New(cfg Config, deps Deps) (*Importer, error) {
 // Run imports until ctx ends, whenever this process leads; its error is then ctx's.
 func (im *Importer) Run(ctx context.Context) error {
 	if im.cfg.Dir == "" {
+		im.ready.Do(func() { close(im.first) })
 		<-ctx.Done()
 		return ctx.Err()
 	}

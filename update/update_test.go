@@ -520,10 +520,13 @@ func TestWhatIsNoZoneFile(t *testing.T) {
 	r.start()
 	r.until(func() string { return cmp.Diff(2, r.source("example.net").Records) })
 	r.fails("readme.txt", "readme.txt:1:")
-	n, err := r.store.Get(t.Context(), tree.Sources+"zone")
-	if err != nil || !strings.Contains(string(n.Value), `bad name`) {
-		t.Errorf("state of the directory is %s, %v; want the file whose name cannot be a source's", n.Value, err)
-	}
+	r.until(func() string { // it comes after the files
+		n, err := r.store.Get(t.Context(), tree.Sources+"zone")
+		if err != nil || !strings.Contains(string(n.Value), `bad name`) {
+			return fmt.Sprintf("state of the directory is %s, %v; want the file whose name cannot be a source's", n.Value, err)
+		}
+		return ""
+	})
 	nodes, _, err := r.store.List(t.Context(), tree.Sources)
 	if err != nil {
 		t.Fatal(err)
@@ -534,5 +537,24 @@ func TestWhatIsNoZoneFile(t *testing.T) {
 	}
 	if diff := cmp.Diff([]string{"/sources/zone", "/sources/zone/example.net", "/sources/zone/readme.txt"}, got); diff != "" {
 		t.Errorf("sources (-want +got):\n%s", diff)
+	}
+}
+
+func TestNoDirectoryIsReady(t *testing.T) {
+	im, err := update.New(update.DefaultConfig(), update.Deps{Store: memstore.New(), Log: slog.New(slog.DiscardHandler), Metrics: prometheus.NewRegistry()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error)
+	go func() { done <- im.Run(ctx) }()
+	select {
+	case <-im.Ready():
+	case <-time.After(10 * time.Second):
+		t.Error("not ready without a directory")
+	}
+	cancel()
+	if err := <-done; !errors.Is(err, context.Canceled) {
+		t.Errorf("Run: %v, want context.Canceled", err)
 	}
 }
