@@ -169,11 +169,23 @@ func (a *Apart) Client(ctx context.Context) *api.Client {
 	}
 }
 
-// end kills what still lives, and after a failure keeps what the stages said.
+// end kills what still lives, and keeps what the stages said: their ends after a
+// failure, and all of it in the directory ZONECAST_KEEP_LOGS.
 func (a *Apart) end() {
 	for _, s := range a.Stages {
 		s.Kill()
 		_ = s.log.Close() // a log of a test
+	}
+	if keep := os.Getenv("ZONECAST_KEEP_LOGS"); keep != "" {
+		for _, s := range a.Stages {
+			b, err := os.ReadFile(s.log.Name())
+			if err == nil {
+				err = os.WriteFile(filepath.Join(keep, s.Name+".log"), b, 0o644)
+			}
+			if err != nil {
+				a.t.Log(err)
+			}
+		}
 	}
 	if !a.t.Failed() {
 		return
@@ -186,17 +198,6 @@ func (a *Apart) end() {
 			continue
 		}
 		a.t.Logf("log of %s (its end):\n%s", s.Name, b[max(0, len(b)-most):])
-	}
-	if keep := os.Getenv("ZONECAST_KEEP_LOGS"); keep != "" {
-		for _, s := range a.Stages {
-			b, err := os.ReadFile(s.log.Name())
-			if err == nil {
-				err = os.WriteFile(filepath.Join(keep, s.Name+".log"), b, 0o644)
-			}
-			if err != nil {
-				a.t.Log(err)
-			}
-		}
 	}
 }
 

@@ -90,8 +90,10 @@ type WatchReport struct {
 	Answers int
 	// Number is the highest of the mark.
 	Number int
-	// Longest is the longest time without an answer, since the first one.
+	// Longest is the longest time without an answer, since the first one, and Silent
+	// when that began.
 	Longest time.Duration
+	Silent  time.Time
 	// Stamps are the versions and digests, cut to 16 digits, that freshness records
 	// said had been published.
 	Stamps map[uint64]string
@@ -158,8 +160,8 @@ func (w *Watcher) Report() WatchReport {
 	defer w.mu.Unlock()
 	r := w.report
 	r.Number = w.number
-	if !w.answers.IsZero() {
-		r.Longest = max(r.Longest, time.Since(w.answers))
+	if silent := time.Since(w.answers); !w.answers.IsZero() && silent > r.Longest {
+		r.Longest, r.Silent = silent, w.answers
 	}
 	return r
 }
@@ -175,8 +177,8 @@ func (w *Watcher) ask(ctx context.Context, name record.Name, t record.Type) ([]r
 	}
 	now := time.Now()
 	w.mu.Lock()
-	if !w.answers.IsZero() {
-		w.report.Longest = max(w.report.Longest, now.Sub(w.answers))
+	if silent := now.Sub(w.answers); !w.answers.IsZero() && silent > w.report.Longest {
+		w.report.Longest, w.report.Silent = silent, w.answers
 	}
 	w.answers = now
 	w.report.Answers++
@@ -349,5 +351,5 @@ func (w *Watcher) holdsMark(zone record.Name) bool {
 // String says what a watcher saw, in a line.
 func (r WatchReport) String() string {
 	return strconv.Itoa(r.Answers) + " answers, longest outage " + r.Longest.Round(time.Millisecond).String() +
-		", mark at " + strconv.Itoa(r.Number) + ", " + strconv.Itoa(len(r.Violations)) + " violations"
+		" from " + r.Silent.Format("15:04:05.0") + ", mark at " + strconv.Itoa(r.Number) + ", " + strconv.Itoa(len(r.Violations)) + " violations"
 }
