@@ -19,13 +19,14 @@ import (
 
 // lockDir makes dir and takes it for this process, so that two never share it.
 func lockDir(dir string) (unlock func() error, err error) {
+	const advice = "--dir must be a directory that can be written"
 	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return nil, err
+		return nil, hinted{err, advice}
 	}
 	path := dir + "/lock"
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o644)
 	if err != nil {
-		return nil, err
+		return nil, hinted{err, advice}
 	}
 	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
 		who := make([]byte, 20)
