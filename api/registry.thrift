@@ -102,6 +102,10 @@ service Registry {
    */
   list<Outcome> register_servers(1: list<Registration> registrations) throws (1: answer.Refused refused)
 
+  /**
+   * A server that went lately, as far as this process remembers, is no error but a
+   * change that changed nothing: the answer to the first call may have been lost.
+   */
   answer.Change deregister_server(1: string name, 2: string author, 3: string reason) throws (1: answer.Refused refused)
 
   /** Renew the lease of a server that registered with one. */

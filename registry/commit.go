@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/netip"
+	"strings"
 	"sync"
 	"time"
 
@@ -76,7 +77,7 @@ func (c committer) do(ctx context.Context, wishes []wish) []result {
 			switch {
 			case it.refused != nil:
 				results[i] = result{refused: it.refused}
-			case again[it] && it.once:
+			case again[it] && it.once && try > 0:
 				results[i] = result{refused: api.Refuse(api.Unavailable, "", "server %s changed meanwhile", it.id)}
 			case again[it]:
 				next = append(next, i)
@@ -178,10 +179,13 @@ func (c committer) held(ctx context.Context, id string) (held, error) {
 			return held{}, err
 		}
 		s, err := fleet.Decode(node.Value)
-		if err != nil {
-			return held{}, fmt.Errorf("read %s: %w", node.Path, err)
+		broken := err != nil
+		if broken {
+			if s, err = c.remains(ctx, id); err != nil {
+				return held{}, err
+			}
 		}
-		h := held{server: &s, path: node.Path, node: node.Modified}
+		h := held{server: &s, broken: broken, path: node.Path, node: node.Modified}
 		lease, err := c.st.Get(ctx, tree.LeasePath(id))
 		if err != nil && !errors.Is(err, store.ErrNotFound) {
 			return held{}, err
@@ -190,6 +194,26 @@ func (c committer) held(ctx context.Context, id string) (held, error) {
 		return h, nil
 	}
 	return held{}, fmt.Errorf("read server %s: its index names a node that is not there", id)
+}
+
+// remains is what the indexes know of a server whose node cannot be read: its name
+// and addresses, enough to replace it or to take it away without leaving anything.
+func (c committer) remains(ctx context.Context, id string) (fleet.Server, error) {
+	name, err := fleet.ParseName(id)
+	if err != nil {
+		return fleet.Server{}, fmt.Errorf("read server %s: %w", id, err)
+	}
+	nodes, _, err := c.st.List(ctx, tree.AddressIndex)
+	if err != nil {
+		return fleet.Server{}, err
+	}
+	s := fleet.Server{Name: name}
+	for _, n := range nodes {
+		if a, err := netip.ParseAddr(strings.TrimPrefix(n.Path, tree.AddressIndex)); err == nil && string(n.Value) == id {
+			s.Addresses = append(s.Addresses, a)
+		}
+	}
+	return s, nil
 }
 
 func (c committer) owner(ctx context.Context, a netip.Addr) (owner, error) {

@@ -2,11 +2,14 @@ package registry
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"maps"
 	"slices"
 	"strings"
 	"time"
 
+	"github.com/zonecast/zonecast/api"
 	"github.com/zonecast/zonecast/internal/lead"
 	"github.com/zonecast/zonecast/internal/tree"
 	"github.com/zonecast/zonecast/store"
@@ -18,8 +21,9 @@ const (
 	leaseTick = time.Second
 	// leaseGap is how long a tick may be late before it counts as an outage.
 	leaseGap = 5 * leaseTick
-	// maxExpired bounds how many leases run out in one tick.
-	maxExpired = 100
+	// maxExpired bounds how many leases run out in one tick, so that renewals are
+	// looked at in between; some 20 servers fit a transaction.
+	maxExpired = 1000
 )
 
 // clock decides which leases have run out. It never looks at a wall clock, neither
@@ -111,28 +115,22 @@ func (r *Registry) expire(ctx context.Context, fence store.Cond) error {
 			if time.Since(last) > leaseGap {
 				outage = true
 			}
-			if !r.storeAnswers(ctx) {
+			if err := lead.Check(ctx, r.deps.Store, fence); errors.Is(err, store.ErrConflict) {
+				return fmt.Errorf("let leases run out: %w", err)
+			} else if err != nil {
 				outage, last = true, time.Now()
 				continue
 			}
 			now := time.Now()
-			last = now
 			if outage {
 				r.deps.Log.Warn("leases begin anew after an outage", "leases", len(c.leases))
 				c.restart(now)
 				outage = false
 			}
 			r.runOut(ctx, c.expired(now, maxExpired), c, fence)
+			last = time.Now() // what that took is no outage
 		}
 	}
-}
-
-// storeAnswers asks the store for something small.
-func (r *Registry) storeAnswers(ctx context.Context) bool {
-	ctx, cancel := context.WithTimeout(ctx, leaseTick)
-	defer cancel()
-	_, err := r.deps.Store.Get(ctx, tree.ElectRegistry)
-	return err == nil
 }
 
 // runOut deregisters servers whose lease is still the one that was seen. A refusal
@@ -140,16 +138,31 @@ func (r *Registry) storeAnswers(ctx context.Context) bool {
 func (r *Registry) runOut(ctx context.Context, paths []string, c *clock, fence store.Cond) {
 	commits := r.commits
 	commits.always = []store.Cond{fence}
-	for _, p := range paths {
-		id := strings.TrimPrefix(p, tree.Leases)
-		res := commits.do(ctx, []wish{{id: id, conds: []store.Cond{{Path: p, Modified: c.leases[p].modified}}, once: true}})[0]
-		if res.refused != nil {
-			r.deps.Log.Info("lease ran out, but the server stays", "server", id, "why", res.refused.Message)
-			continue
-		}
-		delete(c.leases, p)
-		r.saw(res.change.Revision)
-		r.metrics.changes.WithLabelValues("expired").Inc()
-		r.deps.Log.Info("lease ran out, server deregistered", "server", id, "revision", res.change.Revision)
+	wishes := make([]wish, len(paths))
+	for i, p := range paths {
+		wishes[i] = wish{id: strings.TrimPrefix(p, tree.Leases), conds: []store.Cond{{Path: p, Modified: c.leases[p].modified}}, once: true}
 	}
+	for i, res := range commits.do(ctx, wishes) {
+		p, id := paths[i], wishes[i].id
+		switch {
+		case res.refused != nil && res.refused.Code == api.NotFound:
+			r.dropOrphan(ctx, p, wishes[i], fence)
+		case res.refused != nil:
+			r.deps.Log.Info("lease ran out, but the server stays", "server", id, "why", res.refused.Message)
+		default:
+			delete(c.leases, p)
+			r.saw(res.change.Revision)
+			r.metrics.changes.WithLabelValues("expired").Inc()
+			r.deps.Log.Info("lease ran out, server deregistered", "server", id, "revision", res.change.Revision)
+		}
+	}
+}
+
+// dropOrphan deletes a lease that has no server.
+func (r *Registry) dropOrphan(ctx context.Context, path string, w wish, fence store.Cond) {
+	_, err := r.deps.Store.Commit(ctx, store.Txn{
+		If: append([]store.Cond{fence, {Path: tree.NameIndexPath(w.id)}}, w.conds...),
+		Do: []store.Op{{Path: path, Delete: true}},
+	})
+	r.deps.Log.Warn("lease ran out that has no server, it is deleted", "server", w.id, "error", err)
 }

@@ -17,18 +17,20 @@ type wish struct {
 	want *fleet.Server // normal; nil: it shall be gone
 	// lease is the new lease; nil: none.
 	lease *tree.Lease
-	// only, when set, looks at the present server (nil: none) and tells why the wish
-	// must not be done.
+	// only, when set, looks at the present server (nil: none, or none that can be read)
+	// and tells why the wish must not be done.
 	only func(have *fleet.Server) *answer.Refused
 	// conds are further conditions of the transaction.
 	conds []store.Cond
-	// once: do not try again after a conflict; the condition was the point.
+	// once: do not try again when the wish alone met a conflict; the condition was
+	// the point.
 	once bool
 }
 
 // held is what the store has of one server.
 type held struct {
 	server *fleet.Server // nil: not registered
+	broken bool          // the node cannot be read, server is what the indexes say
 	path   string
 	node   store.Revision
 	lease  store.Revision // 0: none
@@ -72,7 +74,11 @@ func plan(wishes []wish, f facts) ([]*item, []unit) {
 	for i, w := range wishes {
 		it := &item{wish: w, have: f.held[w.id]}
 		items[i], byID[w.id] = it, it
-		if w.only != nil {
+		switch {
+		case w.only == nil:
+		case it.have.broken:
+			it.refused = w.only(nil)
+		default:
 			it.refused = w.only(it.have.server)
 		}
 		if it.refused == nil {
@@ -275,7 +281,7 @@ func (it *item) add(t *store.Txn) {
 	t.If = append(t.If, it.conds...)
 	if it.lease != nil {
 		t.Do = append(t.Do, store.Op{Path: lease, Value: tree.Encode(it.lease)})
-	} else if it.have.lease != 0 {
+	} else { // also when none was seen: it may have come since, beside the server
 		t.Do = append(t.Do, store.Op{Path: lease, Delete: true})
 	}
 	if it.kept {

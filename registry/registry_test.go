@@ -176,8 +176,8 @@ func TestLife(t *testing.T) {
 	if err != nil || !gone.Changed {
 		t.Errorf("deregister: %v, %v", gone, err)
 	}
-	if _, err := c.DeregisterServer(ctx, "web1.example.net", "", ""); api.Code(err) != api.NotFound {
-		t.Errorf("deregister again: %v", err)
+	if again, err := c.DeregisterServer(ctx, "web1.example.net", "", ""); err != nil || again.Changed {
+		t.Errorf("deregister again: %v, %v", again, err)
 	}
 	if _, err := c.GetServer(ctx, "web1.example.net"); api.Code(err) != api.NotFound {
 		t.Errorf("get what is gone: %v", err)

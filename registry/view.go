@@ -67,9 +67,10 @@ func (v *view) apply(b store.Batch) {
 		v.paths = nil
 	}
 	for _, p := range b.Deletes {
-		if e, ok := v.entries[p]; ok {
+		// One that came and went in the same batch is remembered, too.
+		v.remember(b.Revision, p, p[strings.LastIndexByte(p, '/')+1:])
+		if _, ok := v.entries[p]; ok {
 			delete(v.entries, p)
-			v.remember(b.Revision, p, e.server.ID())
 			v.paths = nil
 		}
 	}
@@ -182,6 +183,18 @@ func (v *view) since(rev store.Revision) (now store.Revision, reset bool, put []
 		delete(gone, id)
 	}
 	return v.revision, false, put, slices.Sorted(maps.Keys(gone))
+}
+
+// removed gives the revision at which a server went, as long as it is remembered.
+func (v *view) removed(id string) (store.Revision, bool) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	for _, r := range slices.Backward(v.recent) {
+		if _, there := v.entries[r.path]; r.id == id && !there {
+			return r.revision, true
+		}
+	}
+	return 0, false
 }
 
 // known tells whether the view has been filled once.

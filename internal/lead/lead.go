@@ -3,6 +3,7 @@ package lead
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"time"
 
@@ -79,4 +80,24 @@ func once(ctx context.Context, e Election, task func(context.Context, store.Cond
 	cancel(nil)
 	<-watching
 	return err
+}
+
+// checkTimeout bounds Check: the question is small.
+const checkTimeout = time.Second
+
+// Check asks the store whether a fence still holds: nil when it does,
+// store.ErrConflict when it does not, else why that is not known. A session can
+// live on while its election's node is gone (a store put back from a copy, a
+// person's hand); a task whose every commit meets a conflict asks here, and returns.
+func Check(ctx context.Context, st store.Store, fence store.Cond) error {
+	ctx, cancel := context.WithTimeout(ctx, checkTimeout)
+	defer cancel()
+	n, err := st.Get(ctx, fence.Path)
+	if err != nil && !errors.Is(err, store.ErrNotFound) {
+		return err
+	}
+	if n.Modified != fence.Modified {
+		return fmt.Errorf("%s is at revision %d, the fence is %d: %w", fence.Path, n.Modified, fence.Modified, store.ErrConflict)
+	}
+	return nil
 }

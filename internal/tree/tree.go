@@ -43,8 +43,11 @@ func LeasePath(name string) string { return Leases + name }
 // NameIndexPath is the path that says where the server called name is.
 func NameIndexPath(name string) string { return "/index/name/" + name }
 
+// AddressIndex is the prefix of what AddressIndexPath makes.
+const AddressIndex = "/index/address/"
+
 // AddressIndexPath is the path that says who owns an address.
-func AddressIndexPath(address string) string { return "/index/address/" + address }
+func AddressIndexPath(address string) string { return AddressIndex + address }
 
 // ClaimsPrefix is the prefix of a source's shards, with a final slash.
 func ClaimsPrefix(s record.Source) string { return Claims + string(s) + "/" }
