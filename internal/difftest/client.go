@@ -1,6 +1,7 @@
 package difftest
 
 import (
+	"bytes"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -41,25 +42,49 @@ func (c *client) close() error {
 	return err
 }
 
-func (c *client) ask(ctx context.Context, q Question) (r *response, err error) {
+// ask gives the response to one question.
+func (c *client) ask(ctx context.Context, q Question) (*response, error) {
+	c.id++
+	b, err := c.octets(ctx, q, q.encode(c.id))
+	if err != nil {
+		return nil, err
+	}
+	r, err := decode(b, c.id)
+	if err != nil {
+		return nil, fmt.Errorf("%s answers %s %s by %s: %w", c.server, q.Name, q.Type, q.Via, err)
+	}
+	return r, nil
+}
+
+// askOnce asks over UDP and does not ask again.
+func (c *client) askOnce(q Question) (*response, error) {
+	c.id++
+	b, err := c.octetsUDP(q.encode(c.id))
+	if err != nil {
+		return nil, err
+	}
+	return decode(b, c.id)
+}
+
+// octets is the response to a query as it came, in memory of its own.
+func (c *client) octets(ctx context.Context, q Question, query []byte) (b []byte, err error) {
 	for range attempts {
 		if ctx.Err() != nil {
 			return nil, ctx.Err()
 		}
-		c.id++
 		if q.Via == TCP {
-			r, err = c.overTCP(q.encode(c.id))
+			b, err = c.octetsTCP(query)
 		} else {
-			r, err = c.overUDP(q.encode(c.id))
+			b, err = c.octetsUDP(query)
 		}
 		if err == nil {
-			return r, nil
+			return b, nil
 		}
 	}
 	return nil, fmt.Errorf("ask %s for %s %s by %s, %d times: %w", c.server, q.Name, q.Type, q.Via, attempts, err)
 }
 
-func (c *client) overUDP(query []byte) (*response, error) {
+func (c *client) octetsUDP(query []byte) ([]byte, error) {
 	if err := c.udp.SetDeadline(time.Now().Add(patience)); err != nil {
 		return nil, err
 	}
@@ -71,35 +96,29 @@ func (c *client) overUDP(query []byte) (*response, error) {
 		if err != nil {
 			return nil, err
 		}
-		if n >= 2 && binary.BigEndian.Uint16(c.buf[:]) != c.id {
-			continue // the late answer to an earlier attempt
+		if n >= 2 && bytes.Equal(c.buf[:2], query[:2]) { // else the late answer to an earlier attempt
+			return bytes.Clone(c.buf[:n]), nil
 		}
-		return decode(c.buf[:n], c.id)
 	}
 }
 
-func (c *client) overTCP(query []byte) (*response, error) {
+func (c *client) octetsTCP(query []byte) (b []byte, err error) {
 	if c.tcp == nil {
-		t, err := net.DialTimeout("tcp", c.server.String(), patience)
-		if err != nil {
+		if c.tcp, err = net.DialTimeout("tcp", c.server.String(), patience); err != nil {
+			c.tcp = nil
 			return nil, err
 		}
-		c.tcp = t
 	}
-	r, err := c.exchange(query)
-	if err != nil { // closed for idleness, say: the next attempt connects anew
-		c.tcp.Close()
-		c.tcp = nil
-	}
-	return r, err
-}
-
-func (c *client) exchange(query []byte) (*response, error) {
+	defer func() {
+		if err != nil { // closed for idleness, say: the next attempt connects anew
+			c.tcp.Close()
+			c.tcp = nil
+		}
+	}()
 	if err := c.tcp.SetDeadline(time.Now().Add(patience)); err != nil {
 		return nil, err
 	}
-	b := binary.BigEndian.AppendUint16(nil, uint16(len(query)))
-	if _, err := c.tcp.Write(append(b, query...)); err != nil {
+	if _, err := c.tcp.Write(append(binary.BigEndian.AppendUint16(nil, uint16(len(query))), query...)); err != nil {
 		return nil, err
 	}
 	if _, err := io.ReadFull(c.tcp, c.buf[:2]); err != nil {
@@ -109,5 +128,5 @@ func (c *client) exchange(query []byte) (*response, error) {
 	if _, err := io.ReadFull(c.tcp, c.buf[:n]); err != nil {
 		return nil, err
 	}
-	return decode(c.buf[:n], c.id)
+	return bytes.Clone(c.buf[:n]), nil
 }

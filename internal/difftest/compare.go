@@ -315,9 +315,12 @@ func glue(r *response) string {
 			targets[record.Name(x.rdata)] = true
 		}
 	}
+	if cut == "" {
+		return ""
+	}
 	var needed []rr
 	for _, x := range r.additional {
-		if cut != "" && x.owner.IsSubdomainOf(cut) && targets[x.owner] {
+		if x.owner.IsSubdomainOf(cut) && targets[x.owner] {
 			needed = append(needed, x)
 		}
 	}

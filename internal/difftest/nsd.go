@@ -24,6 +24,8 @@ const nsdConf = `server:
 	answer-cookie: no
 	ipv4-edns-size: 1232
 	tcp-count: 50
+	rrl-ratelimit: 0
+	rrl-whitelist-ratelimit: 0
 	verbosity: 1
 remote-control:
 	control-enable: no

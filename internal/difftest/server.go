@@ -115,7 +115,7 @@ func (s *Server) ready(ctx context.Context, zones []Zone) error {
 	defer c.close()
 	for _, z := range zones {
 		for {
-			r, err := c.overUDP(Question{Name: z.Apex, Type: record.TypeSOA}.encode(c.id))
+			r, err := c.askOnce(Question{Name: z.Apex, Type: record.TypeSOA})
 			if err == nil && r.aa && len(r.answer) == 1 {
 				break
 			}
