@@ -1,0 +1,44 @@
+package tree_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"os"
+	"regexp"
+	"testing"
+
+	"github.com/zonecast/zonecast/internal/tree"
+)
+
+// The examples in docs/format/ are what the types say, field by field.
+func TestDocumentedNodes(t *testing.T) {
+	nodes := map[string]any{
+		"Lease": &tree.Lease{}, "Source": &tree.Source{}, "Progress": &tree.Progress{}, "Head": &tree.Head{},
+		"Host": &tree.Host{}, "Service": &tree.Service{}, "HostDataset": &tree.HostDataset{},
+	}
+	for _, file := range []string{"store.md", "serving.md"} {
+		page, err := os.ReadFile("../../docs/format/" + file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range regexp.MustCompile("(?m)^```json ([A-Za-z]+)\n(.*)\n```$").FindAllSubmatch(page, -1) {
+			name := string(m[1])
+			v, ok := nodes[name]
+			if !ok {
+				t.Errorf("%s: %s is no node, or is there twice", file, name)
+				continue
+			}
+			delete(nodes, name)
+			d := json.NewDecoder(bytes.NewReader(m[2]))
+			d.DisallowUnknownFields()
+			if err := d.Decode(v); err != nil {
+				t.Errorf("%s: %s: %v", file, name, err)
+			} else if got := tree.Encode(v); !bytes.Equal(got, m[2]) {
+				t.Errorf("%s: %s is encoded as\n%s\nand documented as\n%s", file, name, got, m[2])
+			}
+		}
+	}
+	for name := range nodes {
+		t.Errorf("%s is not documented", name)
+	}
+}
