@@ -29,10 +29,11 @@ const (
 	LostNames             // the data was, the names were not
 	Torn                  // names were, of appended data the first half
 	Zeroed                // names and sizes were, appended data reads as zeros
+	Reordered             // renames over another file were, files made before them were not
 )
 
 // AllLosses is every Loss.
-func AllLosses() []Loss { return []Loss{Kept, Lost, LostNames, Torn, Zeroed} }
+func AllLosses() []Loss { return []Loss{Kept, Lost, LostNames, Torn, Zeroed, Reordered} }
 
 // FS is a file system. Only calls that change something count.
 type FS struct {
@@ -87,6 +88,14 @@ func (f *FS) Reboot(loss Loss) *FS {
 	names := f.names
 	if loss == Lost || loss == LostNames {
 		names = f.durable
+	}
+	if loss == Reordered {
+		names = maps.Clone(f.durable)
+		for name := range names {
+			if now := f.names[name]; now != nil {
+				names[name] = now
+			}
+		}
 	}
 	after := New()
 	after.dirs = maps.Clone(f.dirs)
