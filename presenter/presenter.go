@@ -239,14 +239,18 @@ func (p *Presenter) depose(why string) {
 }
 
 // present reconciles what was gathered and, when leading, publishes it.
+// What belongs to a term ends with it: a snapshot that is being fetched to begin
+// with is of no more use, and there may be another term to win.
 func (p *Presenter) present(ctx context.Context) {
+	tctx, end := p.term.context(ctx)
+	defer end()
 	var gathered time.Duration
 	if !p.first.IsZero() {
 		gathered = time.Since(p.first)
 		p.metrics.gather.Observe(gathered.Seconds())
 	}
 	if p.term != nil && p.trial != nil {
-		if err := p.resolve(ctx); err != nil {
+		if err := p.resolve(tctx); err != nil {
 			p.failed(ctx, err)
 			return
 		}
@@ -260,7 +264,7 @@ func (p *Presenter) present(ctx context.Context) {
 	if p.term == nil {
 		return
 	}
-	if err := p.publish(ctx, change, arrived); err != nil {
+	if err := p.publish(tctx, change, arrived); err != nil {
 		p.failed(ctx, err)
 		return
 	}

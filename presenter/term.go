@@ -28,6 +28,25 @@ func (t *term) lost() <-chan struct{} {
 	return t.done
 }
 
+// context is ctx, but ends with the term as well; a nil term adds nothing. The
+// function frees what it holds.
+func (t *term) context(ctx context.Context) (context.Context, func()) {
+	if t == nil {
+		return ctx, func() {}
+	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		select {
+		case <-t.done:
+			cancel(store.ErrSessionLost)
+		case <-ctx.Done():
+		}
+	}()
+	return ctx, func() { cancel(nil); <-ended }
+}
+
 // campaign stands for election again and again until ctx ends, and sends each term
 // it wins.
 func (p *Presenter) campaign(ctx context.Context, terms chan<- *term) {
