@@ -232,6 +232,34 @@ func TestFollowBeliefs(t *testing.T) {
 	}
 }
 
+// TestFollowStranger has one group of a key that the follower does not know among
+// those that it knows: nothing from there on is believed, not even what a known key
+// signed later, until the log is folded - then the newest manifest is all that counts.
+func TestFollowStranger(t *testing.T) {
+	t.Parallel()
+	h := newHistory(t, 4)
+	stranger := &history{t: t, key: ed25519.NewKeyFromSeed(make([]byte, ed25519.SeedSize)), states: h.states, deltas: h.deltas, manifests: map[[2]int][]byte{}}
+	dir := filepath.Join(t.TempDir(), "internal")
+	w, _, err := journal.OpenWriter(dir, journal.Options{Dataset: "internal", Keys: slices.Concat(h.keys(), stranger.keys()), FoldSize: -1})
+	must(t, err)
+	defer w.Close()
+	must(t, w.Append(h.deltas[1:2], h.manifest(1, 0)))
+	f := follow(h, dir, h.keys())
+	defer f.stop()
+	f.want(1, "R")
+	must(t, w.Append(h.deltas[2:3], stranger.manifest(2, 0)))
+	if e := f.next(); e.Problem == nil {
+		t.Fatalf("%+v, want a problem", e)
+	}
+	must(t, w.Append(h.deltas[3:4], h.manifest(3, 0)))
+	must(t, w.Fold())
+	if got := strings.ReplaceAll(f.reach(3), "P", ""); got != "R" {
+		t.Errorf("events were %q, want a reset", got)
+	}
+	must(t, w.Append(h.deltas[4:5], h.manifest(4, 0)))
+	f.want(4, "D")
+}
+
 // TestFollowEndsWithItsFunction: an error of fn ends Follow, from either event.
 func TestFollowEndsWithItsFunction(t *testing.T) {
 	t.Parallel()
