@@ -28,7 +28,7 @@ const (
 type ServerConfig struct {
 	MaxConnections int           `option:"max-connections" help:"connections served at once; more are closed on arrival"`
 	MaxFrame       int           `option:"max-frame" help:"octets of one call"`
-	MaxInFlight    int64         `option:"max-in-flight" help:"octets of all calls being read or handled"`
+	MaxInFlight    int64         `option:"max-in-flight" help:"octets of all calls above 64 KiB being read or handled"`
 	MaxItems       int           `option:"max-items" help:"elements of one list or map of a call"`
 	IdleTimeout    time.Duration `option:"idle-timeout" help:"how long a connection may be silent between calls"`
 	ReadTimeout    time.Duration `option:"read-timeout" help:"how long a call may take to arrive once it has begun"`
@@ -78,6 +78,11 @@ func (c ServerConfig) Validate() error {
 	}
 	return nil
 }
+
+// smallCall is up to how many octets a call needs no room: what MaxConnections
+// bounds already, 64 MiB at its default. So peers that announce large calls and do
+// not send them are in the way of other large calls only.
+const smallCall = 64 << 10
 
 // Processor is a service as generated code makes it.
 type Processor = thrift.TProcessor
@@ -197,12 +202,16 @@ func (s *server) call(ctx context.Context, c net.Conn, r *bufio.Reader, in, out 
 	}
 	// The wait for room is bounded like the reading it delays.
 	room, cancelRoom := context.WithTimeout(ctx, s.cfg.ReadTimeout)
-	err = s.octets.Acquire(room, int64(n))
+	if n > smallCall {
+		err = s.octets.Acquire(room, int64(n))
+	}
 	cancelRoom()
 	if err != nil {
 		return fmt.Errorf("wait for %d octets of room: %w", n, err)
 	}
-	defer s.octets.Release(int64(n))
+	if n > smallCall {
+		defer s.octets.Release(int64(n))
+	}
 	in.Reset()
 	if err := readBody(in, r, n); err != nil {
 		return err
