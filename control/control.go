@@ -43,6 +43,7 @@ type Control struct {
 	deps  Deps
 	calls *prometheus.HistogramVec
 
+	imports   sync.Mutex // held while a zone file is imported
 	claims    claims
 	published published
 	marks     marks

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"testing/fstest"
+	"unicode/utf8"
 
 	"github.com/zonecast/zonecast/api"
 	"github.com/zonecast/zonecast/api/answer"
@@ -14,6 +15,12 @@ import (
 	"github.com/zonecast/zonecast/store"
 )
 
+// Bounds of an import by call.
+const (
+	maxText   = 1024     // octets of author and of reason, as for servers
+	maxImport = 64 << 20 // octets of names and RDATA: a call's 16 MiB of text have no more without $GENERATE
+)
+
 // ImportZone implements controlapi.Control. No content takes away what the file
 // claimed before.
 func (c *Control) ImportZone(ctx context.Context, file string, content []byte, author, reason string) (*answer.Change, error) {
@@ -22,17 +29,31 @@ func (c *Control) ImportZone(ctx context.Context, file string, content []byte, a
 	if err != nil {
 		return nil, api.Refuse(api.Invalid, "give the file a name of letters, digits, dots and dashes", "%v", err)
 	}
+	for _, text := range []string{author, reason} {
+		if len(text) > maxText || !utf8.ValidString(text) {
+			return nil, api.Refuse(api.Invalid, "", "author or reason has %d octets, expected at most %d of UTF-8", len(text), maxText)
+		}
+	}
 	state := tree.Source{Source: source, Where: file, Time: c.deps.Now().UnixMilli()}
 	var claims []record.Claim
 	if len(content) > 0 {
 		who := record.Provenance{Author: author, Reason: reason, Time: c.deps.Now().UTC()}
-		zone, err := zonefile.Parse(fstest.MapFS{file: &fstest.MapFile{Data: content}}, file, who)
+		c.imports.Lock() // one at a time: each may take some times maxImport of memory
+		defer c.imports.Unlock()
+		zone, err := zonefile.ParseUpTo(fstest.MapFS{file: &fstest.MapFile{Data: content}}, file, who, maxImport)
 		if err != nil {
 			return nil, api.Refuse(api.Invalid, "mend the file and import it again; what it claimed before still holds", "%v", err)
 		}
 		claims, state.Records, state.Revision = zone.Claims, zone.Records, zone.Revision
 		for i := range claims {
 			claims[i].Source = source
+		}
+		before, err := claimtree.Load(ctx, c.deps.Store, source)
+		if errors.Is(err, store.ErrUnavailable) {
+			return nil, unavailable(err)
+		}
+		if err == nil { // otherwise damaged in the store, and written anew
+			claims = zonefile.Inherit(claims, before)
 		}
 	}
 	mark := store.Op{Path: tree.SourcePath(source), Value: tree.Encode(state), Delete: len(content) == 0}

@@ -453,22 +453,7 @@ func (d *directory) inherit(ctx context.Context, z *zonefile.Zone, old tree.Sour
 		}
 		return z.Claims, nil // damaged in the store: written anew
 	}
-	claims := slices.Clone(z.Claims)
-	for i, k := 0, 0; i < len(claims) && k < len(before); {
-		switch c := claims[i].Key.Compare(before[k].Key); {
-		case c < 0:
-			i++
-		case c > 0:
-			k++
-		default:
-			if claims[i].RRset.Equal(before[k].RRset) {
-				claims[i].Provenance = before[k].Provenance
-			}
-			i++
-			k++
-		}
-	}
-	return claims, nil
+	return zonefile.Inherit(z.Claims, before), nil
 }
 
 // remove takes away all that a file claimed.

@@ -21,6 +21,7 @@ const (
 	maxIncludeDepth = 16        // files inside one another; also ends a cycle
 	maxGenerate     = 65536     // records of one $GENERATE line
 	maxRecords      = 10 << 20  // records
+	maxOctets       = 1 << 30   // octets of owners and RDATA: $GENERATE makes 65,536 of a line
 	maxTokens       = 70000     // words of one entry: a 64 KiB RDATA of one-octet words
 	maxParens       = 100
 )
@@ -55,6 +56,7 @@ type zoneParser struct {
 	includes int
 	depth    int
 	records  int
+	octets   int
 
 	origin record.Name
 	owner  record.Name // of the record before; "" when there is none yet
@@ -286,6 +288,9 @@ func (p *zoneParser) body(s *scanner, e entry, owner record.Name, toks []token) 
 	}
 	if p.records++; p.records > maxRecords {
 		return s.at(e.tokens[0], fmt.Errorf("more than %d records", maxRecords))
+	}
+	if p.octets += len(owner) + len(rd); p.octets > maxOctets {
+		return s.at(e.tokens[0], fmt.Errorf("more than %d octets of names and RDATA", maxOctets))
 	}
 	if err := p.yield(owner, t, ttl, rd, s.file+":"+strconv.Itoa(e.line)); err != nil {
 		return s.at(e.tokens[0], err)

@@ -89,6 +89,12 @@ func Origin(file string) (record.Name, error) {
 // a CNAME beside other types. Unlike BIND, which ignores them with a warning,
 // records outside the zone are an error: whoever wrote them expects them served.
 func Parse(fsys fs.FS, file string, who record.Provenance) (*Zone, error) {
+	return ParseUpTo(fsys, file, who, 0)
+}
+
+// ParseUpTo is Parse with a bound on the octets of names and RDATA, since a short
+// file can make very many ($GENERATE). Zero means only the bounds of dnswire.
+func ParseUpTo(fsys fs.FS, file string, who record.Provenance, most int) (*Zone, error) {
 	z := &Zone{Files: []string{file}}
 	var err error
 	if z.Source, err = SourceOf(file); err != nil {
@@ -98,7 +104,7 @@ func Parse(fsys fs.FS, file string, who record.Provenance) (*Zone, error) {
 	if err != nil {
 		return z, err
 	}
-	b := builder{source: z.Source, sets: map[record.Key]*set{}}
+	b := builder{source: z.Source, sets: map[record.Key]*set{}, most: most}
 	hashed := &hashFS{FS: fsys, sums: map[string][]byte{}}
 	z.Files, err = dnswire.ParseZone(hashed, file, origin, b.add)
 	z.Revision = hashed.revision(z.Files)
@@ -122,6 +128,8 @@ type builder struct {
 	sets     map[record.Key]*set
 	keys     []record.Key // of sets, in the order of the file: mostly sorted already
 
+	most, octets int // of owners and RDATA; most zero: no bound
+
 	owner record.Name // of the record before
 	run   int         // counts the runs of consecutive records of one owner
 }
@@ -139,6 +147,9 @@ func (b *builder) add(owner record.Name, t record.Type, ttl uint32, rd record.Rd
 			return fmt.Errorf("second SOA, for %s, the first at %s is for %s: one file is one zone", owner, b.soaPlace, b.apex)
 		}
 		b.apex, b.soaPlace = owner, cmp.Or(b.soaPlace, place)
+	}
+	if b.octets += len(owner) + len(rd); b.most > 0 && b.octets > b.most {
+		return fmt.Errorf("more than %d octets of names and RDATA", b.most)
 	}
 	if owner != b.owner {
 		b.owner = owner
@@ -190,6 +201,28 @@ func (b *builder) claims(who record.Provenance) (claims []record.Claim, records 
 		}
 	}
 	return claims, records, nil
+}
+
+// Inherit gives claims, in order, with the provenance of before wherever the RRset
+// was the same: who brought a record, and when, is not whoever touched the file
+// last. It also keeps the shards that did not change. Both are in canonical order.
+func Inherit(claims, before []record.Claim) []record.Claim {
+	claims = slices.Clone(claims)
+	for i, k := 0, 0; i < len(claims) && k < len(before); {
+		switch c := claims[i].Key.Compare(before[k].Key); {
+		case c < 0:
+			i++
+		case c > 0:
+			k++
+		default:
+			if claims[i].RRset.Equal(before[k].RRset) {
+				claims[i].Provenance = before[k].Provenance
+			}
+			i++
+			k++
+		}
+	}
+	return claims
 }
 
 // beside finds an RRset of the owner of claims[i], a CNAME, that cannot be with it.
