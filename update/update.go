@@ -139,6 +139,9 @@ func (im *Importer) follow(ctx context.Context, fence store.Cond) error {
 			if !errors.Is(err, store.ErrUnavailable) {
 				d = nil // somebody else wrote: begin from what is there
 			}
+			if err := lead.Check(ctx, im.store, fence); errors.Is(err, store.ErrConflict) {
+				return err // the election is lost although the session lives
+			}
 			pause(ctx, retryAfter)
 			continue
 		}
