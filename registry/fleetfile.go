@@ -146,17 +146,37 @@ func (f *FleetFile) follow(ctx context.Context, fence store.Cond) error {
 		case <-settle.C:
 		case <-rescan.C:
 		}
+		if wait := f.young(); wait > 0 { // also at a rescan: half a file would take servers away
+			settle.Reset(wait)
+			continue
+		}
 		now := f.Sync(ctx, fence)
 		if text := now.Problem(); text != last.Problem() && text != "" {
 			f.deps.Log.Error("fleet file is not in force, the last good state stays", "file", f.cfg.Path, "error", text)
 		}
 		last = now
 		if now.again {
+			if err := lead.Check(ctx, f.deps.Store, fence); errors.Is(err, store.ErrConflict) {
+				return fmt.Errorf("follow %s: %w", f.cfg.Path, err)
+			}
 			settle.Reset(time.Second)
 			continue
 		}
 		f.ready.Do(func() { close(f.first) })
 	}
+}
+
+// young is how long the file must be left alone yet before it is read. A time in the
+// future counts as long ago, since another machine's clock may have set it.
+func (f *FleetFile) young() time.Duration {
+	info, err := os.Stat(f.cfg.Path)
+	if err != nil {
+		return 0 // reading it says why
+	}
+	if age := time.Since(info.ModTime()); age >= 0 && age < f.cfg.Settle {
+		return f.cfg.Settle - age
+	}
+	return 0
 }
 
 // Synced is what one look at the file did.

@@ -3,6 +3,8 @@ package registry_test
 import (
 	"context"
 	"fmt"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -192,4 +194,38 @@ func TestDeregisterAgain(t *testing.T) {
 	if _, err := r.DeregisterServer(t.Context(), "web2.example.net", "", ""); api.Code(err) != api.NotFound {
 		t.Errorf("a name that never was: %v", err)
 	}
+}
+
+// A rescan that falls into the writing of the file reads no half of it.
+func TestRescanWaitsForTheWriter(t *testing.T) {
+	st := newStore(t)
+	path := filepath.Join(t.TempDir(), "fleet.jsonl")
+	whole := line("web1.example.net", "192.0.2.1") + line("web2.example.net", "192.0.2.2")
+	if err := os.WriteFile(path, []byte(whole), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	f, err := registry.NewFleetFile(registry.FleetFileConfig{Path: path, Rescan: 10 * time.Millisecond, Settle: time.Minute}, deps(st))
+	if err != nil {
+		t.Fatal(err)
+	}
+	old := time.Now().Add(-time.Hour)
+	if err := os.Chtimes(path, old, old); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error)
+	go func() { done <- f.Run(ctx) }()
+	<-f.Ready()
+	if n := len(mustHold(t, st)); n != 2 {
+		t.Fatalf("%d servers, want 2", n)
+	}
+	if err := os.WriteFile(path, []byte(line("web1.example.net", "192.0.2.1")), 0o600); err != nil { // the writer pauses here
+		t.Fatal(err)
+	}
+	time.Sleep(100 * time.Millisecond) // ten rescans
+	if n := len(mustHold(t, st)); n != 2 {
+		t.Errorf("%d servers after half of the file was read, want 2", n)
+	}
+	cancel()
+	<-done
 }
