@@ -89,6 +89,29 @@ func within(t testing.TB, d time.Duration, what string, ok func() bool) {
 	}
 }
 
+// freeze stops a process and returns when none of its threads runs any more: the
+// signal alone comes back while some still answer.
+func freeze(t testing.TB, pid int) {
+	t.Helper()
+	if err := syscall.Kill(pid, syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	within(t, time.Minute, "every thread stopped", func() bool {
+		stats, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", pid))
+		if err != nil || len(stats) == 0 {
+			t.Fatalf("no threads of process %d: %v", pid, err)
+		}
+		for _, file := range stats {
+			b, err := os.ReadFile(file)
+			_, after, ok := strings.Cut(string(b), ") ") // proc_pid_stat(5): the state follows the name
+			if err == nil && (!ok || after[0] != 'T') {
+				return false
+			}
+		}
+		return true
+	})
+}
+
 // writer commits numbered nodes one after another and remembers what was
 // acknowledged.
 type writer struct {
@@ -261,9 +284,7 @@ func TestFrozenServer(t *testing.T) {
 	if _, err := s.Commit(t.Context(), store.Txn{Do: []store.Op{{Path: "/a"}}}); err != nil {
 		t.Fatal(err)
 	}
-	if err := syscall.Kill(pid, syscall.SIGSTOP); err != nil {
-		t.Fatal(err)
-	}
+	freeze(t, pid)
 	defer syscall.Kill(pid, syscall.SIGCONT)
 	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
 	defer cancel()
