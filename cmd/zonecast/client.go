@@ -175,8 +175,10 @@ func (s *session) finish(ctx context.Context, o changeOptions, kind, what string
 			a.Missing = append(a.Missing, missing{m.Host, m.Version})
 		}
 		if !w.Done {
-			late = timeoutError{hinted{fmt.Errorf("%s is stored, but not answered everywhere after %v: %s", what, time.Since(began).Round(time.Millisecond), s.lateness(w)),
-				"`zonecast status` shows every host; nothing is lost: hosts that come back fetch it"}}
+			late = timeoutError{hinted{
+				fmt.Errorf("%s is stored, but not answered everywhere after %v: %s", what, time.Since(began).Round(time.Millisecond), s.lateness(w)),
+				"`zonecast status` shows every host; nothing is lost: hosts that come back fetch it",
+			}}
 		}
 	}
 	a.Milliseconds = float64(time.Since(began).Microseconds()) / 1000

@@ -95,8 +95,10 @@ func (s *session) losses(ctx context.Context, reg *registryapi.Registration) ([]
 		})
 		switch {
 		case known && !answered:
-			return lost, hinted{fmt.Errorf("register %s is stored, but no record of it is answered: %s", reg.Name, lost[0].Why),
-				fmt.Sprintf("`zonecast why %s` shows what holds there; a name in no zone needs a zone file; `zonecast deregister %s` takes it back", reg.Name, reg.Name)}
+			return lost, hinted{
+				fmt.Errorf("register %s is stored, but no record of it is answered: %s", reg.Name, lost[0].Why),
+				fmt.Sprintf("`zonecast why %s` shows what holds there; a name in no zone needs a zone file; `zonecast deregister %s` takes it back", reg.Name, reg.Name),
+			}
 		case known:
 			return lost, nil
 		}
