@@ -94,6 +94,9 @@ type WatchReport struct {
 	// when that began.
 	Longest time.Duration
 	Silent  time.Time
+	// Oldest is the highest age of a freshness record that was answered: how long
+	// no change got through.
+	Oldest time.Duration
 	// Stamps are the versions and digests, cut to 16 digits, that freshness records
 	// said had been published.
 	Stamps map[uint64]string
@@ -228,6 +231,7 @@ func (w *Watcher) askFresh(ctx context.Context, name record.Name) {
 		w.violate("version %d had digest %s and now %s", s.version, d, digest)
 	}
 	w.report.Stamps[s.version] = digest
+	w.report.Oldest = max(w.report.Oldest, time.Since(time.UnixMilli(s.ms)))
 	w.fresh = s
 }
 
@@ -351,5 +355,6 @@ func (w *Watcher) holdsMark(zone record.Name) bool {
 // String says what a watcher saw, in a line.
 func (r WatchReport) String() string {
 	return strconv.Itoa(r.Answers) + " answers, longest outage " + r.Longest.Round(time.Millisecond).String() +
-		" from " + r.Silent.Format("15:04:05.0") + ", mark at " + strconv.Itoa(r.Number) + ", " + strconv.Itoa(len(r.Violations)) + " violations"
+		" from " + r.Silent.Format("15:04:05.0") +
+		", oldest answer " + r.Oldest.Round(time.Millisecond).String() + ", mark at " + strconv.Itoa(r.Number) + ", " + strconv.Itoa(len(r.Violations)) + " violations"
 }
