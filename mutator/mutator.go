@@ -58,6 +58,9 @@ const (
 	// is tried again, the first time; it doubles up to maxRetryPause.
 	retryPause    = 50 * time.Millisecond
 	maxRetryPause = 2 * time.Second
+	// gather is how long batches are taken together at most, so that changes that
+	// never stop are written all the same.
+	gather = 20 * time.Millisecond
 	// sourcesInterval is how often the states of the rules' sources are written when
 	// they have changed.
 	sourcesInterval = 10 * time.Second
@@ -204,7 +207,8 @@ func (r *term) load(ctx context.Context) error {
 // change.
 func (r *term) take(ctx context.Context, b store.Batch, batches <-chan store.Batch) error {
 	rev := store.Revision(0)
-	for more := true; more; {
+	began := time.Now()
+	for more := true; more && time.Since(began) < gather; {
 		if err := r.state.apply(b); err != nil {
 			r.metrics.errors.Inc()
 			r.deps.Log.Error("servers cannot be read, their last good state stays in force", "error", err)
@@ -316,7 +320,9 @@ func (r *term) note(k key, err error) {
 		return
 	}
 	r.metrics.errors.Inc()
-	r.deps.Log.Error("rule failed, its last good claims stay in force", "error", err)
+	if errs[k.shard] == nil { // once: a role that is too large meets it with each server
+		r.deps.Log.Error("rule failed, or left something out", "error", err)
+	}
 	errs[k.shard] = err
 }
 

@@ -213,7 +213,8 @@ func (s *state) withheld(k key) bool {
 	return !some && len(s.blind) > 0
 }
 
-// evaluate runs the rule of k. ok is false when the store has the result already.
+// evaluate runs the rule of k. ok is false when the store has the result already, or
+// there is none. An error may stand beside a result: what the rule left out.
 func (s *state) evaluate(k key) (w write, ok bool, err error) {
 	r := s.rules[k.rule]
 	var claims []record.Claim
@@ -221,7 +222,10 @@ func (s *state) evaluate(k key) (w write, ok bool, err error) {
 		s.evaluations++
 		claims, err = r.Claims(k.shard, func() []fleet.Server { return s.list(m) })
 		if err != nil {
-			return write{}, false, fmt.Errorf("%s, shard %s: %w", r.Source(), k.shard, err)
+			err = fmt.Errorf("%s, shard %s: %w", r.Source(), k.shard, err)
+			if len(claims) == 0 {
+				return write{}, false, err
+			}
 		}
 	}
 	op := claimtree.Ops(r.Source(), k.shard, claims)
@@ -235,9 +239,9 @@ func (s *state) evaluate(k key) (w write, ok bool, err error) {
 	now := shard{sumOf(op.Value), len(claims)}
 	if there && old.sum == now.sum {
 		s.written[k] = now
-		return write{}, false, nil
+		return write{}, false, err
 	}
-	return write{key: k, op: op, now: now}, true, nil
+	return write{key: k, op: op, now: now}, true, err
 }
 
 // list gives the members ordered by name.

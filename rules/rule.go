@@ -17,7 +17,8 @@ type Rule interface {
 	Shards(s fleet.Server) []string
 	// Claims are the claims of a shard that has members. They are ordered by name and
 	// made when members is called: a rule for which their existence is enough does
-	// not pay for them.
+	// not pay for them. An error beside claims says what they leave out; without
+	// claims, why there are none.
 	Claims(shard string, members func() []fleet.Server) ([]record.Claim, error)
 }
 

@@ -3,6 +3,7 @@ package rules
 import (
 	"cmp"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -56,22 +57,38 @@ func (r service) Claims(shard string, members func() []fleet.Server) ([]record.C
 		}
 	}
 	var claims []record.Claim
-	if c, ok := r.claim(owner, record.TypeA, v4, all); ok {
-		claims = append(claims, c)
+	var cut []string
+	for _, f := range []struct {
+		t    record.Type
+		data []record.Rdata
+	}{{record.TypeA, v4}, {record.TypeAAAA, v6}} {
+		c, left, ok := r.claim(owner, f.t, f.data, all)
+		if ok {
+			claims = append(claims, c)
+		}
+		if err := leftOut(owner, f.t, left, left+len(c.Data)); err != nil {
+			cut = append(cut, err.Error())
+		}
 	}
-	if c, ok := r.claim(owner, record.TypeAAAA, v6, all); ok {
-		claims = append(claims, c)
+	if len(cut) > 0 {
+		return claims, errors.New(strings.Join(cut, ", "))
 	}
 	return claims, nil
 }
 
-func (r service) claim(owner record.Name, t record.Type, data []record.Rdata, members []fleet.Server) (record.Claim, bool) {
-	set := record.NewRRset(owner, t, leastTTL(members), data...)
-	left := len(set.Data) - maxServiceAddresses
-	if left > 0 {
-		set.Data = set.Data[:maxServiceAddresses]
+// leftOut is the error beside claims that do not have all records; nil when they do.
+func leftOut(owner record.Name, t record.Type, left, of int) error {
+	if left <= 0 {
+		return nil
 	}
-	return united(r.Source(), set, members, left), len(set.Data) > 0
+	return fmt.Errorf("%s %s: %d of %d records are left out, all of them fit no DNS message; split the role", owner, t, left, of)
+}
+
+func (r service) claim(owner record.Name, t record.Type, data []record.Rdata, members []fleet.Server) (c record.Claim, left int, ok bool) {
+	set := record.NewRRset(owner, t, leastTTL(members), data...)
+	left = max(0, len(set.Data)-maxServiceAddresses)
+	set.Data = set.Data[:len(set.Data)-left]
+	return united(r.Source(), set, members, left), left, len(set.Data) > 0
 }
 
 // srv claims the SRV records of servers that say a port (RFC 2782); a shard is an
@@ -111,7 +128,8 @@ func (r srv) Claims(shard string, members func() []fleet.Server) ([]record.Claim
 			break
 		}
 	}
-	return []record.Claim{united(r.Source(), set, all, total-len(set.Data))}, nil
+	left := total - len(set.Data)
+	return []record.Claim{united(r.Source(), set, all, left)}, leftOut(owner, record.TypeSRV, left, total)
 }
 
 // srvData is priority, weight, port (u16 each) and the target, uncompressed.
