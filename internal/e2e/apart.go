@@ -42,8 +42,7 @@ type Apart struct {
 	Hosts  []netip.AddrPort
 	Stages []*Stage
 
-	t      testing.TB
-	binary string
+	t testing.TB
 }
 
 // Stage is one process of a stage, in one life after another.
@@ -70,7 +69,7 @@ func NewApart(t testing.TB, o ApartOptions) *Apart {
 	}
 	const electable = 2
 	base := FreePorts(t, o.Hosts+3+electable)
-	a := &Apart{Dir: t.TempDir(), Hosts: Addresses(base, o.Hosts), t: t, binary: Build(t)}
+	a := &Apart{Dir: t.TempDir(), Hosts: Addresses(base, o.Hosts), t: t}
 	local := func(i int) string { return fmt.Sprintf("127.0.0.1:%d", base+o.Hosts+i) }
 	a.Store, a.API = local(0), local(1)
 	shared := []string{"--store", "etcd://" + a.Store}
@@ -217,7 +216,11 @@ func (s *Stage) Start() error {
 	if _, err := fmt.Fprintf(s.log, "--- %s starts\n", time.Now().Format("15:04:05.000")); err != nil {
 		return err
 	}
-	p, err := launch(s.apart.t, s.apart.binary, s.Name, io.Writer(s.log), s.Args)
+	binary, err := build()
+	if err != nil {
+		return err
+	}
+	p, err := launch(s.apart.t, binary, s.Name, io.Writer(s.log), s.Args)
 	if err != nil {
 		return fmt.Errorf("start %s: %w", s.Name, err)
 	}
