@@ -163,6 +163,25 @@ func (n *node) add(name string, run func(context.Context) error) {
 	n.svc.Add(service.Task{Name: name, Run: run})
 }
 
+// warn looks every second at what troubles a stage, and makes it a warning of the
+// process: /status says it, and the log, when it begins and when it is over.
+func (n *node) warn(name string, troubles func() []string) {
+	n.svc.Add(service.Periodic("warnings of "+name, time.Second, func(context.Context) error {
+		var now []string
+		for _, text := range troubles() {
+			if text != "" {
+				now = append(now, text)
+			}
+		}
+		if len(now) == 0 {
+			n.svc.ClearWarning(name)
+		} else {
+			n.svc.Warn(name, strings.Join(now, "; "))
+		}
+		return nil
+	}, service.RunAtStart()))
+}
+
 // announce keeps an ephemeral node that says where this process listens.
 func (n *node) announce(s tree.Service, id string) {
 	const ttl = 10 * time.Second

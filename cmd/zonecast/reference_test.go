@@ -74,6 +74,7 @@ func TestMetricsPage(t *testing.T) {
 	}
 	n := &node{store: memstore.New(), svc: svc, log: slog.New(slog.DiscardHandler), mux: http.NewServeMux(), policy: reconcile.DefaultPolicy()}
 	defer n.store.Close()
+	n.warn("kit", func() []string { return nil })
 	kit := described(t, reg)
 
 	dir := t.TempDir()

@@ -144,6 +144,10 @@ func (s *presenterStage) add(n *node) error {
 		return err
 	}
 	n.add("presenter", p.Run)
+	n.warn("presenter", func() []string {
+		s := p.Status()
+		return []string{s.Held, s.Behind, s.Problem}
+	})
 	return nil
 }
 
@@ -162,6 +166,7 @@ func (s *publisherStage) add(n *node) error {
 	}
 	n.mux.Handle(publisher.Prefix, p.Handler())
 	n.add("publisher", p.Run)
+	n.warn("publisher", func() []string { return []string{p.Status().Trouble} })
 	return nil
 }
 
@@ -179,6 +184,7 @@ func (s *agentStage) add(n *node) error {
 		return err
 	}
 	n.add("agent "+s.Host, a.Run)
+	n.warn("agent "+s.Host, func() []string { return []string{a.Status().Trouble} })
 	return nil
 }
 
