@@ -116,7 +116,7 @@ func newWhy() *cobra.Command {
 					s.writeClaim(w, c)
 				}
 				for _, n := range x.Notes {
-					fmt.Fprintf(w, "%s %s\n", s.paint(yellow, "note:"), n)
+					fmt.Fprintf(w, "%s %s\n", s.paint(yellow, "note:"), plain(n))
 				}
 			})
 		})
@@ -144,12 +144,12 @@ func (s *session) writeClaim(w io.Writer, c *claimView) {
 	if c.Revision != "" {
 		from += ", revision " + c.Revision
 	}
-	fmt.Fprintf(w, "         from %s\n", from)
+	fmt.Fprintf(w, "         from %s\n", plain(from))
 	if c.Reason != "" {
-		fmt.Fprintf(w, "         reason: %s\n", c.Reason)
+		fmt.Fprintf(w, "         reason: %s\n", plain(c.Reason))
 	}
 	if c.Rule != "" {
-		fmt.Fprintf(w, "         because %s\n", c.Rule)
+		fmt.Fprintf(w, "         because %s\n", plain(c.Rule))
 	}
 }
 
@@ -178,7 +178,7 @@ func newConflicts() *cobra.Command {
 			}
 			return s.print(map[string]any{"conflicts": all}, func(w io.Writer) {
 				for _, c := range all {
-					fmt.Fprintf(w, "%s  %s\n", s.paint(yellow, c.Kind), c.Text)
+					fmt.Fprintf(w, "%s  %s\n", s.paint(yellow, c.Kind), plain(c.Text))
 				}
 				fmt.Fprintln(w, s.paint(faint, count(len(all), "conflict")))
 			})
@@ -271,7 +271,7 @@ func (s *session) writeStatus(w io.Writer, v statusView) {
 			state := ""
 			switch {
 			case h.Refused != "":
-				state = "refused: " + h.Refused
+				state = "refused: " + plain(h.Refused)
 			case h.Version == d.Version && h.Digest != d.Digest:
 				state = "DIGEST DIFFERS: " + h.Digest
 			case h.Version < d.Content:
@@ -289,7 +289,11 @@ func (s *session) writeStatus(w io.Writer, v statusView) {
 		records += x.Records
 		if x.Error != "" {
 			broken++
-			fmt.Fprintf(w, "%s %s: %s (the last good state is served)\n", s.paint(red, "source"), x.Source, x.Error)
+			served := " (the last good state is served)"
+			if strings.HasPrefix(x.Source, record.KindRule+"/") {
+				served = "" // or what a rule left out of the newest: its text says which
+			}
+			fmt.Fprintf(w, "%s %s: %s%s\n", s.paint(red, "source"), x.Source, plain(x.Error), served)
 		}
 	}
 	fmt.Fprintf(w, "%s, %d in error; %s\n", count(len(v.Sources), "source"), broken, count(int(v.Conflicts), "conflict"))
