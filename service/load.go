@@ -222,7 +222,9 @@ func Explain(cmd *cobra.Command, env func(name string) (string, bool)) {
 			})
 		}
 		help(c, args)
-		if err != nil {
+		// What is merely not given yet is no news to a person who reads help.
+		set := configFile(c, env) != "" || slices.ContainsFunc(options(c), func(o *option) bool { return o.from == fromEnv })
+		if err != nil && set {
 			fmt.Fprintf(c.ErrOrStderr(), "\nThe options as they are set now are not valid:\n%v\n", err)
 		}
 	})

@@ -3,6 +3,7 @@ package e2e
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -242,6 +243,7 @@ type UpOptions struct {
 	Zones string
 	Fleet string
 	Args  []string
+	Line  string // with which the line of readiness starts; default: ready
 }
 
 // StartUp starts `zonecast up` on free ports and waits until it is ready.
@@ -269,7 +271,7 @@ func StartUp(t testing.TB, o UpOptions) *Up {
 	began := time.Now()
 	u.Process = Start(t, "zonecast up", append(args, o.Args...)...)
 	var err error
-	if u.Ready, err = u.WaitLine("ready", 2*time.Minute); err != nil {
+	if u.Ready, err = u.WaitLine(cmp.Or(o.Line, "ready"), 2*time.Minute); err != nil {
 		t.Fatal(err)
 	}
 	u.Took = time.Since(began)
