@@ -2491,6 +2491,9 @@ type Registry interface {
 	// Parameters:
 	//  - Registrations
 	RegisterServers(ctx context.Context, registrations []*Registration) (_r []*Outcome, _err error)
+	// A server that went lately, as far as this process remembers, is no error but a
+	// change that changed nothing: the answer to the first call may have been lost.
+	//
 	// Parameters:
 	//  - Name
 	//  - Author
@@ -2603,6 +2606,9 @@ func (p *RegistryClient) RegisterServers(ctx context.Context, registrations []*R
 	return _result22.GetSuccess(), nil
 }
 
+// A server that went lately, as far as this process remembers, is no error but a
+// change that changed nothing: the answer to the first call may have been lost.
+//
 // Parameters:
 //   - Name
 //   - Author
