@@ -469,7 +469,7 @@ func TestNewErrors(t *testing.T) {
 		{func(c *Config) { c.TCPIdle = -1 }, "tcp-idle: "},
 		{func(c *Config) { c.Version = strings.Repeat("x", 256) }, "version-text: 256 octets"},
 		{func(c *Config) { c.Keys = []string{"/nonexistent/key.pub"} }, "read public keys /nonexistent/key.pub"},
-		{func(c *Config) { c.Listen = []string{s.Addrs()[0].String()} }, "is in use: choose another --listen or stop the other server"},
+		{func(c *Config) { c.Listen = []string{s.Addrs()[0].String()} }, "is in use by another server"},
 	} {
 		c := good()
 		tt.change(&c)
