@@ -204,6 +204,9 @@ func follow(ctx context.Context, peer *client, q Question, first *response, zone
 		if end == q.Name || zoneOf(end, zones) == "" || zoneOf(end, zones) == zoneOf(q.Name, zones) {
 			break
 		}
+		if slices.ContainsFunc(whole.answer, func(r rr) bool { return r.owner == end && r.t == q.Type }) {
+			break // it has followed, as NSD does
+		}
 		q = Question{Name: end, Type: q.Type, Via: q.Via}
 		next, err := peer.ask(ctx, q)
 		if err != nil {

@@ -16,7 +16,7 @@ func TestDifferentialWikimedia(t *testing.T) {
 	up, zones, fleet := startOn(t, filepath.Join(data, "zones"), filepath.Join(data, "fleet.jsonl"))
 	a := newAgainst(t, up, zones.Dir, fleet)
 	a.identical(t, 100_000)
-	a.compare(t, difftest.Named(), difftest.Questions(a.all.zones), 1, true)
+	a.compare(t, difftest.Named(), difftest.Questions(a.all.zones), 4, true)
 	churn, err := ReadChurn(filepath.Join(data, "churn.jsonl"))
 	if err != nil {
 		t.Fatal(err)

@@ -33,6 +33,6 @@ func TestDifferentialCut(t *testing.T) {
 		{Add: []string{"cp.eqiad.wmnet. 300 CNAME cp1075.eqiad.wmnet."}},
 		{Add: []string{"*.wild.wmnet. 300 A 192.0.2.1", "deep.below.wild.wmnet. 300 TXT \"x\""}},
 		{Add: []string{"cut.wmnet. 300 NS ns.cut.wmnet.", "ns.cut.wmnet. 300 A 192.0.2.53"}},
-		{Add: []string{"new.wikipedia.org. 300 A 192.0.2.2"}},
+		{Add: []string{"zonecast-new.wikipedia.org. 300 A 192.0.2.2"}},
 	})
 }

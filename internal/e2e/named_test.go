@@ -302,6 +302,7 @@ func (a *against) change(t *testing.T, zones *ZoneDir, changes []Change) {
 	}
 	after := newAgainst(t, a.up, zones.Dir, a.fleet)
 	near := neighbours(a.all, after.all)
+	maps.Copy(near, neighbours(a.people, after.people)) // the fleet may have taken over what people gave up
 	t.Logf("%d changes to %d zone files, version %d: %d names changed or are next to one that did", len(changes), len(changed), version, len(near))
 	for z, stamp := range after.stamps {
 		if after.stamps[z] < a.stamps[z] {

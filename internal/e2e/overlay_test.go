@@ -337,11 +337,15 @@ func (o *overlay) setsOf(name record.Name) []record.RRset {
 	return o.all.byOwner[o.all.source(name)]
 }
 
-// section is an answer that has some RRsets, as Difference has it.
+// section is an answer that has some RRsets, as Difference has it: serials are
+// compared by themselves and zero here.
 func section(name record.Name, sets ...record.RRset) string {
 	var lines []string
 	for _, s := range sets {
 		for _, d := range s.Data {
+			if n := len(d); s.Type == record.TypeSOA {
+				d = d[:n-20] + "\x00\x00\x00\x00" + d[n-16:]
+			}
 			lines = append(lines, fmt.Sprintf("%s %d %s %s", name, s.TTL, s.Type, dnswire.FormatRdata(s.Type, d)))
 		}
 	}
