@@ -27,7 +27,7 @@ type Config struct {
 	// StatusDir is where the authority says what it answers.
 	StatusDir string `option:"status-dir" help:"directory in which the authority says what it answers"`
 	// Keys are files with the public keys (PEM) that are believed.
-	Keys []string `option:"key" help:"file with public keys that are believed"`
+	Keys []string `option:"keys" help:"files with public keys that are believed"`
 	// DNS is where the host answers, address:port, for those who ask it from outside.
 	DNS string `option:"dns" help:"address and port on which the host answers, as others reach it"`
 	// HTTP is where its metrics and status are; empty when nowhere.
@@ -65,7 +65,7 @@ func (c Config) Validate() error {
 		errs = append(errs, errors.New("status-dir is empty, expected a directory"))
 	}
 	if len(c.Keys) == 0 {
-		errs = append(errs, errors.New("key is not given, expected one or more files with public keys: without one nothing could be believed"))
+		errs = append(errs, errors.New("keys is not given, expected one or more files with public keys: without one nothing could be believed"))
 	}
 	if c.SessionTTL < time.Second {
 		errs = append(errs, fmt.Errorf("session-ttl is %s, at least 1s", c.SessionTTL))

@@ -94,7 +94,7 @@ func NewApart(t testing.TB, o ApartOptions) *Apart {
 		host := fmt.Sprintf("host%d", i)
 		journal, status := a.Path(host, "journal"), a.Path(host, "status")
 		add("agent", i, append(shared, "--agent-host", host, "--agent-dns", dns.String(),
-			"--agent-journal", journal, "--agent-status-dir", status, "--agent-key", key+".pub")...)
+			"--agent-journal", journal, "--agent-status-dir", status, "--agent-keys", key+".pub")...)
 		add("authority", i, "--authority-listen", dns.String(), "--authority-journal", journal,
 			"--authority-status-dir", status, "--authority-keys", key+".pub", "--authority-udp-workers", "1")
 	}

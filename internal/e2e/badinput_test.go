@@ -516,7 +516,7 @@ func lateHost(t *testing.T, u *Up) {
 		}
 	}
 	agent := Start(t, "agent late", "run", "agent", "--store", ends.Store, "--http", "", "--agent-host", "late", "--agent-dns", dns,
-		"--agent-journal", journal, "--agent-status-dir", status, "--agent-key", key)
+		"--agent-journal", journal, "--agent-status-dir", status, "--agent-keys", key)
 	until(t, func() string {
 		if stdout, _, _ := Run(t, "status", "--api", u.API); !strings.Contains(stdout, "late") {
 			return stdout
