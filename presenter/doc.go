@@ -7,6 +7,14 @@
 // store revision: a commit to /claims is wholly in a version or not at all.
 // Delta times never go down.
 //
+// No version is made while there are no claims at all, nor while this process has
+// seen less of the claims than the head has: both are held, and said in Status.
+//
+// A presenter keeps no snapshot.Dataset: the digest follows from what reconcile
+// says was replaced and put. At its start it reads the published dataset (package
+// follow); when that cannot be had, and the reconciled digest is not the head's,
+// the next version has the dataset whole.
+//
 // In: claims, from the store. Out: deltas and the head of the dataset, to the
 // store. Nothing is kept elsewhere: another process can go on at any moment.
 package presenter
