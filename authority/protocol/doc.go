@@ -15,6 +15,7 @@
 //   - ANY over UDP gets one RRset (RFC 8482 §4.1), over TCP all of them.
 //   - AXFR, IXFR are REFUSED, opcodes other than QUERY are NOTIMP, classes other
 //     than IN are REFUSED but for the CH names of RFC 4892.
+//   - NSID (RFC 5001) gives the configured identity; other EDNS options are ignored.
 //   - TSIG is taken for an unknown additional record: the answer is unsigned.
 //   - The case of the question is kept, and owner names point at it (0x20).
 //

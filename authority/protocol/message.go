@@ -61,6 +61,7 @@ type request struct {
 	version  uint8
 	udpSize  int // what the client offers
 	do       bool
+	nsid     bool // asks for the server's identity, RFC 5001
 }
 
 // parse reads msg, of which the header is there and QR is clear. buf is where the
@@ -105,6 +106,7 @@ func (q *request) parse(msg, buf []byte) Rcode {
 			q.udpSize = int(binary.BigEndian.Uint16(rr[2:]))
 			q.version = rr[5]
 			q.do = binary.BigEndian.Uint16(rr[6:])&flagDO != 0
+			q.nsid = hasOption(rr[10:end-at], optionNSID)
 		}
 		at = end
 	}
@@ -165,6 +167,20 @@ func optionsAreWhole(b []byte) bool {
 		b = b[n:]
 	}
 	return len(b) == 0
+}
+
+// optionNSID is the name server identifier's code (RFC 5001 §4).
+const optionNSID = 3
+
+// hasOption looks for an option among options that are whole.
+func hasOption(b []byte, code uint16) bool {
+	for len(b) >= 4 {
+		if binary.BigEndian.Uint16(b) == code {
+			return true
+		}
+		b = b[4+int(binary.BigEndian.Uint16(b[2:])):]
+	}
+	return false
 }
 
 func lower(c byte) byte {

@@ -12,7 +12,8 @@ type Config struct {
 	// minimum MTU 1280 - IPv6 header 40 - UDP header 8), less than 512 means 512.
 	MaxUDP int
 	// Version answers version.bind, Identity hostname.bind and id.server, all class
-	// CH and type TXT (RFC 4892), at most 255 octets each. Empty: REFUSED.
+	// CH and type TXT (RFC 4892), at most 255 octets each. Empty: REFUSED. Identity is
+	// also what NSID asks for (RFC 5001); empty: the option is ignored.
 	Version  string
 	Identity string
 }
@@ -75,7 +76,8 @@ func (k *Worker) Respond(view *data.View, msg []byte, transport Transport, dst [
 	return out
 }
 
-// limit is how large the response may be without its OPT.
+// limit is how large the response may be without its OPT; an NSID for which there is
+// no room is not asked for any more.
 func (k *Worker) limit(transport Transport) int {
 	limit := maxMessage
 	if transport == UDP {
@@ -86,6 +88,11 @@ func (k *Worker) limit(transport Transport) int {
 	}
 	if k.q.edns {
 		limit -= optSize
+		// One more octet than any question needs stays free (12 + 255 + 4).
+		if n := 4 + len(k.config.Identity); k.q.nsid && n > 4 && limit-n > headerSize+255+4 {
+			return limit - n
+		}
+		k.q.nsid = false
 	}
 	return limit
 }
@@ -103,7 +110,14 @@ func (k *Worker) finish(a *answer) []byte {
 		}
 		w.u16(int(a.rcode>>4) << 8) // upper 8 bits of the rcode, version 0
 		w.u16(do)
-		w.u16(0)
+		if id := k.config.Identity; k.q.nsid {
+			w.u16(4 + len(id))
+			w.u16(optionNSID)
+			w.u16(len(id))
+			w.buf = append(w.buf, id...)
+		} else {
+			w.u16(0)
+		}
 		a.additional++
 	}
 	flags := flagQR | k.q.flags&(maskOpcode|flagRD|flagCD) | uint16(a.rcode&0xf)
