@@ -201,10 +201,16 @@ func (p *Presenter) take(b store.Batch) {
 	if err != nil {
 		p.metrics.unreadable.Inc()
 		p.log.Warn("claims cannot be read, the last good ones stay in force", "error", err)
-		p.note(func(s *Status) {
-			s.Unreadable = fmt.Sprintf("claims that cannot be read, since %s: %v", now.UTC().Format(time.RFC3339), err)
-		})
 	}
+	unread := p.fold.Unread()
+	p.note(func(s *Status) {
+		switch {
+		case unread == nil:
+			s.Unreadable = ""
+		case err != nil || s.Unreadable == "":
+			s.Unreadable = fmt.Sprintf("claims that cannot be read, since %s: %v", now.UTC().Format(time.RFC3339), unread)
+		}
+	})
 	p.seen = b.Revision
 	if !p.primed || len(b.Puts)+len(b.Deletes) > 0 {
 		if p.first.IsZero() {

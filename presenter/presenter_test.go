@@ -187,6 +187,12 @@ func TestUnreadableShard(t *testing.T) {
 		if s := p.Status().Unreadable; !strings.Contains(s, string(ruleSource)) || value(p.Presenter.metrics.unreadable) != 1 {
 			t.Errorf("status says %q", s)
 		}
+		st.Compact() // what follows may come as a Reset
+		put(t, st, "a", address("a", 2))
+		settle()
+		if s := p.Status().Unreadable; s != "" {
+			t.Errorf("mended, and the status still says %q", s)
+		}
 	})
 }
 

@@ -25,6 +25,8 @@ type Change struct {
 // goroutine. Its work is in proportion to the batch, plus the heads in it.
 type Fold struct {
 	sources map[record.Source]*folded
+	// unread has why nodes cannot be read now: by path, of a headed source by its head's.
+	unread map[string]error
 }
 
 // folded is what is known of one source.
@@ -39,11 +41,32 @@ type folded struct {
 // independent is a node that is live by itself.
 type independent struct {
 	modified store.Revision
-	live     bool // a value of it decoded, and its claims are out
+	live     bool  // a value of it decoded, and its claims are out
+	err      error // why the newest value did not decode
 }
 
 // NewFold makes a fold that knows nothing: its first batch must be a Reset.
-func NewFold() *Fold { return &Fold{sources: map[record.Source]*folded{}} }
+func NewFold() *Fold { return &Fold{sources: map[record.Source]*folded{}, unread: map[string]error{}} }
+
+// Unread is why claims cannot be read as of the last Apply, joined in order of path;
+// nil when all can.
+func (f *Fold) Unread() error {
+	var errs []error
+	for _, path := range slices.Sorted(maps.Keys(f.unread)) {
+		errs = append(errs, f.unread[path])
+	}
+	return errors.Join(errs...)
+}
+
+// read notes whether what is at path could be read, and gives err.
+func (f *Fold) read(path string, err error) error {
+	if err == nil {
+		delete(f.unread, path)
+	} else {
+		f.unread[path] = err
+	}
+	return err
+}
 
 // Apply takes the next batch and returns what it changes, ordered by source and
 // shard; all of it must be applied together. An error names the shards that could
@@ -58,6 +81,7 @@ func (f *Fold) Apply(b store.Batch) ([]Change, error) {
 	heads := map[record.Source]bool{}   // headed sources of which something changed
 	touched := map[record.Source]bool{} // all of which something changed
 	gone := func(path string) {
+		delete(f.unread, path)
 		s, name, ok := tree.SplitClaim(path)
 		src := f.sources[s]
 		if !ok || src == nil {
@@ -81,6 +105,16 @@ func (f *Fold) Apply(b store.Batch) ([]Change, error) {
 		for _, path := range f.missing(b.Puts) {
 			gone(path)
 		}
+		// What never was a shard is in no list of its own. Settling a head says
+		// again what is wrong with its source.
+		clear(f.unread)
+		for s, src := range f.sources {
+			for name, i := range src.independent {
+				if i.err != nil {
+					f.unread[Path(s, name)] = i.err
+				}
+			}
+		}
 	}
 	for _, path := range b.Deletes {
 		gone(path)
@@ -88,7 +122,7 @@ func (f *Fold) Apply(b store.Batch) ([]Change, error) {
 	for _, n := range b.Puts {
 		s, name, ok := tree.SplitClaim(n.Path)
 		if err := s.Check(); !ok || err != nil {
-			errs = append(errs, fmt.Errorf("node %s: is no claim shard: %w", n.Path, err))
+			errs = append(errs, f.read(n.Path, fmt.Errorf("node %s: is no claim shard: %w", n.Path, err)))
 			continue
 		}
 		src := f.sources[s]
@@ -111,16 +145,16 @@ func (f *Fold) Apply(b store.Batch) ([]Change, error) {
 			continue // a Reset repeats it
 		}
 		claims, err := decode(n.Path, s, n.Value)
-		if err != nil {
-			src.independent[name] = independent{n.Modified, old.live}
+		if f.read(n.Path, err) != nil {
+			src.independent[name] = independent{n.Modified, old.live, err}
 			errs = append(errs, err)
 			continue
 		}
-		src.independent[name] = independent{n.Modified, true}
+		src.independent[name] = independent{n.Modified, true, nil}
 		out(s, name, claims)
 	}
 	for _, s := range slices.Sorted(maps.Keys(heads)) {
-		if err := f.settle(s, out); err != nil {
+		if err := f.read(tree.ClaimsPrefix(s)+headName, f.settle(s, out)); err != nil {
 			errs = append(errs, err)
 		}
 	}
