@@ -250,28 +250,50 @@ func badRegistrations(t *testing.T, u *Up) {
 		return append([]string{"register", name, "--address", addresses, "--role", "web", "--site", "ams", "--wait", "--api", u.API}, more...)
 	}
 	for name, r := range map[string]refusal{
-		"address": {args: register("web3.example.net", "192.0.2.300"), status: 1,
-			says: "zonecast: server web3.example.net: address \"192.0.2.300\" is none, expected IPv4 such as 192.0.2.1 or IPv6 such as 2001:db8::1\n"},
-		"loopback": {args: register("web3.example.net", "192.0.2.3,127.0.0.1"), status: 1,
-			says: "zonecast: server web3.example.net: address 127.0.0.1 is a loopback address, which is another machine for everybody\n"},
-		"label": {args: register(label+".example.net", "192.0.2.3"), status: 1,
-			says: "zonecast: name \"" + label + ".example.net\" has a label of 64 octets (\"" + label + "\"), at most 63 (RFC 1035 §2.3.4)\n"},
-		"name": {args: register(long, "192.0.2.3"), status: 1,
-			says: "zonecast: name \"a.a.a.…\" is longer than 255 octets in wire form, at most 255 (RFC 1035 §2.3.4)\n"},
-		"owner": {args: register("web3.example.net", "192.0.2.3,192.0.2.1"), status: 1,
-			says: "zonecast: server web3.example.net: address 192.0.2.1 belongs to server web1.example.net\nhint: deregister web1.example.net first, or register it without the address\n"},
-		"option": {args: register("web3.example.net", "192.0.2.3", "--option", "colour=red"), status: 1,
-			says: "zonecast: server web3.example.net: option \"colour\" is unknown, expected port, protocol, priority or weight\n"},
-		"port": {args: register("web3.example.net", "192.0.2.3", "--option", "port=99999"), status: 1,
-			says: "zonecast: server web3.example.net: option port is \"99999\", expected a number from 1 to 65535\n"},
-		"no value": {args: register("web3.example.net", "192.0.2.3", "--option", "port"), status: 2,
-			says: "zonecast: --option \"port\" has no value, expected KEY=VALUE such as port=443\n"},
-		"no address": {args: []string{"register", "web3.example.net", "--role", "web", "--site", "ams", "--api", u.API}, status: 1,
-			says: "zonecast: server web3.example.net: addresses are missing, expected at least one IPv4 or IPv6 address\n"},
-		"absent": {args: []string{"deregister", "web9.example.net", "--api", u.API}, status: 1,
-			says: "zonecast: server web9.example.net is not registered\nhint: zonecast servers lists what is registered\n"},
-		"no lease": {args: []string{"renew", "web1.example.net", "--api", u.API}, status: 1,
-			says: "zonecast: server web1.example.net has no lease: it is not registered, ran out, or was registered without one\nhint: register it with a lease first (register --lease, lease_ms)\n"},
+		"address": {
+			args: register("web3.example.net", "192.0.2.300"), status: 1,
+			says: "zonecast: server web3.example.net: address \"192.0.2.300\" is none, expected IPv4 such as 192.0.2.1 or IPv6 such as 2001:db8::1\n",
+		},
+		"loopback": {
+			args: register("web3.example.net", "192.0.2.3,127.0.0.1"), status: 1,
+			says: "zonecast: server web3.example.net: address 127.0.0.1 is a loopback address, which is another machine for everybody\n",
+		},
+		"label": {
+			args: register(label+".example.net", "192.0.2.3"), status: 1,
+			says: "zonecast: name \"" + label + ".example.net\" has a label of 64 octets (\"" + label + "\"), at most 63 (RFC 1035 §2.3.4)\n",
+		},
+		"name": {
+			args: register(long, "192.0.2.3"), status: 1,
+			says: "zonecast: name \"a.a.a.…\" is longer than 255 octets in wire form, at most 255 (RFC 1035 §2.3.4)\n",
+		},
+		"owner": {
+			args: register("web3.example.net", "192.0.2.3,192.0.2.1"), status: 1,
+			says: "zonecast: server web3.example.net: address 192.0.2.1 belongs to server web1.example.net\nhint: deregister web1.example.net first, or register it without the address\n",
+		},
+		"option": {
+			args: register("web3.example.net", "192.0.2.3", "--option", "colour=red"), status: 1,
+			says: "zonecast: server web3.example.net: option \"colour\" is unknown, expected port, protocol, priority or weight\n",
+		},
+		"port": {
+			args: register("web3.example.net", "192.0.2.3", "--option", "port=99999"), status: 1,
+			says: "zonecast: server web3.example.net: option port is \"99999\", expected a number from 1 to 65535\n",
+		},
+		"no value": {
+			args: register("web3.example.net", "192.0.2.3", "--option", "port"), status: 2,
+			says: "zonecast: --option \"port\" has no value, expected KEY=VALUE such as port=443\n",
+		},
+		"no address": {
+			args: []string{"register", "web3.example.net", "--role", "web", "--site", "ams", "--api", u.API}, status: 1,
+			says: "zonecast: server web3.example.net: addresses are missing, expected at least one IPv4 or IPv6 address\n",
+		},
+		"absent": {
+			args: []string{"deregister", "web9.example.net", "--api", u.API}, status: 1,
+			says: "zonecast: server web9.example.net is not registered\nhint: zonecast servers lists what is registered\n",
+		},
+		"no lease": {
+			args: []string{"renew", "web1.example.net", "--api", u.API}, status: 1,
+			says: "zonecast: server web1.example.net has no lease: it is not registered, ran out, or was registered without one\nhint: register it with a lease first (register --lease, lease_ms)\n",
+		},
 	} {
 		t.Run(name, func(t *testing.T) { r.check(t) })
 	}
@@ -412,10 +434,14 @@ func badFleetFiles(t *testing.T, u *Up, in *sources) {
 	before := state(t, u)
 	for _, x := range []struct{ name, text, says string }{
 		{"half a line", badInputFleet + `{"name":"web3`, "fleet.jsonl:3: found the end of the line, expected the rest of a JSON object: one server is one line"},
-		{"an address that is none", badInputFleet + `{"name":"web3.example.net","addresses":["192.0.2"],"role":"web","site":"ams"}`,
-			`fleet.jsonl:3: server web3.example.net: address "192.0.2" is none, expected IPv4 such as 192.0.2.1 or IPv6 such as 2001:db8::1`},
-		{"an owner twice", badInputFleet + `{"name":"web3.example.net","addresses":["192.0.2.2"],"role":"web","site":"ams"}`,
-			"fleet.jsonl:3: address 192.0.2.2 of server web3.example.net belongs to the server of line 2 already"},
+		{
+			"an address that is none", badInputFleet + `{"name":"web3.example.net","addresses":["192.0.2"],"role":"web","site":"ams"}`,
+			`fleet.jsonl:3: server web3.example.net: address "192.0.2" is none, expected IPv4 such as 192.0.2.1 or IPv6 such as 2001:db8::1`,
+		},
+		{
+			"an owner twice", badInputFleet + `{"name":"web3.example.net","addresses":["192.0.2.2"],"role":"web","site":"ams"}`,
+			"fleet.jsonl:3: address 192.0.2.2 of server web3.example.net belongs to the server of line 2 already",
+		},
 		{"nothing", "", `fleet.jsonl: no server found, expected one a line; if there are to be none, write the line {"servers": 0}`},
 	} {
 		in.write(in.fleet, x.text)
@@ -462,12 +488,18 @@ func badStarts(t *testing.T, u *Up) {
 		"directory": {args: up("--dir", u.Dir), status: 1, says: "zonecast: directory " + u.Dir + " is in use by another zonecast (process …)\nhint: stop that one first, or give another --dir\n"},
 		"api":       {args: up("--api", address(0)), status: 1, says: "zonecast: --api " + address(0) + ": listen tcp " + address(0) + ": bind: address already in use\n" + inUse(0, "--api")},
 		"http":      {args: up("--http", address(0)), status: 1, says: "zonecast: --http " + address(0) + ": listen tcp " + address(0) + ": bind: address already in use\n" + inUse(0, "--http")},
-		"dns tcp": {args: up("--dns", address(0)), status: 1,
-			says: "zonecast: listen on " + address(0) + ": address " + address(0) + " is in use by another server: tcp: …: address already in use\n" + inUse(0, "--dns")},
-		"dns udp": {args: up("--dns", address(1)), status: 1,
-			says: "zonecast: listen on " + address(1) + ": address " + address(1) + " is in use by another server: udp: …: address already in use\n" + inUse(1, "--dns")},
-		"store": {args: []string{"run", "store", "--etcd-dir", dir + "-store", "--etcd-listen", address(0)}, status: 1,
-			says: "zonecast: store listen tcp " + address(0) + ": bind: address already in use: another process listens there: stop it or choose another address\n"},
+		"dns tcp": {
+			args: up("--dns", address(0)), status: 1,
+			says: "zonecast: listen on " + address(0) + ": address " + address(0) + " is in use by another server: tcp: …: address already in use\n" + inUse(0, "--dns"),
+		},
+		"dns udp": {
+			args: up("--dns", address(1)), status: 1,
+			says: "zonecast: listen on " + address(1) + ": address " + address(1) + " is in use by another server: udp: …: address already in use\n" + inUse(1, "--dns"),
+		},
+		"store": {
+			args: []string{"run", "store", "--etcd-dir", dir + "-store", "--etcd-listen", address(0)}, status: 1,
+			says: "zonecast: store listen tcp " + address(0) + ": bind: address already in use: another process listens there: stop it or choose another address\n",
+		},
 		"no port":   {args: up("--api", "nonsense"), status: 1, says: "zonecast: --api nonsense: listen tcp: address nonsense: missing port in address\nhint: --api takes address:port such as 127.0.0.1:7353\n"},
 		"flag":      {args: up("--colour", "red"), status: 2, says: "zonecast: unknown flag: --colour\nhint: see zonecast up --help\n"},
 		"value":     {args: up("--hosts", "0"), status: 2, says: "zonecast: hosts = \"0\" (flag --hosts): expected 1 to 100\nhint: see zonecast up --help\n"},
@@ -524,9 +556,11 @@ func lateHost(t *testing.T, u *Up) {
 		return ""
 	})
 	register := []string{"register", "web5.example.net", "--address", "192.0.2.5", "--role", "web", "--site", "ams", "--wait", "--api", u.API, "--timeout"}
-	refusal{args: append(slices.Clone(register), "1500ms"), status: 3,
+	refusal{
+		args: append(slices.Clone(register), "1500ms"), status: 3,
 		says: "zonecast: register web5.example.net is stored, but not answered everywhere after 1.…s: version … is missing on 1 host: late answers version 0\n" +
-			"hint: `zonecast status` shows every host; nothing is lost: hosts that come back fetch it\n"}.check(t)
+			"hint: `zonecast status` shows every host; nothing is lost: hosts that come back fetch it\n",
+	}.check(t)
 	holds(t, u, "web5.example.net", "A", "NOERROR 192.0.2.5") // of the others
 	authority := Start(t, "authority late", "run", "authority", "--http", "", "--authority-listen", dns, "--authority-journal", journal,
 		"--authority-status-dir", status, "--authority-keys", key)
