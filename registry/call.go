@@ -98,11 +98,10 @@ func (r *Registry) DeregisterServer(ctx context.Context, name, author, reason st
 	if res.refused != nil && res.refused.Code == api.NotFound {
 		// A call is repeated when its answer was lost: what is gone already is as
 		// wished. What this process never saw is more likely a slip of the pen.
-		if err := r.ready(ctx); err != nil {
-			return nil, err
-		}
-		if rev, ok := r.view.removed(fleet.ID(n)); ok {
-			return &answer.Change{Revision: int64(rev)}, nil
+		if r.view.known() && r.ready(ctx) == nil {
+			if rev, ok := r.view.removed(fleet.ID(n)); ok {
+				return &answer.Change{Revision: int64(rev)}, nil
+			}
 		}
 	}
 	if res.refused != nil {

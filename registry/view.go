@@ -190,7 +190,10 @@ func (v *view) removed(id string) (store.Revision, bool) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	for _, r := range slices.Backward(v.recent) {
-		if _, there := v.entries[r.path]; r.id == id && !there {
+		if r.id != id {
+			continue
+		}
+		if _, there := v.entries[r.path]; !there {
 			return r.revision, true
 		}
 	}
