@@ -222,9 +222,16 @@ func complains(t *testing.T, u *Up, source, pattern string) {
 		}
 		return ""
 	})
-	if quoted, err := json.Marshal(found); err != nil || found != "" && !strings.Contains(u.Log(), string(quoted)) {
-		t.Errorf("the log does not say %s (%v)", quoted, err)
+	quoted, err := json.Marshal(found)
+	if err != nil {
+		t.Fatal(err)
 	}
+	until(t, func() string { // the log says it a moment after the store has it
+		if found != "" && !strings.Contains(u.Log(), string(quoted)) {
+			return fmt.Sprintf("the log does not say %s", quoted)
+		}
+		return ""
+	})
 }
 
 func TestBadInput(t *testing.T) {
