@@ -10,7 +10,6 @@ import (
 
 	"github.com/zonecast/zonecast/internal/follow"
 	"github.com/zonecast/zonecast/reconcile"
-	"github.com/zonecast/zonecast/record"
 	"github.com/zonecast/zonecast/snapshot"
 	"github.com/zonecast/zonecast/store"
 )
@@ -33,10 +32,6 @@ type Config struct {
 	// next version is a whole one above theirs; without it they keep what they have,
 	// because the claims may not be complete again yet.
 	AboveHosts bool `option:"above-hosts" help:"the store was lost or put back and its claims are complete again: publish above what hosts answer"`
-	// MinTTL and MaxTTL bound the TTL of claims, in seconds. MaxTTL zero means no
-	// bound but that of the protocol.
-	MinTTL int `option:"min-ttl" help:"lowest TTL a claim may have, in seconds"`
-	MaxTTL int `option:"max-ttl" help:"highest TTL a claim may have, in seconds; 0 means any"`
 }
 
 // Deps is what the presenter works with. Fetcher is asked for the snapshot of what
@@ -45,7 +40,7 @@ type Deps struct {
 	Store   store.Store
 	Log     *slog.Logger
 	Metrics prometheus.Registerer
-	Policy  reconcile.Policy // its TTL bounds are those of Config
+	Policy  reconcile.Policy
 	Fetcher follow.Fetcher
 	Name    string // of this process, for people who ask who leads
 	// Now is the clock; nil means time.Now.
@@ -73,9 +68,6 @@ func (c Config) Validate() error {
 	}
 	if c.SessionTTL < time.Second {
 		errs = append(errs, fmt.Errorf("session-ttl is %v, at least 1s", c.SessionTTL))
-	}
-	if c.MinTTL < 0 || c.MaxTTL < 0 || c.MaxTTL > record.MaxTTL || c.MinTTL > record.MaxTTL || c.MaxTTL > 0 && c.MinTTL > c.MaxTTL {
-		errs = append(errs, fmt.Errorf("min-ttl is %d and max-ttl %d, expected 0 <= min-ttl <= max-ttl <= %d", c.MinTTL, c.MaxTTL, record.MaxTTL))
 	}
 	return errors.Join(errs...)
 }

@@ -81,7 +81,7 @@ func (s Status) String() string {
 			conflicts += n
 		}
 	}
-	text += fmt.Sprintf(", %d conflicts, %d warnings", conflicts, warnings)
+	text += ", " + plural(conflicts, "conflict") + ", " + plural(warnings, "warning")
 	for _, more := range []string{s.Held, s.Behind, s.Problem, s.Unreadable} {
 		if more != "" {
 			text += "; " + more
@@ -90,14 +90,19 @@ func (s Status) String() string {
 	return text
 }
 
+func plural(n int, noun string) string {
+	if n == 1 {
+		return "1 " + noun
+	}
+	return fmt.Sprintf("%d %ss", n, noun)
+}
+
 // New checks the configuration and registers metrics. It starts nothing.
 func New(cfg Config, deps Deps) (*Presenter, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	policy := deps.Policy
-	policy.MinTTL, policy.MaxTTL = uint32(cfg.MinTTL), uint32(cfg.MaxTTL)
-	if err := policy.Check(); err != nil {
+	if err := deps.Policy.Check(); err != nil {
 		return nil, fmt.Errorf("policy: %w", err)
 	}
 	if deps.Now == nil {
@@ -109,7 +114,7 @@ func New(cfg Config, deps Deps) (*Presenter, error) {
 	}
 	return &Presenter{
 		cfg: cfg, deps: deps, log: deps.Log, metrics: m,
-		state: reconcile.New(policy), fold: claimtree.NewFold(),
+		state: reconcile.New(deps.Policy), fold: claimtree.NewFold(),
 	}, nil
 }
 

@@ -127,7 +127,7 @@ func TestClaimsWithoutEffect(t *testing.T) {
 				t.Errorf("metric %s is %v, expected %v", what, got[0], got[1])
 			}
 		}
-		if !strings.Contains(p.Status().String(), "leading, version 1, 2 RRsets of 3 claims, 1 conflicts") {
+		if !strings.Contains(p.Status().String(), "leading, version 1, 2 RRsets of 3 claims, 1 conflict") {
 			t.Fatalf("status is %q", p.Status())
 		}
 	})
@@ -395,7 +395,6 @@ func TestConfigIsChecked(t *testing.T) {
 		"gather":      func(c *Config) { c.Gather = c.Settle - 1 },
 		"settle":      func(c *Config) { c.Settle = -1 },
 		"session-ttl": func(c *Config) { c.SessionTTL = 0 },
-		"max-ttl":     func(c *Config) { c.MinTTL, c.MaxTTL = 10, 5 },
 	} {
 		c := DefaultConfig()
 		change(&c)

@@ -18,7 +18,6 @@ import (
 
 	"github.com/zonecast/zonecast/internal/follow"
 	"github.com/zonecast/zonecast/internal/tree"
-	"github.com/zonecast/zonecast/reconcile"
 	"github.com/zonecast/zonecast/service"
 	"github.com/zonecast/zonecast/store"
 	"github.com/zonecast/zonecast/store/etcd"
@@ -85,7 +84,6 @@ type node struct {
 	svc     *service.Service
 	log     *slog.Logger
 	mux     *http.ServeMux
-	policy  reconcile.Policy
 	fetcher follow.Fetcher
 	closers []func() error // in order of acquisition
 }
@@ -104,7 +102,7 @@ func newNode(name string, p processOptions, logTo io.Writer) (*node, error) {
 	}
 	n := &node{
 		svc: svc, log: log, mux: svc.Handler(service.HandlerOptions{Pprof: p.Pprof}),
-		policy: reconcile.DefaultPolicy(), fetcher: follow.HTTP{Log: log},
+		fetcher: follow.HTTP{Log: log},
 	}
 	if p.HTTP != "" {
 		ln, err := listen("http", p.HTTP)

@@ -18,7 +18,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/zonecast/zonecast/internal/memstore"
-	"github.com/zonecast/zonecast/reconcile"
 	"github.com/zonecast/zonecast/service"
 )
 
@@ -72,13 +71,13 @@ func TestMetricsPage(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	n := &node{store: memstore.New(), svc: svc, log: slog.New(slog.DiscardHandler), mux: http.NewServeMux(), policy: reconcile.DefaultPolicy()}
+	n := &node{store: memstore.New(), svc: svc, log: slog.New(slog.DiscardHandler), mux: http.NewServeMux()}
 	defer n.store.Close()
 	n.warn("kit", func() []string { return nil })
 	kit := described(t, reg)
 
 	dir := t.TempDir()
-	apis, mut, upd, pre, pub, agt, aut, mon := newAPIStage(), mutatorStage{}, updateStage{}, presenterStage{}, publisherStage{}, agentStage{}, authorityStage{}, monitorStage{}
+	apis, mut, upd, pre, pub, agt, aut, mon := newAPIStage(), mutatorStage{}, updateStage{}, presenterStage{policy: &policyOptions{}}, publisherStage{}, agentStage{}, authorityStage{}, monitorStage{}
 	for _, s := range []interface{ declare(*cobra.Command) }{apis, &mut, &upd, &pre, &pub, &agt, &aut, &mon} {
 		s.declare(&cobra.Command{Use: "stage"}) // which sets the defaults
 	}

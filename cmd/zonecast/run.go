@@ -29,13 +29,13 @@ Options may also stand in the file that --config names; ` + "`zonecast run examp
 	run.AddCommand(newRunStore(), newExample())
 
 	apis := newAPIStage()
-	addService(run, "registry", "servers register; people ask (API, fleet file, leases)", apis.declare, func(n *node) error { return apis.add(n) })
+	addService(run, "registry", "servers register; people ask (API, fleet file, leases)", withPolicy(apis.policy, apis.declare), func(n *node) error { return apis.add(n) })
 	var mut mutatorStage
 	addService(run, "mutator", "rules turn servers into claims", mut.declare, mut.add)
 	var upd updateStage
 	addService(run, "update", "zone files of a directory are sources of claims", upd.declare, upd.add)
-	var pre presenterStage
-	addService(run, "presenter", "reconciles claims into versions", pre.declare, pre.add)
+	pre := presenterStage{policy: &policyOptions{}}
+	addService(run, "presenter", "reconciles claims into versions", withPolicy(pre.policy, pre.declare), pre.add)
 	var pub publisherStage
 	addService(run, "publisher", "signs versions, offers snapshots (needs --http)", pub.declare, pub.add)
 	var agt agentStage
@@ -44,6 +44,14 @@ Options may also stand in the file that --config names; ` + "`zonecast run examp
 	addService(run, "monitor", "asks every host how fresh it is", mon.declare, mon.add)
 	run.AddCommand(newRunAuthority())
 	return run
+}
+
+// withPolicy declares the policy beside a stage that decides by it.
+func withPolicy(p *policyOptions, declareStage func(*cobra.Command)) func(*cobra.Command) {
+	return func(cmd *cobra.Command) {
+		declareStage(cmd)
+		declare(cmd, "policy", p)
+	}
 }
 
 // addService makes `run name` of a stage that works on the store.

@@ -22,12 +22,41 @@ import (
 	"github.com/zonecast/zonecast/mutator"
 	"github.com/zonecast/zonecast/presenter"
 	"github.com/zonecast/zonecast/publisher"
+	"github.com/zonecast/zonecast/reconcile"
+	"github.com/zonecast/zonecast/record"
 	"github.com/zonecast/zonecast/registry"
+	"github.com/zonecast/zonecast/service"
 	"github.com/zonecast/zonecast/update"
 )
 
 // A stage is declared on a command, loaded with it, and then adds its tasks to a
 // node. The functions below are one stage each, in the order in which data goes.
+
+// policyOptions are what presenter and control decide claims by: with unequal ones
+// `why` would explain something else than what is published.
+type policyOptions struct {
+	// MinTTL and MaxTTL bound the TTL of claims, in seconds. MaxTTL zero means no
+	// bound but that of the protocol.
+	MinTTL int `option:"min-ttl" help:"lowest TTL a claim may have, in seconds"`
+	MaxTTL int `option:"max-ttl" help:"highest TTL a claim may have, in seconds; 0 means any"`
+}
+
+// Validate implements the kit's check.
+func (o *policyOptions) Validate() error {
+	if o.MinTTL < 0 || o.MinTTL > record.MaxTTL {
+		return service.Invalid("min-ttl", fmt.Sprintf("0 to %d", record.MaxTTL))
+	}
+	if o.MaxTTL < 0 || o.MaxTTL > record.MaxTTL || o.MaxTTL > 0 && o.MaxTTL < o.MinTTL {
+		return service.Invalid("max-ttl", fmt.Sprintf("0, or min-ttl to %d", record.MaxTTL))
+	}
+	return nil
+}
+
+func (o *policyOptions) policy() reconcile.Policy {
+	p := reconcile.DefaultPolicy()
+	p.MinTTL, p.MaxTTL = uint32(o.MinTTL), uint32(o.MaxTTL)
+	return p
+}
 
 // apiStage is the side that people and programs talk to: registry and control.
 type apiStage struct {
@@ -38,8 +67,9 @@ type apiStage struct {
 	control  control.Config
 	fleet    registry.FleetFileConfig
 
-	files *registry.FleetFile // nil without a fleet file
-	ln    net.Listener        // nil before listen
+	policy *policyOptions      // shared with the presenter where both are in one process
+	files  *registry.FleetFile // nil without a fleet file
+	ln     net.Listener        // nil before listen
 }
 
 // listen takes the port, before anything is started that would be in vain without.
@@ -49,7 +79,7 @@ func (s *apiStage) listen() (err error) {
 }
 
 func newAPIStage() *apiStage {
-	return &apiStage{Listen: "127.0.0.1:7353", server: api.DefaultServerConfig(), registry: registry.DefaultConfig(), control: control.DefaultConfig(), fleet: registry.DefaultFleetFileConfig()}
+	return &apiStage{policy: &policyOptions{}, Listen: "127.0.0.1:7353", server: api.DefaultServerConfig(), registry: registry.DefaultConfig(), control: control.DefaultConfig(), fleet: registry.DefaultFleetFileConfig()}
 }
 
 func (s *apiStage) declare(cmd *cobra.Command) {
@@ -73,7 +103,7 @@ func (s *apiStage) add(n *node) error {
 		}
 		n.add("fleet file", s.files.Run)
 	}
-	con, err := control.New(s.control, control.Deps{Store: n.store, Log: n.log, Metrics: n.svc.Registerer(), Policy: n.policy, Fetcher: n.fetcher})
+	con, err := control.New(s.control, control.Deps{Store: n.store, Log: n.log, Metrics: n.svc.Registerer(), Policy: s.policy.policy(), Fetcher: n.fetcher})
 	if err != nil {
 		return err
 	}
@@ -129,7 +159,10 @@ func (s *updateStage) add(n *node) (err error) {
 }
 
 // presenterStage makes versions.
-type presenterStage struct{ presenter.Config }
+type presenterStage struct {
+	presenter.Config
+	policy *policyOptions
+}
 
 func (s *presenterStage) declare(cmd *cobra.Command) {
 	s.Config = presenter.DefaultConfig()
@@ -138,7 +171,7 @@ func (s *presenterStage) declare(cmd *cobra.Command) {
 
 func (s *presenterStage) add(n *node) error {
 	p, err := presenter.New(s.Config, presenter.Deps{
-		Store: n.store, Log: n.log, Metrics: n.svc.Registerer(), Policy: n.policy, Fetcher: n.fetcher, Name: processID(),
+		Store: n.store, Log: n.log, Metrics: n.svc.Registerer(), Policy: s.policy.policy(), Fetcher: n.fetcher, Name: processID(),
 	})
 	if err != nil {
 		return err

@@ -98,6 +98,8 @@ When all hosts answer it prints a line that starts with "ready"; DIR/endpoints.j
 	u.mutator.declare(cmd)
 	u.update.declare(cmd)
 	u.present.declare(cmd)
+	u.present.policy = u.api.policy
+	declare(cmd, "policy", u.api.policy)
 	u.monitor.declare(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		if err := load(cmd); err != nil {
