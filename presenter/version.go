@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"slices"
 	"time"
 
@@ -78,7 +79,11 @@ func (p *Presenter) guard(reconcile.Change) string {
 func (p *Presenter) hold(why string) {
 	p.held = why != ""
 	if was := p.Status().Held; why != "" && why != was {
-		p.log.Warn("version held", "why", why, "version", p.pos.version)
+		level := slog.LevelWarn
+		if p.pos.version == 0 {
+			level = slog.LevelInfo // every first start begins so
+		}
+		p.log.Log(context.Background(), level, "version held", "why", why, "version", p.pos.version)
 	}
 	p.metrics.held.Set(0)
 	if p.held {
