@@ -39,9 +39,6 @@ func (v *View) Zones() int { return v.zones }
 // Sets is the number of RRsets.
 func (v *View) Sets() int { return v.sets }
 
-// Names is the number of names that own RRsets or have such names below.
-func (v *View) Names() int { return v.names.Len() }
-
 // Node is a name that exists.
 type Node struct {
 	Name     record.Name
