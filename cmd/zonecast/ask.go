@@ -260,7 +260,11 @@ func newStatus() *cobra.Command {
 
 func (s *session) writeStatus(w io.Writer, v statusView) {
 	for _, d := range v.Datasets {
-		fmt.Fprintf(w, "dataset %s  version %d (content %d)  %s  digest %.16s\n", d.Name, d.Version, d.Content, count(int(d.Records), "RRset"), d.Digest)
+		records := "RRsets not read yet"
+		if d.Records >= 0 {
+			records = count(int(d.Records), "RRset")
+		}
+		fmt.Fprintf(w, "dataset %s  version %d (content %d)  %s  digest %.16s\n", d.Name, d.Version, d.Content, records, d.Digest)
 		t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 		fmt.Fprintln(t, "  HOST\tDNS\tVERSION\tAGE\t")
 		for _, h := range d.Hosts {
@@ -273,11 +277,11 @@ func (s *session) writeStatus(w io.Writer, v statusView) {
 			case h.Refused != "":
 				state = "refused: " + plain(h.Refused)
 			case h.Version == d.Version && h.Digest != d.Digest:
-				state = "DIGEST DIFFERS: " + h.Digest
+				state = "DIGEST DIFFERS: " + plain(h.Digest)
 			case h.Version < d.Content:
 				state = "behind"
 			}
-			fmt.Fprintf(t, "  %s\t%s\t%d\t%s\t%s\n", h.Name, h.DNS, h.Version, age, state)
+			fmt.Fprintf(t, "  %s\t%s\t%d\t%s\t%s\n", plain(h.Name), plain(h.DNS), h.Version, age, state)
 		}
 		t.Flush()
 		if len(d.Hosts) == 0 {
