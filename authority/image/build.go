@@ -1,0 +1,505 @@
+package image
+
+import (
+	"bytes"
+	"crypto/rand"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"sync"
+
+	"github.com/zeebo/xxh3"
+
+	"github.com/zonecast/zonecast/record"
+)
+
+// Options says what an image has besides RRsets.
+type Options struct {
+	Label Label
+	// Seed keys the hashes of names; zero means a random one. Images that share an
+	// overlay share a seed.
+	Seed uint64
+	// Atlas is a geo.Atlas in its binary form, or empty.
+	Atlas []byte
+	// AnyDepth lets wildcards match names of any depth below them, also past names
+	// that exist, as tinydns and dnsrocks do. False is RFC 4592.
+	AnyDepth bool
+	// Serial gives the serial to answer for a zone, false: the one in its SOA. Nil
+	// means always the one in the SOA.
+	Serial func(apex record.Name) (uint32, bool)
+	// NoSync leaves it to the operating system when the file is on disk: for files
+	// that are made anew after a crash.
+	NoSync bool
+}
+
+// Builder writes an image. Besides buffers it needs 16 octets of memory a name.
+type Builder struct {
+	o    Options
+	path string
+	f    *os.File
+	h    header
+	hash Hasher
+
+	buf   []byte // of the nodes section, from offset base of the file on
+	base  uint64
+	pairs [buckets][]pair
+
+	// The name whose RRsets come: its node is written when the next name shows
+	// whether anything is below.
+	owner  []byte
+	sets   []Body
+	bodies []byte
+	any    bool // owner is valid
+	apex   bool // of owner
+	cut    bool
+
+	stack []ancestor // nodes written that are at or above the last one
+}
+
+// ancestor is a node whose children are still coming.
+type ancestor struct {
+	name     [255]byte
+	len      int
+	hash     uint64
+	at       uint64 // of the node in the file
+	children int
+	hasWild  bool
+	traits   Traits
+	// zone: an apex is at or above. hidden: names below are at or below a cut or below
+	// a DNAME of their zone.
+	zone, hidden bool
+}
+
+type pair struct{ hash, at uint64 }
+
+const (
+	buckets   = 256
+	flushSize = 1 << 20 // octets of nodes that are written at a time; whole blocks
+)
+
+// Create begins an image. It is made beside path and takes its place in Finish.
+func Create(path string, o Options) (*Builder, error) {
+	if len(o.Label.Dataset) > 63 {
+		return nil, fmt.Errorf("create image %s: dataset name has %d octets, at most 63", path, len(o.Label.Dataset))
+	}
+	for o.Seed == 0 {
+		var b [8]byte
+		if _, err := rand.Read(b[:]); err != nil {
+			return nil, fmt.Errorf("create image %s: %w", path, err)
+		}
+		o.Seed = binary.LittleEndian.Uint64(b[:])
+	}
+	f, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".tmp-*")
+	if err != nil {
+		return nil, fmt.Errorf("create image %s: %w", path, err)
+	}
+	b := &Builder{o: o, path: path, f: f, hash: NewHasher(o.Seed), base: blockSize, buf: make([]byte, 0, flushSize+blockSize)}
+	b.h.seed, b.h.label = o.Seed, o.Label
+	if o.AnyDepth {
+		b.h.flags |= flagAnyDepth
+	}
+	return b, nil
+}
+
+// Abort ends a Builder that will not be finished. After Finish it does nothing.
+func (b *Builder) Abort() {
+	if b.f != nil {
+		b.f.Close()
+		os.Remove(b.f.Name())
+		b.f = nil
+	}
+}
+
+// Add adds an RRset: behind all those before in canonical order of its key.
+func (b *Builder) Add(s *record.Set) error {
+	if err := b.begin([]byte(s.Owner)); err != nil {
+		return err
+	}
+	from := len(b.bodies)
+	b.bodies = AppendSet(b.bodies, s.Owner, s)
+	return b.take(s.Type, b.bodies[from:])
+}
+
+// AddNode adds all RRsets of a name that come from another image; order as in Add.
+func (b *Builder) AddNode(name []byte, sets []Body) error {
+	if err := b.begin(name); err != nil {
+		return err
+	}
+	for _, s := range sets {
+		from := len(b.bodies)
+		b.bodies = append(b.bodies, s.Set...)
+		if err := b.take(s.Type, b.bodies[from:]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// begin makes name the owner of what comes.
+func (b *Builder) begin(name []byte) error {
+	if b.any && bytes.Equal(b.owner, name) {
+		return nil
+	}
+	if b.any {
+		if record.Name(stringOf(b.owner)).Compare(record.Name(stringOf(name))) >= 0 {
+			return fmt.Errorf("add %s to image: it stands behind %s, expected canonical order", record.Name(name), record.Name(b.owner))
+		}
+		if err := b.emit(name); err != nil {
+			return err
+		}
+	}
+	b.owner = append(b.owner[:0], name...)
+	b.sets, b.bodies, b.any, b.apex, b.cut = b.sets[:0], b.bodies[:0], true, false, false
+	return nil
+}
+
+// take enters a set whose octets are the last ones of bodies.
+func (b *Builder) take(t record.Type, s Set) error {
+	v := s.View()
+	if n := len(b.sets); n > 0 {
+		last := b.sets[n-1]
+		if !typesInOrder(last.Type, last.Set.View().Location, t, v.Location) {
+			return fmt.Errorf("add %s %s to image: it stands behind %s, expected canonical order", record.Name(b.owner), t, last.Type)
+		}
+		if n == maxTableSets {
+			return fmt.Errorf("add %s to image: it has more than %d RRsets", record.Name(b.owner), maxTableSets)
+		}
+	}
+	if t == record.TypeSOA && len(v.Location) == 0 {
+		b.apex = true
+		if b.o.Serial != nil {
+			if serial, ok := b.o.Serial(record.Name(b.owner)); ok {
+				StampSerial(s, serial)
+			}
+		}
+	}
+	if t == record.TypeNS && len(v.Location) == 0 {
+		b.cut = true
+	}
+	b.sets = append(b.sets, Body{t, s})
+	b.h.sets++
+	b.h.records += uint64(v.Count)
+	return nil
+}
+
+// emit writes the node of owner; next is the name that comes behind it, nil at the
+// end. bodies may have moved while it grew: sets are taken from where they are now.
+func (b *Builder) emit(next []byte) error {
+	at := 0
+	for i := range b.sets {
+		n := len(b.sets[i].Set)
+		b.sets[i].Set = b.bodies[at : at+n]
+		at += n
+	}
+	if err := b.descend(b.owner); err != nil {
+		return err
+	}
+	parent := next != nil && record.Name(stringOf(next)).IsSubdomainOf(record.Name(stringOf(b.owner)))
+	return b.push(b.owner, b.sets, parent)
+}
+
+// descend leaves the ancestors that name is not below, and writes the empty
+// non-terminals between the last one and name.
+func (b *Builder) descend(name []byte) error {
+	for len(b.stack) > 0 {
+		top := &b.stack[len(b.stack)-1]
+		if below(name, top.name[:top.len]) {
+			break
+		}
+		if err := b.pop(); err != nil {
+			return err
+		}
+	}
+	if len(b.stack) == 0 && name[0] != 0 {
+		if err := b.push([]byte{0}, nil, true); err != nil {
+			return err
+		}
+	}
+	for len(b.stack) > 0 {
+		top := &b.stack[len(b.stack)-1]
+		between := name[int(name[0])+1:]
+		if len(between) == top.len {
+			return nil
+		}
+		// The ancestor of name that is one label below top.
+		for len(between)-int(between[0])-1 != top.len {
+			between = between[int(between[0])+1:]
+		}
+		if err := b.push(between, nil, true); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// below tells whether name lies below suffix, of which it is known that it is a
+// name that stands before name in canonical order: it ends at a label then or not.
+func below(name, suffix []byte) bool {
+	return len(name) > len(suffix) && record.Name(stringOf(name)).IsSubdomainOf(record.Name(stringOf(suffix)))
+}
+
+// push writes a node below the top of the stack and enters it when it has children.
+func (b *Builder) push(name []byte, sets []Body, parent bool) error {
+	var a ancestor
+	a.len = copy(a.name[:], name)
+	a.hash = b.hash.Root()
+	depth := 0
+	if n := len(b.stack); n > 0 {
+		up := &b.stack[n-1]
+		up.children++
+		up.hasWild = up.hasWild || name[0] == 1 && name[1] == '*'
+		a.hash = b.hash.Child(up.hash, name[1:1+int(name[0])])
+		a.zone, a.hidden = up.zone, up.hidden
+		depth = n
+	}
+	if len(sets) > 0 && b.apex {
+		a.zone, a.hidden = true, false
+		b.h.apexes.Add(depth)
+		b.h.zones++
+	}
+	f := Family{Settled: a.zone && !a.hidden}
+	if parent {
+		f.Children = 1 // patched in pop
+	}
+	if len(sets) > 0 && b.cut && !b.apex {
+		b.h.cuts.Add(depth)
+		a.hidden, f.Settled = true, false
+	}
+	size := len(b.buf)
+	b.buf = AppendNode(b.buf, name, sets, f)
+	a.traits = Traits(b.buf[size+1])
+	if a.traits&DName != 0 {
+		b.h.cuts.Add(depth)
+		a.hidden = true
+	}
+	a.at = b.align(size)
+	if a.at+uint64(len(b.buf)) > maxOffset {
+		return fmt.Errorf("build image: its nodes take more than %d octets", int64(maxOffset))
+	}
+	b.h.names++
+	k := a.hash >> 56
+	b.pairs[k] = append(b.pairs[k], pair{a.hash, a.at})
+	if parent {
+		b.stack = append(b.stack, a)
+	}
+	if len(b.buf) >= flushSize {
+		return b.flush()
+	}
+	return nil
+}
+
+// align moves the node at offset from of buf, its last, to the next block when it
+// would cross a border, and gives its offset in the file.
+func (b *Builder) align(from int) uint64 {
+	n := len(b.buf) - from
+	room := blockSize - from%blockSize
+	if n <= room || room == blockSize {
+		return b.base + uint64(from)
+	}
+	b.buf = append(b.buf, make([]byte, room)...)
+	copy(b.buf[from+room:], b.buf[from:from+n])
+	clear(b.buf[from : from+room])
+	return b.base + uint64(from+room)
+}
+
+// pop writes into the node of the last ancestor what is known of its children now.
+func (b *Builder) pop() error {
+	a := &b.stack[len(b.stack)-1]
+	b.stack = b.stack[:len(b.stack)-1]
+	if a.hasWild {
+		a.traits |= HasWild
+	}
+	var count [4]byte
+	binary.LittleEndian.PutUint32(count[:], uint32(a.children))
+	at := a.at + nodeHead + uint64(a.len)
+	if err := b.patch(a.at+1, []byte{byte(a.traits)}); err != nil {
+		return err
+	}
+	return b.patch(at, count[:])
+}
+
+func (b *Builder) patch(at uint64, octets []byte) error {
+	if at >= b.base {
+		copy(b.buf[at-b.base:], octets)
+		return nil
+	}
+	if _, err := b.f.WriteAt(octets, int64(at)); err != nil {
+		return fmt.Errorf("build image: %w", err)
+	}
+	return nil
+}
+
+// flush writes the whole blocks of buf.
+func (b *Builder) flush() error {
+	n := len(b.buf) / blockSize * blockSize
+	if _, err := b.f.WriteAt(b.buf[:n], int64(b.base)); err != nil {
+		return fmt.Errorf("build image: %w", err)
+	}
+	b.base += uint64(n)
+	b.buf = b.buf[:copy(b.buf, b.buf[n:])]
+	return nil
+}
+
+// Finish writes the rest and puts the image in its place.
+func (b *Builder) Finish() error {
+	err := b.finish()
+	b.Abort()
+	if err != nil {
+		return fmt.Errorf("build image %s: %w", b.path, err)
+	}
+	return nil
+}
+
+func (b *Builder) finish() error {
+	if b.any {
+		if err := b.emit(nil); err != nil {
+			return err
+		}
+	}
+	for len(b.stack) > 0 {
+		if err := b.pop(); err != nil {
+			return err
+		}
+	}
+	b.buf = append(b.buf, make([]byte, int(roundUp(uint64(len(b.buf))))-len(b.buf))...)
+	if err := b.flush(); err != nil {
+		return err
+	}
+	b.h.index = b.base
+	if err := b.writeIndex(); err != nil {
+		return err
+	}
+	b.h.atlas = roundUp(b.h.index + 8*b.h.slots)
+	b.h.atlasSize = uint64(len(b.o.Atlas))
+	b.h.sums = b.h.atlas + b.h.atlasSize
+	if _, err := b.f.WriteAt(b.o.Atlas, int64(b.h.atlas)); err != nil {
+		return err
+	}
+	if err := b.f.Truncate(int64(b.h.sums)); err != nil {
+		return err
+	}
+	if err := b.writeSums(); err != nil {
+		return err
+	}
+	if _, err := b.f.WriteAt(b.h.encode(), 0); err != nil {
+		return err
+	}
+	return b.place()
+}
+
+// place makes the file durable and gives it its name.
+func (b *Builder) place() error {
+	if !b.o.NoSync {
+		if err := b.f.Sync(); err != nil {
+			return err
+		}
+	}
+	f := b.f
+	b.f = nil
+	if err := errors.Join(f.Chmod(0o644), f.Close()); err != nil {
+		return errors.Join(err, os.Remove(f.Name()))
+	}
+	if err := os.Rename(f.Name(), b.path); err != nil {
+		return errors.Join(err, os.Remove(f.Name()))
+	}
+	if b.o.NoSync {
+		return nil
+	}
+	d, err := os.Open(filepath.Dir(b.path))
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
+}
+
+// writeIndex sorts what was gathered and writes the slots in one pass.
+func (b *Builder) writeIndex() error {
+	var wg sync.WaitGroup
+	next := make(chan int, buckets)
+	for k := range buckets {
+		next <- k
+	}
+	close(next)
+	for range min(runtime.GOMAXPROCS(0), 8) {
+		wg.Go(func() {
+			for k := range next {
+				slices.SortFunc(b.pairs[k], func(x, y pair) int {
+					if x.hash != y.hash {
+						if x.hash < y.hash {
+							return -1
+						}
+						return 1
+					}
+					return int(int64(x.at) - int64(y.at))
+				})
+			}
+		})
+	}
+	wg.Wait()
+	b.h.homes = max(b.h.names+b.h.names/2, 8)
+	out := make([]byte, 0, flushSize)
+	at, slot := b.h.index, uint64(0) // slot: the next one to be written
+	for k := range b.pairs {
+		for _, p := range b.pairs[k] {
+			h := home(p.hash, b.h.homes)
+			for ; slot < h; slot++ {
+				out = append(out, 0, 0, 0, 0, 0, 0, 0, 0)
+			}
+			out = binary.LittleEndian.AppendUint64(out, p.hash<<tagShift|p.at)
+			slot++
+			if len(out) >= flushSize-blockSize {
+				if _, err := b.f.WriteAt(out, int64(at)); err != nil {
+					return err
+				}
+				at, out = at+uint64(len(out)), out[:0]
+			}
+		}
+		b.pairs[k] = nil
+	}
+	// At least one empty slot ends every search.
+	b.h.slots = max(slot, b.h.homes) + 1
+	out = append(out, make([]byte, 8*(b.h.slots-slot))...)
+	end := at + uint64(len(out))
+	out = append(out, make([]byte, roundUp(end)-end)...)
+	_, err := b.f.WriteAt(out, int64(at))
+	return err
+}
+
+// writeSums reads everything back and writes the checksums of the blocks.
+func (b *Builder) writeSums() error {
+	b.h.blocks = (b.h.sums - blockSize + blockSize - 1) / blockSize
+	sums := make([]byte, 4*b.h.blocks, 4*b.h.blocks+8)
+	const chunk = 256 // blocks
+	workers := min(runtime.GOMAXPROCS(0), 8)
+	errs := make([]error, workers)
+	var wg sync.WaitGroup
+	for w := range workers {
+		wg.Go(func() {
+			buf := make([]byte, chunk*blockSize)
+			for first := w * chunk; first < int(b.h.blocks); first += workers * chunk {
+				from := uint64(blockSize + first*blockSize)
+				n := min(uint64(len(buf)), b.h.sums-from)
+				if _, err := b.f.ReadAt(buf[:n], int64(from)); err != nil {
+					errs[w] = err
+					return
+				}
+				for i := 0; uint64(i)*blockSize < n; i++ {
+					sum := xxh3.Hash(buf[i*blockSize : min(uint64(i+1)*blockSize, n)])
+					binary.LittleEndian.PutUint32(sums[4*(first+i):], uint32(sum))
+				}
+			}
+		})
+	}
+	wg.Wait()
+	if err := errors.Join(errs...); err != nil {
+		return err
+	}
+	sums = binary.LittleEndian.AppendUint64(sums, xxh3.Hash(sums))
+	b.h.size = b.h.sums + uint64(len(sums))
+	_, err := b.f.WriteAt(sums, int64(b.h.sums))
+	return err
+}

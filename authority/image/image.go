@@ -1,0 +1,334 @@
+package image
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"iter"
+	"os"
+	"runtime"
+	"sync/atomic"
+	"syscall"
+
+	"github.com/zeebo/xxh3"
+
+	"github.com/zonecast/zonecast/record"
+)
+
+// Image is an open image. Its methods may be called by any number of goroutines.
+// When it is not reachable any more the file is unmapped: who holds a Node holds
+// the Image, too.
+type Image struct {
+	b     []byte
+	path  string
+	hash  Hasher
+	head  header
+	slots []byte
+
+	// seen has a bit for each block that was compared with its checksum; whole says
+	// that all were, so that nobody need look.
+	seen  []atomic.Uint64
+	whole atomic.Bool
+	bad   atomic.Pointer[Damage]
+}
+
+// Damage is an image that is not what was built.
+type Damage struct {
+	Path   string
+	Offset int64 // of the block
+	Found  string
+}
+
+func (d *Damage) Error() string {
+	return fmt.Sprintf("image %s is damaged: block at offset %d: %s; hint: build it anew", d.Path, d.Offset, d.Found)
+}
+
+// Open maps an image. Its content is checked when it is touched; see Scrub.
+func Open(path string) (*Image, error) {
+	m, err := open(path)
+	if err != nil {
+		return nil, fmt.Errorf("open image %s: %w", path, err)
+	}
+	return m, nil
+}
+
+func open(path string) (*Image, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, withoutPath(err)
+	}
+	defer f.Close()
+	st, err := f.Stat()
+	if err != nil {
+		return nil, err
+	}
+	if !st.Mode().IsRegular() {
+		return nil, errors.New("it is no regular file")
+	}
+	if st.Size() < blockSize || int64(int(st.Size())) != st.Size() {
+		return nil, fmt.Errorf("it has %d octets, an image has at least %d", st.Size(), blockSize)
+	}
+	b, err := syscall.Mmap(int(f.Fd()), 0, int(st.Size()), syscall.PROT_READ, syscall.MAP_SHARED)
+	if err != nil {
+		return nil, fmt.Errorf("map it: %w", err)
+	}
+	m, err := parse(b, path)
+	if err != nil {
+		return nil, errors.Join(err, syscall.Munmap(b))
+	}
+	runtime.AddCleanup(m, func(b []byte) { _ = syscall.Munmap(b) }, b)
+	return m, nil
+}
+
+func withoutPath(err error) error {
+	if pe := (*os.PathError)(nil); errors.As(err, &pe) {
+		return pe.Err
+	}
+	return err
+}
+
+// parse takes the octets of an image.
+func parse(b []byte, path string) (*Image, error) {
+	m := &Image{b: b, path: path}
+	if err := m.head.decode(b, int64(len(b))); err != nil {
+		return nil, err
+	}
+	sums := b[m.head.sums : len(b)-8]
+	if got, want := xxh3.Hash(sums), binary.LittleEndian.Uint64(b[len(b)-8:]); got != want {
+		return nil, fmt.Errorf("offset %d: checksum of the block sums is %016x, expected %016x: build the image anew", len(b)-8, got, want)
+	}
+	m.hash = NewHasher(m.head.seed)
+	m.slots = b[m.head.index : m.head.index+8*m.head.slots]
+	m.seen = make([]atomic.Uint64, (m.head.blocks+63)/64)
+	return m, nil
+}
+
+// Path is where it was opened.
+func (m *Image) Path() string { return m.path }
+
+// Label is what it was built with.
+func (m *Image) Label() Label { return m.head.label }
+
+// Seed is the key of the hashes of names.
+func (m *Image) Seed() uint64 { return m.head.seed }
+
+// Hasher hashes names as Get wants it.
+func (m *Image) Hasher() Hasher { return m.hash }
+
+// AnyDepth tells whether wildcards match at any depth.
+func (m *Image) AnyDepth() bool { return m.head.flags&flagAnyDepth != 0 }
+
+// Counts of what is in it.
+func (m *Image) Counts() (names, sets, zones, records int) {
+	return int(m.head.names), int(m.head.sets), int(m.head.zones), int(m.head.records)
+}
+
+// Size is that of the file in octets.
+func (m *Image) Size() int64 { return int64(m.head.size) }
+
+// Apexes and Cuts are the numbers of labels at which an apex, and a cut or the owner
+// of a DNAME, may stand.
+func (m *Image) Apexes() Depths { return m.head.apexes }
+
+// Cuts: see Apexes.
+func (m *Image) Cuts() Depths { return m.head.cuts }
+
+// Atlas gives the octets of the geo.Atlas.
+func (m *Image) Atlas() ([]byte, error) {
+	a := m.b[m.head.atlas : m.head.atlas+m.head.atlasSize]
+	if !m.sound(m.head.atlas, m.head.atlasSize) {
+		return nil, m.bad.Load()
+	}
+	return a, nil
+}
+
+// Damaged is what was found wrong so far; nil is nothing.
+func (m *Image) Damaged() error {
+	if d := m.bad.Load(); d != nil {
+		return d
+	}
+	return nil
+}
+
+// Touch loads what Get will look at first for a name of hash h. Done for a batch of
+// names before the first is looked up, the waits for memory overlap.
+func (m *Image) Touch(h uint64) uint64 {
+	return binary.LittleEndian.Uint64(m.slots[8*home(h, m.head.homes):])
+}
+
+// TouchNode loads the first octets of the node that a slot of Touch leads to, when
+// it is that of hash h.
+func (m *Image) TouchNode(h, slot uint64) byte {
+	if slot>>tagShift != h&(1<<tagBits-1) || slot&maxOffset >= m.head.index {
+		return 0
+	}
+	at := slot & maxOffset
+	return m.b[at] + m.b[min(at+64, m.head.index-1)]
+}
+
+// Get gives the node of a name, canonical and of hash h. ok is false when it cannot
+// be known because the image is damaged there.
+func (m *Image) Get(h uint64, name []byte) (n Node, ok bool) {
+	tag := h & (1<<tagBits - 1)
+	whole := m.whole.Load()
+	for at := 8 * home(h, m.head.homes); at+8 <= uint64(len(m.slots)); at += 8 {
+		if !whole && !m.sound(m.head.index+at, 8) {
+			return nil, false
+		}
+		s := binary.LittleEndian.Uint64(m.slots[at:])
+		if s == 0 {
+			return nil, true
+		}
+		if s>>tagShift != tag {
+			continue
+		}
+		n, ok := m.node(s&maxOffset, whole)
+		if !ok {
+			return nil, false
+		}
+		if int(n[0]) == len(name) && stringOf(n.Name()) == stringOf(name) {
+			return n, true
+		}
+	}
+	return nil, m.damage(int64(m.head.index), "no empty slot behind a name") == nil
+}
+
+// node is what stands at an offset that a slot says, checked as far as no block
+// reached the checker.
+func (m *Image) node(at uint64, whole bool) (Node, bool) {
+	if at < blockSize || at+nodeHead+1 > m.head.index {
+		return nil, m.damage(int64(at), "a slot leads out of the nodes") == nil
+	}
+	n := Node(m.b[at:m.head.index])
+	if whole {
+		return n, true
+	}
+	// A node in one block needs that block only; of a larger one the size is in its
+	// first blocks.
+	if !m.sound(at, 1) {
+		return nil, false
+	}
+	size, ok := n.size()
+	if !ok || !m.sound(at, uint64(size)) {
+		return nil, ok && m.damage(int64(at), "a node does not end") == nil
+	}
+	if size, ok = n.size(); !ok {
+		return nil, m.damage(int64(at), "a node does not end") == nil
+	}
+	return n[:size:size], true
+}
+
+// size is how many octets a node at the front of n has, and whether n has them.
+func (n Node) size() (int, bool) {
+	if len(n) < nodeHead+1 || len(n) < nodeHead+int(n[0])+8 {
+		return 0, false
+	}
+	at := n.directory()
+	s := n.Len()
+	width := 2
+	if n.Traits()&Wide != 0 {
+		width = 4
+	}
+	last := at + 2*s + width*s
+	if last+width > len(n) {
+		return 0, false
+	}
+	size := int(binary.LittleEndian.Uint16(n[last:]))
+	if width == 4 {
+		size = int(binary.LittleEndian.Uint32(n[last:]))
+	}
+	return size, size >= last+width && size <= len(n)
+}
+
+// sound tells whether all blocks with the n octets from offset at are as built.
+func (m *Image) sound(at, n uint64) bool {
+	for k := (at - blockSize) / blockSize; k*blockSize+blockSize < at+n; k++ {
+		if m.seen[k/64].Load()>>(k%64)&1 == 0 && !m.check(k) {
+			return false
+		}
+	}
+	return true
+}
+
+// check compares block k with its checksum.
+func (m *Image) check(k uint64) bool {
+	at := blockSize + k*blockSize
+	got := uint32(xxh3.Hash(m.b[at:min(at+blockSize, m.head.sums)]))
+	if want := binary.LittleEndian.Uint32(m.b[m.head.sums+4*k:]); got != want {
+		return m.damage(int64(at), fmt.Sprintf("its checksum is %08x, expected %08x", got, want)) == nil
+	}
+	m.seen[k/64].Or(1 << (k % 64))
+	return true
+}
+
+func (m *Image) damage(at int64, found string) error {
+	d := &Damage{Path: m.path, Offset: at, Found: found}
+	m.bad.CompareAndSwap(nil, d)
+	return d
+}
+
+// Scrub checks all blocks, so that later look-ups need not. pause is called now and
+// then, every MiB; nil is nothing.
+func (m *Image) Scrub(pause func() error) error {
+	for k := range m.head.blocks {
+		if k%256 == 255 && pause != nil {
+			if err := pause(); err != nil {
+				return err
+			}
+		}
+		if m.seen[k/64].Load()>>(k%64)&1 == 0 && !m.check(k) {
+			return m.bad.Load()
+		}
+	}
+	m.whole.Store(true)
+	return nil
+}
+
+// Nodes gives all nodes in canonical order of their names. It stops at damage,
+// which Damaged then tells.
+func (m *Image) Nodes() iter.Seq[Node] {
+	return func(yield func(Node) bool) {
+		for at := uint64(blockSize); at < m.head.index; {
+			if m.b[at] == 0 { // the rest of the block is empty
+				if !m.sound(at, 1) {
+					return
+				}
+				at = roundUp(at + 1)
+				continue
+			}
+			n, ok := m.node(at, false)
+			if !ok {
+				return
+			}
+			if !yield(n) {
+				return
+			}
+			at += uint64(len(n))
+		}
+	}
+}
+
+// Bodies gives the RRsets of a node, appended to to.
+func (n Node) Bodies(to []Body) []Body {
+	for i := range n.Len() {
+		t, s := n.At(i)
+		to = append(to, Body{t, s})
+	}
+	return to
+}
+
+// RRset gives a set as a record.Set of an owner. It copies.
+func (s Set) RRset(owner record.Name) record.Set {
+	v := s.View()
+	out := record.Set{RRset: record.RRset{Key: record.Key{Owner: owner, Type: v.Type, Location: record.Location(v.Location)}, TTL: v.TTL}, Choose: v.Choose}
+	rest := v.Records()
+	for i := range v.Count {
+		var rd []byte
+		rd, rest = Next(rest)
+		out.Data = append(out.Data, record.Rdata(rd))
+		if v.terms != nil {
+			out.Terms = append(out.Terms, v.Terms(i))
+		}
+	}
+	return out
+}
