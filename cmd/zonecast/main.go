@@ -99,7 +99,7 @@ people's zone files are reconciled with them, every DNS host receives all of it,
 	for id, cmds := range map[string][]*cobra.Command{
 		"run":    {newUp(), newRun(), newCheck()},
 		"change": {newRegister(), newDeregister(), newRenew(), newImport()},
-		"ask":    {newServers(), newGet(), newWhy(), newConflicts(), newStatus(), newExport()},
+		"ask":    {newServers(), newGet(), newWhy(), newConflicts(), newStatus(), newExport(), newBench()},
 	} {
 		for _, c := range cmds {
 			c.GroupID = id
