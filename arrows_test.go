@@ -65,6 +65,7 @@ var arrows = table{
 		"internal/follow":     mechanism,
 		"internal/zonefile":   mechanism,
 		"internal/lead":       mechanism,
+		"internal/dnsload":    mechanism,
 		"internal/difftest":   support,
 		"internal/e2e":        command, // tests only: looks at the store from outside
 		"internal/fleettest":  command, // tests only: publishers and agents together
@@ -78,6 +79,7 @@ var arrows = table{
 		"agent":              stage,
 		"authority":          stage,
 		"authority/data":     stage,
+		"authority/image":    stage,
 		"authority/protocol": stage,
 		"authority/packet":   stage,
 		"monitor":            stage,
@@ -89,7 +91,7 @@ var arrows = table{
 	modules: []module{
 		{"github.com/miekg/dns", []string{"internal/dnswire"}, "zone text, and the wire format where speed does not matter; one package, so that it can be replaced"},
 		{"github.com/klauspost/compress", []string{"record", "snapshot"}, "zstd: claim shards, deltas and snapshots are bulk"},
-		{"github.com/zeebo/xxh3", []string{"internal/claimtree"}, "checksums and even distribution; nothing that must resist an attacker"},
+		{"github.com/zeebo/xxh3", []string{"internal/claimtree", "authority/image"}, "checksums and even distribution; nothing that must resist an attacker"},
 		{"github.com/apache/thrift", []string{"api", "cmd/zonecast"}, "the RPC of registry and control"},
 		{"go.etcd.io/etcd", []string{"store/etcd"}, "the default store"},
 		{"go.uber.org/zap", []string{"store/etcd"}, "etcd logs by it"},
@@ -99,7 +101,7 @@ var arrows = table{
 		{"github.com/spf13/pflag", []string{"service"}, "cobra's flags: an option is the Value of its flag"},
 		{"github.com/BurntSushi/toml", []string{"service"}, "the configuration file"},
 		{"github.com/fsnotify/fsnotify", []string{"registry", "update", "agent", "snapshot/journal"}, "files that people and agents change"},
-		{"golang.org/x/sys", []string{"store/etcd", "authority/packet", "snapshot/journal"}, "system calls that syscall has not"},
+		{"golang.org/x/sys", []string{"store/etcd", "authority/packet", "internal/dnsload", "snapshot/journal"}, "system calls that syscall has not"},
 		{"golang.org/x/net", []string{"service"}, "netutil: a bound on connections"},
 		{"golang.org/x/sync", []string{"api", "every stage"}, "errgroup, semaphore: goroutines with an owner, and bounds"},
 		{"golang.org/x/term", []string{"service", "cmd/zonecast"}, "is it a terminal?"},

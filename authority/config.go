@@ -21,6 +21,10 @@ type Config struct {
 	Journal string `option:"journal" help:"journal directory, written by the agent"`
 	// StatusDir is where the file "serving" is written; empty: it is not written.
 	StatusDir string `option:"status-dir" help:"directory for the file that says what is served; empty writes none"`
+	// ImageDir is where the images are kept that are answered from. Empty: in a
+	// directory of their own for temporary files, which goes with the process; then a
+	// start has to build one before it answers.
+	ImageDir string `option:"image-dir" help:"directory for the images that are answered from; empty is a temporary one"`
 	// Keys are the files with the publisher's public keys. Data signed by none of
 	// them is not served.
 	Keys []string `option:"keys" help:"files with the publisher's public keys"`

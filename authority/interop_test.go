@@ -7,10 +7,12 @@ import (
 	"log/slog"
 	"net/netip"
 	"os"
+	"path/filepath"
 	"testing"
 	"time"
 
 	"github.com/zonecast/zonecast/authority/data"
+	"github.com/zonecast/zonecast/authority/image"
 	"github.com/zonecast/zonecast/authority/packet"
 	"github.com/zonecast/zonecast/authority/protocol"
 	"github.com/zonecast/zonecast/internal/difftest"
@@ -69,15 +71,17 @@ func TestAgainstNamed(t *testing.T) {
 
 // serve answers zones on a loopback port until the test ends.
 func serve(t *testing.T, zones []difftest.Zone) netip.AddrPort {
-	view := data.New(func(yield func(record.RRset) bool) {
-		for _, z := range zones {
-			for _, s := range z.Sets {
-				if !yield(s) {
-					return
-				}
-			}
+	var sets []record.Set
+	for _, z := range zones {
+		for _, s := range z.Sets {
+			sets = append(sets, record.Set{RRset: s})
 		}
-	}, func(record.Name) (uint32, bool) { return 0, false })
+	}
+	im, err := data.Build(filepath.Join(t.TempDir(), "image"), sets, image.Options{NoSync: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	view := data.New(im)
 	s, err := packet.Listen(packet.Config{Listen: []netip.AddrPort{netip.MustParseAddrPort("127.0.0.1:0")}},
 		func() (packet.Handler, func()) {
 			k := protocol.NewWorker(protocol.Config{})

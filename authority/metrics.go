@@ -8,6 +8,9 @@ import (
 	"github.com/zonecast/zonecast/authority/protocol"
 )
 
+// rcodes is more than the largest response code that is counted.
+const rcodes = len(protocol.Counters{}.Responses)
+
 // collector adds the counters of all workers up when it is asked.
 type collector struct {
 	server *Server
@@ -16,6 +19,8 @@ type collector struct {
 	latency                                *prometheus.Desc
 	version, versionTime, zones, rrsets    *prometheus.Desc
 	problems, panics                       *prometheus.Desc
+	outcomes, folds, damaged               *prometheus.Desc
+	changed, imageSize                     *prometheus.Desc
 	tcpOpen, tcpAccepted, tcpRefused       *prometheus.Desc
 	tcpTimeouts, readErrors, writeErrors   *prometheus.Desc
 }
@@ -28,6 +33,11 @@ func newCollector(s *Server) *collector {
 		server:      s,
 		queries:     desc("queries_total", "Messages received.", "transport"),
 		responses:   desc("responses_total", "Responses given.", "rcode"),
+		outcomes:    desc("outcomes_total", "Queries for data by what came of them: positive, wildcard, nodata, nxdomain, referral, alias (ends outside the zones here), failure.", "outcome"),
+		folds:       desc("folds_total", "Images made of the one before and what changed since."),
+		damaged:     desc("damaged_images_total", "Images that were found damaged while they were answered from; each was built anew."),
+		changed:     desc("changed_names", "Names that lie in memory because they changed since the image was built."),
+		imageSize:   desc("image_bytes", "Octets of the image that is answered from."),
 		truncated:   desc("truncated_total", "Responses with the TC bit."),
 		dropped:     desc("dropped_total", "Messages that got no response: too short for a header, or responses themselves."),
 		latency:     desc("answer_seconds", "Time from a query in memory to its response in memory; one query in 16 is measured."),
@@ -58,7 +68,8 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v)
 	}
 	var queries [2]uint64
-	var responses [17]uint64
+	var responses [rcodes]uint64
+	var outcomes [protocol.Outcomes]uint64
 	var truncated, dropped, sum uint64
 	var buckets [len(latencyBounds) + 1]uint64
 	c.server.workers.each(func(k *worker) {
@@ -68,6 +79,9 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 		}
 		for i := range responses {
 			responses[i] += n.Responses[i].Load()
+		}
+		for i := range outcomes {
+			outcomes[i] += n.Outcomes[i].Load()
 		}
 		truncated += n.Truncated.Load()
 		dropped += n.Dropped.Load()
@@ -83,6 +97,9 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 			counter(c.responses, v, name)
 		}
 	}
+	for i, v := range outcomes {
+		counter(c.outcomes, v, protocol.Outcome(i).String())
+	}
 	counter(c.truncated, truncated)
 	counter(c.dropped, dropped)
 	cumulative, below := map[float64]uint64{}, uint64(0)
@@ -95,10 +112,14 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	now := c.server.current.Load()
 	gauge(c.version, float64(now.Version))
 	gauge(c.versionTime, float64(now.Time)/1000)
-	zones, rrsets := 0, 0
-	if now.view != nil {
-		zones, rrsets = now.view.Zones(), now.view.Sets()
+	zones, rrsets, changed, size := 0, 0, 0, int64(0)
+	if v := now.view; v != nil {
+		zones, rrsets, changed, size = v.Zones(), v.Sets(), v.Changed(), v.Image().Size()
 	}
+	gauge(c.changed, float64(changed))
+	gauge(c.imageSize, float64(size))
+	counter(c.folds, c.server.folds.Load())
+	counter(c.damaged, c.server.damaged.Load())
 	gauge(c.zones, float64(zones))
 	gauge(c.rrsets, float64(rrsets))
 	counter(c.problems, c.server.problems.Load())

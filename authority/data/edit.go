@@ -1,204 +1,283 @@
 package data
 
 import (
+	"bytes"
 	"cmp"
+	"maps"
 	"slices"
 
-	"github.com/zonecast/zonecast/internal/hamt"
+	"github.com/zonecast/zonecast/authority/image"
 	"github.com/zonecast/zonecast/record"
 )
 
 // Apply gives the View after some RRsets were removed and others put in their
 // place. Removing what is not there does nothing. Cost: O(names changed and their
-// ancestors that come or go); serial is asked for the zones touched only.
-func (v *View) Apply(put []record.RRset, remove []record.Key, serial Serials) *View {
-	e := v.edit()
-	e.touched = map[record.Name]bool{}
+// ancestors that come or go); serial is asked for the zones touched only. The error
+// is damage of the image where the change lies.
+func (v *View) Apply(put []record.Set, remove []record.Key, serial Serials) (*View, error) {
+	e := edit{View: *v, before: v, nodes: map[record.Name]*draft{}}
 	for _, k := range remove {
 		e.remove(k)
 	}
-	for _, r := range put {
-		e.put(r)
+	for i := range put {
+		e.put(&put[i])
 	}
-	// Zones to renew: those that the touched names were in and those they are in now.
-	// What lies at a zone cut (SOA, NS, DS) touches the zone above it, too.
-	zones := map[record.Name]struct{}{}
-	for name := range e.touched {
-		if _, ok := e.apexes[name]; ok {
-			e.renew(name, serial) // so that the walks below see the apex
-		}
+	touched := slices.Collect(maps.Keys(e.nodes))
+	e.families()
+	e.stamp(touched, serial)
+	if e.bad {
+		return nil, v.im.Damaged()
 	}
-	sides := [2]hamt.Map[Node]{v.names, e.names.Map()}
-	for name, above := range e.touched {
-		for _, names := range sides {
-			if apex := e.apexAbove(names, name, 0); apex != "" {
-				zones[apex] = struct{}{}
-			}
-			if above {
-				if apex := e.apexAbove(names, name, 1); apex != "" {
-					zones[apex] = struct{}{}
-				}
-			}
-		}
-	}
-	return e.finish(zones, serial)
+	return e.finish(), nil
 }
 
 // edit is a View in the making.
 type edit struct {
 	View
-	names *hamt.Editor[Node]
-	// touched has the owners of RRsets put or removed, and whether one of them
-	// concerns the zone above the owner, too; nil: not wanted.
-	touched map[record.Name]bool
-	apexes  map[record.Name]struct{} // owners of SOAs put or removed
-	q       Query                    // scratch
+	before *View
+	nodes  map[record.Name]*draft
+	bad    bool
 }
 
-func (v *View) edit() *edit {
-	return &edit{View: *v, names: v.names.Edit(), apexes: map[record.Name]struct{}{}}
+// draft is a node in the making.
+type draft struct {
+	hash     uint64
+	old      image.Node // nil: was not there
+	sets     []image.Body
+	children int
+	wild     bool
+	above    bool // a SOA, NS or DS changed: it concerns the zone above, too
+	dirty    bool
 }
 
-func (e *edit) put(r record.RRset) {
-	n := e.node(r.Owner)
-	e.touch(r.Key)
-	i, found := slices.BinarySearchFunc(n.sets, r.Key, compareKey)
-	if found {
-		n.sets = slices.Clone(n.sets)
-		n.sets[i] = r
-	} else {
-		// Exactly as long as needed: most names own one RRset, for ever.
-		sets := make([]record.RRset, 0, len(n.sets)+1)
-		n.sets = append(append(append(sets, n.sets[:i]...), r), n.sets[i:]...)
-		e.sets++
-		if isSOAKey(r.Key) {
-			e.zones++
+func (d *draft) exists() bool { return len(d.sets) > 0 || d.children > 0 }
+
+func (d *draft) isApex() bool { return d.traits()&image.Apex != 0 }
+
+// traits are those that lookups need of the names above.
+func (d *draft) traits() (t image.Traits) {
+	for _, s := range d.sets {
+		if len(s.Set.View().Location) > 0 {
+			continue
+		}
+		switch s.Type {
+		case record.TypeSOA:
+			t |= image.Apex
+		case record.TypeNS:
+			t |= image.Cut
+		case record.TypeDNAME:
+			t |= image.DName
 		}
 	}
-	n.settle()
+	if t&image.Apex != 0 {
+		t &^= image.Cut
+	}
+	return t
+}
+
+// draft gives the draft of a name, begun from its node.
+func (e *edit) draft(name record.Name) *draft {
+	if d := e.nodes[name]; d != nil {
+		return d
+	}
+	d := &draft{hash: e.hash.Name([]byte(name))}
+	n, ok := e.before.get(d.hash, []byte(name))
+	e.bad = e.bad || !ok
+	if n != nil {
+		d.old, d.children, d.wild = n, n.Children(), n.Traits()&image.HasWild != 0
+		for _, s := range n.Bodies(nil) {
+			d.sets = append(d.sets, image.Body{Type: s.Type, Set: bytes.Clone(s.Set)}) // the image may go, this stays
+		}
+	}
+	e.nodes[name] = d
+	return d
+}
+
+func (e *edit) put(s *record.Set) {
+	d := e.draft(s.Owner)
+	b := image.Body{Type: s.Type, Set: image.AppendSet(nil, s.Owner, s)}
+	i, found := slices.BinarySearchFunc(d.sets, s.Key, compareKey)
+	if found {
+		d.sets[i] = b
+	} else {
+		d.sets = slices.Insert(d.sets, i, b)
+		e.sets++
+	}
+	d.mark(s.Key)
 }
 
 func (e *edit) remove(k record.Key) {
-	e.touch(k)
-	e.q.set(&e.View, []byte(k.Owner))
-	old := e.names.Get(e.q.hash[0], e.q.suffix(0))
-	if old == nil {
-		return
-	}
-	i, found := slices.BinarySearchFunc(old.sets, k, compareKey)
-	if !found {
-		return
-	}
-	n := e.names.Edit(e.q.hash[0], string(k.Owner))
-	n.sets = slices.Delete(slices.Clone(n.sets), i, i+1)
-	e.sets--
-	if isSOAKey(k) {
-		e.zones--
-	}
-	n.settle()
-	if len(n.sets) == 0 && n.children == 0 {
-		e.drop()
+	d := e.draft(k.Owner)
+	d.mark(k)
+	if i, found := slices.BinarySearchFunc(d.sets, k, compareKey); found {
+		d.sets = slices.Delete(d.sets, i, i+1)
+		e.sets--
 	}
 }
 
-// node gives the node of a name to change, making it and the empty non-terminals
-// above it when they are missing.
-func (e *edit) node(name record.Name) *Node {
-	e.q.set(&e.View, []byte(name))
-	isNew := e.names.Get(e.q.hash[0], e.q.suffix(0)) == nil
-	n := e.names.Edit(e.q.hash[0], string(name))
-	n.Name = name
-	for i := 1; isNew && i <= e.q.labels; i++ {
-		isNew = e.names.Get(e.q.hash[i], e.q.suffix(i)) == nil
-		above := name[e.q.off[i]:]
-		p := e.names.Edit(e.q.hash[i], string(above))
-		p.Name = above
-		p.children++
-	}
-	return n
+func (d *draft) mark(k record.Key) {
+	d.dirty = true
+	d.above = d.above || k.Type == record.TypeSOA || k.Type == record.TypeNS || k.Type == record.TypeDS
 }
 
-// drop removes the name in e.q, which neither owns nor has anything, and the
-// empty non-terminals above it that were there for its sake.
-func (e *edit) drop() {
-	for i := 0; ; i++ {
-		e.names.Delete(e.q.hash[i], string(e.q.suffix(i)))
-		if i == e.q.labels {
+func compareKey(b image.Body, k record.Key) int {
+	if c := cmp.Compare(b.Type, k.Type); c != 0 {
+		return c
+	}
+	return cmp.Compare(string(b.Set.View().Location), string(k.Location))
+}
+
+// families lets the names above know which names came or went, deepest first, so
+// that each is judged when all below it have been.
+func (e *edit) families() {
+	var depths [128][]record.Name
+	for name := range e.nodes {
+		k := name.Labels()
+		depths[k] = append(depths[k], name)
+	}
+	for k := len(depths) - 1; k > 0; k-- {
+		for _, name := range depths[k] {
+			d := e.nodes[name]
+			now := d.exists()
+			if (d.old != nil) == now {
+				continue
+			}
+			parent := name.Parent()
+			if e.nodes[parent] == nil {
+				depths[k-1] = append(depths[k-1], parent)
+			}
+			p := e.draft(parent)
+			if now {
+				p.children++
+			} else {
+				p.children--
+			}
+			if name.IsWildcard() {
+				p.wild = now
+			}
+			p.dirty = true
+		}
+	}
+}
+
+// stamp writes the serials of the zones that touched names are or were in. What lies
+// at a zone cut (SOA, NS, DS) touches the zone above it, too.
+func (e *edit) stamp(touched []record.Name, serial Serials) {
+	zones := map[record.Name]struct{}{}
+	for _, name := range touched {
+		d := e.nodes[name]
+		if !d.dirty {
+			continue
+		}
+		for _, after := range []bool{false, true} {
+			e.apexAbove(name, after, zones)
+			if d.above && name != record.Root {
+				e.apexAbove(name.Parent(), after, zones)
+			}
+		}
+	}
+	for apex := range zones {
+		s, ok := serial(apex)
+		d := e.draft(apex)
+		if !ok || !d.isApex() {
+			continue
+		}
+		for _, b := range d.sets {
+			if b.Type == record.TypeSOA && len(b.Set.View().Location) == 0 {
+				image.StampSerial(b.Set, s)
+				d.dirty = true
+			}
+		}
+	}
+}
+
+// apexAbove enters the closest apex at or above name, as it was or as it is now.
+func (e *edit) apexAbove(name record.Name, after bool, zones map[record.Name]struct{}) {
+	for ; name != ""; name = name.Parent() {
+		if d := e.nodes[name]; after && d != nil {
+			if d.isApex() {
+				zones[name] = struct{}{}
+				return
+			}
+			continue
+		}
+		labels := name.Labels()
+		if !e.before.apexes.Has(labels) {
+			continue
+		}
+		n, ok := e.before.get(e.hash.Name([]byte(name)), []byte(name))
+		e.bad = e.bad || !ok
+		if n != nil && n.Traits()&image.Apex != 0 {
+			zones[name] = struct{}{}
 			return
 		}
-		p := e.names.Edit(e.q.hash[i+1], string(e.q.suffix(i+1)))
-		p.children--
-		if p.children > 0 || len(p.sets) > 0 {
+	}
+}
+
+// shape are the traits on which other names depend.
+const shape = image.Apex | image.Cut | image.DName
+
+// finish makes the View.
+func (e *edit) finish() *View {
+	v := e.View
+	v.last = nil
+	names := v.over.Edit()
+	if v.touched == nil {
+		v.touched = new(filter)
+	}
+	for name, d := range e.nodes {
+		if !d.dirty || d.old == nil && !d.exists() {
+			continue
+		}
+		var was, is image.Traits
+		if d.old != nil {
+			was = d.old.Traits() & shape
+		}
+		var node image.Node
+		if d.exists() {
+			node = image.AppendNode(nil, []byte(name), d.sets, image.Family{Children: d.children, HasWild: d.wild})
+			is = node.Traits() & shape
+		}
+		if was != is {
+			v.reshaped = true
+		}
+		v.addDepths(name, is)
+		if was&image.Apex != 0 {
+			v.zones--
+		}
+		if is&image.Apex != 0 {
+			v.zones++
+		}
+		v.touched.add(d.hash)
+		v.last = append(v.last, name)
+		*names.Edit(d.hash, string(name)) = node
+	}
+	v.over = names.Map()
+	return &v
+}
+
+func (v *View) addDepths(name record.Name, t image.Traits) {
+	if t&image.Apex != 0 {
+		v.apexes.Add(name.Labels())
+	}
+	if t&(image.Cut|image.DName) != 0 {
+		v.cuts.Add(name.Labels())
+	}
+}
+
+// Nodes gives every node that exists, in no particular order.
+func (v *View) Nodes(yield func(image.Node) bool) {
+	for n := range v.im.Nodes() {
+		if v.touched != nil && v.over.Get(v.hash.Name(n.Name()), n.Name()) != nil {
+			continue
+		}
+		if !yield(n) {
 			return
 		}
 	}
-}
-
-// settle works out again what depends on the node's RRsets; finish makes the zone.
-func (n *Node) settle() {
-	n.traits = 0
-	apex := false
-	for _, s := range n.sets {
-		switch {
-		case s.Location != "":
-		case s.Type == record.TypeSOA:
-			apex = true
-		case s.Type == record.TypeNS:
-			n.traits |= isCut
-		case s.Type == record.TypeDNAME:
-			n.traits |= hasDNAME
+	for _, n := range v.over.All() {
+		if *n != nil && !yield(*n) {
+			return
 		}
 	}
-	if apex {
-		n.traits &^= isCut
-	} else {
-		n.zone = nil
-	}
-}
-
-// finish makes the View, after the zones with the given apexes got their serials.
-func (e *edit) finish(apexes map[record.Name]struct{}, serial Serials) *View {
-	for apex := range apexes {
-		e.renew(apex, serial)
-	}
-	return &View{names: e.names.Map(), seed: e.seed, zones: e.View.zones, sets: e.View.sets}
-}
-
-// renew makes the zone of an apex anew.
-func (e *edit) renew(apex record.Name, serial Serials) {
-	e.q.set(&e.View, []byte(apex))
-	old := e.names.Get(e.q.hash[0], e.q.suffix(0))
-	if old == nil || old.Set(record.TypeSOA) == nil {
-		return
-	}
-	n := e.names.Edit(e.q.hash[0], string(apex))
-	n.zone = newZone(n, serial)
-}
-
-// apexAbove is the closest apex at or above name without its first i labels, ""
-// when there is none.
-func (e *edit) apexAbove(names hamt.Map[Node], name record.Name, i int) record.Name {
-	e.q.set(&e.View, []byte(name))
-	for ; i <= e.q.labels; i++ {
-		if n := names.Get(e.q.hash[i], e.q.suffix(i)); n != nil && n.zone != nil {
-			return n.Name
-		}
-	}
-	return ""
-}
-
-func (e *edit) touch(k record.Key) {
-	if e.touched != nil {
-		above := k.Type == record.TypeSOA || k.Type == record.TypeNS || k.Type == record.TypeDS
-		e.touched[k.Owner] = e.touched[k.Owner] || above
-	}
-	if isSOAKey(k) {
-		e.apexes[k.Owner] = struct{}{}
-	}
-}
-
-func isSOAKey(k record.Key) bool { return k.Type == record.TypeSOA && k.Location == "" }
-
-func compareKey(r record.RRset, k record.Key) int {
-	return cmp.Or(cmp.Compare(r.Type, k.Type), cmp.Compare(r.Location, k.Location))
 }

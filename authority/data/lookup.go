@@ -1,141 +1,218 @@
 package data
 
-// Query is a name taken apart for lookups. It is large and meant to be used again;
-// the zero value is ready. It is for one goroutine.
-type Query struct {
-	wire   [255]byte   // in canonical form
-	off    [128]uint8  // where each label starts; off[labels] is the root's
-	hash   [128]uint64 // of the suffix that starts there
-	len    int
-	labels int // the root's not counted: 0 to 127
-	wild   [255]byte
-}
+import (
+	"github.com/zonecast/zonecast/authority/image"
+	"github.com/zonecast/zonecast/record"
+)
 
-// set takes name, which is valid and canonical, for lookups in v.
-func (q *Query) set(v *View, name []byte) {
-	q.len = copy(q.wire[:], name)
-	q.labels = 0
-	for i := 0; q.wire[i] != 0; i += int(q.wire[i]) + 1 {
-		q.off[q.labels] = uint8(i)
-		q.labels++
-	}
-	q.off[q.labels] = uint8(q.len - 1)
-	h := uint64(rootHash)
-	q.hash[q.labels] = h
-	for i := q.labels - 1; i >= 0; i-- {
-		h = v.hash(h, q.wire[q.off[i]+1:q.off[i+1]])
-		q.hash[i] = h
-	}
-}
-
-// suffix is the name without its first i labels.
-func (q *Query) suffix(i int) []byte { return q.wire[q.off[i]:q.len] }
-
-// Result is where a name stands. At most one of Cut and DNAME is set, and then
+// Result is where a name stands. At most one of Cut and DName is set, and then
 // Node is nil.
 type Result struct {
-	// Zone is the closest zone at or above the name; nil: none is here, and
-	// nothing else is set.
-	Zone *Zone
+	// Zone is the apex of the closest zone at or above the name; nil: no zone is here,
+	// and nothing else is set.
+	Zone image.Node
 	// Node is the name, or the wildcard it is synthesised from; nil: the name does
 	// not exist.
-	Node *Node
+	Node image.Node
 	// Wildcard tells that Node is a source of synthesis (RFC 4592 §3.3.1).
 	Wildcard bool
 	// Cut is the topmost delegation at or above the name, below the apex.
-	Cut *Node
-	// DNAME is the topmost owner of a DNAME above the name, the apex included.
-	DNAME *Node
+	Cut image.Node
+	// DName is the topmost owner of a DNAME above the name, the apex included.
+	DName image.Node
+	// Damaged: the image is damaged where the answer lies. Nothing else is set.
+	Damaged bool
 }
 
-// Find looks up a name: valid, in canonical wire form. atParent asks for data that
-// belongs to the upper side of a zone cut (DS, RFC 4035 §3.1.4.1): then the cut at
-// the name itself does not count, and an apex is looked up in the zone above it when
-// that is here.
-//
-// The walk goes from the name up to the first apex, one map look-up for each
-// label, remembering the topmost cut and DNAME it passed.
-func (v *View) Find(q *Query, name []byte, atParent bool) Result {
-	q.set(v, name)
-	var r Result
-	var exact, cut, dname *Node
-	encloser := -1 // labels less than the name has
-	for i := 0; i <= q.labels; i++ {
-		n := v.names.Get(q.hash[i], q.suffix(i))
+// finder is one look-up.
+type finder struct {
+	v     *View
+	q     *Query
+	bad   bool
+	asked int // names looked up
+}
+
+// at is the node of the name without its first i labels.
+func (f *finder) at(i int) image.Node {
+	f.asked++
+	n, ok := f.v.get(f.q.hash[i], f.q.suffix(i))
+	f.bad = f.bad || !ok
+	return n
+}
+
+// Find looks up the name in q. atParent asks for data that belongs to the upper
+// side of a zone cut (DS, RFC 4035 §3.1.4.1): then the cut at the name itself does
+// not count, and an apex is looked up in the zone above it when that is here.
+func (v *View) Find(q *Query, atParent bool) Result {
+	f := finder{v: v, q: q}
+	r := f.find(atParent)
+	if f.bad {
+		return Result{Damaged: true}
+	}
+	return r
+}
+
+func (f *finder) find(atParent bool) (r Result) {
+	v, q := f.v, f.q
+	exact := f.at(0)
+	i, encloser := 0, exact // encloser: the name without its first i labels
+	if exact == nil {
+		if i, encloser = f.encloser(); encloser == nil {
+			return r
+		}
+	}
+	depth := q.labels - i
+	zone, zoneDepth := f.zone(encloser, depth)
+	if atParent && exact != nil && zoneDepth == depth {
+		if up, upDepth := f.zone(nil, depth-1); up != nil {
+			zone, zoneDepth = up, upDepth
+		}
+	}
+	if zone == nil {
+		return r
+	}
+	r.Zone = zone
+	if zone.Traits()&image.DName != 0 && zoneDepth < q.labels {
+		r.DName = zone
+		return r
+	}
+	for d := v.cuts.Up(zoneDepth + 1); d <= depth; d = v.cuts.Up(d + 1) {
+		n := encloser
+		if d < depth {
+			n = f.at(q.labels - d)
+		}
 		if n == nil {
-			continue
+			continue // damaged
 		}
-		if encloser < 0 {
-			encloser = i
-		}
-		if i == 0 {
-			exact = n
-			if atParent && (n.zone == nil || v.zoneAbove(q)) {
-				continue
-			}
-		}
-		if n.zone == nil && n.traits&isCut != 0 {
-			cut, dname = n, nil // NS goes before DNAME of the same name
-		} else if n.traits&hasDNAME != 0 && i > 0 {
-			cut, dname = nil, n
-		}
-		if n.zone != nil {
-			r.Zone = n.zone
-			break
+		t := n.Traits()
+		switch {
+		case d == q.labels && atParent:
+		case t&image.Cut != 0:
+			r.Cut = n
+			return r
+		case t&image.DName != 0 && d < q.labels:
+			r.DName = n
+			return r
 		}
 	}
 	switch {
-	case r.Zone == nil:
-	case cut != nil || dname != nil:
-		r.Cut, r.DNAME = cut, dname
-	case exact != nil:
+	case exact != nil && q.sees(exact, v.im.AnyDepth()):
 		r.Node = exact
+	case v.im.AnyDepth():
+		r.Node = f.anyDepth(q.labels - zoneDepth)
+		if r.Wildcard = r.Node != nil; !r.Wildcard && exact != nil && q.sees(exact, false) {
+			r.Node = exact // an empty non-terminal
+		}
 	default:
-		if w := v.wildcard(q, encloser); w != nil && w.zone == nil {
+		if exact != nil { // it is there for others only
+			i++
+			if encloser = f.at(i); encloser == nil {
+				return r
+			}
+		}
+		if w := f.wildcard(i, encloser); w != nil && w.Traits()&image.Apex == 0 {
 			r.Node, r.Wildcard = w, true
 		}
 	}
 	return r
 }
 
-// zoneAbove tells whether a zone is here above the name in q.
-func (v *View) zoneAbove(q *Query) bool {
-	for i := 1; i <= q.labels; i++ {
-		if n := v.names.Get(q.hash[i], q.suffix(i)); n != nil && n.zone != nil {
-			return true
+// encloser finds the closest encloser of a name that does not exist (RFC 4592
+// §3.3.1). Its parent is the likeliest; else bisection.
+func (f *finder) encloser() (int, image.Node) {
+	labels := f.q.labels
+	if labels == 0 {
+		return 0, nil
+	}
+	if n := f.at(1); n != nil {
+		return 1, n
+	}
+	var found image.Node
+	low, high := 2, labels+1 // the first that exists is in [low, high); high exists or is beyond
+	for low < high {
+		mid := (low + high) / 2
+		if mid > labels {
+			break
+		}
+		if n := f.at(mid); n != nil {
+			found, high = n, mid
+		} else {
+			low = mid + 1
+		}
+	}
+	return high, found
+}
+
+// zone is the closest apex with at most depth labels; known is the node at that
+// depth, or nil when it has not been looked up.
+func (f *finder) zone(known image.Node, depth int) (image.Node, int) {
+	for d := f.v.apexes.Down(depth); d >= 0; d = f.v.apexes.Down(d - 1) {
+		n := known
+		if d != depth || n == nil {
+			n = f.at(f.q.labels - d)
+		}
+		if n != nil && n.Traits()&image.Apex != 0 {
+			return n, d
+		}
+	}
+	return nil, -1
+}
+
+// wildcard is the node "*" right below the closest encloser (RFC 4592 §3.3.1).
+func (f *finder) wildcard(i int, encloser image.Node) image.Node {
+	if encloser.Traits()&image.HasWild == 0 {
+		return nil
+	}
+	name, h := f.q.wildcard(&f.v.hash, i)
+	n, ok := f.v.get(h, name)
+	f.bad = f.bad || !ok
+	if n == nil || !f.q.sees(n, false) {
+		return nil
+	}
+	return n
+}
+
+// anyDepth is the wildcard of the closest name above that has one with records, up
+// to the apex, which is the name without its first most labels.
+func (f *finder) anyDepth(most int) image.Node {
+	for i := 1; i <= most; i++ {
+		n := f.at(i)
+		if n == nil {
+			continue
+		}
+		if w := f.wildcard(i, n); w != nil && w.Len() > 0 {
+			return w
+		}
+	}
+	return nil
+}
+
+// sees tells whether the name exists for the client of q: it has records for it, or
+// names below. With own, names below do not count.
+func (q *Query) sees(n image.Node, own bool) bool {
+	if n.Len() == 0 {
+		return !own
+	}
+	if n.Traits()&image.Located == 0 || !own && n.Traits()&image.Parent != 0 {
+		return true
+	}
+	for i := range n.Len() {
+		_, s := n.At(i)
+		v := s.View()
+		if !v.For(q.Location) {
+			continue
+		}
+		for k := range v.Count {
+			if Holds(v.Terms(k), q.Now) {
+				return true
+			}
 		}
 	}
 	return false
 }
 
-// wildcard is the node "*" right below the closest encloser (RFC 4592 §3.3.1).
-func (v *View) wildcard(q *Query, encloser int) *Node {
-	name := append(append(q.wild[:0], "\x01*"...), q.suffix(encloser)...)
-	return v.names.Get(v.hash(q.hash[encloser], name[1:2]), name)
-}
-
-// Get gives the node of a name, wherever it stands in its zone: glue, too. The name
-// is valid and in canonical wire form; nil: nothing is there.
-func (v *View) Get(name []byte) *Node {
-	var off [128]uint8
-	k := 0
-	for i := 0; name[i] != 0; i += int(name[i]) + 1 {
-		off[k] = uint8(i)
-		k++
-	}
-	h, end := uint64(rootHash), len(name)-1
-	for k--; k >= 0; k-- {
-		h = v.hash(h, name[int(off[k])+1:end])
-		end = int(off[k])
-	}
-	return v.names.Get(h, name)
-}
-
-// Nodes gives every node, in no particular order.
-func (v *View) Nodes(yield func(*Node) bool) {
-	for _, n := range v.names.All() {
-		if !yield(n) {
-			return
-		}
-	}
+// Holds tells whether a record of the given terms is answered at a time in unix
+// seconds.
+func Holds(t record.Terms, now int64) bool {
+	return t.From <= now && (t.Until == 0 || now < t.Until)
 }

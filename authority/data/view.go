@@ -1,37 +1,48 @@
 package data
 
 import (
-	"encoding/binary"
-	"hash/maphash"
-	"iter"
-	"math/bits"
-	"slices"
+	"sync/atomic"
 
+	"github.com/zonecast/zonecast/authority/image"
 	"github.com/zonecast/zonecast/internal/hamt"
 	"github.com/zonecast/zonecast/record"
 )
 
 // View is one version of a dataset. The zero value is not usable: see New.
 type View struct {
-	names hamt.Map[Node]
-	seed  maphash.Seed // of the hashes of names; all Views that share nodes share it
-	zones int
-	sets  int
+	im   *image.Image
+	hash image.Hasher
+
+	// over has the names that changed since im was built; those that went have no
+	// node. touched is nil when there are none.
+	over    hamt.Map[image.Node]
+	touched *filter
+
+	apexes, cuts image.Depths
+	// reshaped: an apex, a cut or a DNAME came or went since im was built, so that what
+	// its nodes say of being settled does not hold.
+	reshaped bool
+
+	zones, sets int
+
+	last []record.Name // that differ from the View that this one was made of by Apply
 }
 
 // Serials gives the serial to answer for the zone with the given apex, and false
 // to answer the one in the SOA record.
 type Serials func(apex record.Name) (uint32, bool)
 
-// New builds a View of RRsets in any order. Of two with one key the later holds.
-func New(sets iter.Seq[record.RRset], serial Serials) *View {
-	v := &View{seed: maphash.MakeSeed()}
-	e := v.edit()
-	for r := range sets {
-		e.put(r)
-	}
-	return e.finish(e.apexes, serial)
+// New gives the View of an image as it was built.
+func New(im *image.Image) *View {
+	_, sets, zones, _ := im.Counts()
+	return &View{im: im, hash: im.Hasher(), apexes: im.Apexes(), cuts: im.Cuts(), zones: zones, sets: sets}
 }
+
+// Image is what the View stands on.
+func (v *View) Image() *image.Image { return v.im }
+
+// Hasher hashes names as the View wants it.
+func (v *View) Hasher() *image.Hasher { return &v.hash }
 
 // Zones is the number of zones.
 func (v *View) Zones() int { return v.zones }
@@ -39,102 +50,66 @@ func (v *View) Zones() int { return v.zones }
 // Sets is the number of RRsets.
 func (v *View) Sets() int { return v.sets }
 
-// Node is a name that exists.
-type Node struct {
-	Name     record.Name
-	zone     *Zone          // not nil: the name is the apex of this zone
-	sets     []record.RRset // by type, then location; never changed in place
-	children int            // names that exist and have one label more
-	traits   trait
+// Changed is the number of names that differ from the image.
+func (v *View) Changed() int { return v.over.Len() }
+
+// Last has the names that Apply made differ from the View before, their ancestors
+// and apexes included.
+func (v *View) Last() []record.Name { return v.last }
+
+// Reshaped tells whether an apex, a cut or a DNAME differs from the image.
+func (v *View) Reshaped() bool { return v.reshaped }
+
+// Touch loads what Plain will look at first for q, see image.Image.Touch.
+func (v *View) Touch(q *Query) uint64 { return v.im.Touch(q.hash[0]) }
+
+// TouchNode loads what it will look at then.
+func (v *View) TouchNode(q *Query, slot uint64) byte { return v.im.TouchNode(q.hash[0], slot) }
+
+// Plain gives the RRset that answers a question for q and t, when that can be told
+// from the name's node alone: it is in a zone, neither hidden nor special, and has
+// the type. nil means that Find has to be asked.
+func (v *View) Plain(q *Query, t record.Type) image.Set {
+	n, _ := v.get(q.hash[0], q.name[:q.len])
+	if n == nil || v.reshaped || n.Traits()&(image.Settled|image.Located) != image.Settled {
+		return nil
+	}
+	return n.Find(t)
 }
 
-// trait is what a lookup must know of a node it passes.
-type trait uint8
-
-const (
-	isCut    trait = 1 << iota // owns NS and is no apex
-	hasDNAME                   // owns DNAME
-)
-
-// Zone is what answers need to know of a zone.
-type Zone struct {
-	Apex record.Name
-	// SOA as it is answered, serial included.
-	SOA record.RRset
-	// NegativeTTL is the TTL, in seconds, of the SOA in a negative response: the
-	// smaller of its own and its MINIMUM field (RFC 2308 §3).
-	NegativeTTL uint32
-}
-
-// Set gives the RRset of type t for clients of no particular location, or nil.
-// It is the one place where a client's location will choose.
-func (n *Node) Set(t record.Type) *record.RRset {
-	for i := range n.sets {
-		if s := &n.sets[i]; s.Type == t && s.Location == "" {
-			return n.answered(s)
+// get gives the node of a name; ok is false when the image is damaged there.
+func (v *View) get(h uint64, name []byte) (n image.Node, ok bool) {
+	if v.touched != nil && v.touched.has(h) {
+		if n := v.over.Get(h, name); n != nil {
+			return *n, true
 		}
 	}
-	return nil
+	return v.im.Get(h, name)
 }
 
-// Sets gives the RRsets that Set can give, by type.
-func (n *Node) Sets(yield func(*record.RRset) bool) {
-	for i := range n.sets {
-		if s := &n.sets[i]; s.Location == "" && !yield(n.answered(s)) {
-			return
-		}
-	}
+// Get gives the node of a name, wherever it stands in its zone: glue, too. The name
+// is valid and canonical; nil: nothing is there, or the image is damaged there.
+func (v *View) Get(name []byte) image.Node {
+	n, _ := v.get(v.hash.Name(name), name)
+	return n
 }
 
-func (n *Node) answered(s *record.RRset) *record.RRset {
-	if s.Type == record.TypeSOA && n.zone != nil {
-		return &n.zone.SOA
-	}
-	return s
+// filter has a bit for the hash of each name that changed since an image was built:
+// most questions need not look for theirs among the changes. Views of one image
+// share it; that of an older View may have bits too many, which costs it a look.
+type filter struct {
+	bits [1 << (filterBits - 6)]atomic.Uint64
 }
 
-// Zone is the zone of which the node is the apex, or nil.
-func (n *Node) Zone() *Zone { return n.zone }
+// filterBits: 2^20 bits are 128 KiB, which a core's cache keeps.
+const filterBits = 20
 
-// hash extends the hash of a name by a label in front (octets without length).
-// The label's hash is keyed, so that nobody who names things can make them collide.
-func (v *View) hash(parent uint64, label []byte) uint64 {
-	hi, lo := bits.Mul64(parent^maphash.Bytes(v.seed, label), 0x9e3779b97f4a7c15)
-	return hi ^ lo
+func (f *filter) has(h uint64) bool {
+	k := h >> (64 - filterBits)
+	return f.bits[k/64].Load()>>(k%64)&1 != 0
 }
 
-// rootHash is the hash of the root: any odd-looking constant.
-const rootHash = 0x2545f4914f6cdd1d
-
-// newZone makes the zone of the apex n, which owns a SOA.
-func newZone(n *Node, serial Serials) *Zone {
-	i := slices.IndexFunc(n.sets, func(s record.RRset) bool { return s.Type == record.TypeSOA && s.Location == "" })
-	z := &Zone{Apex: n.Name, SOA: n.sets[i], NegativeTTL: n.sets[i].TTL}
-	rd := z.SOA.Data[0]
-	// MNAME, RNAME, then SERIAL, REFRESH, RETRY, EXPIRE, MINIMUM (RFC 1035 §3.3.13).
-	const tail = 5 * 4
-	at := len(rd) - tail
-	if !isSOA([]byte(rd), at) {
-		return z // RDATA that is no SOA is answered as it is, as any unknown data
-	}
-	z.NegativeTTL = min(z.NegativeTTL, binary.BigEndian.Uint32([]byte(rd[at+16:])))
-	if s, ok := serial(n.Name); ok {
-		b := []byte(rd)
-		binary.BigEndian.PutUint32(b[at:], s)
-		z.SOA.Data = []record.Rdata{record.Rdata(b)}
-	}
-	return z
-}
-
-// isSOA tells whether two names fill b up to offset at.
-func isSOA(b []byte, at int) bool {
-	if at < 2 {
-		return false
-	}
-	_, m, err := record.NameFromWire(b[:at])
-	if err != nil {
-		return false
-	}
-	_, r, err := record.NameFromWire(b[m:at])
-	return err == nil && m+r == at
+func (f *filter) add(h uint64) {
+	k := h >> (64 - filterBits)
+	f.bits[k/64].Or(1 << (k % 64))
 }

@@ -4,12 +4,14 @@ import (
 	"encoding/binary"
 	"fmt"
 	"maps"
+	"path/filepath"
 	"slices"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 	"pgregory.net/rapid"
 
+	"github.com/zonecast/zonecast/authority/image"
 	"github.com/zonecast/zonecast/record"
 )
 
@@ -22,7 +24,7 @@ func name(text string) record.Name {
 }
 
 // set makes an RRset; SOA gets valid RDATA with serial 100 and MINIMUM 60.
-func set(owner string, t record.Type) record.RRset {
+func set(owner string, t record.Type) record.Set {
 	rd := record.Rdata(name("target.example.org"))
 	if t == record.TypeSOA {
 		b := []byte("\x01m\x00\x01r\x00")
@@ -31,43 +33,56 @@ func set(owner string, t record.Type) record.RRset {
 		}
 		rd = record.Rdata(b)
 	}
-	return record.NewRRset(name(owner), t, 300, rd)
-}
-
-func serialOf(z *Zone) uint32 {
-	rd := z.SOA.Data[0]
-	return binary.BigEndian.Uint32([]byte(rd[len(rd)-20:]))
+	return record.Set{RRset: record.NewRRset(name(owner), t, 300, rd)}
 }
 
 func asClaimed(record.Name) (uint32, bool) { return 0, false }
 
-// describe writes a View down completely, so that two can be compared.
+type fataler interface{ Fatal(...any) }
+
+// build makes a View that is all image. Test images share a seed.
+func build(t fataler, dir string, sets []record.Set, serial Serials) *View {
+	im, err := Build(filepath.Join(dir, "image"), sets, image.Options{Seed: 4711, Serial: serial, NoSync: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := im.Check(); err != nil {
+		t.Fatal(err)
+	}
+	return New(im)
+}
+
+// describe writes a View down completely but for what a fold may change, so that two
+// can be compared.
 func describe(v *View) map[string]string {
 	out := map[string]string{"": fmt.Sprint(v.Zones(), " zones ", v.Sets(), " sets ")}
 	for n := range v.Nodes {
-		text := fmt.Sprint(n.children, " children, traits ", n.traits, " ")
-		for _, s := range n.sets {
-			text += fmt.Sprint(s.Key, s.TTL, s.Data)
+		text := fmt.Sprint(n.Children(), " children, traits ", n.Traits()&^image.Settled, " ")
+		if n.Traits()&image.Apex != 0 {
+			text += fmt.Sprint("negative ", n.NegativeTTL(), " ")
 		}
-		if n.zone != nil {
-			text += fmt.Sprint(" zone ", n.zone.Apex, n.zone.NegativeTTL, " serial ", serialOf(n.zone))
+		for _, b := range n.Bodies(nil) {
+			text += fmt.Sprintf("%s %x ", b.Type, []byte(b.Set))
 		}
-		out[n.Name.String()] = text
+		out[record.Name(n.Name()).String()] = text
 	}
 	return out
 }
 
-// TestApplyAgainstNew applies random changes and compares each View with one made
-// from scratch of the same RRsets and serials; serials change as a dataset's do:
-// those of the zones that a changed name is in, before or after.
-func TestApplyAgainstNew(t *testing.T) {
+// TestApplyAgainstBuild applies random changes and compares each View with one built
+// from scratch of the same RRsets and serials, also through folds at random moments
+// while changes go on; serials change as a dataset's do: those of the zones that a
+// changed name is in, before or after.
+func TestApplyAgainstBuild(t *testing.T) {
 	owners := []string{
 		".", "net", "example.net", "a.example.net", "b.a.example.net", "c.b.a.example.net", "*.a.example.net",
 		"sub.example.net", "x.sub.example.net", "y.x.sub.example.net", "example.org", "deep.er.example.org",
 	}
 	types := []record.Type{record.TypeA, record.TypeNS, record.TypeSOA, record.TypeDNAME, record.TypeTXT}
+	dir := t.TempDir()
+	scratch := t.TempDir()
 	rapid.Check(t, func(t *rapid.T) {
-		model := map[record.Key]record.RRset{}
+		model := map[record.Key]record.Set{}
 		stamps := map[record.Name]uint32{}
 		apexOf := func(n record.Name) record.Name {
 			for ; n != ""; n = n.Parent() {
@@ -78,14 +93,16 @@ func TestApplyAgainstNew(t *testing.T) {
 			return ""
 		}
 		serial := func(apex record.Name) (uint32, bool) { s, ok := stamps[apex]; return s, ok }
-		v := New(maps.Values(model), serial)
+		v := build(t, dir, nil, serial)
 		type version struct {
 			v    *View
 			want map[string]string
 		}
 		var versions []version
-		for version64 := range uint32(rapid.IntRange(1, 25).Draw(t, "versions")) {
-			var put []record.RRset
+		var since []record.Name
+		var folded *image.Image // a fold that is not taken over yet
+		for number := range uint32(rapid.IntRange(1, 15).Draw(t, "versions")) {
+			var put []record.Set
 			var remove []record.Key
 			changed := map[record.Key]bool{}
 			touched := map[record.Name]bool{}
@@ -106,7 +123,7 @@ func TestApplyAgainstNew(t *testing.T) {
 				changed[r.Key] = true
 				touch(r.Key)
 				if rapid.Bool().Draw(t, "put") {
-					r.TTL = version64
+					r.TTL = number
 					put = append(put, r)
 				} else {
 					remove = append(remove, r.Key)
@@ -122,13 +139,42 @@ func TestApplyAgainstNew(t *testing.T) {
 				touch(k)
 			}
 			for apex := range touched {
-				stamps[apex] = 1000 + version64
+				stamps[apex] = 1000 + number
 			}
-			v = v.Apply(put, remove, serial)
-			versions = append(versions, version{v, describe(New(maps.Values(model), serial))})
-			if len(model) == 0 && v.names.Len() != 0 {
-				t.Fatalf("%d names are left of nothing", v.names.Len())
+			var err error
+			if v, err = v.Apply(put, remove, serial); err != nil {
+				t.Fatal(err)
 			}
+			since = append(since, v.Last()...)
+			switch rapid.IntRange(0, 5).Draw(t, "fold") {
+			case 0:
+				path := filepath.Join(dir, "fold")
+				if err := v.Fold(path, image.Label{}, nil); err != nil {
+					t.Fatal(err)
+				}
+				if folded, err = image.Open(path); err != nil {
+					t.Fatal(err)
+				}
+				if _, err := folded.Check(); err != nil {
+					t.Fatal(err)
+				}
+				since = nil
+			case 1:
+				if folded != nil {
+					if v, err = v.Rebase(folded, since); err != nil {
+						t.Fatal(err)
+					}
+					folded, since = nil, nil
+				}
+			}
+			want := map[record.Key]record.Set{}
+			for k, s := range model { // the SOA as it is answered
+				s.Data = slices.Clone(s.Data)
+				want[k] = s
+			}
+			fresh := build(t, scratch, slices.Collect(maps.Values(want)), serial)
+			versions = append(versions, version{v, describe(fresh)})
+			sameAnswers(t, v, fresh)
 		}
 		for i, x := range versions {
 			if diff := cmp.Diff(x.want, describe(x.v)); diff != "" {
@@ -138,12 +184,54 @@ func TestApplyAgainstNew(t *testing.T) {
 	})
 }
 
+// sameAnswers asks both Views for names around those of the test.
+func sameAnswers(t *rapid.T, a, b *View) {
+	var qa, qb Query
+	for _, n := range []string{
+		".", "net", "example.net", "a.example.net", "z.a.example.net", "y.z.a.example.net", "c.b.a.example.net", "z.c.b.a.example.net",
+		"sub.example.net", "q.y.x.sub.example.net", "example.org", "er.example.org", "no.er.example.org", "com", "no.such.name.com",
+	} {
+		for _, atParent := range []bool{false, true} {
+			qa.Set(a.Hasher(), []byte(name(n)))
+			qb.Set(b.Hasher(), []byte(name(n)))
+			if x, y := result(a.Find(&qa, atParent)), result(b.Find(&qb, atParent)); x != y {
+				t.Fatalf("%s (atParent %v) is %s applied and %s from scratch", n, atParent, x, y)
+			}
+			if s := a.Plain(&qa, record.TypeA); s != nil {
+				if r := b.Find(&qb, false); r.Node == nil || r.Wildcard || string(r.Node.Set(record.TypeA)) != string(s) {
+					t.Fatalf("%s has a plain answer that Find does not give", n)
+				}
+			}
+		}
+	}
+}
+
+// result writes a Result down: the zone, then what is set.
+func result(r Result) string {
+	if r.Damaged {
+		return "damaged"
+	}
+	got := "outside"
+	if r.Zone != nil {
+		got = record.Name(r.Zone.Name()).String()
+	}
+	for what, n := range map[string]image.Node{"node": r.Node, "cut": r.Cut, "dname": r.DName} {
+		if n != nil {
+			if r.Wildcard {
+				what = "wildcard"
+			}
+			got += " " + what + " " + record.Name(n.Name()).String()
+		}
+	}
+	return got
+}
+
 func TestFind(t *testing.T) {
 	long := "1.0.0.2.ip6.arpa"
 	for range 20 {
 		long = "a." + long
 	}
-	v := New(slices.Values([]record.RRset{
+	v := build(t, t.TempDir(), []record.Set{
 		set("example.net", record.TypeSOA), set("example.net", record.TypeNS),
 		set("www.example.net", record.TypeA),
 		set("deep.ent.example.net", record.TypeA),
@@ -156,7 +244,7 @@ func TestFind(t *testing.T) {
 		set("kid.under.cut.example.net", record.TypeSOA),
 		set("*.zonewild.example.net", record.TypeSOA),
 		set("1.0.0.2.ip6.arpa", record.TypeSOA), set(long, record.TypePTR),
-	}), asClaimed)
+	}, asClaimed)
 	tests := []struct {
 		name     string
 		atParent bool
@@ -202,52 +290,65 @@ func TestFind(t *testing.T) {
 	}
 	var q Query
 	for _, tt := range tests {
-		r := v.Find(&q, []byte(name(tt.name)), tt.atParent)
-		got := "outside"
-		if r.Zone != nil {
-			got = r.Zone.Apex.String()
-		}
-		for what, n := range map[string]*Node{"node": r.Node, "cut": r.Cut, "dname": r.DNAME} {
-			if n != nil {
-				if r.Wildcard {
-					what = "wildcard"
-				}
-				got += " " + what + " " + n.Name.String()
-			}
-		}
+		q.Set(v.Hasher(), []byte(name(tt.name)))
+		got := result(v.Find(&q, tt.atParent))
 		if got != tt.want {
 			t.Errorf("Find(%s, atParent %v) = %s, want %s", tt.name, tt.atParent, got, tt.want)
-		}
-		if g := v.Get([]byte(name(tt.name))); (g == nil) != (v.names.Get(q.hash[0], q.suffix(0)) == nil) {
-			t.Errorf("Get(%s) = %v disagrees with Find", tt.name, g)
 		}
 	}
 }
 
-func TestLocatedSetsAreKeptNotAnswered(t *testing.T) {
+// probes counts how many names a look-up asks for, at most.
+func TestLongNamesAreCheap(t *testing.T) {
+	v := build(t, t.TempDir(), []record.Set{set("example.net", record.TypeSOA), set("www.example.net", record.TypeA)}, asClaimed)
+	long := "example.net"
+	for len(long) < 245 {
+		long = "a." + long
+	}
+	var q Query
+	q.Set(v.Hasher(), []byte(name(long)))
+	f := finder{v: v, q: &q}
+	i, n := f.encloser()
+	if got := record.Name(n.Name()); got != name("example.net") || q.labels-i != 2 {
+		t.Errorf("the closest encloser of a name of %d labels is %s", q.labels, got)
+	}
+	if f.asked > 8 {
+		t.Errorf("%d names were looked up for one of %d labels, want at most 8", f.asked, q.labels)
+	}
+}
+
+func TestLocatedSets(t *testing.T) {
 	lab := set("www.example.net", record.TypeA)
 	lab.Location = "lab"
-	lab.TTL = 1
+	only := set("only.example.net", record.TypeA)
+	only.Location = "lab"
 	soa := set("lab.example.net", record.TypeSOA)
 	soa.Location = "lab"
-	v := New(slices.Values([]record.RRset{lab, soa, set("www.example.net", record.TypeA), set("example.net", record.TypeSOA)}), asClaimed)
-	if got := v.Get([]byte(name("www.example.net"))).Set(record.TypeA).TTL; got != 300 {
-		t.Errorf("the answered A has TTL %d, want 300 (the one without a location)", got)
+	v := build(t, t.TempDir(), []record.Set{lab, only, soa, set("www.example.net", record.TypeA), set("example.net", record.TypeSOA), set("*.example.net", record.TypeTXT)}, asClaimed)
+	if v.Zones() != 1 || v.Sets() != 6 {
+		t.Errorf("%d zones and %d sets, want 1 and 6", v.Zones(), v.Sets())
 	}
-	if v.Zones() != 1 || v.Sets() != 4 {
-		t.Errorf("%d zones and %d sets, want 1 and 4", v.Zones(), v.Sets())
+	var q Query
+	for _, tt := range []struct{ location, want string }{
+		{"", "example.net. wildcard *.example.net."}, {"lab", "example.net. node only.example.net."}, {"other", "example.net. wildcard *.example.net."},
+	} {
+		q.Set(v.Hasher(), []byte(name("only.example.net")))
+		q.Location = []byte(tt.location)
+		if got := result(v.Find(&q, false)); got != tt.want {
+			t.Errorf("from location %q the name is %s, want %s", tt.location, got, tt.want)
+		}
 	}
-	v = v.Apply(nil, []record.Key{{Owner: name("www.example.net"), Type: record.TypeA}}, asClaimed)
-	if got := v.Get([]byte(name("www.example.net"))).Set(record.TypeA); got != nil {
-		t.Errorf("without the default RRset the answer is %v, want none", got)
+	q.Set(v.Hasher(), []byte(name("www.example.net")))
+	if s := v.Plain(&q, record.TypeA); s != nil {
+		t.Error("a name with RRsets by location has a plain answer")
 	}
 }
 
 func TestZoneSOA(t *testing.T) {
-	broken := record.NewRRset(name("broken.example.net"), record.TypeSOA, 300, "\x01m\x00 too short")
+	broken := record.Set{RRset: record.NewRRset(name("broken.example.net"), record.TypeSOA, 300, "\x01m\x00 too short")}
 	high := set("high.example.net", record.TypeSOA)
 	high.TTL = 20
-	v := New(slices.Values([]record.RRset{set("example.net", record.TypeSOA), broken, high}),
+	v := build(t, t.TempDir(), []record.Set{set("example.net", record.TypeSOA), broken, high},
 		func(apex record.Name) (uint32, bool) { return 4711, apex == name("example.net") })
 	var q Query
 	for _, tt := range []struct {
@@ -255,50 +356,76 @@ func TestZoneSOA(t *testing.T) {
 		serial uint32
 		ttl    uint32
 	}{{"example.net", 4711, 60}, {"high.example.net", 100, 20}} {
-		z := v.Find(&q, []byte(name(tt.apex)), false).Zone
-		if serialOf(z) != tt.serial || z.NegativeTTL != tt.ttl {
-			t.Errorf("%s: serial %d, negative TTL %d, want %d and %d", tt.apex, serialOf(z), z.NegativeTTL, tt.serial, tt.ttl)
+		q.Set(v.Hasher(), []byte(name(tt.apex)))
+		z := v.Find(&q, false).Zone
+		rd := z.Set(record.TypeSOA).RRset(name(tt.apex)).Data[0]
+		if serial := binary.BigEndian.Uint32([]byte(rd[len(rd)-20:])); serial != tt.serial || z.NegativeTTL() != tt.ttl {
+			t.Errorf("%s: serial %d, negative TTL %d, want %d and %d", tt.apex, serial, z.NegativeTTL(), tt.serial, tt.ttl)
 		}
 	}
-	if z := v.Find(&q, []byte(name("broken.example.net")), false).Zone; z.SOA.Data[0] != broken.Data[0] {
-		t.Errorf("SOA that is none was changed to %q", z.SOA.Data[0])
+	if z := v.Get([]byte(name("broken.example.net"))); z.Set(record.TypeSOA).RRset(name("broken.example.net")).Data[0] != broken.Data[0] {
+		t.Error("SOA that is none was changed")
 	}
+}
+
+func TestReadLowers(t *testing.T) {
+	h := image.NewHasher(1)
+	rapid.Check(t, func(t *rapid.T) {
+		var wire []byte
+		for _, l := range rapid.SliceOfN(rapid.SliceOfN(rapid.Byte(), 1, 63), 0, 5).Draw(t, "labels") {
+			wire = append(append(wire, byte(len(l))), l...)
+		}
+		wire = append(wire, 0)
+		var q Query
+		n := q.Read(&h, append(wire[:len(wire):len(wire)], rapid.SliceOfN(rapid.Byte(), 0, 20).Draw(t, "behind")...))
+		want, used, err := record.NameFromWire(wire)
+		if err != nil {
+			if n != 0 {
+				t.Fatalf("%q is read, %v", wire, err)
+			}
+			return
+		}
+		if n != used || string(q.Name()) != string(want) || q.Hash() != h.Name([]byte(want)) {
+			t.Fatalf("%q is read as %q (%d octets), want %q", wire, q.Name(), n, want)
+		}
+	})
 }
 
 // big gives n RRsets in zones of a thousand names.
-func big(n int) func(func(record.RRset) bool) {
-	return func(yield func(record.RRset) bool) {
-		for i := range n {
-			zone := fmt.Sprintf("zone%d.example.net", i/1000)
-			if i%1000 == 0 && !yield(set(zone, record.TypeSOA)) {
-				return
-			}
-			if !yield(set(fmt.Sprintf("host%d.%s", i, zone), record.TypeA)) {
-				return
-			}
+func big(n int) []record.Set {
+	var out []record.Set
+	for i := range n {
+		zone := fmt.Sprintf("zone%d.example.net", i/1000)
+		if i%1000 == 0 {
+			out = append(out, set(zone, record.TypeSOA))
 		}
+		out = append(out, set(fmt.Sprintf("host%d.%s", i, zone), record.TypeA))
 	}
-}
-
-func BenchmarkNew500k(b *testing.B) {
-	all := slices.Collect(big(500_000))
-	for b.Loop() {
-		New(slices.Values(all), asClaimed)
-	}
+	return out
 }
 
 // BenchmarkApplyOne changes one RRset of 500,000.
 func BenchmarkApplyOne(b *testing.B) {
-	v := New(big(500_000), asClaimed)
-	put := []record.RRset{set("host250000.zone250.example.net", record.TypeA)}
+	first := build(b, b.TempDir(), big(500_000), asClaimed)
+	put := []record.Set{set("host250000.zone250.example.net", record.TypeA)}
+	v := first
 	b.ReportAllocs()
 	for b.Loop() {
-		v = v.Apply(put, nil, asClaimed)
+		v, _ = v.Apply(put, nil, asClaimed)
+	}
+}
+
+func BenchmarkFold500k(b *testing.B) {
+	v := build(b, b.TempDir(), big(500_000), asClaimed)
+	for b.Loop() {
+		if err := v.Fold(filepath.Join(b.TempDir(), "fold"), image.Label{}, nil); err != nil {
+			b.Fatal(err)
+		}
 	}
 }
 
 func BenchmarkFind(b *testing.B) {
-	v := New(big(500_000), asClaimed)
+	v := build(b, b.TempDir(), big(500_000), asClaimed)
 	var q Query
 	for _, bb := range []struct{ what, name string }{
 		{"hit", "host250000.zone250.example.net"}, {"miss", "nohost.zone250.example.net"}, {"outside", "www.example.org"},
@@ -307,7 +434,8 @@ func BenchmarkFind(b *testing.B) {
 			n := []byte(name(bb.name))
 			b.ReportAllocs()
 			for b.Loop() {
-				v.Find(&q, n, false)
+				q.Read(v.Hasher(), n)
+				v.Find(&q, false)
 			}
 		})
 	}

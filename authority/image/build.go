@@ -97,7 +97,7 @@ func Create(path string, o Options) (*Builder, error) {
 	if err != nil {
 		return nil, fmt.Errorf("create image %s: %w", path, err)
 	}
-	b := &Builder{o: o, path: path, f: f, hash: NewHasher(o.Seed), base: blockSize, buf: make([]byte, 0, flushSize+blockSize)}
+	b := &Builder{o: o, path: path, f: f, hash: NewHasher(o.Seed), base: blockSize}
 	b.h.seed, b.h.label = o.Seed, o.Label
 	if o.AnyDepth {
 		b.h.flags |= flagAnyDepth
@@ -441,7 +441,7 @@ func (b *Builder) writeIndex() error {
 	}
 	wg.Wait()
 	b.h.homes = max(b.h.names+b.h.names/2, 8)
-	out := make([]byte, 0, flushSize)
+	out := make([]byte, 0, min(flushSize, 8*b.h.homes+2*blockSize))
 	at, slot := b.h.index, uint64(0) // slot: the next one to be written
 	for k := range b.pairs {
 		for _, p := range b.pairs[k] {
@@ -479,7 +479,7 @@ func (b *Builder) writeSums() error {
 	var wg sync.WaitGroup
 	for w := range workers {
 		wg.Go(func() {
-			buf := make([]byte, chunk*blockSize)
+			buf := make([]byte, min(chunk*blockSize, b.h.sums-blockSize))
 			for first := w * chunk; first < int(b.h.blocks); first += workers * chunk {
 				from := uint64(blockSize + first*blockSize)
 				n := min(uint64(len(buf)), b.h.sums-from)

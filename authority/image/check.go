@@ -238,7 +238,7 @@ func (n Node) check() error {
 func (s Set) check(owner string) error {
 	f := s[0]
 	at := 1
-	if f&^(layoutMask|flagMany|flagLocal|flagSpecial) != 0 || Layout(f&layoutMask) > SRVName {
+	if f&^(layoutMask|flagMany|flagLocal|flagSpecial) != 0 || Layout(f&layoutMask) > SVCName {
 		return fmt.Errorf("flags %08b", f)
 	}
 	if f&flagLocal != 0 {

@@ -63,6 +63,9 @@ func AppendSet(b []byte, owner record.Name, s *record.Set) []byte {
 // appendShares appends the shares of one record.
 func appendShares(b []byte, layout Layout, flags byte, owner, before, rd string) []byte {
 	skip := 0
+	if record.Name(owner).IsWildcard() {
+		owner = owner[2:] // the records go out under other names, too, that share the rest
+	}
 	switch layout {
 	case OneName:
 	case MXName:

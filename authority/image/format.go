@@ -80,6 +80,37 @@ type Depths [2]uint64
 // Add puts a depth in.
 func (d *Depths) Add(n int) { d[n>>6] |= 1 << (n & 63) }
 
+// Down is the largest depth in d that is at most n; -1 when there is none.
+func (d *Depths) Down(n int) int {
+	if n >= 64 {
+		if w := d[1] & (1<<(n-63) - 1); w != 0 {
+			return 127 - bits.LeadingZeros64(w)
+		}
+		n = 63
+	}
+	if n < 0 {
+		return -1
+	}
+	return 63 - bits.LeadingZeros64(d[0]&(2<<n-1))
+}
+
+// Up is the smallest depth in d that is at least n; 128 when there is none.
+func (d *Depths) Up(n int) int {
+	if n < 64 {
+		if w := d[0] >> n; w != 0 {
+			return n + bits.TrailingZeros64(w)
+		}
+		n = 64
+	}
+	if n > 127 {
+		return 128
+	}
+	if w := d[1] >> (n - 64); w != 0 {
+		return n + bits.TrailingZeros64(w)
+	}
+	return 128
+}
+
 // Has tells whether a depth is in.
 func (d *Depths) Has(n int) bool { return d[n>>6]>>(n&63)&1 != 0 }
 

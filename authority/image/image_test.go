@@ -301,3 +301,29 @@ func FuzzImage(f *testing.F) {
 		}
 	})
 }
+
+func TestDepths(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		var d Depths
+		in := rapid.SliceOfN(rapid.IntRange(0, 127), 0, 8).Draw(t, "in")
+		for _, n := range in {
+			d.Add(n)
+		}
+		n := rapid.IntRange(-1, 127).Draw(t, "n")
+		down, up := -1, 128
+		for _, x := range in {
+			if x <= n {
+				down = max(down, x)
+			}
+			if x >= n {
+				up = min(up, x)
+			}
+		}
+		if got := d.Down(n); got != down {
+			t.Fatalf("Down(%d) of %v is %d, want %d", n, in, got, down)
+		}
+		if got := d.Up(max(n, 0)); n >= 0 && got != up {
+			t.Fatalf("Up(%d) of %v is %d, want %d", n, in, got, up)
+		}
+	})
+}

@@ -130,7 +130,8 @@ const (
 	MXName                  // 2 octets, a name
 	TwoNames                // SOA, MINFO: two names, then whatever
 	DNameName               // DNAME: a name, never compressed
-	SRVName                 // 6 octets, a name, never compressed
+	SRVName                 // SRV: 6 octets, a name, never compressed
+	SVCName                 // SVCB, HTTPS: 2 octets, a name, never compressed, whatever
 )
 
 // Set is an RRset as it is answered. nil is none. Its octets:
@@ -167,10 +168,10 @@ func (s Set) located() bool { return s[0]&flagLocal != 0 }
 // location or names to compress, and whether it is one.
 func (s Set) Plain() ([]byte, bool) { return s[1:], s[0] == 0 }
 
-// Target gives the one record of an RRset that is nothing but a name to compress
+// Name gives the one record of an RRset that is nothing but a name to compress
 // (CNAME, PTR, ...): the octets from type to RDATA, and how many of the target's
 // last octets are the owner's.
-func (s Set) Target() (wire []byte, shared int, ok bool) {
+func (s Set) Name() (wire []byte, shared int, ok bool) {
 	if s[0] != byte(OneName) {
 		return nil, 0, false
 	}
@@ -244,6 +245,9 @@ func (v *View) Terms(i int) record.Terms {
 	}
 }
 
+// Head gives type, class and TTL as they go out.
+func (v *View) Head() []byte { return v.wire[:wireHead] }
+
 // Records gives the records one after the other, each as u16 length and RDATA:
 // take one with Next.
 func (v *View) Records() []byte { return v.wire[wireHead:] }
@@ -279,6 +283,10 @@ func layoutOf(t record.Type, rd string) Layout {
 		if isName(rd, 0) == len(rd) {
 			return DNameName
 		}
+	case record.TypeSVCB, record.TypeHTTPS:
+		if isName(rd, 2) > 0 {
+			return SVCName
+		}
 	case record.TypeSRV:
 		if isName(rd, 6) == len(rd) {
 			return SRVName
@@ -308,8 +316,26 @@ func isName(rd string, i int) int {
 	return 0
 }
 
-// sharedSuffix is how many octets two names have in common at their ends, in whole
-// labels: at least the root's one.
+// Target is the name in RDATA that leads on to addresses; nil when the layout has
+// none.
+func (l Layout) Target(rd []byte) []byte {
+	switch l {
+	case OneName, DNameName:
+		return rd
+	case MXName:
+		return rd[2:]
+	case SRVName:
+		return rd[6:]
+	case SVCName:
+		return rd[2:isName(stringOf(rd), 2)]
+	}
+	return nil
+}
+
+// SharedSuffix is how many octets two canonical names have in common at their ends,
+// in whole labels: at least the root's one.
+func SharedSuffix(a, b []byte) int { return sharedSuffix(stringOf(a), stringOf(b)) }
+
 func sharedSuffix(a, b string) int {
 	best := 1
 	for i := 0; i < len(a) && a[i] != 0; i += int(a[i]) + 1 {

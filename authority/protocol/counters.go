@@ -13,10 +13,42 @@ const (
 	transports
 )
 
-// Counters counts what one Worker did. The worker adds, anybody may read.
+// Counters counts what one Worker did. The worker adds after each batch, anybody may
+// read.
 type Counters struct {
 	Queries   [transports]atomic.Uint64 // messages that came, by transport
-	Responses [17]atomic.Uint64         // by Rcode
+	Responses [rcodes]atomic.Uint64     // by Rcode
+	Outcomes  [Outcomes]atomic.Uint64   // of the queries that asked for data
 	Truncated atomic.Uint64             // responses with TC
 	Dropped   atomic.Uint64             // messages without an answer: too short, or responses
+}
+
+// tally is Counters of one batch.
+type tally struct {
+	responses [rcodes]uint32
+	outcomes  [Outcomes]uint32
+	truncated uint32
+	dropped   uint32
+}
+
+// flush adds a batch of n messages.
+func (c *Counters) flush(t *tally, transport Transport, n int) {
+	c.Queries[transport].Add(uint64(n))
+	for i, v := range t.responses {
+		if v > 0 {
+			c.Responses[i].Add(uint64(v))
+		}
+	}
+	for i, v := range t.outcomes {
+		if v > 0 {
+			c.Outcomes[i].Add(uint64(v))
+		}
+	}
+	if t.truncated > 0 {
+		c.Truncated.Add(uint64(t.truncated))
+	}
+	if t.dropped > 0 {
+		c.Dropped.Add(uint64(t.dropped))
+	}
+	*t = tally{}
 }

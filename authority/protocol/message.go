@@ -4,6 +4,8 @@ import (
 	"encoding/binary"
 	"strconv"
 
+	"github.com/zonecast/zonecast/authority/data"
+	"github.com/zonecast/zonecast/authority/image"
 	"github.com/zonecast/zonecast/record"
 )
 
@@ -25,10 +27,11 @@ const (
 	typeMAILA   = record.Type(254)
 	typeTKEY    = record.Type(249)
 	typeTSIG    = record.Type(250)
-	optSize     = 11      // of the OPT record we answer: no options
+	optSize     = 11      // of an OPT record without options
 	flagDO      = 1 << 15 // in the lower half of the OPT TTL (RFC 6891 §6.1.3)
 	minUDP      = 512     // RFC 1035 §4.2.1, RFC 6891 §6.2.3
 	maxMessage  = 65535   // the length before a message over TCP has 16 bits
+	maxPointer  = 1<<14 - 1
 	pointerMark = 0xc0
 )
 
@@ -37,105 +40,89 @@ type Rcode uint16
 
 // The response codes that this server gives (IANA, DNS RCODEs).
 const (
-	NoError  Rcode = 0
-	FormErr  Rcode = 1
-	ServFail Rcode = 2
-	NXDomain Rcode = 3
-	NotImp   Rcode = 4
-	Refused  Rcode = 5
-	YXDomain Rcode = 6
-	BadVers  Rcode = 16
+	NoError   Rcode = 0
+	FormErr   Rcode = 1
+	ServFail  Rcode = 2
+	NXDomain  Rcode = 3
+	NotImp    Rcode = 4
+	Refused   Rcode = 5
+	YXDomain  Rcode = 6
+	BadVers   Rcode = 16
+	BadCookie Rcode = 23
+	rcodes          = 24
 )
 
-// request is a query message taken apart.
-type request struct {
-	id    uint16
-	flags uint16
-	// question is the octets of the question section, nil as long as it was not
-	// understood; name is its lower-case name.
-	question []byte
-	name     []byte
+// query is a query message taken apart. name, hashes and labels are those of the
+// question when question is not zero.
+type query struct {
+	data.Query
+	flags    uint16
+	question int // octets of the question section; 0: there is none that was understood
 	qtype    record.Type
 	class    uint16
-	edns     bool
-	version  uint8
-	udpSize  int // what the client offers
-	do       bool
-	nsid     bool // asks for the server's identity, RFC 5001
+	rcode    Rcode // of the parse: NoError when it may be answered
+	options
 }
 
-// parse reads msg, of which the header is there and QR is clear. buf is where the
-// lower-case name goes: at least 255 octets. The rcode is NoError, FormErr, NotImp
-// or BadVers; what was understood before an error is in q.
-func (q *request) parse(msg, buf []byte) Rcode {
-	*q = request{id: binary.BigEndian.Uint16(msg), flags: binary.BigEndian.Uint16(msg[2:])}
-	if q.flags&maskOpcode != 0 {
-		return NotImp
+// parse reads msg, of which the header is there and QR is clear. What was understood
+// before an error is in q.
+func (q *query) parse(h *image.Hasher, msg []byte) {
+	q.flags = binary.BigEndian.Uint16(msg[2:])
+	q.question, q.rcode, q.options = 0, NoError, options{}
+	counts := binary.BigEndian.Uint64(msg[4:])
+	at := headerSize
+	if counts>>48 == 1 {
+		n := q.Read(h, msg[headerSize:])
+		if n == 0 || len(msg) < headerSize+n+4 {
+			q.rcode = FormErr
+		} else {
+			at += n + 4
+			q.question = n + 4
+			q.qtype = record.Type(binary.BigEndian.Uint16(msg[at-4:]))
+			q.class = binary.BigEndian.Uint16(msg[at-2:])
+			if counts == 1<<48 && q.flags&maskOpcode == 0 {
+				return // nothing follows: the usual question without EDNS
+			}
+		}
+	} else if counts>>48 > 1 {
+		q.rcode = FormErr // RFC 9619: one question at most
 	}
-	if binary.BigEndian.Uint16(msg[4:]) != 1 {
-		return FormErr // RFC 9619: exactly one question
+	if q.rcode == NoError && !q.additional(msg, at, counts) {
+		q.rcode = FormErr
 	}
-	n := readQuestionName(msg, buf)
-	if n == 0 || len(msg) < headerSize+n+4 {
-		return FormErr
+	switch {
+	case q.flags&maskOpcode != 0:
+		q.rcode = NotImp
+	case q.rcode == NoError && q.version > 0:
+		q.rcode = BadVers
+	case q.rcode == NoError && q.question == 0 && !q.cookie.asked:
+		q.rcode = FormErr // no question makes sense only to fetch a cookie (RFC 7873 §5.4)
 	}
-	at := headerSize + n + 4
-	q.question = msg[headerSize:at]
-	q.name = buf[:n]
-	q.qtype = record.Type(binary.BigEndian.Uint16(msg[at-4:]))
-	q.class = binary.BigEndian.Uint16(msg[at-2:])
+}
 
-	before := int(binary.BigEndian.Uint16(msg[6:])) + int(binary.BigEndian.Uint16(msg[8:]))
-	all := before + int(binary.BigEndian.Uint16(msg[10:]))
-	for i := range all {
+// additional walks over the records behind the question, of which only OPT is of
+// interest.
+func (q *query) additional(msg []byte, at int, counts uint64) bool {
+	before := int(counts>>32&0xffff) + int(counts>>16&0xffff)
+	for i := range before + int(counts&0xffff) {
 		owner := at
 		if at = skipName(msg, at); at < 0 || len(msg) < at+10 {
-			return FormErr
+			return false
 		}
 		rr := msg[at:]
 		end := at + 10 + int(binary.BigEndian.Uint16(rr[8:]))
 		if len(msg) < end {
-			return FormErr
+			return false
 		}
 		if record.Type(binary.BigEndian.Uint16(rr)) == record.TypeOPT {
 			// RFC 6891 §6.1.1: at most one, in the additional section, owned by the root.
-			if q.edns || i < before || msg[owner] != 0 || !optionsAreWhole(rr[10:end-at]) {
-				return FormErr
+			if q.edns || i < before || msg[owner] != 0 || !q.options.read(rr[:end-at]) {
+				return false
 			}
-			q.edns = true
-			q.udpSize = int(binary.BigEndian.Uint16(rr[2:]))
-			q.version = rr[5]
-			q.do = binary.BigEndian.Uint16(rr[6:])&flagDO != 0
-			q.nsid = hasOption(rr[10:end-at], optionNSID)
 		}
 		at = end
 	}
-	if q.version > 0 {
-		return BadVers
-	}
-	return NoError
-}
-
-// readQuestionName copies the name at the start of the question in lower case and
-// gives its length; 0 when it is none. Nothing stands before it that it could
-// point to, so a compression pointer is an error.
-func readQuestionName(msg, buf []byte) int {
-	b := msg[headerSize:]
-	for i := 0; i < len(b); {
-		n := int(b[i])
-		if n > 63 || i+1+n >= len(b) || i+1+n+1 > 255 && n > 0 {
-			return 0
-		}
-		buf[i] = b[i]
-		if n == 0 {
-			return i + 1
-		}
-		for k := i + 1; k <= i+n; k++ {
-			buf[k] = lower(b[k])
-		}
-		i += n + 1
-	}
-	return 0
+	return true
 }
 
 // skipName gives the offset behind the name at offset i, -1 when it does not end in
@@ -157,39 +144,6 @@ func skipName(msg []byte, i int) int {
 	return -1
 }
 
-// optionsAreWhole checks that the options of an OPT fill its RDATA (RFC 6891 §6.1.2).
-func optionsAreWhole(b []byte) bool {
-	for len(b) >= 4 {
-		n := 4 + int(binary.BigEndian.Uint16(b[2:]))
-		if n > len(b) {
-			return false
-		}
-		b = b[n:]
-	}
-	return len(b) == 0
-}
-
-// optionNSID is the name server identifier's code (RFC 5001 §4).
-const optionNSID = 3
-
-// hasOption looks for an option among options that are whole.
-func hasOption(b []byte, code uint16) bool {
-	for len(b) >= 4 {
-		if binary.BigEndian.Uint16(b) == code {
-			return true
-		}
-		b = b[4+int(binary.BigEndian.Uint16(b[2:])):]
-	}
-	return false
-}
-
-func lower(c byte) byte {
-	if c >= 'A' && c <= 'Z' {
-		return c + ('a' - 'A')
-	}
-	return c
-}
-
 // String gives the IANA mnemonic, or the number of a code this server does not give.
 func (r Rcode) String() string {
 	switch r {
@@ -209,6 +163,8 @@ func (r Rcode) String() string {
 		return "YXDOMAIN"
 	case BadVers:
 		return "BADVERS"
+	case BadCookie:
+		return "BADCOOKIE"
 	}
 	return strconv.Itoa(int(r))
 }

@@ -17,6 +17,7 @@ func TestNSID(t *testing.T) {
 		b = binary.BigEndian.AppendUint16(append(b, 0, 0, 0, 0), uint16(len(options)))
 		return append(b, options...)
 	}
+	view := hardZone(t).view(t)
 	const nsid = "\x00\x03\x00\x00"
 	for _, c := range []struct {
 		name, identity, options string
@@ -32,14 +33,14 @@ func TestNSID(t *testing.T) {
 		{"cut off", "host0", "\x00\x03\x00\x02x", 1232, ""}, // FORMERR, without OPT
 	} {
 		k := NewWorker(Config{Identity: c.identity})
-		got := k.Respond(nil, query(c.size, c.options), UDP, nil)
+		got := k.Respond(view, query(c.size, c.options), UDP, nil)
 		if c.name == "cut off" {
 			if rcode := Rcode(got[3] & 15); rcode != FormErr {
 				t.Errorf("%s: %s, want FORMERR", c.name, rcode)
 			}
 			continue
 		}
-		if !bytes.HasSuffix(got, []byte(c.want)) || len(got) > int(c.size) || k.q.nsid != strings.Contains(c.want, "\x00\x03\x00\x05") {
+		if !bytes.HasSuffix(got, []byte(c.want)) || len(got) > int(c.size) || k.queries[0].nsid != strings.Contains(c.want, "\x00\x03\x00\x05") {
 			t.Errorf("%s: %x, want it to end in %x", c.name, got, c.want)
 		}
 	}

@@ -2,6 +2,8 @@ package protocol
 
 import (
 	"fmt"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -11,6 +13,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/zonecast/zonecast/authority/data"
+	"github.com/zonecast/zonecast/authority/image"
 	"github.com/zonecast/zonecast/record"
 )
 
@@ -175,9 +178,9 @@ func (o oracle) owns(name string) bool {
 }
 
 // view makes a View of the oracle's records.
-func (o oracle) view(t testing.TB) *data.View { return viewOf(t, o) }
+func (o oracle) view(t testing.TB) *data.View { return viewOfRRs(t, o) }
 
-func viewOf(t interface{ Fatal(...any) }, rrs []dns.RR) *data.View {
+func viewOfRRs(t interface{ Fatal(...any) }, rrs []dns.RR) *data.View {
 	type set struct {
 		ttl  uint32
 		data []record.Rdata
@@ -199,13 +202,26 @@ func viewOf(t interface{ Fatal(...any) }, rrs []dns.RR) *data.View {
 		}
 		sets[k].data = append(sets[k].data, record.Rdata(buf[at+10:n]))
 	}
-	return data.New(func(yield func(record.RRset) bool) {
-		for k, s := range sets {
-			if !yield(record.NewRRset(k.Owner, k.Type, s.ttl, s.data...)) {
-				return
-			}
-		}
-	}, func(record.Name) (uint32, bool) { return 0, false })
+	var all []record.Set
+	for k, s := range sets {
+		all = append(all, record.Set{RRset: record.NewRRset(k.Owner, k.Type, s.ttl, s.data...)})
+	}
+	return viewOfSets(t, all, image.Options{})
+}
+
+// viewOfSets makes a View of an image that has no name in the file system any more.
+func viewOfSets(t interface{ Fatal(...any) }, sets []record.Set, o image.Options) *data.View {
+	dir, err := os.MkdirTemp("", "view")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer os.RemoveAll(dir)
+	o.NoSync = true
+	im, err := data.Build(filepath.Join(dir, "image"), sets, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return data.New(im)
 }
 
 // got reads a response for comparing.
@@ -271,7 +287,7 @@ func TestAgainstOracle(t *testing.T) {
 			have[key+rdata], have[key] = true, true
 			o = append(o, mustRR(fmt.Sprintf("%s 300 IN %s %s", owner, dns.Type(qtype), rdata)))
 		}
-		view := viewOf(t, o)
+		view := viewOfRRs(t, o)
 		for range 20 {
 			q := new(dns.Msg)
 			qname := name.Draw(t, "qname")

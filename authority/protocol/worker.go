@@ -2,8 +2,12 @@ package protocol
 
 import (
 	"encoding/binary"
+	"net/netip"
+	"runtime"
+	"time"
 
 	"github.com/zonecast/zonecast/authority/data"
+	"github.com/zonecast/zonecast/record"
 )
 
 // Config is what answers depend on besides the data. The zero value is useful.
@@ -11,166 +15,242 @@ type Config struct {
 	// MaxUDP is the largest response over UDP in octets; zero means 1232 (IPv6
 	// minimum MTU 1280 - IPv6 header 40 - UDP header 8), less than 512 means 512.
 	MaxUDP int
-	// Version answers version.bind, Identity hostname.bind and id.server, all class
-	// CH and type TXT (RFC 4892), at most 255 octets each. Empty: REFUSED. Identity is
-	// also what NSID asks for (RFC 5001); empty: the option is ignored.
+	// Version answers version.bind and version.server, Identity hostname.bind and
+	// id.server, all class CH and type TXT (RFC 4892), at most 255 octets each. Empty:
+	// REFUSED. Identity is also what NSID asks for (RFC 5001); empty: the option is
+	// ignored.
 	Version  string
 	Identity string
+	// Idle is how long a TCP connection may be silent, for clients that ask (RFC
+	// 7828). Nil: they get no answer to that.
+	Idle func() time.Duration
+	// Seed makes choices between records repeatable; zero is a fixed one, too.
+	Seed uint64
 }
 
 const defaultMaxUDP = 1232
 
-// Worker answers queries, one at a time. It holds the scratch memory, so that an
+// Message is one query and the room for its response.
+type Message struct {
+	Query    []byte         // valid during the call only
+	Client   netip.AddrPort // who asks
+	Local    netip.Addr     // whom; may be invalid
+	Response []byte         // comes empty; stays so when there is nothing to respond
+}
+
+// maxBatch is how many messages are looked up together: enough for the waits for
+// memory to overlap, few enough to stay in the nearest cache.
+const maxBatch = 32
+
+// Worker answers queries, for one goroutine. It holds the scratch memory, so that an
 // answer allocates nothing.
 type Worker struct {
 	Counters Counters
+	// Sample, unless nil, is told of a query now and then: see SampleEvery.
+	Sample func(m *Message, o Outcome, took time.Duration)
 
-	config Config
-	maxUDP int
-	w      writer
-	q      request
-	lookup data.Query
-	chain  chain
+	config  Config
+	maxUDP  int
+	tally   tally
+	turn    int
+	one     [1]Message // for Respond
+	pointer [2]byte
+
+	queries [maxBatch]query
+	slots   [maxBatch]uint64
+	sink    byte // of what Touch loads, so that it is loaded
+
+	lookup  data.Query
+	chain   chain
+	targets []target
+	before  *place
+	views   []viewOf
+	chosen  [2]bitset
+	lots    []lot
+	random  random
 }
+
+// SampleEvery is how many queries go by for one that Sample is told of: reading the
+// clock twice costs about as much as looking a name up.
+const SampleEvery = 64
 
 // NewWorker makes a Worker.
 func NewWorker(c Config) *Worker {
-	k := &Worker{config: c, maxUDP: c.MaxUDP}
+	k := &Worker{config: c, maxUDP: c.MaxUDP, random: random(c.Seed | 1)}
 	if k.maxUDP == 0 {
 		k.maxUDP = defaultMaxUDP
 	}
 	k.maxUDP = max(k.maxUDP, minUDP)
+	k.targets = make([]target, 0, maxTargets)
+	k.views = make([]viewOf, 0, len(k.chosen))
+	k.lots = make([]lot, 0, maxChosen)
 	return k
 }
 
 // Respond appends the response to msg to dst and returns it; when there is nothing
-// to respond, dst comes back as it is. view nil means that there is no data yet:
-// SERVFAIL. msg and dst must not overlap.
+// to respond, dst comes back as it is. See Answer.
 func (k *Worker) Respond(view *data.View, msg []byte, transport Transport, dst []byte) []byte {
-	k.Counters.Queries[transport].Add(1)
-	if len(msg) < headerSize || binary.BigEndian.Uint16(msg[2:])&flagQR != 0 {
-		// Answering a response could go on for ever between two servers.
-		k.Counters.Dropped.Add(1)
-		return dst
+	k.one[0] = Message{Query: msg, Response: dst[len(dst):]}
+	k.Answer(view, k.one[:], transport, 0)
+	return append(dst, k.one[0].Response...)
+}
+
+// Answer answers a batch of queries, all from the same View; nil means that there is
+// no data yet: SERVFAIL. now is the time in unix seconds. Responses may share no
+// memory with queries.
+func (k *Worker) Answer(view *data.View, batch []Message, transport Transport, now int64) {
+	for len(batch) > 0 {
+		n := min(len(batch), maxBatch)
+		k.some(view, batch[:n], transport, now)
+		batch = batch[n:]
 	}
-	k.chain.len = 0
-	rcode := k.q.parse(msg, k.chain.next())
-	limit := k.limit(transport)
+	runtime.KeepAlive(view) // whose image would be unmapped otherwise
+}
+
+// some answers up to maxBatch queries.
+func (k *Worker) some(view *data.View, batch []Message, transport Transport, now int64) {
+	hasher := &noData
+	if view != nil {
+		hasher = view.Hasher()
+	}
+	for i := range batch {
+		msg, q := batch[i].Query, &k.queries[i]
+		if len(msg) < headerSize || msg[2]&(flagQR>>8) != 0 {
+			// Answering a response could go on for ever between two servers.
+			q.flags, q.question = flagQR, 0
+			k.tally.dropped++
+			continue
+		}
+		q.parse(hasher, msg)
+		q.Now = now
+	}
+	if view != nil && len(batch) > 1 {
+		for i := range batch {
+			if q := &k.queries[i]; q.question > 0 {
+				k.slots[i] = view.Touch(&q.Query)
+			}
+		}
+		sink := byte(0)
+		for i := range batch {
+			if q := &k.queries[i]; q.question > 0 {
+				sink += view.TouchNode(&q.Query, k.slots[i])
+			}
+		}
+		k.sink = sink
+	}
+	for i := range batch {
+		q := &k.queries[i]
+		if q.flags&flagQR != 0 {
+			continue
+		}
+		if k.turn--; k.turn < 0 && k.Sample != nil {
+			k.turn = SampleEvery - 1
+			start := time.Now()
+			o := k.answer(view, q, &batch[i], transport)
+			k.Sample(&batch[i], o, time.Since(start))
+			continue
+		}
+		k.answer(view, q, &batch[i], transport)
+	}
+	k.Counters.flush(&k.tally, transport, len(batch))
+}
+
+// answer answers one query that was parsed.
+func (k *Worker) answer(view *data.View, q *query, m *Message, transport Transport) Outcome {
+	if q.rcode == NoError && q.class == classIN && view != nil && !q.unusual() && k.plain(view, q, m, transport) {
+		k.tally.responses[NoError]++
+		k.tally.outcomes[Positive]++
+		return Positive
+	}
 	a := answer{
-		k:     k,
-		view:  view,
-		all:   transport == TCP,
-		rcode: rcode,
+		k: k, view: view, q: q, msg: m.Query, all: transport == TCP,
+		buf: m.Response, rcode: q.rcode, info: NoInfo,
 	}
-	k.w.reset(dst, limit)
-	k.w.buf = append(k.w.buf, make([]byte, headerSize)...)
-	if k.q.question != nil {
-		k.w.buf = append(k.w.buf, k.q.question...)
-		k.w.learn(k.q.name, headerSize)
-	}
-	if rcode == NoError {
+	limit := k.limit(q, transport)
+	a.limit = limit - k.reserve(q, limit, transport)
+	var header [headerSize]byte
+	a.buf = append(append(a.buf, header[:]...), m.Query[headerSize:headerSize+q.question]...)
+	if q.rcode == NoError {
 		a.respond()
+	} else {
+		a.outcome = Failure
 	}
-	out := k.finish(&a)
-	k.w.buf = nil // the caller's
-	return out
+	k.finish(&a, m, limit, transport)
+	k.tally.responses[a.rcode]++
+	k.tally.outcomes[a.outcome]++
+	return a.outcome
 }
 
-// limit is how large the response may be without its OPT; an NSID for which there is
-// no room is not asked for any more.
-func (k *Worker) limit(transport Transport) int {
-	limit := maxMessage
-	if transport == UDP {
-		limit = minUDP
-		if k.q.edns {
-			limit = min(max(k.q.udpSize, minUDP), k.maxUDP)
-		}
+// unusual tells whether the query needs more than the record it asks for.
+func (q *query) unusual() bool {
+	switch q.qtype {
+	case record.TypeA, record.TypeAAAA, record.TypePTR, record.TypeTXT, record.TypeCNAME:
+		return q.nsid || q.keepalive || q.padding || q.cookie.asked || q.subnet.asked
 	}
-	if k.q.edns {
-		limit -= optSize
-		// One more octet than any question needs stays free (12 + 255 + 4).
-		if n := 4 + len(k.config.Identity); k.q.nsid && n > 4 && limit-n > headerSize+255+4 {
-			return limit - n
-		}
-		k.q.nsid = false
-	}
-	return limit
-}
-
-// finish writes OPT and header.
-func (k *Worker) finish(a *answer) []byte {
-	w := &k.w
-	if k.q.edns {
-		w.buf = append(w.buf, 0)
-		w.u16(41)
-		w.u16(k.maxUDP)
-		do := 0
-		if k.q.do {
-			do = flagDO
-		}
-		w.u16(int(a.rcode>>4) << 8) // upper 8 bits of the rcode, version 0
-		w.u16(do)
-		if id := k.config.Identity; k.q.nsid {
-			w.u16(4 + len(id))
-			w.u16(optionNSID)
-			w.u16(len(id))
-			w.buf = append(w.buf, id...)
-		} else {
-			w.u16(0)
-		}
-		a.additional++
-	}
-	flags := flagQR | k.q.flags&(maskOpcode|flagRD|flagCD) | uint16(a.rcode&0xf)
-	if a.authoritative {
-		flags |= flagAA
-	}
-	if a.truncated {
-		flags |= flagTC
-		k.Counters.Truncated.Add(1)
-	}
-	k.Counters.Responses[a.rcode].Add(1)
-	questions := 0
-	if k.q.question != nil {
-		questions = 1
-	}
-	h := w.buf[w.base:]
-	binary.BigEndian.PutUint16(h, k.q.id)
-	binary.BigEndian.PutUint16(h[2:], flags)
-	for i, n := range [4]int{questions, a.answers, a.authority, a.additional} {
-		binary.BigEndian.PutUint16(h[4+2*i:], uint16(n))
-	}
-	return w.buf
-}
-
-// chain has the names that one response went through: the question, then the
-// targets of CNAMEs, found or synthesised.
-type chain struct {
-	names [maxChain + 2][255]byte
-	lens  [maxChain + 2]uint8
-	len   int
-}
-
-// maxChain is how many CNAMEs one response follows; BIND 9.18 follows 11.
-const maxChain = 16
-
-// next is the room for the next name.
-func (c *chain) next() []byte { return c.names[c.len][:] }
-
-// take enters the name of n octets that was written to next. It is false, and
-// nothing is entered, when the chain was there before or is at its end.
-func (c *chain) take(n int) bool {
-	for i := range c.len {
-		if int(c.lens[i]) == n && string(c.names[i][:n]) == string(c.names[c.len][:n]) {
-			return false
-		}
-	}
-	if c.len > maxChain {
-		return false
-	}
-	c.lens[c.len] = uint8(n)
-	c.len++
 	return true
 }
 
-// last is the newest name.
-func (c *chain) last() []byte { return c.names[c.len-1][:c.lens[c.len-1]] }
+// plain answers the query when the answer is one record that lies ready, and tells
+// whether it did.
+func (k *Worker) plain(view *data.View, q *query, m *Message, transport Transport) bool {
+	s := view.Plain(&q.Query, q.qtype)
+	if s == nil {
+		return false
+	}
+	var tail []byte // of a name: the pointer to what it has in common with the owner
+	wire, ok := s.Plain()
+	if !ok {
+		var shared int
+		if wire, shared, ok = s.Name(); !ok {
+			return false
+		}
+		if shared > 1 {
+			at := headerSize + q.Len() - shared
+			k.pointer = [2]byte{pointerMark | byte(at>>8), byte(at)}
+			wire, tail = wire[:len(wire)-shared], k.pointer[:]
+		}
+	}
+	end := headerSize + q.question
+	size := end + 2 + len(wire) + len(tail)
+	if q.edns {
+		size += optSize
+	}
+	if size > k.limit(q, transport) {
+		return false
+	}
+	b := append(m.Response[:0], m.Query[:end]...)
+	b[2] = b[2]&(flagRD>>8) | flagQR>>8 | flagAA>>8
+	b[3] &= flagCD
+	additional := uint64(0)
+	if q.edns {
+		additional = 1
+	}
+	binary.BigEndian.PutUint64(b[4:], 1<<48|1<<32|additional)
+	b = append(b, pointerMark, headerSize)
+	b = append(b, wire...)
+	if tail != nil {
+		b = append(b, tail...)
+		// RDLENGTH stands 8 octets behind the start of the record's fixed part.
+		binary.BigEndian.PutUint16(b[end+2+8:], uint16(len(wire)+len(tail)-10))
+	}
+	if q.edns {
+		do := byte(0)
+		if q.do {
+			do = flagDO >> 8
+		}
+		b = append(b, 0, 0, byte(record.TypeOPT), byte(k.maxUDP>>8), byte(k.maxUDP), 0, 0, do, 0, 0, 0)
+	}
+	m.Response = b
+	return true
+}
+
+// limit is how large the response may be.
+func (k *Worker) limit(q *query, transport Transport) int {
+	switch {
+	case transport == TCP:
+		return maxMessage
+	case q.edns:
+		return min(max(q.udpSize, minUDP), k.maxUDP)
+	}
+	return minUDP
+}

@@ -3,235 +3,226 @@ package protocol
 import (
 	"encoding/binary"
 
+	"github.com/zonecast/zonecast/authority/image"
 	"github.com/zonecast/zonecast/record"
 )
 
-// writer appends a response to a buffer. It takes names back when an RRset does not
-// fit. The zero value needs reset.
-type writer struct {
-	buf   []byte
-	base  int // where the message starts in buf
-	limit int // octets the message may have, room for the OPT left out
-	names nameTable
+// place is where a name of n octets stands in the message: its first octets at the
+// offset at, its last shared ones with a name that stands elsewhere, up. Names are
+// compressed by what is known of them, nothing is searched for: RRsets come with how
+// much their names share with their owner and with each other.
+type place struct {
+	at, n, shared int
+	up            *place // nil: shared is 0
 }
 
-// nameTable knows where the suffixes of names already written stand, so that later
-// ones can point there (RFC 1035 §4.1.4). It is a hash table with chains whose
-// newest entries are taken off again when an RRset is rolled back. When it is full,
-// names are written out: larger, not wrong.
-type nameTable struct {
-	heads   [128]uint16 // index of the newest entry + 1
-	entries [512]nameEntry
-	len     int
-}
-
-type nameEntry struct {
-	hash uint32
-	at   uint16 // offset in the message, below 1<<14
-	next uint16 // older entry with the same head, as in heads
-}
-
-const maxPointer = 1<<14 - 1
-
-func (w *writer) reset(buf []byte, limit int) {
-	w.buf, w.base, w.limit = buf, len(buf), limit
-	w.names.heads = [128]uint16{}
-	w.names.len = 0
-}
-
-func (w *writer) size() int { return len(w.buf) - w.base }
-
-func (w *writer) u16(v int) { w.buf = binary.BigEndian.AppendUint16(w.buf, uint16(v)) }
-
-// octets is a name in wire form, as a string or as bytes.
-type octets interface{ ~string | ~[]byte }
-
-// labels finds the labels of a name in canonical wire form and hashes its suffixes;
-// it gives the number of labels.
-func labels[N octets](name N, off *[128]uint8, hash *[128]uint32) int {
-	k := 0
-	for i := 0; name[i] != 0; i += int(name[i]) + 1 {
-		off[k] = uint8(i)
-		k++
+// suffix is the offset of the last s octets, which are whole labels.
+func (p *place) suffix(s int) int {
+	for p.up != nil && s <= p.shared {
+		p = p.up
 	}
-	h := uint32(2166136261) // FNV-1a over the labels from the root down
-	end := len(name) - 1
-	for j := k - 1; j >= 0; j-- {
-		for i := int(off[j]); i < end; i++ {
-			h = (h ^ uint32(name[i])) * 16777619
-		}
-		hash[j] = h
-		end = int(off[j])
-	}
-	return k
+	return p.at + p.n - s
 }
 
-// learn enters the suffixes of a name that stands uncompressed at offset at.
-func (w *writer) learn(name []byte, at int) {
-	var off [128]uint8
-	var hash [128]uint32
-	for j := range labels(name, &off, &hash) {
-		w.names.add(hash[j], at+int(off[j]))
-	}
+// target is a name that was written, whose addresses the client will want.
+type target struct {
+	name  []byte
+	place place
 }
 
-// name writes a name, pointing at what stands in the message already.
-func name[N octets](w *writer, n N) {
-	var off [128]uint8
-	var hash [128]uint32
-	k := labels(n, &off, &hash)
-	for j := range k {
-		if at, ok := find(w, n[off[j]:], hash[j]); ok {
-			w.u16(pointerMark<<8 | at)
+// maxTargets is how many targets of an RRset get addresses in the additional
+// section. More do not fit a UDP response, and over TCP the client asks for those it
+// needs.
+const maxTargets = 64
+
+func (a *answer) u16(v int) { a.buf = binary.BigEndian.AppendUint16(a.buf, uint16(v)) }
+
+func (a *answer) u32(v uint32) { a.buf = binary.BigEndian.AppendUint32(a.buf, v) }
+
+// owner writes the name at a place once more.
+func (a *answer) owner(name []byte, p *place) {
+	if len(name) > 1 {
+		if at := p.suffix(len(name)); at <= maxPointer {
+			a.u16(pointerMark<<8 | at)
 			return
 		}
-		w.names.add(hash[j], w.size())
-		end := int(off[j]) + 1 + int(n[off[j]])
-		w.buf = append(w.buf, n[off[j]:end]...)
 	}
-	w.buf = append(w.buf, 0)
+	a.buf = append(a.buf, name...)
 }
 
-func (t *nameTable) add(hash uint32, at int) {
-	if at > maxPointer || t.len == len(t.entries) {
-		return
+// name writes a name whose last shared octets are the last ones of up.
+func (a *answer) name(name []byte, shared int, up *place) place {
+	p := place{at: len(a.buf), n: len(name)}
+	if shared > 1 {
+		if at := up.suffix(shared); at <= maxPointer {
+			p.shared, p.up = shared, up
+			a.buf = append(a.buf, name[:len(name)-shared]...)
+			a.u16(pointerMark<<8 | at)
+			return p
+		}
 	}
-	head := &t.heads[hash%uint32(len(t.heads))]
-	t.entries[t.len] = nameEntry{hash: hash, at: uint16(at), next: *head}
-	t.len++
-	*head = uint16(t.len)
+	a.buf = append(a.buf, name...)
+	return p
 }
 
-// shrink takes off the newest entries.
-func (t *nameTable) shrink(to int) {
-	for t.len > to {
-		t.len--
-		e := t.entries[t.len]
-		t.heads[e.hash%uint32(len(t.heads))] = e.next
+// set writes the records of an RRset for everybody, rotated, under the name at owner,
+// and gives how many they were; fits is false when there was no room:
+// then nothing was written. ttl, unless nil, goes for all of them. The first targets
+// of its names are in k.targets then.
+func (a *answer) set(name []byte, owner *place, s image.Set, ttl *uint32) (count int, fits bool) {
+	v := s.View()
+	mark := len(a.buf)
+	k := a.k
+	k.targets = k.targets[:0]
+	head := [8]byte(v.Head())
+	if ttl != nil {
+		binary.BigEndian.PutUint32(head[4:], *ttl)
 	}
+	first := 0
+	rest := v.Records()
+	if v.Count > 1 {
+		first = a.turn(v.Count)
+		for range first {
+			_, rest = image.Next(rest)
+		}
+	}
+	i := first
+	for n := range v.Count {
+		var rd []byte
+		rd, rest = image.Next(rest)
+		a.owner(name, owner)
+		a.buf = append(a.buf, head[:]...)
+		at := len(a.buf)
+		a.u16(0)
+		a.rdata(&v, i, rd, owner, n > 0)
+		binary.BigEndian.PutUint16(a.buf[at:], uint16(len(a.buf)-at-2))
+		if len(a.buf) > a.limit {
+			a.buf = a.buf[:mark]
+			k.targets = k.targets[:0]
+			return 0, false
+		}
+		if i++; i == v.Count {
+			i, rest = 0, v.Records()
+		}
+	}
+	return v.Count, true
 }
 
-// find looks for a name in the message.
-func find[N octets](w *writer, n N, hash uint32) (at int, ok bool) {
-	for i := w.names.heads[hash%uint32(len(w.names.heads))]; i != 0; {
-		e := &w.names.entries[i-1]
-		if e.hash == hash && equalAt(w.buf[w.base:], int(e.at), n) {
-			return int(e.at), true
-		}
-		i = e.next
-	}
-	return 0, false
-}
-
-// equalAt compares the canonical name n with the one at offset i of msg, which we
-// wrote: its pointers point back.
-func equalAt[N octets](msg []byte, i int, n N) bool {
-	for k := 0; ; {
-		for msg[i] >= pointerMark {
-			i = int(binary.BigEndian.Uint16(msg[i:])) & maxPointer
-		}
-		l := int(msg[i])
-		if l != int(n[k]) {
-			return false
-		}
-		if l == 0 {
-			return true
-		}
-		for x := 1; x <= l; x++ {
-			if lower(msg[i+x]) != n[k+x] {
-				return false
-			}
-		}
-		i += l + 1
-		k += l + 1
-	}
-}
-
-// set writes an RRset, its records rotated by turn, with the given TTL, and gives
-// how many records it has; 0 when it does not fit: then nothing was written.
-func set[N octets](w *writer, owner N, s *record.RRset, ttl uint32, turn int) int {
-	mark, names := len(w.buf), w.names.len
-	pointer := -1 // where the owner stands
-	for i := range s.Data {
-		rd := string(s.Data[(i+turn)%len(s.Data)])
-		if pointer >= 0 {
-			w.u16(pointerMark<<8 | pointer)
-		} else {
-			start := w.size()
-			name(w, owner)
-			if p := w.buf[w.base+start]; p >= pointerMark {
-				pointer = int(binary.BigEndian.Uint16(w.buf[w.base+start:])) & maxPointer
-			} else if p != 0 && start <= maxPointer {
-				pointer = start
-			}
-		}
-		w.u16(int(s.Type))
-		w.u16(classIN)
-		w.buf = binary.BigEndian.AppendUint32(w.buf, ttl)
-		at := len(w.buf)
-		w.u16(0)
-		w.rdata(s.Type, rd)
-		binary.BigEndian.PutUint16(w.buf[at:], uint16(len(w.buf)-at-2))
-		if w.size() > w.limit {
-			w.buf = w.buf[:mark]
-			w.names.shrink(names)
-			return 0
-		}
-	}
-	return len(s.Data)
-}
+// turn is which record of n comes first: clients that take the first spread over all.
+func (a *answer) turn(n int) int { return int(binary.BigEndian.Uint16(a.msg)) % n }
 
 // rdata writes RDATA. Names are compressed in the types of RFC 1035 only, since
-// receivers know no others to be compressed (RFC 3597 §4).
-func (w *writer) rdata(t record.Type, rd string) {
-	var before, names int // octets before the names, and how many
-	switch t {
-	case record.TypeNS, 3, 4, record.TypeCNAME, 7, 8, 9, record.TypePTR: // MD, MF, MB, MG, MR
-		names = 1
-	case record.TypeSOA, 14: // MINFO
-		names = 2
-	case record.TypeMX:
-		before, names = 2, 1
-	}
-	end := before
-	for range names {
-		n := nameLen(rd, end)
-		if n == 0 { // not what the type says: carried as it is
-			names = 0
-			break
-		}
-		end += n
-	}
-	if names == 0 {
-		w.buf = append(w.buf, rd...)
-		return
-	}
-	w.buf = append(w.buf, rd[:before]...)
-	for at := before; at < end; {
-		n := nameLen(rd, at)
-		name(w, rd[at:at+n])
-		at += n
-	}
-	w.buf = append(w.buf, rd[end:]...)
-}
-
-// nameLen is the length of the uncompressed name at offset i of rd; 0 when none is
-// there, or one in which letters are not in lower case.
-func nameLen(rd string, i int) int {
-	for k := i; k < len(rd) && k-i < 255; {
-		n := int(rd[k])
-		if n == 0 {
-			return k + 1 - i
-		}
-		if n > 63 || k+n >= len(rd) {
-			return 0
-		}
-		for _, c := range []byte(rd[k+1 : k+1+n]) {
-			if c >= 'A' && c <= 'Z' {
-				return 0
+// receivers know no others to be compressed (RFC 3597 §4). follows tells that the
+// record before it in the RRset was written right before.
+func (a *answer) rdata(v *image.View, i int, rd []byte, owner *place, follows bool) {
+	var p place
+	switch v.Layout {
+	case image.OneName, image.MXName:
+		shared, up := int(v.Shares[i]), owner
+		if v.Count > 1 {
+			shared = int(v.Shares[2*i])
+			if before := int(v.Shares[2*i+1]); follows && before > shared && a.k.before != nil {
+				shared, up = before, a.k.before
 			}
 		}
-		k += n + 1
+		name := rd
+		if v.Layout == image.MXName {
+			a.buf = append(a.buf, rd[:2]...)
+			name = rd[2:]
+		}
+		p = a.name(name, shared, up)
+	case image.TwoNames:
+		m := nameLen(rd)
+		r := m + nameLen(rd[m:])
+		first := a.name(rd[:m], int(v.Shares[0]), owner)
+		if v.Shares[2] > v.Shares[1] {
+			a.name(rd[m:r], int(v.Shares[2]), &first)
+		} else {
+			a.name(rd[m:r], int(v.Shares[1]), owner)
+		}
+		a.buf = append(a.buf, rd[r:]...)
+		return
+	case image.Opaque:
+		a.buf = append(a.buf, rd...)
+		return
+	default:
+		p = place{at: len(a.buf) + len(rd) - len(v.Layout.Target(rd)), n: len(v.Layout.Target(rd))}
+		if v.Layout == image.SVCName {
+			p.at = len(a.buf) + 2
+		}
+		a.buf = append(a.buf, rd...)
 	}
-	return 0
+	a.remember(v.Layout.Target(rd), p)
+}
+
+// remember keeps a target. k.before is the newest one's place, nil when there was no
+// room to keep it.
+func (a *answer) remember(name []byte, p place) {
+	k := a.k
+	k.before = nil
+	if len(k.targets) < cap(k.targets) {
+		k.targets = append(k.targets, target{name, p})
+		k.before = &k.targets[len(k.targets)-1].place
+	}
+}
+
+// nameLen is the length of the name at the front of b, of which it is known that
+// there is one.
+func nameLen(b []byte) int {
+	i := 0
+	for b[i] != 0 {
+		i += int(b[i]) + 1
+	}
+	return i + 1
+}
+
+// here gives the RRsets of type t at a node that are for the client: the one for
+// everybody and the one for its location (tinydns: both hold).
+func (a *answer) here(n image.Node, t record.Type) []image.View {
+	k := a.k
+	k.views = k.views[:0]
+	for i := range n.Len() {
+		kind, s := n.At(i)
+		if kind != t {
+			continue
+		}
+		if v := s.View(); v.For(a.q.Location) && len(k.views) < cap(k.views) {
+			k.views = append(k.views, v)
+		}
+	}
+	return k.views
+}
+
+// special writes those records of the RRsets in k.views that hold now, each with the
+// TTL that it has now, at most as many as are to be chosen.
+func (a *answer) special(name []byte, owner *place) (count int, fits bool) {
+	k := a.k
+	mark := len(a.buf)
+	k.targets = k.targets[:0]
+	a.choose()
+	for n := range k.views {
+		v := &k.views[n]
+		rest := v.Records()
+		for i := range v.Count {
+			var rd []byte
+			rd, rest = image.Next(rest)
+			if !k.chosen[n].has(i) {
+				continue
+			}
+			a.owner(name, owner)
+			a.u16(int(v.Type))
+			a.u16(classIN)
+			a.u32(remaining(v.Terms(i), a.q.Now))
+			at := len(a.buf)
+			a.u16(0)
+			a.rdata(v, i, rd, owner, false)
+			binary.BigEndian.PutUint16(a.buf[at:], uint16(len(a.buf)-at-2))
+			if count++; len(a.buf) > a.limit {
+				a.buf = a.buf[:mark]
+				k.targets = k.targets[:0]
+				return 0, false
+			}
+		}
+	}
+	return count, true
 }

@@ -185,6 +185,7 @@ func (u *up) buildHosts(n *node, publicKey string) (agents []func(*node) error, 
 		var auth authorityStage
 		auth.declare(&cobra.Command{})
 		auth.Listen, auth.Journal, auth.StatusDir, auth.Keys = []string{dns}, journal, status, []string{publicKey}
+		auth.ImageDir = u.path("hosts", name, "images")
 		auth.UDPWorkers, auth.Identity, auth.Version = 1, name, "zonecast "+version
 		if err := auth.add(n, name); err != nil {
 			return nil, err

@@ -1,0 +1,109 @@
+package data
+
+import (
+	"encoding/binary"
+
+	"github.com/zonecast/zonecast/authority/image"
+)
+
+// Query is a name taken apart for look-ups. It is large and meant to be used again;
+// the zero value is ready. It is for one goroutine.
+type Query struct {
+	name   [255 + 9]byte // in canonical form; room to read 8 octets at a time
+	off    [128]uint8    // where each label starts; off[labels] is the root's
+	hash   [128]uint64   // of the suffix that starts there
+	len    int
+	labels int // the root's not counted: 0 to 127
+
+	// Location and Now are the client's location, empty for none, and the time in
+	// unix seconds: they choose between RRsets that are not for everybody or not for
+	// ever.
+	Location []byte
+	Now      int64
+
+	wild [255]byte
+}
+
+// Read takes the uncompressed name at the front of b, in any case, for look-ups in
+// v, and gives its length; 0 when there is none that ends in b.
+func (q *Query) Read(h *image.Hasher, b []byte) int {
+	k, i := 0, 0
+	for {
+		if i >= len(b) {
+			return 0
+		}
+		n := int(b[i])
+		q.off[k] = uint8(i)
+		if n == 0 {
+			break
+		}
+		if n > 63 || i+n+1 > 254 { // the root's octet must have room
+			return 0
+		}
+		i += n + 1
+		k++
+	}
+	q.labels, q.len = k, i+1
+	lowerInto(q.name[:], b, i+1)
+	q.rehash(h)
+	return i + 1
+}
+
+// Set takes a name that is valid and canonical.
+func (q *Query) Set(h *image.Hasher, name []byte) { q.Read(h, name) }
+
+func (q *Query) rehash(h *image.Hasher) {
+	x := h.Root()
+	q.hash[q.labels] = x
+	end := q.len - 1
+	for i := q.labels - 1; i >= 0; i-- {
+		at := int(q.off[i])
+		x = h.Child(x, q.name[at+1:end])
+		q.hash[i] = x
+		end = at
+	}
+}
+
+// Name is the name in canonical form.
+func (q *Query) Name() []byte { return q.name[:q.len] }
+
+// Len is the length of the name in octets.
+func (q *Query) Len() int { return q.len }
+
+// Hash is the name's.
+func (q *Query) Hash() uint64 { return q.hash[0] }
+
+// suffix is the name without its first i labels.
+func (q *Query) suffix(i int) []byte { return q.name[q.off[i]:q.len] }
+
+// wildcard is "*." before the suffix i, and its hash.
+func (q *Query) wildcard(h *image.Hasher, i int) ([]byte, uint64) {
+	s := q.suffix(i)
+	if len(s)+2 > len(q.wild) {
+		return nil, 0
+	}
+	q.wild[0], q.wild[1] = 1, '*'
+	n := 2 + copy(q.wild[2:], s)
+	return q.wild[:n], h.Child(q.hash[i], q.wild[1:2])
+}
+
+// lowerInto copies n octets of src in lower case to dst, which has room for 8 more.
+// Length octets of labels are below 'A' and so never changed.
+func lowerInto(dst, src []byte, n int) {
+	i := 0
+	for ; i < n && i+8 <= len(src); i += 8 {
+		x := binary.LittleEndian.Uint64(src[i:])
+		// In each octet the high bit of: is it >= 'A', is it > 'Z'; and is it ASCII?
+		const ones = 0x0101010101010101
+		low := x &^ (0x80 * ones)
+		upper := (low + (0x80-'A')*ones) &^ (low + (0x7f-'Z')*ones) &^ x & (0x80 * ones)
+		binary.LittleEndian.PutUint64(dst[i:], x|upper>>2)
+	}
+	for ; i < n; i++ {
+		c := src[i]
+		if c >= 'A' && c <= 'Z' {
+			c |= 0x20
+		}
+		dst[i] = c
+	}
+}

@@ -1,0 +1,125 @@
+package authority
+
+import (
+	"context"
+	"runtime"
+	"time"
+
+	"github.com/zonecast/zonecast/authority/data"
+)
+
+// What changed since an image was built lies beside it in memory, in a form that costs
+// a query a little more. A fold writes image and changes as a new image while changes
+// go on, and goes over to it: a pointer is swapped.
+const (
+	foldLook = 250 * time.Millisecond
+	// foldNames and foldShare: a fold is due when more names changed than either says.
+	// A fold costs about as much as the image has names.
+	foldNames = 4096
+	foldShare = 32 // of all names: an nth
+	// foldQuiet is how long after a change of zones or cuts a fold is due: until then
+	// no name's node is believed to be settled.
+	foldQuiet = 2 * time.Second
+)
+
+// keep folds when it is due, and looks after damage, until ctx ends.
+func (f *follower) keep(ctx context.Context) {
+	t := time.NewTicker(foldLook)
+	defer t.Stop()
+	var reshaped time.Time // since when; zero: it is not
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-t.C:
+		}
+		f.mend()
+		f.mu.Lock()
+		v := f.view
+		f.mu.Unlock()
+		if v == nil {
+			continue
+		}
+		if !v.Reshaped() {
+			reshaped = time.Time{}
+		} else if reshaped.IsZero() {
+			reshaped = time.Now()
+		}
+		names, _, _, _ := v.Image().Counts()
+		if v.Changed() > max(foldNames, names/foldShare) || !reshaped.IsZero() && time.Since(reshaped) > foldQuiet {
+			if err := f.fold(ctx); err != nil && ctx.Err() == nil {
+				f.server.log.Warn("changes not folded into a new image; they stay in memory", "error", err)
+			}
+			reshaped = time.Time{}
+			// The mapping of the image before is given back by the collector, which
+			// has little else to do.
+			v = nil
+			runtime.GC()
+		}
+	}
+}
+
+// fold writes the view as an image and goes over to it.
+func (f *follower) fold(ctx context.Context) error {
+	f.mu.Lock()
+	base := f.view
+	if base == nil {
+		f.mu.Unlock()
+		return nil
+	}
+	label := f.label()
+	f.since, f.folding = nil, true
+	f.mu.Unlock()
+
+	im, err := f.server.images.fold(base, label, ctx.Err)
+
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if !f.folding { // the view was made anew meanwhile
+		return err
+	}
+	since := f.since
+	f.since, f.folding = nil, false
+	if err != nil {
+		return err
+	}
+	v, err := f.view.Rebase(im, since)
+	if err != nil {
+		return err
+	}
+	f.swap(v)
+	return nil
+}
+
+// swap goes over to a view that answers as the one before.
+func (f *follower) swap(v *data.View) {
+	s := f.server
+	if now := s.current.Load(); now.view == f.view {
+		s.current.Store(&state{view: v, HostDataset: now.HostDataset})
+	}
+	f.view = v
+	s.folds.Add(1)
+}
+
+// mend builds a new image when the one that is served turns out to be damaged.
+func (f *follower) mend() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	s := f.server
+	now := s.current.Load()
+	if now.view == nil || now.view.Image().Damaged() == nil {
+		return
+	}
+	s.log.Error("image is damaged; building it anew", "error", now.view.Image().Damaged(), "version", now.Version)
+	s.damaged.Add(1)
+	if f.dataset == nil { // the journal has not been read yet: nothing can be believed
+		s.current.Store(&state{})
+		return
+	}
+	f.view = nil
+	if err := f.make(&state{}); err != nil {
+		f.report(err)
+		return
+	}
+	s.current.Store(&state{view: f.view, HostDataset: now.HostDataset})
+}

@@ -1,0 +1,222 @@
+package authority
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/zonecast/zonecast/authority/data"
+	"github.com/zonecast/zonecast/authority/image"
+	"github.com/zonecast/zonecast/internal/tree"
+	"github.com/zonecast/zonecast/record"
+	"github.com/zonecast/zonecast/snapshot"
+	"github.com/zonecast/zonecast/snapshot/journal"
+)
+
+// follower makes states out of the events of the journal, in one goroutine (run), and
+// folds what changed into new images, in another (keep).
+type follower struct {
+	server  *Server
+	problem string // last one logged; "" after a version was taken
+	status  string // last problem with the status file that was logged
+
+	mu      sync.Mutex        // guards below
+	dataset *snapshot.Dataset // as the journal has it
+	view    *data.View        // of dataset; nil: to be made anew
+	// since has the names that changed while an image is being folded.
+	folding bool
+	since   []record.Name
+}
+
+// retryFollow is how long after the end of Follow, which has its reasons in the
+// journal, it is started again. What is served stays.
+const retryFollow = time.Second
+
+func (f *follower) run(ctx context.Context) {
+	f.remember()
+	for {
+		err := journal.Follow(ctx, f.server.config.Journal, f.server.keys, f.event)
+		if ctx.Err() != nil {
+			return
+		}
+		f.report(err)
+		t := time.NewTimer(retryFollow)
+		select {
+		case <-ctx.Done():
+			t.Stop()
+			return
+		case <-t.C:
+		}
+	}
+}
+
+// remember serves the image of an earlier life, whose data was verified before it was
+// built, until the journal has been read: mapping it takes no time.
+func (f *follower) remember() {
+	s := f.server
+	im := s.images.last(s.log)
+	if im == nil {
+		return
+	}
+	l := im.Label()
+	if l.Dataset != s.config.Dataset {
+		return
+	}
+	now := &state{view: data.New(im), remembered: true, HostDataset: tree.HostDataset{
+		Version: l.Version, Digest: snapshot.Digest(l.Digest).String(), Time: l.Time, Since: time.Now().UnixMilli(),
+	}}
+	s.current.Store(now)
+	s.log.Info("image of an earlier life served until the journal is read", "dataset", l.Dataset, "version", l.Version, "file", im.Path())
+}
+
+// event takes one event. An error makes Follow start again from a whole state.
+func (f *follower) event(e journal.Event) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	switch {
+	case e.Problem != nil:
+		f.report(e.Problem)
+		return nil
+	case e.Reset != nil:
+		f.dataset, f.view = nil, nil
+		if e.Reset.Name() != f.server.config.Dataset {
+			f.report(fmt.Errorf("journal %s has the dataset %q, expected %q: check --journal and --dataset",
+				f.server.config.Journal, e.Reset.Name(), f.server.config.Dataset))
+			return nil
+		}
+		f.dataset = e.Reset
+	case e.Delta != nil:
+		if f.dataset == nil {
+			return nil // of a dataset that is not ours
+		}
+		if err := f.dataset.Apply(e.Delta); err != nil {
+			f.dataset, f.view = nil, nil
+			return err
+		}
+		if e.Delta.Full {
+			f.view = nil
+		}
+		f.apply(e.Delta)
+	}
+	return f.serve()
+}
+
+// apply brings the view to where a delta leads. It is made anew where it cannot.
+func (f *follower) apply(d *snapshot.Delta) {
+	if f.view == nil {
+		return
+	}
+	put := make([]record.Set, len(d.Put))
+	for i, r := range d.Put {
+		put[i].RRset = r
+	}
+	v, err := f.view.Apply(put, d.Remove, f.serial)
+	if err != nil {
+		f.report(err)
+		f.view = nil
+		return
+	}
+	f.view = v
+	if f.folding {
+		f.since = append(f.since, v.Last()...)
+	}
+}
+
+// serve swaps the state that queries see for the one of the dataset.
+func (f *follower) serve() error {
+	s := f.server
+	old := s.current.Load()
+	d := f.dataset
+	if d.Version() == 0 {
+		return nil // a journal without data
+	}
+	if d.Version() < old.Version && !old.remembered {
+		// Clients must not see time run backwards. Whoever means it restarts the server.
+		f.report(fmt.Errorf("journal has version %d, older than version %d that is served: going on with the newer", d.Version(), old.Version))
+		return nil
+	}
+	if d.Version() == old.Version && d.Digest().String() != old.Digest && !old.remembered {
+		f.report(fmt.Errorf("journal has another version %d (digest %s) than the one that is served (digest %s): going on with the latter until a newer version comes", d.Version(), d.Digest(), old.Digest))
+		return nil
+	}
+	if f.view == nil {
+		if err := f.make(old); err != nil {
+			f.report(err)
+			return err
+		}
+	}
+	now := &state{view: f.view, HostDataset: tree.HostDataset{
+		Version: d.Version(), Digest: d.Digest().String(), Time: d.Time(), Since: time.Now().UnixMilli(),
+	}}
+	if d.Version() == old.Version {
+		now.Since = old.Since
+	}
+	s.current.Store(now)
+	f.problem = ""
+	if old.view == nil || old.remembered {
+		s.log.Info("first version served", "dataset", d.Name(), "version", d.Version(), "digest", now.Digest,
+			"zones", f.view.Zones(), "rrsets", f.view.Sets())
+	}
+	f.tell(now.HostDataset)
+	return nil
+}
+
+// make builds the view of the dataset from scratch, unless the image of an earlier
+// life is just that.
+func (f *follower) make(old *state) error {
+	f.since = nil // a fold that is under way is of no use any more
+	f.folding = false
+	if old.remembered && old.view.Image().Label().Chain == f.dataset.Chain() && old.Version == f.dataset.Version() {
+		f.view = old.view
+		return nil
+	}
+	im, err := f.server.images.build(image.Options{Label: f.label(), Serial: f.serial, NoSync: true}, func(b *image.Builder) error {
+		for r := range f.dataset.All() {
+			if err := b.Add(&record.Set{RRset: r}); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	f.view = data.New(im)
+	return nil
+}
+
+func (f *follower) label() image.Label {
+	d := f.dataset
+	return image.Label{Dataset: d.Name(), Version: d.Version(), Content: d.Content(), Time: d.Time(), Digest: d.Digest(), Chain: d.Chain()}
+}
+
+func (f *follower) serial(apex record.Name) (uint32, bool) {
+	if _, ok := f.dataset.Stamp(apex); !ok {
+		return 0, false
+	}
+	return f.dataset.Serial(apex), true
+}
+
+// report logs a problem once, however often it comes again.
+func (f *follower) report(err error) {
+	f.server.problems.Add(1)
+	if text := err.Error(); text != f.problem {
+		f.problem = text
+		f.server.log.Warn("journal not followed; what was served stays", "error", err, "version", f.server.current.Load().Version)
+	}
+}
+
+// tell writes the status file. When it cannot, the agent goes on reporting an older
+// version than is served: safe.
+func (f *follower) tell(h tree.HostDataset) {
+	err := writeServing(f.server.config.StatusDir, h)
+	text := ""
+	if err != nil {
+		text = err.Error()
+	}
+	if text != "" && text != f.status {
+		f.server.log.Warn("status file not written; the fleet will believe this host is behind", "error", err)
+	}
+	f.status = text
+}
