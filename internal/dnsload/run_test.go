@@ -418,7 +418,7 @@ func TestTCP(t *testing.T) {
 		}
 	})
 	target := l.Addr().(*net.TCPAddr).AddrPort()
-	r, err := Run(t.Context(), Config{Target: target, TCP: true, Rate: 500, Queries: 400, Sockets: 2, Timeout: 5 * time.Second}, queries(t, "www.example.net", "a.example.net"))
+	r, err := Run(t.Context(), Config{Target: target, TCP: true, Rate: 500, Queries: 400, Sockets: 2, Timeout: time.Second}, queries(t, "www.example.net", "a.example.net"))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -130,7 +130,7 @@ func (w *worker) loop() error {
 		now := w.clock.now()
 		if sending && (now >= end || w.sent >= w.quota || w.stop.Load()) {
 			sending = false
-			w.took = time.Duration(min(now, end))
+			w.took = time.Duration(min(max(now, w.scheduled()), end))
 			end = now + timeout
 		}
 		if !sending && (w.out == 0 || now > end) {
@@ -210,6 +210,15 @@ func (w *worker) dueBy(now int64) uint64 {
 		return 0
 	}
 	return uint64((float64(now)-w.offset)/w.gap) + 1
+}
+
+// scheduled is how long the queries that were sent take by the schedule; 0 in the
+// closed loop.
+func (w *worker) scheduled() int64 {
+	if w.gap == 0 || w.stop.Load() {
+		return 0
+	}
+	return w.dueAt(w.sent)
 }
 
 // fill puts the next n queries into w.picked, fewer when there are not as many ids.
