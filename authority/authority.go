@@ -31,8 +31,11 @@ type Server struct {
 	panics   atomic.Uint64         // queries lost by bugs
 	folds    atomic.Uint64         // images made of changes
 	damaged  atomic.Uint64         // images found damaged
-	follow   follower
-	images   images
+	source   interface {           // of states
+		run(context.Context)
+		keep(context.Context)
+	}
+	images images
 }
 
 // state is one version as it is answered.
@@ -45,13 +48,14 @@ type state struct {
 // New binds the sockets and loads the keys. It answers SERVFAIL to all that comes
 // once Run is called and until the journal has given a first version.
 func New(c Config, deps Deps) (*Server, error) {
+	c.files = deps.Source != nil
 	if err := c.Validate(); err != nil {
 		return nil, fmt.Errorf("configure authority: %w", err)
 	}
 	s := &Server{config: c, log: deps.Log}
 	s.current.Store(&state{})
-	s.follow.server = s
 	s.images.dir = c.ImageDir
+	s.source = &follower{server: s}
 	s.workers.config = protocol.Config{MaxUDP: c.MaxUDP, Version: c.Version, Identity: c.Identity}
 	for _, path := range c.Keys {
 		keys, err := snapshot.LoadPublicKeys(path)
@@ -74,11 +78,32 @@ func New(c Config, deps Deps) (*Server, error) {
 	if s.packet, err = packet.Listen(pc, s.newHandler, deps.Log); err != nil {
 		return nil, err
 	}
+	if err := s.prepare(deps.Source); err != nil {
+		return nil, errors.Join(err, s.packet.Close())
+	}
 	s.metrics = newCollector(s)
 	if err := deps.Metrics.Register(s.metrics); err != nil {
+		s.images.close()
 		return nil, errors.Join(fmt.Errorf("register metrics of authority: %w", err), s.packet.Close())
 	}
 	return s, nil
+}
+
+// prepare makes room for images and, when the data comes from files, loads it.
+func (s *Server) prepare(source Source) error {
+	if err := s.images.open(); err != nil {
+		return err
+	}
+	if source == nil {
+		return nil
+	}
+	static := &static{server: s, source: source}
+	s.source = static
+	if err := static.load(); err != nil {
+		s.images.close()
+		return err
+	}
+	return nil
 }
 
 // Addrs are the addresses it answers on, in the order of Config.Listen.
@@ -93,13 +118,18 @@ func (s *Server) Run(ctx context.Context) error {
 	if err := s.unsay(); err != nil {
 		s.log.Warn("status file of an earlier life not removed; the fleet will believe this host answers", "error", err)
 	}
-	if err := s.images.open(); err != nil {
-		return errors.Join(err, s.packet.Close())
-	}
 	defer s.images.close()
 	var wg sync.WaitGroup
 	defer wg.Wait()
-	wg.Go(func() { s.follow.run(ctx) })
-	wg.Go(func() { s.follow.keep(ctx) })
+	wg.Go(func() { s.source.run(ctx) })
+	wg.Go(func() { s.source.keep(ctx) })
 	return s.packet.Run(ctx)
+}
+
+// Counts are the zones and RRsets that are answered now.
+func (s *Server) Counts() (zones, sets int) {
+	if v := s.current.Load().view; v != nil {
+		return v.Zones(), v.Sets()
+	}
+	return 0, 0
 }

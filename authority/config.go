@@ -44,6 +44,8 @@ type Config struct {
 	// 10s (RFC 7766 §6.2.3 asks for "a few seconds").
 	TCPIdle time.Duration `option:"tcp-idle" help:"how long a silent TCP connection stays open; 0 is 10s"`
 
+	files bool // the data comes from a Source
+
 	// Version and Identity answer the class CH TXT questions version.bind and
 	// hostname.bind / id.server (RFC 4892). Empty: REFUSED.
 	Version  string `option:"version-text" help:"text answered to version.bind CH TXT; empty refuses"`
@@ -69,7 +71,7 @@ func (c Config) Validate() error {
 	if c.Dataset == "" {
 		errs = append(errs, errors.New("dataset: empty, expected the name of a dataset"))
 	}
-	if c.Journal == "" {
+	if c.Journal == "" && !c.files {
 		errs = append(errs, errors.New("journal: empty, expected the directory that the agent writes"))
 	}
 	if c.MaxUDP != 0 && (c.MaxUDP < 512 || c.MaxUDP > 4096) {
@@ -98,4 +100,6 @@ func (c Config) Validate() error {
 type Deps struct {
 	Log     *slog.Logger
 	Metrics prometheus.Registerer
+	// Source, unless nil, is answered instead of a journal.
+	Source Source
 }

@@ -108,21 +108,29 @@ func (m *images) fold(v *data.View, label image.Label, pause func() error) (*ima
 	return m.next(func(path string) error { return v.Fold(path, label, pause) })
 }
 
-// next makes the image with the next number and removes the ones before, whose
-// mappings stay as long as somebody uses them.
+// next makes the image with the next number, opens it and checks it.
 func (m *images) next(write func(path string) error) (*image.Image, error) {
+	var im *image.Image
+	err := m.place(func(path string) (err error) {
+		if err = write(path); err != nil {
+			return err
+		}
+		if im, err = image.Open(path); err != nil {
+			return errors.Join(err, os.Remove(path))
+		}
+		return im.Scrub(nil)
+	})
+	return im, err
+}
+
+// place has the image with the next number made and removes the ones before, whose
+// mappings stay as long as somebody uses them.
+func (m *images) place(write func(path string) error) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	n := m.number + 1
 	if err := write(m.path(n)); err != nil {
-		return nil, err
-	}
-	im, err := image.Open(m.path(n))
-	if err == nil {
-		err = im.Scrub(nil)
-	}
-	if err != nil {
-		return nil, errors.Join(err, os.Remove(m.path(n)))
+		return err
 	}
 	m.number = n
 	for _, old := range m.numbers() {
@@ -130,5 +138,5 @@ func (m *images) next(write func(path string) error) (*image.Image, error) {
 			os.Remove(m.path(old))
 		}
 	}
-	return im, nil
+	return nil
 }

@@ -34,6 +34,9 @@ const (
 	tagShift  = 40
 )
 
+// IsImage tells whether a file that starts like this, 16 octets at least, is an image.
+func IsImage(start []byte) bool { return bytes.HasPrefix(start, []byte(magic)) }
+
 // header of an image:
 //
 //	0    16  magic

@@ -267,6 +267,9 @@ func (m *Image) damage(at int64, found string) error {
 	return d
 }
 
+// Scrubbed tells whether Scrub has seen everything.
+func (m *Image) Scrubbed() bool { return m.whole.Load() }
+
 // Scrub checks all blocks, so that later look-ups need not. pause is called now and
 // then, every MiB; nil is nothing.
 func (m *Image) Scrub(pause func() error) error {

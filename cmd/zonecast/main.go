@@ -97,7 +97,7 @@ people's zone files are reconciled with them, every DNS host receives all of it,
 	root.RunE = func(cmd *cobra.Command, _ []string) error { return cmd.Help() }
 	root.AddGroup(&cobra.Group{ID: "run", Title: "Run it:"}, &cobra.Group{ID: "change", Title: "Change the fleet:"}, &cobra.Group{ID: "ask", Title: "Ask what is and why:"})
 	for id, cmds := range map[string][]*cobra.Command{
-		"run":    {newUp(), newRun(), newCheck()},
+		"run":    {newUp(), newRun(), newServe(), newBuild(), newCheck()},
 		"change": {newRegister(), newDeregister(), newRenew(), newImport()},
 		"ask":    {newServers(), newGet(), newWhy(), newConflicts(), newStatus(), newExport(), newBench()},
 	} {

@@ -1,0 +1,143 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/zonecast/zonecast/authority/image"
+	"github.com/zonecast/zonecast/internal/zonefile"
+	"github.com/zonecast/zonecast/record"
+)
+
+// dataFiles are the files that build and serve make an image of.
+type dataFiles struct {
+	paths  []string
+	format string // see formats; never auto
+	seen   []fileState
+}
+
+// formats that --format can say.
+var formats = []string{"auto", "zone", "tinydns", "dnsrocks", "cdb", "image"}
+
+// fileState is what tells that a file may have another content now.
+type fileState struct {
+	size  int64
+	time  time.Time
+	inode uint64 // 0: not known
+}
+
+// newDataFiles looks at what the files are.
+func newDataFiles(paths []string, format string) (*dataFiles, error) {
+	if !slices.Contains(formats, format) {
+		return nil, fmt.Errorf("format is %q, expected %s", format, strings.Join(formats, ", "))
+	}
+	if format == "auto" {
+		var err error
+		if format, err = formatOf(paths[0]); err != nil {
+			return nil, err
+		}
+	}
+	if format != "zone" && len(paths) > 1 {
+		return nil, hinted{fmt.Errorf("%d files of format %s, expected one", len(paths), format), "only zone files may be several"}
+	}
+	return &dataFiles{paths: paths, format: format}, nil
+}
+
+// formatOf tells what a file is by its beginning and its name.
+func formatOf(path string) (string, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return "", err
+	}
+	defer f.Close()
+	head := make([]byte, 32)
+	n, err := io.ReadFull(f, head)
+	if err != nil && !errors.Is(err, io.ErrUnexpectedEOF) && !errors.Is(err, io.EOF) {
+		return "", fmt.Errorf("read %s: %w", path, err)
+	}
+	switch base := filepath.Base(path); {
+	case image.IsImage(head[:n]):
+		return "image", nil
+	case strings.HasSuffix(base, ".cdb"):
+		return "cdb", nil
+	case base == "data" || strings.HasSuffix(base, ".tinydns"):
+		return "tinydns", nil
+	}
+	return "zone", nil
+}
+
+// stamp is what the files look like now.
+func (d *dataFiles) stamp() []fileState {
+	var all []fileState
+	for _, path := range d.paths {
+		st, err := os.Stat(path)
+		if err != nil {
+			all = append(all, fileState{size: -1})
+			continue
+		}
+		all = append(all, fileState{st.Size(), st.ModTime(), inodeOf(st)})
+	}
+	return all
+}
+
+// Changed implements authority.Source.
+func (d *dataFiles) Changed() bool { return !slices.Equal(d.seen, d.stamp()) }
+
+// Load implements authority.Source.
+func (d *dataFiles) Load(path string) (*image.Image, error) {
+	d.seen = d.stamp()
+	if d.format == "image" {
+		return image.Open(d.paths[0])
+	}
+	if err := d.build(path, image.Options{NoSync: true}); err != nil {
+		return nil, err
+	}
+	return image.Open(path)
+}
+
+// build writes the image of the files.
+func (d *dataFiles) build(path string, o image.Options) error {
+	switch d.format {
+	case "zone":
+		return d.buildZones(path, o)
+	case "image":
+		return hinted{fmt.Errorf("%s is an image already", d.paths[0]), "serve it as it is"}
+	}
+	return d.buildTiny(path, o)
+}
+
+// buildZones reads zone files, each one zone, and writes the image.
+func (d *dataFiles) buildZones(path string, o image.Options) error {
+	b, err := image.Create(path, o)
+	if err != nil {
+		return err
+	}
+	defer b.Abort()
+	var sets []record.Set
+	for _, file := range d.paths {
+		z, err := zonefile.Parse(os.DirFS(filepath.Dir(file)), filepath.Base(file), record.Provenance{})
+		if err != nil {
+			return err
+		}
+		for _, c := range z.Claims {
+			sets = append(sets, record.Set{RRset: c.RRset})
+		}
+	}
+	slices.SortFunc(sets, func(a, b record.Set) int { return a.Key.Compare(b.Key) })
+	for i := range sets {
+		if err := b.Add(&sets[i]); err != nil {
+			return err
+		}
+	}
+	return b.Finish()
+}
+
+func (d *dataFiles) buildTiny(string, image.Options) error {
+	return fmt.Errorf("format %s", d.format)
+}
