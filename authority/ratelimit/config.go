@@ -11,8 +11,8 @@ type Class uint8
 
 // The classes, and the name that the caller imputes each to.
 const (
-	Positive Class = iota // the owner of the answer; the wildcard when it is from one
-	NoData                // the name asked for; the zone's when that is below a wildcard
+	Positive Class = iota // the owner of the answer, the wildcard when it is from one; and its type
+	NoData                // the name asked for, or the wildcard
 	NoName                // NXDOMAIN: the zone
 	Referral              // the cut
 	Error                 // REFUSED, FORMERR, SERVFAIL and so on: no name, it is left out

@@ -23,7 +23,7 @@ func newKey(seed Seed) key {
 // hash tables; nobody sees this hash.
 func (k *key) hash(prefix, name uint64, class Class, family uint8) uint64 {
 	v0, v1, v2, v3 := k[0], k[1], k[2], k[3]
-	words := [6]uint64{prefix, name, 18<<56 | uint64(family)<<8 | uint64(class)}
+	words := [6]uint64{prefix, name, 18<<56 | uint64(family)<<8 | uint64(class)} // and three without a word
 	for i, m := range words {
 		if i == 3 {
 			v2 ^= 0xff
@@ -44,9 +44,8 @@ func (k *key) hash(prefix, name uint64, class Class, family uint8) uint64 {
 	return v0 ^ v1 ^ v2 ^ v3
 }
 
-// prefix gives the first octets of the client's prefix as a number, and its family.
+// prefix gives of a client that is unmapped the first octets of the client's prefix as a number, and its family.
 func (l *Limiter) prefix(client netip.Addr) (uint64, uint8) {
-	client = client.Unmap()
 	if client.Is4() {
 		a := client.As4()
 		return uint64(binary.BigEndian.Uint32(a[:]) & l.mask4), 4

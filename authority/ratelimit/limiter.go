@@ -3,7 +3,6 @@ package ratelimit
 import (
 	"fmt"
 	"math"
-	"math/bits"
 	"net/netip"
 	"sync/atomic"
 	"time"
@@ -52,20 +51,21 @@ type pace struct {
 // Limiter is the table of one worker. The zero Limiter sends everything. Account is
 // for one goroutine at a time; Counters and Events are for any.
 type Limiter struct {
-	sets           []set
-	key            key
-	paces          [Classes]pace
-	slip, leak     uint32 // zero: never
-	mask4          uint32
-	mask6          uint64
-	bits4, bits6   int
-	exempt         []netip.Prefix
-	counters       Counters
-	events         ring
+	sets         []set
+	key          key
+	paces        [Classes]pace
+	slip, leak   uint32 // zero: never
+	mask4        uint32
+	mask6        uint64
+	bits4, bits6 int
+	exempt       []netip.Prefix
+	swept        int // the set that the next Sweep begins with
+	counters     Counters
+	events       ring
 }
 
-// Counters counts responses by the class that decided and what became of them. Those
-// of class All are counted only when All limited them.
+// Counters counts each response once: by the class that decided, and what became
+// of it.
 type Counters [Classes][Actions]atomic.Uint64
 
 // New makes the table of one worker. Its seed must be secret, and may be the same
@@ -103,34 +103,35 @@ func or(v, zero int) int {
 	return v
 }
 
+// Counters are those of this worker; they only grow.
+func (l *Limiter) Counters() *Counters { return &l.counters }
+
 // Account takes one response that is about to be sent to client and tells what to do
 // with it. name is a hash of the name that class imputes it to; it need not be keyed.
-// now is in nanoseconds since any instant after which the clock has run for a while;
-// it may be coarse and may step back.
+// now is in nanoseconds, more than 0, of a clock that does not step back; it may be
+// coarse.
 func (l *Limiter) Account(client netip.Addr, class Class, name uint64, now int64) Action {
 	if len(l.sets) == 0 {
 		return Send
 	}
-	return l.account(client, class, name, now)
+	return l.account(client.Unmap(), class, name, now)
 }
 
 func (l *Limiter) account(client netip.Addr, class Class, name uint64, now int64) Action {
 	prefix, family := l.prefix(client)
-	action := Send
 	if class == Error {
 		name = 0
 	}
+	action := Send
 	if l.paces[class].cost > 0 {
 		action = l.spend(client, class, l.key.hash(prefix, name, class, family), now)
 	}
+	if l.paces[All].cost > 0 && action != Drop {
+		if a := l.spend(client, All, l.key.hash(prefix, 0, All, family), now); a != Send {
+			class, action = All, a
+		}
+	}
 	l.counters[class][action].Add(1)
-	if l.paces[All].cost == 0 || action == Drop {
-		return action
-	}
-	if a := l.spend(client, All, l.key.hash(prefix, 0, All, family), now); a != Send {
-		l.counters[All][a].Add(1)
-		return a
-	}
 	return action
 }
 
@@ -138,26 +139,29 @@ func (l *Limiter) account(client netip.Addr, class Class, name uint64, now int64
 func (l *Limiter) spend(client netip.Addr, class Class, h uint64, now int64) Action {
 	p := &l.paces[class]
 	b := l.find(h, class, now)
-	if b.full <= now {
-		l.recover(b, class, l.network(client), h, now)
+	switch {
+	case b.full <= now:
+		l.recovered(b, l.id(h, b.tag), client, now)
 		b.full = now
-	} else if b.full > now+p.debt {
-		b.full = now + p.debt // the clock stepped back
+	case b.full > now+p.debt: // the clock stepped back after all
+		b.full = now
 	}
 	over := b.full+p.cost > now+p.burst
 	b.full = min(b.full+p.cost, now+p.debt)
-	if !over {
+	if !over || l.isExempt(client) {
 		return Send
 	}
-	if l.isExempt(client) {
-		return Send
-	}
+	return l.limit(b, l.id(h, b.tag), client, class, now)
+}
+
+// limit chooses the action for a response over the limit.
+func (l *Limiter) limit(b *bucket, id uint64, client netip.Addr, class Class, now int64) Action {
 	n := b.limited&limitedMask + 1
-	if n == 1 {
-		l.events.add(Event{Time: now, Prefix: l.network(client), Class: class, Bucket: h, Began: true})
-	}
-	if n == limitedMask {
-		n = 1 + limitedMask/2 // it counts on below, and does not begin again
+	switch n {
+	case 1:
+		l.events.add(Event{Time: now, Client: l.network(client), Class: class, Bucket: id, Began: true})
+	case limitedMask:
+		n /= 2 // it goes on counting and does not begin again
 	}
 	b.limited = uint32(class)<<limitedBits | n
 	switch {
@@ -169,8 +173,8 @@ func (l *Limiter) spend(client netip.Addr, class Class, h uint64, now int64) Act
 	return Drop
 }
 
-// find gives the bucket of h, which is that of another until now when the set has
-// none: the one that is full the soonest.
+// find gives the bucket of h. When the set has none it is that of another until now:
+// the one that is full the soonest.
 func (l *Limiter) find(h uint64, class Class, now int64) *bucket {
 	s := &l.sets[h&uint64(len(l.sets)-1)]
 	tag := uint32(h >> 32)
@@ -184,7 +188,64 @@ func (l *Limiter) find(h uint64, class Class, now int64) *bucket {
 			least = b
 		}
 	}
-	l.recover(least, Class(least.limited>>limitedBits), netip.Prefix{}, l.bucketOf(h, least.tag), now)
-	*least = bucket{full: math.MinInt64, tag: tag, limited: uint32(class) << limitedBits}
+	l.recovered(least, l.id(h, least.tag), netip.Addr{}, now)
+	*least = bucket{tag: tag, limited: uint32(class) << limitedBits} // full since ever
 	return least
+}
+
+// id tells a bucket from all others for as long as it is in the table: by its tag,
+// and the set that h chooses.
+func (l *Limiter) id(h uint64, tag uint32) uint64 {
+	return uint64(tag)<<32 | h&uint64(len(l.sets)-1)
+}
+
+// recovered ends the limit of a bucket, when there was one. client is zero when it
+// is not known.
+func (l *Limiter) recovered(b *bucket, id uint64, client netip.Addr, now int64) {
+	n := b.limited & limitedMask
+	if n == 0 {
+		return
+	}
+	b.limited &^= limitedMask
+	l.events.add(Event{Time: now, Client: l.network(client), Class: Class(b.limited >> limitedBits), Bucket: id, Limited: n})
+}
+
+// sweepSets is how many sets one Sweep visits: 64 KiB.
+const sweepSets = 1024
+
+// Sweep finds some of the limits that ended because nobody asks any more; without it
+// their events come when the bucket is used again. The worker calls it now and then:
+// 16 calls go once through a table of the default size.
+func (l *Limiter) Sweep(now int64) {
+	for range min(sweepSets, len(l.sets)) {
+		s := &l.sets[l.swept]
+		for i := range s {
+			if b := &s[i]; b.full <= now {
+				l.recovered(b, l.id(uint64(l.swept), b.tag), netip.Addr{}, now)
+			}
+		}
+		l.swept = (l.swept + 1) & (len(l.sets) - 1)
+	}
+}
+
+func (l *Limiter) isExempt(client netip.Addr) bool {
+	for _, p := range l.exempt {
+		if p.Contains(client) {
+			return true
+		}
+	}
+	return false
+}
+
+// network gives the prefix that is one client; that of the zero Addr is zero.
+func (l *Limiter) network(client netip.Addr) netip.Prefix {
+	n := l.bits6
+	if client.Is4() {
+		n = l.bits4
+	}
+	p, err := client.WithZone("").Prefix(n)
+	if err != nil {
+		return netip.Prefix{}
+	}
+	return p
 }
