@@ -111,11 +111,11 @@ func (c Config) Validate() error {
 		}
 	}
 	if b := c.Buckets; b != 0 && (b < 64 || b > 1<<28 || b&(b-1) != 0) {
-		errs = append(errs, fmt.Errorf("Buckets: %d, expected a power of two from 64 to %d", b, 1<<28))
+		errs = append(errs, fmt.Errorf("%s: %d, expected a power of two from 64 to %d", "Buckets", b, 1<<28))
 	}
 	for _, p := range c.Exempt {
 		if !p.IsValid() || p != p.Masked() || p.Addr().Is4In6() {
-			errs = append(errs, fmt.Errorf("Exempt: %s is no prefix without bits behind its length, expected for example 192.0.2.0/24", p))
+			errs = append(errs, fmt.Errorf("%s: %s is no prefix without bits behind its length, expected for example 192.0.2.0/24", "Exempt", p))
 		}
 	}
 	return errors.Join(errs...)
