@@ -132,14 +132,46 @@ func TestLostAndLate(t *testing.T) {
 	}
 }
 
+// In the open loop latency counts from the schedule, however late the generator is
+// itself, and nothing leaves before it is due.
+func TestScheduleIsCharged(t *testing.T) {
+	const ms = int64(time.Millisecond)
+	w, f := scripted(t, "www.example.net")
+	w.gap, w.offset = float64(10*ms), float64(5*ms)
+	for _, tt := range []struct {
+		now  int64
+		want int
+	}{{0, 0}, {5*ms - 1, 0}, {5 * ms, 1}, {15*ms - 1, 1}, {15 * ms, 2}, {1005 * ms, batch}} {
+		if got := w.budget(0, f, tt.now); got != tt.want {
+			t.Errorf("at %d ns %d are to leave, want %d", tt.now, got, tt.want)
+		}
+	}
+	sent := ask(w, f, 3, 50*ms)
+	w.heard(f, answerTo(w, sent[0]), 60*ms)
+	w.heard(f, answerTo(w, sent[2]), 60*ms)
+	// Due at 5 and 25 ms; sent at 50.
+	if got := w.recent.Latency.Max(); got != 55*time.Millisecond {
+		t.Errorf("the first took %v, want 55ms", got)
+	}
+	if got := w.recent.Latency.Mean(); got != 45*time.Millisecond {
+		t.Errorf("both took %v in the mean, want 45ms", got)
+	}
+	if got := w.lag.Max(); got != 45*time.Millisecond || w.lag.Count() != 3 {
+		t.Errorf("%d queries late by up to %v, want 3 and 45ms", w.lag.Count(), got)
+	}
+	if got := w.budget(0, f, 50*ms); got != 2 { // at 35 and 45 ms
+		t.Errorf("%d more are to leave at 50ms, want 2", got)
+	}
+}
+
 // Every slot is used before there is none, and what the kernel does not take is
 // asked again.
 func TestIdsAndTakingBack(t *testing.T) {
 	w, f := scripted(t, "a.example.net", "b.example.net", "c.example.net")
-	n := w.fill(f, 5, 0)
+	n := w.fill(f, 4, 0)
 	w.account(f, n, 2, 0)
 	if w.next != 2 || f.out != 2 || w.sent != 2 || w.recent.Held != 1 {
-		t.Fatalf("after 2 of 5: next %d, out %d, sent %d, held %d", w.next, f.out, w.sent, w.recent.Held)
+		t.Fatalf("after 2 of 4: next %d, out %d, sent %d, held %d", w.next, f.out, w.sent, w.recent.Held)
 	}
 	for f.out < len(f.slots) {
 		if got := len(ask(w, f, batch, 0)); got == 0 {
