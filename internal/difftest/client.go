@@ -72,7 +72,7 @@ func (c *client) octets(ctx context.Context, q Question, query []byte) (b []byte
 		if ctx.Err() != nil {
 			return nil, ctx.Err()
 		}
-		if q.Via == TCP {
+		if q.Via.way().tcp {
 			b, err = c.octetsTCP(query)
 		} else {
 			b, err = c.octetsUDP(query)

@@ -19,55 +19,38 @@ type Question struct {
 	Via   Via
 }
 
-// Via is how a question goes out.
-type Via uint8
-
-// The ways: UDP with EDNS offering 1232 or 4096 octets, UDP without EDNS, TCP with
-// EDNS and the DO bit.
-const (
-	UDP1232 Via = iota
-	UDP4096
-	UDP512
-	TCP
-	vias
-)
-
-func (v Via) String() string { return [vias]string{"udp1232", "udp4096", "udp512", "tcp"}[v] }
-
 // encode makes the query message, recursion not desired.
-func (q Question) encode(id uint16) []byte {
-	b := binary.BigEndian.AppendUint16(nil, id)
+func (q Question) encode(id uint16) []byte { return q.appendTo(nil, id) }
+
+func (q Question) appendTo(b []byte, id uint16) []byte {
+	start := len(b)
+	b = binary.BigEndian.AppendUint16(b, id)
 	b = append(b, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0)
-	b = append(b, q.wireName()...)
+	b = append(b, q.Name...)
+	if q.Mixed {
+		mix(b[start+12:])
+	}
 	b = binary.BigEndian.AppendUint16(b, uint16(q.Type))
 	b = append(b, 0, 1)
-	size, flags := 0, byte(0)
-	switch q.Via {
-	case UDP1232:
-		size = 1232
-	case UDP4096:
-		size = 4096
-	case TCP:
-		size, flags = 1232, 0x80
-	default:
+	w := q.Via.way()
+	if w.edns == 0 {
 		return b
 	}
-	b[11] = 1
-	b = append(b, 0, 0, 41, byte(size>>8), byte(size), 0, 0, flags, 0, 0, 0)
-	return b
+	b[start+11] = 1
+	flags := byte(0)
+	if w.do {
+		flags = 0x80
+	}
+	return append(b, 0, 0, 41, byte(w.edns>>8), byte(w.edns), 0, 0, flags, 0, 0, 0)
 }
 
-func (q Question) wireName() []byte {
-	name := []byte(q.Name)
-	if !q.Mixed {
-		return name
-	}
+// mix puts every other letter of a canonical name in upper case.
+func mix(name []byte) {
 	for i := range name { // length octets are below 'a'
 		if c := name[i]; i%2 == 0 && c >= 'a' && c <= 'z' {
 			name[i] = c - 'a' + 'A'
 		}
 	}
-	return name
 }
 
 // response is what a server answered, names in canonical form.
@@ -146,19 +129,7 @@ func readRR(b []byte, at int) (rr, int, error) {
 		return rr{}, 0, errShort
 	}
 	at += 10
-	// Octets before the names, and how many: compressed ones (RFC 1035), and those
-	// of which the case may differ.
-	before, names := 0, 0
-	switch r.t {
-	case record.TypeNS, record.TypeCNAME, record.TypePTR, record.TypeDNAME:
-		names = 1
-	case record.TypeSOA:
-		names = 2
-	case record.TypeMX:
-		before, names = 2, 1
-	case record.TypeSRV:
-		before, names = 6, 1
-	}
+	before, names := layout(r.t)
 	if names == 0 || at+before > end {
 		r.rdata = record.Rdata(b[at:end])
 		return r, end, nil
@@ -177,6 +148,22 @@ func readRR(b []byte, at int) (rr, int, error) {
 	}
 	r.rdata = record.Rdata(append(rd, b[at:end]...))
 	return r, end, nil
+}
+
+// layout says where RDATA has names that may be compressed (RFC 1035), or of which
+// the case may differ: behind so many octets so many names.
+func layout(t record.Type) (before, names int) {
+	switch t {
+	case record.TypeNS, record.TypeCNAME, record.TypePTR, record.TypeDNAME:
+		return 0, 1
+	case record.TypeSOA:
+		return 0, 2
+	case record.TypeMX:
+		return 2, 1
+	case record.TypeSRV:
+		return 6, 1
+	}
+	return 0, 0
 }
 
 // readName follows pointers, backwards only, and gives the canonical name and the
