@@ -6,8 +6,9 @@
 // is counted as an answer; in the open loop latency counts from the time at which a
 // query was due, not from that at which it left. Where the generator itself was the
 // limit - its schedule, its query ids, its receive queues - the Result says so. A
-// run ends within Config.Time + Config.Timeout, and no target is loaded that is
-// neither on this machine's loopback nor named by the caller as one that may be.
+// run ends within Config.Time + 100 ms + Config.Timeout, and no target is loaded
+// that is neither on this machine's loopback nor named by the caller as one that
+// may be.
 //
 // In: query files, expectations, responses; all untrusted and bounded. Out: Result,
 // Finding.

@@ -204,8 +204,8 @@ func TestWaitsForTheLast(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if r.Sent != 20 || r.Answered != 20 || r.Took != 20*time.Millisecond {
-		t.Errorf("%d sent in %v, %d answered; want 20 in 20ms, all answered", r.Sent, r.Took, r.Answered)
+	if r.Sent != 20 || r.Answered != 20 || r.Took < 20*time.Millisecond {
+		t.Errorf("%d sent in %v, %d answered; want 20 in 20ms or a little more, all answered", r.Sent, r.Took, r.Answered)
 	}
 }
 
@@ -342,6 +342,24 @@ func TestKeptSchedule(t *testing.T) {
 		if got := tt.r.KeptSchedule(); got != tt.want || got != (len(tt.r.Notes()) == 0) {
 			t.Errorf("%d of %d sent, lag %v: %v, notes %q", tt.r.Sent, tt.r.Due, tt.r.Lag.Quantile(.9), got, tt.r.Notes())
 		}
+	}
+}
+
+// Latency that is lag is called so, from where it begins.
+func TestNoteOfLag(t *testing.T) {
+	const ms = int64(time.Millisecond)
+	r := Result{Counts: Counts{Sent: 1000}, Due: 1000}
+	for i := range int64(1000) {
+		lag := int64(0)
+		if i >= 985 {
+			lag = 8 * ms
+		}
+		r.Lag.add(lag)
+		r.Latency.add(ms + lag)
+	}
+	want := "from p99 up latencies are the generator's own as much as the server's: it was 8ms late where latency is 9ms"
+	if n := r.Notes(); len(n) != 1 || !strings.HasPrefix(n[0], want) {
+		t.Errorf("notes %q, want %q", n, want)
 	}
 }
 

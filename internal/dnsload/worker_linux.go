@@ -20,6 +20,8 @@ const (
 	// spin is how long before a query is due its thread stops sleeping: sleeps end
 	// late by about this much on a virtual machine.
 	spin = 100 * time.Microsecond
+	// catchUp is how long after the end queries may leave that were due before it.
+	catchUp = 100 * time.Millisecond
 	// nap is the longest sleep, so that time-outs and the end are noticed.
 	nap = time.Millisecond
 )
@@ -83,7 +85,7 @@ func (w *worker) run(opened chan<- error, begin <-chan clock) error {
 	before := threadCPU()
 	err := w.loop()
 	if err != nil {
-		w.took = time.Duration(min(w.clock.now(), int64(w.config.Time)))
+		w.took = time.Duration(w.clock.now())
 		w.settle()
 	}
 	w.used = threadCPU() - before
@@ -119,6 +121,9 @@ func (w *worker) close() {
 func (w *worker) loop() error {
 	timeout := int64(w.config.Timeout)
 	end := int64(w.config.Time)
+	if w.gap > 0 {
+		end += int64(catchUp)
+	}
 	sweepEvery := max(timeout/16, int64(nap))
 	nextSweep := sweepEvery
 	nextFlush := int64(math.MaxInt64)
@@ -130,7 +135,7 @@ func (w *worker) loop() error {
 		now := w.clock.now()
 		if sending && (now >= end || w.sent >= w.quota || w.stop.Load()) {
 			sending = false
-			w.took = time.Duration(min(max(now, w.scheduled()), end))
+			w.took = time.Duration(max(now, w.scheduled()))
 			end = now + timeout
 		}
 		if !sending && (w.out == 0 || now > end) {
