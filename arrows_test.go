@@ -81,7 +81,7 @@ var arrows = table{
 		"authority/data":     stage,
 		"authority/image":    stage,
 		"authority/protocol": stage,
-		"authority/packet":   stage,
+		"authority/wire":     stage,
 		"monitor":            stage,
 		"control":            stage,
 
@@ -101,7 +101,7 @@ var arrows = table{
 		{"github.com/spf13/pflag", []string{"service"}, "cobra's flags: an option is the Value of its flag"},
 		{"github.com/BurntSushi/toml", []string{"service"}, "the configuration file"},
 		{"github.com/fsnotify/fsnotify", []string{"registry", "update", "agent", "snapshot/journal"}, "files that people and agents change"},
-		{"golang.org/x/sys", []string{"store/etcd", "authority/packet", "internal/dnsload", "snapshot/journal"}, "system calls that syscall has not"},
+		{"golang.org/x/sys", []string{"store/etcd", "authority/wire", "internal/dnsload", "snapshot/journal"}, "system calls that syscall has not"},
 		{"golang.org/x/net", []string{"service"}, "netutil: a bound on connections"},
 		{"golang.org/x/sync", []string{"api", "every stage"}, "errgroup, semaphore: goroutines with an owner, and bounds"},
 		{"golang.org/x/term", []string{"service", "cmd/zonecast"}, "is it a terminal?"},

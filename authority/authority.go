@@ -9,10 +9,11 @@ import (
 	"net/netip"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/zonecast/zonecast/authority/data"
-	"github.com/zonecast/zonecast/authority/packet"
 	"github.com/zonecast/zonecast/authority/protocol"
+	"github.com/zonecast/zonecast/authority/wire"
 	"github.com/zonecast/zonecast/internal/tree"
 	"github.com/zonecast/zonecast/snapshot"
 )
@@ -22,7 +23,7 @@ type Server struct {
 	config  Config
 	log     *slog.Logger
 	keys    []ed25519.PublicKey
-	packet  *packet.Server
+	packet  *wire.Server
 	workers workers
 	metrics *collector
 
@@ -56,7 +57,10 @@ func New(c Config, deps Deps) (*Server, error) {
 	s.current.Store(&state{})
 	s.images.dir = c.ImageDir
 	s.source = &follower{server: s}
-	s.workers.config = protocol.Config{MaxUDP: c.MaxUDP, Version: c.Version, Identity: c.Identity}
+	s.workers.config = protocol.Config{
+		MaxUDP: c.MaxUDP, Version: c.Version, Identity: c.Identity,
+		Idle: func() time.Duration { return s.packet.IdleTimeout() },
+	}
 	for _, path := range c.Keys {
 		keys, err := snapshot.LoadPublicKeys(path)
 		if err != nil {
@@ -64,8 +68,9 @@ func New(c Config, deps Deps) (*Server, error) {
 		}
 		s.keys = append(s.keys, keys...)
 	}
-	pc := packet.Config{
-		UDPWorkers: c.UDPWorkers, MaxTCP: c.MaxTCP, MaxTCPPerClient: c.MaxTCPPerClient, TCPIdle: c.TCPIdle,
+	pc := wire.Config{
+		UDPWorkers: c.UDPWorkers, MaxUDP: c.MaxUDP, MaxTCP: c.MaxTCP, MaxTCPPerClient: c.MaxTCPPerClient,
+		TCPIdle: c.TCPIdle, TCPLife: c.TCPLife, HandOver: c.HandOver,
 	}
 	for _, l := range c.Listen {
 		a, err := netip.ParseAddrPort(l)
@@ -75,7 +80,7 @@ func New(c Config, deps Deps) (*Server, error) {
 		pc.Listen = append(pc.Listen, a)
 	}
 	var err error
-	if s.packet, err = packet.Listen(pc, s.newHandler, deps.Log); err != nil {
+	if s.packet, err = wire.Listen(pc, s.newHandler, deps.Log); err != nil {
 		return nil, err
 	}
 	if err := s.prepare(deps.Source); err != nil {

@@ -37,14 +37,22 @@ type Config struct {
 	// so that nothing is ever fragmented (DNS flag day 2020).
 	MaxUDP int `option:"max-udp" help:"largest UDP response in octets; 0 is 1232"`
 	// MaxTCP and MaxTCPPerClient bound open TCP connections, overall and for each
-	// client address. Zero means 1000 and 50.
-	MaxTCP          int `option:"max-tcp" help:"TCP connections at a time; 0 is 1000"`
+	// client address; when all are taken, the one that has been silent longest makes
+	// room. Zero means 10000 and 50.
+	MaxTCP          int `option:"max-tcp" help:"TCP connections at a time; 0 is 10000"`
 	MaxTCPPerClient int `option:"max-tcp-per-client" help:"TCP connections at a time of one client address; 0 is 50"`
 	// TCPIdle is how long a TCP connection may be silent between queries. Zero means
 	// 10s (RFC 7766 §6.2.3 asks for "a few seconds").
 	TCPIdle time.Duration `option:"tcp-idle" help:"how long a silent TCP connection stays open; 0 is 10s"`
 
 	files bool // the data comes from a Source
+
+	// TCPLife is how long a TCP connection may last in all. Zero means 10m.
+	TCPLife time.Duration `option:"tcp-life" help:"how long a TCP connection lasts at most; 0 is 10m"`
+	// HandOver is the path of a unix socket over which a server that is started hands
+	// the sockets of the one that runs on, so that no query is lost by a restart; the
+	// latter then ends. Empty: sockets are bound anew.
+	HandOver string `option:"hand-over" help:"path of a unix socket by which a server takes over from the one that runs; empty: it does not"`
 
 	// Version and Identity answer the class CH TXT questions version.bind and
 	// hostname.bind / id.server (RFC 4892). Empty: REFUSED.
@@ -84,6 +92,9 @@ func (c Config) Validate() error {
 		if o.value < 0 || o.value > o.most {
 			errs = append(errs, fmt.Errorf("%s: %d, expected 0 to %d", o.key, o.value, o.most))
 		}
+	}
+	if c.TCPLife < 0 {
+		errs = append(errs, fmt.Errorf("tcp-life: %s, expected 0 or more", c.TCPLife))
 	}
 	if c.TCPIdle < 0 {
 		errs = append(errs, fmt.Errorf("tcp-idle: %s, expected 0 or more", c.TCPIdle))

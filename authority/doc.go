@@ -3,7 +3,7 @@
 //
 // Three layers lie below, each usable without the ones above: authority/data (one
 // immutable View of one version), authority/protocol (one query message in, one
-// response out) and authority/packet (sockets). This package joins them.
+// response out) and authority/wire (sockets). This package joins them.
 //
 // Invariant: a query sees exactly one version of the dataset; versions are swapped
 // whole and only after the journal verified them; whatever happens to the journal,

@@ -13,8 +13,8 @@ import (
 
 	"github.com/zonecast/zonecast/authority/data"
 	"github.com/zonecast/zonecast/authority/image"
-	"github.com/zonecast/zonecast/authority/packet"
 	"github.com/zonecast/zonecast/authority/protocol"
+	"github.com/zonecast/zonecast/authority/wire"
 	"github.com/zonecast/zonecast/internal/difftest"
 	"github.com/zonecast/zonecast/record"
 )
@@ -82,16 +82,9 @@ func serve(t *testing.T, zones []difftest.Zone) netip.AddrPort {
 		t.Fatal(err)
 	}
 	view := data.New(im)
-	s, err := packet.Listen(packet.Config{Listen: []netip.AddrPort{netip.MustParseAddrPort("127.0.0.1:0")}},
-		func() (packet.Handler, func()) {
-			k := protocol.NewWorker(protocol.Config{})
-			return func(query []byte, m packet.Meta, dst []byte) []byte {
-				transport := protocol.UDP
-				if m.TCP {
-					transport = protocol.TCP
-				}
-				return k.Respond(view, query, transport, dst)
-			}, func() {}
+	s, err := wire.Listen(wire.Config{Listen: []netip.AddrPort{netip.MustParseAddrPort("127.0.0.1:0")}},
+		func() (wire.Handler, func()) {
+			return zoneHandler{view, protocol.NewWorker(protocol.Config{})}, func() {}
 		}, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
@@ -106,4 +99,14 @@ func serve(t *testing.T, zones []difftest.Zone) netip.AddrPort {
 		}
 	})
 	return s.Addrs()[0]
+}
+
+// zoneHandler answers from one view.
+type zoneHandler struct {
+	view   *data.View
+	worker *protocol.Worker
+}
+
+func (h zoneHandler) Answer(batch []wire.Message, t protocol.Transport) {
+	h.worker.Answer(h.view, batch, t, 0)
 }

@@ -20,6 +20,7 @@ type collector struct {
 	version, versionTime, zones, rrsets    *prometheus.Desc
 	problems, panics                       *prometheus.Desc
 	outcomes, folds, damaged               *prometheus.Desc
+	tcpEvicted, tooLarge                   *prometheus.Desc
 	changed, imageSize                     *prometheus.Desc
 	tcpOpen, tcpAccepted, tcpRefused       *prometheus.Desc
 	tcpTimeouts, readErrors, writeErrors   *prometheus.Desc
@@ -40,7 +41,7 @@ func newCollector(s *Server) *collector {
 		imageSize:   desc("image_bytes", "Octets of the image that is answered from."),
 		truncated:   desc("truncated_total", "Responses with the TC bit."),
 		dropped:     desc("dropped_total", "Messages that got no response: too short for a header, or responses themselves."),
-		latency:     desc("answer_seconds", "Time from a query in memory to its response in memory; one query in 16 is measured."),
+		latency:     desc("answer_seconds", "Time from a query in memory to its response in memory, by what came of it; one query in 64 is measured.", "outcome"),
 		version:     desc("version", "Version of the dataset that is answered; 0 is none yet."),
 		versionTime: desc("version_timestamp_seconds", "Unix time at which that version was made; 0 is none yet."),
 		zones:       desc("zones", "Zones that are answered."),
@@ -50,6 +51,8 @@ func newCollector(s *Server) *collector {
 		tcpOpen:     desc("tcp_connections", "TCP connections open."),
 		tcpAccepted: desc("tcp_accepted_total", "TCP connections accepted."),
 		tcpRefused:  desc("tcp_refused_total", "TCP connections closed at once because of a bound."),
+		tcpEvicted:  desc("tcp_evicted_total", "Silent TCP connections closed to make room for others."),
+		tooLarge:    desc("udp_too_large_total", "UDP responses larger than the path takes; sent truncated."),
 		tcpTimeouts: desc("tcp_timeouts_total", "TCP connections closed in the middle of a message for slowness."),
 		readErrors:  desc("udp_read_errors_total", "UDP receive calls that failed."),
 		writeErrors: desc("write_errors_total", "Responses that could not be sent."),
@@ -70,8 +73,9 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	var queries [2]uint64
 	var responses [rcodes]uint64
 	var outcomes [protocol.Outcomes]uint64
-	var truncated, dropped, sum uint64
-	var buckets [len(latencyBounds) + 1]uint64
+	var truncated, dropped uint64
+	var sums [protocol.Outcomes]uint64
+	var buckets [protocol.Outcomes][len(latencyBounds) + 1]uint64
 	c.server.workers.each(func(k *worker) {
 		n := &k.protocol.Counters
 		for i := range queries {
@@ -85,10 +89,12 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 		}
 		truncated += n.Truncated.Load()
 		dropped += n.Dropped.Load()
-		for i := range buckets {
-			buckets[i] += k.latency.buckets[i].Load()
+		for o := range buckets {
+			for i := range buckets[o] {
+				buckets[o][i] += k.latency[o].buckets[i].Load()
+			}
+			sums[o] += k.latency[o].sum.Load()
 		}
-		sum += k.latency.sum.Load()
 	})
 	counter(c.queries, queries[protocol.UDP], "udp")
 	counter(c.queries, queries[protocol.TCP], "tcp")
@@ -102,12 +108,14 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	}
 	counter(c.truncated, truncated)
 	counter(c.dropped, dropped)
-	cumulative, below := map[float64]uint64{}, uint64(0)
-	for i, bound := range latencyBounds {
-		below += buckets[i]
-		cumulative[bound.Seconds()] = below
+	for o := range buckets {
+		cumulative, below := map[float64]uint64{}, uint64(0)
+		for i, bound := range latencyBounds {
+			below += buckets[o][i]
+			cumulative[bound.Seconds()] = below
+		}
+		ch <- prometheus.MustNewConstHistogram(c.latency, below+buckets[o][len(latencyBounds)], float64(sums[o])/1e9, cumulative, protocol.Outcome(o).String())
 	}
-	ch <- prometheus.MustNewConstHistogram(c.latency, below+buckets[len(latencyBounds)], float64(sum)/1e9, cumulative)
 
 	now := c.server.current.Load()
 	gauge(c.version, float64(now.Version))
@@ -129,6 +137,8 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	gauge(c.tcpOpen, float64(p.TCPOpen.Load()))
 	counter(c.tcpAccepted, p.TCPAccepted.Load())
 	counter(c.tcpRefused, p.TCPRefused.Load())
+	counter(c.tcpEvicted, p.TCPEvicted.Load())
+	counter(c.tooLarge, p.TooLarge.Load())
 	counter(c.tcpTimeouts, p.TCPTimeouts.Load())
 	counter(c.readErrors, p.ReadErrors.Load())
 	counter(c.writeErrors, p.WriteErrors.Load())

@@ -8,25 +8,23 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/zonecast/zonecast/authority/packet"
+	"github.com/zonecast/zonecast/authority/data"
 	"github.com/zonecast/zonecast/authority/protocol"
+	"github.com/zonecast/zonecast/authority/wire"
 )
 
 // worker answers for one goroutine at a time and counts by itself, so that no two
 // CPUs write the same cache line for a query.
 type worker struct {
+	server   *Server
 	protocol *protocol.Worker
-	turn     int
-	latency  latency
+	answer   func(*data.View, []wire.Message, protocol.Transport, int64) // protocol.Answer
+	latency  [protocol.Outcomes]latency
 }
-
-// sampleEvery is how many queries go by for one whose time is taken: reading the
-// clock twice costs about as much as looking the name up.
-const sampleEvery = 16
 
 // latencyBounds are the upper bounds of the histogram's buckets.
 var latencyBounds = [...]time.Duration{
-	time.Microsecond, 2 * time.Microsecond, 5 * time.Microsecond, 10 * time.Microsecond, 20 * time.Microsecond,
+	200 * time.Nanosecond, 500 * time.Nanosecond, time.Microsecond, 2 * time.Microsecond, 5 * time.Microsecond, 10 * time.Microsecond, 20 * time.Microsecond,
 	50 * time.Microsecond, 100 * time.Microsecond, time.Millisecond, 10 * time.Millisecond,
 }
 
@@ -46,8 +44,8 @@ func (l *latency) observe(d time.Duration) {
 	l.sum.Add(uint64(max(d, 0)))
 }
 
-// workers has all that were ever made: counters must not go backwards when a
-// connection ends, so its worker waits for the next one.
+// workers has all that were ever made: counters must not go backwards when one is
+// given back, so it waits for the next use.
 type workers struct {
 	config protocol.Config
 
@@ -56,7 +54,7 @@ type workers struct {
 	free []*worker
 }
 
-func (w *workers) get() *worker {
+func (w *workers) get(s *Server) *worker {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if n := len(w.free); n > 0 {
@@ -64,7 +62,11 @@ func (w *workers) get() *worker {
 		w.free = w.free[:n-1]
 		return k
 	}
-	k := &worker{protocol: protocol.NewWorker(w.config)}
+	c := w.config
+	c.Seed = uint64(time.Now().UnixNano())
+	k := &worker{server: s, protocol: protocol.NewWorker(c)}
+	k.answer = k.protocol.Answer
+	k.protocol.Sample = func(_ *protocol.Message, o protocol.Outcome, took time.Duration) { k.latency[o].observe(took) }
 	w.all = append(w.all, k)
 	return k
 }
@@ -83,42 +85,54 @@ func (w *workers) each(fn func(*worker)) {
 	}
 }
 
-// newHandler joins packet and protocol: every query takes the newest state once.
-func (s *Server) newHandler() (packet.Handler, func()) {
-	k := s.workers.get()
-	return s.guard(func(query []byte, m packet.Meta, dst []byte) []byte {
-		transport := protocol.UDP
-		if m.TCP {
-			transport = protocol.TCP
-		}
-		view := s.current.Load().view
-		if k.turn++; k.turn%sampleEvery != 1 {
-			return k.protocol.Respond(view, query, transport, dst)
-		}
-		start := time.Now()
-		dst = k.protocol.Respond(view, query, transport, dst)
-		k.latency.observe(time.Since(start))
-		return dst
-	}), func() { s.workers.put(k) }
+// newHandler joins wire and protocol.
+func (s *Server) newHandler() (wire.Handler, func()) {
+	k := s.workers.get(s)
+	return k, func() { s.workers.put(k) }
 }
 
-// guard turns a panic over one query into that query's loss: were it to end the
-// process, one message could take every host of a fleet down at once. A worker
-// starts each query from nothing, so that it can go on.
-func (s *Server) guard(h packet.Handler) packet.Handler {
-	return func(query []byte, m packet.Meta, dst []byte) (out []byte) {
-		defer func() {
-			p := recover()
-			if p == nil {
-				return
+// Answer implements wire.Handler: every batch takes the newest state once.
+func (k *worker) Answer(batch []wire.Message, t protocol.Transport) {
+	if k.try(batch, t) || len(batch) == 1 {
+		return
+	}
+	// One of them has found a bug. The others are to be answered all the same.
+	for i := range batch {
+		batch[i].Response = batch[i].Response[:0]
+		k.try(batch[i:i+1], t)
+	}
+}
+
+// try turns a panic over queries into their loss: were it to end the process, one
+// message could take every host of a fleet down at once. A worker starts each query
+// from nothing, so that it can go on.
+func (k *worker) try(batch []wire.Message, t protocol.Transport) (ok bool) {
+	s := k.server
+	state := s.current.Load()
+	defer func() {
+		if p := recover(); p != nil {
+			for i := range batch {
+				batch[i].Response = batch[i].Response[:0]
 			}
-			out = dst
-			// The 1st, 2nd, 4th, 8th...: whoever sends it in a flood fills no disk.
-			if n := s.panics.Add(1); n&(n-1) == 0 {
-				s.log.Error("query lost by a bug in the server", "panic", fmt.Sprint(p), "times", n, "client", m.Client.String(),
-					"query", hex.EncodeToString(query[:min(len(query), 600)]), "stack", string(debug.Stack()))
+			if len(batch) == 1 {
+				s.lost(p, &batch[0])
 			}
-		}()
-		return h(query, m, dst)
+			// A file that was cut off under its mapping comes as a fault.
+			if fault, is := p.(interface{ Addr() uintptr }); is && state.view != nil {
+				state.view.Image().Fault(fault.Addr())
+			}
+		}
+	}()
+	debug.SetPanicOnFault(true)
+	k.answer(state.view, batch, t, time.Now().Unix())
+	return true
+}
+
+// lost notes a query that a panic took.
+func (s *Server) lost(p any, m *wire.Message) {
+	// The 1st, 2nd, 4th, 8th...: whoever sends it in a flood fills no disk.
+	if n := s.panics.Add(1); n&(n-1) == 0 {
+		s.log.Error("query lost by a bug in the server", "panic", fmt.Sprint(p), "times", n, "client", m.Client.String(),
+			"query", hex.EncodeToString(m.Query[:min(len(m.Query), 600)]), "stack", string(debug.Stack()))
 	}
 }

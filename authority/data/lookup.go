@@ -54,7 +54,9 @@ func (v *View) Find(q *Query, atParent bool) Result {
 
 func (f *finder) find(atParent bool) (r Result) {
 	v, q := f.v, f.q
-	exact := f.at(0)
+	f.asked++
+	exact, ok := v.exact(q)
+	f.bad = !ok
 	i, encloser := 0, exact // encloser: the name without its first i labels
 	if exact == nil {
 		if i, encloser = f.encloser(); encloser == nil {

@@ -15,6 +15,11 @@ type Query struct {
 	len    int
 	labels int // the root's not counted: 0 to 127
 
+	// looked: the image of the View that the batch is answered from was asked for the
+	// name; near is what image.Image.Near said.
+	looked bool
+	near   uint64
+
 	// Location and Now are the client's location, empty for none, and the time in
 	// unix seconds: they choose between RRsets that are not for everybody or not for
 	// ever.
@@ -43,7 +48,7 @@ func (q *Query) Read(h *image.Hasher, b []byte) int {
 		i += n + 1
 		k++
 	}
-	q.labels, q.len = k, i+1
+	q.labels, q.len, q.looked = k, i+1, false
 	lowerInto(q.name[:], b, i+1)
 	q.rehash(h)
 	return i + 1

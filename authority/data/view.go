@@ -60,21 +60,41 @@ func (v *View) Last() []record.Name { return v.last }
 // Reshaped tells whether an apex, a cut or a DNAME differs from the image.
 func (v *View) Reshaped() bool { return v.reshaped }
 
-// Touch loads what Plain will look at first for q, see image.Image.Touch.
-func (v *View) Touch(q *Query) uint64 { return v.im.Touch(q.hash[0]) }
+// Look begins to look up a batch of names, in three steps so that the waits for
+// memory overlap: each step is done for all names before the next.
+//
+// The first loads the place in the index.
+func (v *View) Look(q *Query) byte { return v.im.Touch(q.hash[0]) }
 
-// TouchNode loads what it will look at then.
-func (v *View) TouchNode(q *Query, slot uint64) byte { return v.im.TouchNode(q.hash[0], slot) }
+// LookNode is the second step: it loads the name's node. The third is Plain or Find.
+func (v *View) LookNode(q *Query) byte {
+	var at uint64
+	if at, q.looked = v.im.Near(q.hash[0]); !q.looked {
+		return 0
+	}
+	q.near = at
+	return v.im.TouchNode(at)
+}
 
 // Plain gives the RRset that answers a question for q and t, when that can be told
 // from the name's node alone: it is in a zone, neither hidden nor special, and has
 // the type. nil means that Find has to be asked.
 func (v *View) Plain(q *Query, t record.Type) image.Set {
-	n, _ := v.get(q.hash[0], q.name[:q.len])
+	n, _ := v.exact(q)
 	if n == nil || v.reshaped || n.Traits()&(image.Settled|image.Located) != image.Settled {
 		return nil
 	}
 	return n.Find(t)
+}
+
+// exact gives the node of the name in q itself.
+func (v *View) exact(q *Query) (n image.Node, ok bool) {
+	if q.looked && (v.touched == nil || !v.touched.has(q.hash[0])) {
+		if n, ok := v.im.GetNear(q.near, q.name[:q.len]); ok {
+			return n, true
+		}
+	}
+	return v.get(q.hash[0], q.name[:q.len])
 }
 
 // get gives the node of a name; ok is false when the image is damaged there.

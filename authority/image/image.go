@@ -9,6 +9,7 @@ import (
 	"runtime"
 	"sync/atomic"
 	"syscall"
+	"unsafe"
 
 	"github.com/zeebo/xxh3"
 
@@ -150,20 +151,48 @@ func (m *Image) Damaged() error {
 	return nil
 }
 
-// Touch loads what Get will look at first for a name of hash h. Done for a batch of
-// names before the first is looked up, the waits for memory overlap.
-func (m *Image) Touch(h uint64) uint64 {
-	return binary.LittleEndian.Uint64(m.slots[8*home(h, m.head.homes):])
+// Touch loads the slot at which a look-up of hash h begins. Done for a batch of names
+// before the first is looked up, the waits for memory overlap; Near and TouchNode are
+// the next steps.
+func (m *Image) Touch(h uint64) byte { return m.slots[8*home(h, m.head.homes)] }
+
+// Near gives where the node of a name of hash h stands if the name is there: what
+// GetNear wants. 0: it is not there. ok is false when nothing can be said without
+// checking blocks, before Scrub is through.
+func (m *Image) Near(h uint64) (at uint64, ok bool) {
+	if !m.whole.Load() {
+		return 0, false
+	}
+	tag := h << tagShift
+	for i := 8 * home(h, m.head.homes); i+8 <= uint64(len(m.slots)); i += 8 {
+		s := binary.LittleEndian.Uint64(m.slots[i:])
+		if s&^maxOffset == tag && s != 0 || s == 0 {
+			return s & maxOffset, true
+		}
+	}
+	return 0, false
 }
 
-// TouchNode loads the first octets of the node that a slot of Touch leads to, when
-// it is that of hash h.
-func (m *Image) TouchNode(h, slot uint64) byte {
-	if slot>>tagShift != h&(1<<tagBits-1) || slot&maxOffset >= m.head.index {
-		return 0
+// TouchNode loads the node at what Near gave.
+func (m *Image) TouchNode(at uint64) byte {
+	b := m.b[at:]
+	return b[0] + b[min(64, len(b)-1)]
+}
+
+// GetNear is Get for a name of which Near told at. ok is false when at was the place
+// of another name with the same tag: then Get knows.
+func (m *Image) GetNear(at uint64, name []byte) (n Node, ok bool) {
+	if at == 0 {
+		return nil, true
 	}
-	at := slot & maxOffset
-	return m.b[at] + m.b[min(at+64, m.head.index-1)]
+	if at < blockSize || at+nodeHead+uint64(len(name)) > m.head.index {
+		return nil, false
+	}
+	n = Node(m.b[at:m.head.index])
+	if int(n[0]) != len(name) || stringOf(n[nodeHead:nodeHead+len(name)]) != stringOf(name) {
+		return nil, false
+	}
+	return n, true
 }
 
 // Get gives the node of a name, canonical and of hash h. ok is false when it cannot
@@ -259,6 +288,15 @@ func (m *Image) check(k uint64) bool {
 	}
 	m.seen[k/64].Or(1 << (k % 64))
 	return true
+}
+
+// Fault notes that reading at an address of memory failed; other addresses are none
+// of its business.
+func (m *Image) Fault(addr uintptr) {
+	first := uintptr(unsafe.Pointer(unsafe.SliceData(m.b)))
+	if addr >= first && addr-first < uintptr(len(m.b)) {
+		m.damage(int64(addr-first), "it cannot be read: was it cut off?")
+	}
 }
 
 func (m *Image) damage(at int64, found string) error {

@@ -57,8 +57,7 @@ type Worker struct {
 	pointer [2]byte
 
 	queries [maxBatch]query
-	slots   [maxBatch]uint64
-	sink    byte // of what Touch loads, so that it is loaded
+	sink    byte // of what look loads, so that it is loaded
 
 	lookup  data.Query
 	chain   chain
@@ -125,18 +124,7 @@ func (k *Worker) some(view *data.View, batch []Message, transport Transport, now
 		q.Now = now
 	}
 	if view != nil && len(batch) > 1 {
-		for i := range batch {
-			if q := &k.queries[i]; q.question > 0 {
-				k.slots[i] = view.Touch(&q.Query)
-			}
-		}
-		sink := byte(0)
-		for i := range batch {
-			if q := &k.queries[i]; q.question > 0 {
-				sink += view.TouchNode(&q.Query, k.slots[i])
-			}
-		}
-		k.sink = sink
+		k.look(view, len(batch))
 	}
 	for i := range batch {
 		q := &k.queries[i]
@@ -153,6 +141,22 @@ func (k *Worker) some(view *data.View, batch []Message, transport Transport, now
 		k.answer(view, q, &batch[i], transport)
 	}
 	k.Counters.flush(&k.tally, transport, len(batch))
+}
+
+// look begins to look up the first n queries.
+func (k *Worker) look(view *data.View, n int) {
+	sink := byte(0)
+	for i := range k.queries[:n] {
+		if q := &k.queries[i]; q.question > 0 {
+			sink += view.Look(&q.Query)
+		}
+	}
+	for i := range k.queries[:n] {
+		if q := &k.queries[i]; q.question > 0 {
+			sink += view.LookNode(&q.Query)
+		}
+	}
+	k.sink = sink
 }
 
 // answer answers one query that was parsed.

@@ -1,4 +1,4 @@
-package packet
+package wire
 
 import (
 	"bytes"
@@ -15,20 +15,24 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/zonecast/zonecast/authority/protocol"
 )
 
-// echo answers with a letter for the transport and the query; "silence" gets nothing.
-func echo() (Handler, func()) {
-	return func(query []byte, m Meta, dst []byte) []byte {
-		if string(query) == "silence" {
-			return dst
+// echoer answers with a letter for the transport and the query; "silence" gets nothing.
+type echoer struct{}
+
+func (echoer) Answer(batch []Message, t protocol.Transport) {
+	for i := range batch {
+		m := &batch[i]
+		if string(m.Query) == "silence" {
+			continue
 		}
-		if m.TCP {
-			return append(append(dst, 't'), query...)
-		}
-		return append(append(dst, 'u'), query...)
-	}, func() {}
+		m.Response = append(append(m.Response, "ut"[t]), m.Query...)
+	}
 }
+
+func echo() (Handler, func()) { return echoer{}, func() {} }
 
 // start runs a Server until the test ends.
 func start(t *testing.T, c Config) *Server {
@@ -198,13 +202,31 @@ func TestTCPBounds(t *testing.T) {
 func TestConnectionsBounds(t *testing.T) {
 	var c connections
 	c.init()
-	a, b := netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("192.0.2.2")
-	x, y, z := new(net.TCPConn), new(net.TCPConn), new(net.TCPConn)
-	if !c.add(x, a, 2, 1) || c.add(y, a, 2, 1) || !c.add(y, b, 2, 1) || c.add(z, netip.MustParseAddr("192.0.2.3"), 2, 1) {
-		t.Fatal("bounds of 1 for each client and 2 overall are not held")
+	open := func(addr string) *connection {
+		return &connection{conn: new(net.TCPConn), client: netip.AddrPortFrom(netip.MustParseAddr(addr), 1)}
 	}
-	c.remove(x, a)
-	if len(c.clients) != 1 || !c.add(x, a, 2, 1) {
+	add := func(k *connection) string {
+		evicted, ok := c.add(k, 2, 1)
+		return map[[2]bool]string{{false, true}: "added", {true, true}: "for another", {false, false}: "refused"}[[2]bool{evicted, ok}]
+	}
+	x, y := open("192.0.2.1"), open("192.0.2.2")
+	for _, tt := range []struct {
+		k    *connection
+		want string
+	}{{x, "added"}, {open("192.0.2.1"), "refused"}, {y, "added"}} {
+		if got := add(tt.k); got != tt.want {
+			t.Fatalf("connection of %s: %s, want %s", tt.k.client, got, tt.want)
+		}
+	}
+	if !c.busy(x) || !c.busy(y) || add(open("192.0.2.3")) != "refused" {
+		t.Fatal("a connection that is at work makes room for another")
+	}
+	if !c.idle(y) || add(open("192.0.2.3")) != "for another" || c.idle(y) || len(c.open) != 2 {
+		t.Fatal("the silent one does not make room")
+	}
+	c.remove(y) // its goroutine ends
+	c.remove(x)
+	if len(c.clients) != 1 || add(open("192.0.2.1")) != "added" {
 		t.Fatal("a closed connection still counts")
 	}
 	if clientOf(netip.MustParseAddr("2001:db8::1")) != clientOf(netip.MustParseAddr("2001:db8::ffff")) ||
@@ -331,22 +353,168 @@ func TestReplyControl(t *testing.T) {
 		return binary.NativeEndian.AppendUint32(b, kind)
 	}
 	v4 := append(header(28, unix.IPPROTO_IP, unix.IP_PKTINFO), 9, 9, 9, 9, 192, 0, 2, 1, 192, 0, 2, 1, 0, 0, 0, 0)
-	if got := replyControl(v4)[16:24]; !bytes.Equal(got, []byte{0, 0, 0, 0, 192, 0, 2, 1}) {
+	if got, local := replyControl(v4); !bytes.Equal(got[16:24], []byte{0, 0, 0, 0, 192, 0, 2, 1}) || local.String() != "192.0.2.1" {
 		t.Errorf("IPv4: %v, want interface 0 and the address", got)
 	}
 	global, local := netip.MustParseAddr("2001:db8::1").As16(), netip.MustParseAddr("fe80::1").As16()
 	v6 := append(append(header(36, unix.IPPROTO_IPV6, unix.IPV6_PKTINFO), global[:]...), 9, 0, 0, 0, 0, 0, 0, 0)
-	if got := replyControl(v6)[32]; got != 0 {
+	if got, _ := replyControl(v6); got[32] != 0 {
 		t.Errorf("IPv6: interface %d, want 0", got)
 	}
 	copy(v6[16:], local[:])
 	v6[32] = 9
-	if got := replyControl(v6)[32]; got != 9 {
+	if got, _ := replyControl(v6); got[32] != 9 {
 		t.Errorf("link-local: interface %d, want 9", got)
 	}
 	for _, b := range [][]byte{nil, v4[:10], header(28, unix.SOL_SOCKET, 1), v4[:20]} {
-		if got := replyControl(b); got != nil {
+		if got, _ := replyControl(b); got != nil {
 			t.Errorf("control message from %v, want none", b)
 		}
 	}
+}
+
+// TestSilentConnections opens far more connections than there may be: the newest are
+// served, and what is open stays within the bound.
+func TestSilentConnections(t *testing.T) {
+	const most, all = 50, 1000
+	s := start(t, Config{MaxTCP: most})
+	addr := net.TCPAddrFromAddrPort(s.Addrs()[0])
+	var last net.Conn
+	for i := range all {
+		from := &net.TCPAddr{IP: net.IPv4(127, 0, byte(1+i/200), byte(1+i%200))}
+		c, err := net.DialTCP("tcp", from, addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { c.Close() })
+		last = c
+	}
+	last.SetDeadline(time.Now().Add(10 * time.Second))
+	last.Write(frame("x"))
+	if got := readFrame(t, last); got != "tx" {
+		t.Fatalf("the newest connection gets %q", got)
+	}
+	eventually(t, "what is too much is closed", func() bool { return s.Counters.TCPOpen.Load() <= most })
+	if got := s.Counters.TCPEvicted.Load(); got != all-most {
+		t.Errorf("%d connections were evicted, want %d", got, all-most)
+	}
+}
+
+// TestStepDoesNotAllocate exchanges batches over loopback.
+func TestStepDoesNotAllocate(t *testing.T) {
+	s, err := Listen(Config{Listen: []netip.AddrPort{netip.MustParseAddrPort("127.0.0.1:0")}, UDPWorkers: 1}, echo, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	c := dial(t, "udp", s.Addrs()[0].String())
+	w := s.newUDPWorker(s.udp[0])
+	h, _ := echo()
+	query, room := []byte("query"), make([]byte, 100)
+	allocs := testing.AllocsPerRun(100, func() {
+		for range 4 {
+			c.Write(query)
+		}
+		for n := 0; n < 4; {
+			n += w.step(h, batchSize)
+		}
+		for range 4 {
+			c.Read(room)
+		}
+	})
+	if allocs != 0 {
+		t.Errorf("%v allocations for 4 queries, want 0", allocs)
+	}
+}
+
+// TestHandOver passes the sockets through five servers, one after the other, while a
+// client asks: each query is answered, and each connection is served.
+func TestHandOver(t *testing.T) {
+	path := t.TempDir() + "/socket"
+	c := Config{Listen: []netip.AddrPort{netip.MustParseAddrPort("127.0.0.1:0")}, UDPWorkers: 2, HandOver: path}
+	type run struct {
+		s      *Server
+		cancel context.CancelFunc
+		done   chan error
+	}
+	begin := func() run {
+		s, err := Listen(c, echo, slog.New(slog.DiscardHandler))
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithCancel(context.Background())
+		r := run{s, cancel, make(chan error, 1)}
+		go func() { r.done <- s.Run(ctx) }()
+		return r
+	}
+	now := begin()
+	c.Listen = now.s.Addrs()
+	addr := c.Listen[0].String()
+	stop, asked := make(chan struct{}), make(chan error, 1)
+	go func() {
+		for i := 0; ; i++ {
+			select {
+			case <-stop:
+				asked <- nil
+				return
+			default:
+			}
+			for _, network := range []string{"udp", "tcp"} {
+				if err := once(network, addr, i); err != nil {
+					asked <- err
+					return
+				}
+			}
+		}
+	}()
+	for range 5 {
+		eventually(t, "it waits for a successor", func() bool { return exists(path) })
+		next := begin()
+		if err := <-now.done; !errors.Is(err, ErrHandedOver) {
+			t.Fatalf("the predecessor ends with %v", err)
+		}
+		now.cancel()
+		now = next
+	}
+	close(stop)
+	if err := <-asked; err != nil {
+		t.Fatal(err)
+	}
+	now.cancel()
+	if err := <-now.done; err != nil {
+		t.Fatal(err)
+	}
+}
+
+func exists(path string) bool {
+	c, err := net.DialTimeout("unixpacket", path, time.Second)
+	if err != nil {
+		return false
+	}
+	c.Close()
+	return true
+}
+
+// once asks one question on a socket of its own.
+func once(network, addr string, i int) error {
+	c, err := net.Dial(network, addr)
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	c.SetDeadline(time.Now().Add(5 * time.Second))
+	query, want := fmt.Sprint("query ", i), fmt.Sprint("uquery ", i)
+	sent := []byte(query)
+	if network == "tcp" {
+		want = string(frame(fmt.Sprint("tquery ", i)))
+		sent = frame(query)
+	}
+	if _, err := c.Write(sent); err != nil {
+		return err
+	}
+	got := make([]byte, len(want))
+	if _, err := io.ReadFull(c, got); err != nil || string(got) != want {
+		return fmt.Errorf("%s query %d: %q, %v", network, i, got, err)
+	}
+	return nil
 }
