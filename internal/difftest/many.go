@@ -116,7 +116,7 @@ type worker struct {
 	*many
 	lanes  []*lane
 	shapes []shape
-	ask    []*client // of the peers: what they have to be asked besides
+	ask    []*client // of ours and the peers: what they have to be asked besides
 	round  round
 	next   uint16
 	again  []Question // truncated: to be asked over TCP
@@ -128,21 +128,19 @@ func (m *many) work(ctx context.Context, rounds <-chan []Question) (err error) {
 	for _, p := range m.o.Peers {
 		addresses = append(addresses, p.Addr)
 	}
-	for i, a := range addresses {
+	for _, a := range addresses {
 		l, err := newLane(a)
 		if err != nil {
 			return err
 		}
 		defer func() { err = errors.Join(err, l.close()) }()
 		w.lanes = append(w.lanes, l)
-		if i > 0 {
-			c, err := newClient(a)
-			if err != nil {
-				return err
-			}
-			defer func() { err = errors.Join(err, c.close()) }()
-			w.ask = append(w.ask, c)
+		c, err := newClient(a)
+		if err != nil {
+			return err
 		}
+		defer func() { err = errors.Join(err, c.close()) }()
+		w.ask = append(w.ask, c)
 	}
 	for qs := range rounds {
 		if err := w.compare(ctx, qs); err != nil {
@@ -232,7 +230,7 @@ func (w *worker) closely(ctx context.Context, q Question, i, k int) error {
 	if err != nil {
 		return fmt.Errorf("%s answers %s %s by %s: %w", w.o.Peers[k].Name, q.Name, q.Type, q.Via, err)
 	}
-	theirs, followed, err := follow(ctx, w.ask[k], q, first, w.data.apexes)
+	theirs, followed, err := follow(ctx, w.ask[k+1], q, first, w.data.apexes)
 	if err != nil {
 		return err
 	}
@@ -243,7 +241,7 @@ func (w *worker) closely(ctx context.Context, q Question, i, k int) error {
 	if len(found) == 0 {
 		return nil
 	}
-	c := compared{data: w.data, q: q, ours: ours, theirs: theirs, first: first, peer: w.ask[k]}
+	c := compared{data: w.data, q: q, ours: ours, theirs: theirs, first: first, us: w.ask[0], peer: w.ask[k+1]}
 	for n := range found {
 		found[n].Peer = w.o.Peers[k].Name
 	}

@@ -1,18 +1,379 @@
 package difftest
 
-import "context"
+import (
+	"context"
+	"slices"
+
+	"github.com/zonecast/zonecast/record"
+)
 
 // compared is one question with the answers of ours and of a peer.
 type compared struct {
 	data         *dataset
 	q            Question
-	ours, theirs *response
-	first        *response // of theirs, before it was asked on
-	peer         *client
+	ours, theirs *response // theirs: with what it was asked on for
+	first        *response // of theirs, before that
+	us, peer     *client
+}
+
+// reasons are the rules that look at the data and at both answers. Each is as narrow
+// as can be said: what it does not hold for stays a difference.
+var reasons = []struct {
+	name  string
+	holds func(*compared, context.Context, Difference) bool
+}{
+	{"truncated", (*compared).truncated},
+	{"glue", (*compared).glueLeftOut},
+	{"glue-wildcard", (*compared).glueOfWildcard},
+	{"size-theirs", (*compared).theirsTooLarge},
+	{"size-ours", (*compared).oursTooLarge},
+	{"ds-referral", (*compared).dsInReferral},
+	{"circle", (*compared).circle},
+	{"chain-end", (*compared).chainEnds},
+	{"ds-below-chain", (*compared).dsBelowChain},
+	{"wildcard-dname", (*compared).wildcardDNAME},
+	{"overflow", (*compared).overflow},
+	{"chain-limit", (*compared).chainLimit},
+	{"any-ds", (*compared).anyWithoutDS},
+	{"any-dname", (*compared).anyBelowDNAME},
+	{"any", (*compared).anyOfUDP},
+	{"any-tcp", (*compared).anyOfTCP},
+	{"any-more", (*compared).anyOfTheirs},
 }
 
 // reason names the rule by which the difference follows from the data; "" when none
 // does.
 func (c *compared) reason(ctx context.Context, d Difference) string {
+	for _, r := range reasons {
+		if r.holds(c, ctx, d) {
+			return r.name
+		}
+	}
 	return ""
+}
+
+// truncated: one of the answers is not whole, and the rest of the header is of as much as
+// each server had found when it stopped.
+func (c *compared) truncated(_ context.Context, d Difference) bool {
+	return (c.ours.tc || c.theirs.tc) && (d.Kind == "rcode" || d.Kind == "aa")
+}
+
+// glueLeftOut: ours says TC because not all addresses in the delegated zone fit;
+// theirs leaves some out.
+func (c *compared) glueLeftOut(_ context.Context, d Difference) bool {
+	if d.Kind != "tc" && d.Kind != "glue" || !c.ours.tc && d.Kind == "tc" || len(c.theirs.authority) == 0 {
+		return false
+	}
+	ns := c.theirs.authority
+	i := slices.IndexFunc(ns, func(r rr) bool { return r.t == record.TypeNS })
+	if i < 0 {
+		return false
+	}
+	cut := ns[i].owner
+	for _, rd := range c.data.sets[record.Key{Owner: cut, Type: record.TypeNS}].Data {
+		target := record.Name(rd)
+		if !target.IsSubdomainOf(cut) {
+			continue
+		}
+		for _, t := range []record.Type{record.TypeA, record.TypeAAAA} {
+			has := len(c.data.sets[record.Key{Owner: target, Type: t}].Data)
+			if has > count(c.theirs.additional, target, t) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+func count(rrs []rr, owner record.Name, t record.Type) (n int) {
+	for _, r := range rrs {
+		if r.owner == owner && r.t == t {
+			n++
+		}
+	}
+	return n
+}
+
+// theirsTooLarge: the whole answer of theirs, as it gives it over TCP, is too large.
+func (c *compared) theirsTooLarge(ctx context.Context, d Difference) bool {
+	return d.Kind == "tc" && c.theirs.tc && !c.ours.tc && c.tooLarge(ctx, c.peer)
+}
+
+func (c *compared) oursTooLarge(ctx context.Context, d Difference) bool {
+	return d.Kind == "tc" && c.ours.tc && !c.theirs.tc && c.tooLarge(ctx, c.us)
+}
+
+func (c *compared) tooLarge(ctx context.Context, by *client) bool {
+	q := c.q
+	q.Via = q.Via.overTCP()
+	by.id++
+	b, err := by.octets(ctx, q, q.encode(by.id))
+	if err != nil {
+		return false
+	}
+	size, w := len(b), c.q.Via.way()
+	if w.edns > 0 && q.Via.way().edns == 0 {
+		size += 11 // OPT
+	}
+	return size > min(max(512, int(w.edns)), 1232)
+}
+
+// dsInReferral: ours has the DS of the cut, complete, with a referral to who asks
+// for DNSSEC; theirs has the same referral without it.
+func (c *compared) dsInReferral(_ context.Context, d Difference) bool {
+	if d.Kind != "authority" || !c.q.Via.way().do {
+		return false
+	}
+	var cut record.Name
+	rest := slices.DeleteFunc(slices.Clone(c.ours.authority), func(r rr) bool {
+		if r.t == record.TypeDS {
+			cut = r.owner
+		}
+		return r.t == record.TypeDS
+	})
+	return cut != "" && sorted(rest, keepSerial) == sorted(c.theirs.authority, keepSerial) &&
+		count(c.ours.authority, cut, record.TypeDS) == len(c.data.sets[record.Key{Owner: cut, Type: record.TypeDS}].Data) &&
+		count(c.ours.authority, cut, record.TypeNS) > 0
+}
+
+// links are the CNAMEs of an answer from the name on, and whether they come back.
+func links(answer []rr, name record.Name) (chain []rr, circle bool) {
+	seen := map[record.Name]bool{}
+	for !seen[name] {
+		seen[name] = true
+		i := slices.IndexFunc(answer, func(r rr) bool { return r.owner == name && r.t == record.TypeCNAME })
+		if i < 0 {
+			return chain, false
+		}
+		chain = append(chain, answer[i])
+		name = record.Name(answer[i].rdata)
+	}
+	return chain, true
+}
+
+// agree tells whether two chains are the same as far as the shorter one goes.
+func agree(a, b []rr) bool {
+	n := min(len(a), len(b))
+	return slices.Equal(a[:n], b[:n])
+}
+
+// onlyChain tells whether an answer has nothing but a chain and the DNAMEs of it.
+func onlyChain(answer, chain []rr) bool {
+	for _, r := range answer {
+		if r.t != record.TypeDNAME && !slices.Contains(chain, r) {
+			return false
+		}
+	}
+	return true
+}
+
+// maxLinks is how many CNAMEs ours follows.
+const maxLinks = 16
+
+// circle: ours says SERVFAIL to a chain that comes back to where it was, or that
+// has more links than ours follows. Theirs has the same chain as far as it goes.
+func (c *compared) circle(_ context.Context, d Difference) bool {
+	if c.ours.rcode != 2 || c.ours.tc {
+		return false
+	}
+	a, back := links(c.ours.answer, c.q.Name)
+	b, _ := links(c.theirs.answer, c.q.Name)
+	return (back || len(a) >= maxLinks) && agree(a, b) && (len(b) > 0 || c.theirs.tc) && onlyChain(c.ours.answer, a)
+}
+
+// chainEnds: theirs stops in the middle of a chain, without an error; what it has
+// is the begin of ours.
+func (c *compared) chainEnds(_ context.Context, d Difference) bool {
+	if d.Kind == "tc" || c.theirs.rcode != 0 && c.theirs.rcode != c.ours.rcode || c.theirs.tc {
+		return false
+	}
+	a, _ := links(c.ours.answer, c.q.Name)
+	b, _ := links(c.theirs.answer, c.q.Name)
+	return len(b) > 0 && agree(a, b) && len(b) <= len(a) && onlyChain(c.theirs.answer, b) && len(c.theirs.authority) == 0
+}
+
+// dsBelowChain: a chain leads to an apex, and DS is asked for: ours goes to the zone
+// above, theirs stays in the zone and says that there is none.
+func (c *compared) dsBelowChain(_ context.Context, d Difference) bool {
+	if c.q.Type != record.TypeDS || c.ours.rcode != 0 || c.theirs.rcode != 0 || d.Kind == "tc" {
+		return false
+	}
+	a, _ := links(c.ours.answer, c.q.Name)
+	b, _ := links(c.theirs.answer, c.q.Name)
+	if len(b) == 0 || !agree(a, b) {
+		return false
+	}
+	end := record.Name(b[len(b)-1].rdata)
+	return c.data.apexes[end] && len(c.theirs.authority) == 1 && c.theirs.authority[0].owner == end && c.theirs.authority[0].t == record.TypeSOA
+}
+
+// wildcardDNAME: a DNAME at a wildcard, asked for a name below that has the asterisk
+// in it: theirs gives the DNAME under the name that was asked for.
+func (c *compared) wildcardDNAME(_ context.Context, d Difference) bool {
+	if d.Kind != "answer" {
+		return false
+	}
+	answer, found := c.underAsterisk()
+	return found && sorted(answer, keepSerial) == sorted(c.ours.answer, keepSerial)
+}
+
+// underAsterisk is the answer of theirs with the DNAMEs of wildcards under the names
+// that they have in the zone.
+func (c *compared) underAsterisk() (answer []rr, changed bool) {
+	answer = slices.Clone(c.theirs.answer)
+	for i := range answer {
+		if answer[i].t != record.TypeDNAME {
+			continue
+		}
+		for n := answer[i].owner.Parent(); n != ""; n = n.Parent() {
+			s := c.data.sets[record.Key{Owner: n, Type: record.TypeDNAME}]
+			if n.IsWildcard() && len(s.Data) == 1 && s.Data[0] == answer[i].rdata {
+				answer[i].owner, changed = n, true
+				break
+			}
+		}
+	}
+	return answer, changed
+}
+
+// within tells whether theirs has all records of ours.
+func (c *compared) within() bool {
+	theirs, _ := c.underAsterisk()
+	for _, r := range c.ours.answer {
+		if !slices.Contains(theirs, r) {
+			return false
+		}
+	}
+	return true
+}
+
+// overflow: ours says YXDOMAIN, since the name that a DNAME makes is too long (RFC
+// 6672 §2.2). Theirs goes on after it, and looks for the records or for the SOA of
+// another name.
+func (c *compared) overflow(_ context.Context, d Difference) bool {
+	if c.ours.rcode != 6 || c.theirs.rcode != 6 && c.theirs.rcode != 3 || d.Kind == "tc" || len(c.ours.authority) > 0 || !c.within() {
+		return false
+	}
+	name := c.q.Name
+	if a, _ := links(c.ours.answer, name); len(a) > 0 {
+		name = record.Name(a[len(a)-1].rdata)
+	}
+	return slices.ContainsFunc(c.ours.answer, func(r rr) bool {
+		return r.t == record.TypeDNAME && name != r.owner && name.IsSubdomainOf(r.owner) && len(name)-len(r.owner)+len(r.rdata) > 255
+	})
+}
+
+// chainLimit: theirs says SERVFAIL where it stops following; ours has the same chain
+// and goes on.
+func (c *compared) chainLimit(_ context.Context, d Difference) bool {
+	const named = 11 // BIND follows as many (9.18, query_cname and query_dname)
+	if d.Kind == "tc" || c.theirs.rcode != 2 {
+		return false
+	}
+	a, _ := links(c.ours.answer, c.q.Name)
+	b, _ := links(c.theirs.answer, c.q.Name)
+	return len(b) >= named && len(a) > len(b) && agree(a, b) && onlyChain(c.theirs.answer, b)
+}
+
+// glueOfWildcard: theirs makes glue from a wildcard below the cut; no such name is in
+// the zone, and ours gives what is.
+func (c *compared) glueOfWildcard(_ context.Context, d Difference) bool {
+	if d.Kind != "glue" || len(c.theirs.authority) == 0 {
+		return false
+	}
+	made := 0
+	rest := slices.DeleteFunc(slices.Clone(c.theirs.additional), func(r rr) bool {
+		from := c.source(r.owner)
+		if len(c.data.types[r.owner]) > 0 || !from.IsWildcard() || !slices.Contains(c.data.sets[record.Key{Owner: from, Type: r.t}].Data, r.rdata) {
+			return false
+		}
+		made++
+		return true
+	})
+	theirs := *c.theirs
+	theirs.additional = rest
+	return made > 0 && glue(&theirs) == glue(c.ours)
+}
+
+// anyWithoutDS: theirs has no DS in an answer to ANY.
+func (c *compared) anyWithoutDS(_ context.Context, d Difference) bool {
+	if c.q.Type != record.TypeANY || count(c.theirs.answer, c.q.Name, record.TypeDS) > 0 || count(c.ours.answer, c.q.Name, record.TypeDS) == 0 {
+		return false
+	}
+	rest := slices.DeleteFunc(slices.Clone(c.ours.answer), func(r rr) bool { return r.t == record.TypeDS })
+	return sorted(rest, keepSerial) == sorted(c.theirs.answer, keepSerial) || len(rest) == 0 && c.isSet(c.theirs.answer)
+}
+
+// anyBelowDNAME: ours takes the CNAME that a DNAME makes for the answer to ANY;
+// theirs goes on from there.
+func (c *compared) anyBelowDNAME(_ context.Context, d Difference) bool {
+	if c.q.Type != record.TypeANY || c.ours.rcode != 0 || count(c.ours.answer, c.q.Name, record.TypeCNAME) != 1 || c.ours.tc {
+		return false
+	}
+	if !slices.ContainsFunc(c.ours.answer, func(r rr) bool { return r.t == record.TypeDNAME && c.q.Name != r.owner }) {
+		return false
+	}
+	return c.within()
+}
+
+// source is where the records of an answer to the name come from: it or a wildcard.
+func (c *compared) source(n record.Name) record.Name {
+	if len(c.data.types[n]) > 0 {
+		return n
+	}
+	for up := n.Parent(); up != ""; up = up.Parent() {
+		if w, err := up.Wildcard(); err == nil && len(c.data.types[w]) > 0 {
+			return w
+		}
+	}
+	return ""
+}
+
+// setsIn takes an answer apart into RRsets; false when one of them is not complete
+// or not what the data has.
+func (c *compared) setsIn(answer []rr) (n int, ok bool) {
+	counts := map[record.Type]int{}
+	from := c.source(c.q.Name)
+	for _, r := range answer {
+		s := c.data.sets[record.Key{Owner: from, Type: r.t}]
+		if r.owner != c.q.Name || r.ttl != s.TTL || !slices.Contains(s.Data, r.rdata) {
+			return 0, false
+		}
+		counts[r.t]++
+	}
+	for t, k := range counts {
+		if k != len(c.data.sets[record.Key{Owner: from, Type: t}].Data) {
+			return 0, false
+		}
+	}
+	return len(counts), true
+}
+
+func (c *compared) isSet(answer []rr) bool {
+	n, ok := c.setsIn(answer)
+	return ok && n == 1
+}
+
+// anyOfUDP: both give one RRset of the name, each another one.
+func (c *compared) anyOfUDP(_ context.Context, d Difference) bool {
+	return c.q.Type == record.TypeANY && !c.q.Via.way().tcp && d.Kind == "answer" && c.isSet(c.ours.answer) && c.isSet(c.theirs.answer)
+}
+
+// anyOfTCP: over TCP ours gives all RRsets, theirs one of them.
+func (c *compared) anyOfTCP(_ context.Context, d Difference) bool {
+	if c.q.Type != record.TypeANY || !c.q.Via.way().tcp || d.Kind != "answer" {
+		return false
+	}
+	n, ok := c.setsIn(c.ours.answer)
+	return ok && n > 1 && c.isSet(c.theirs.answer)
+}
+
+// anyOfTheirs: ours gives one RRset over UDP, theirs more than one of them, or TC
+// because all of them do not fit.
+func (c *compared) anyOfTheirs(_ context.Context, d Difference) bool {
+	if c.q.Type != record.TypeANY || c.q.Via.way().tcp || !c.isSet(c.ours.answer) {
+		return false
+	}
+	n, ok := c.setsIn(c.theirs.answer)
+	return d.Kind == "tc" && c.theirs.tc || d.Kind == "answer" && ok && n > 1
 }

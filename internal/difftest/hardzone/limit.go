@@ -61,7 +61,7 @@ func (z *zone) octets() {
 	z.add(child(base, "a.b"), record.TypeTXT, text(5, 'd'))
 	z.add(child(base, "a", "b"), record.TypeTXT, text(5, 's'))
 	z.add(child(base, "a\x01b"), record.TypeTXT, text(5, 'l'))
-	z.add(child(base, "a\x00"), record.TypeTXT, text(5, 'z'))
+	z.add(child(base, "zz\x00"), record.TypeTXT, text(5, 'z'))
 	z.add(child(base, "\x01*"), record.TypeTXT, text(5, '*'))
 	z.ptr(child(base, "to"), record.TypeCNAME, child(base, "\x00\xff.\\\"; "))
 	z.add(child(base, "\x00\xff.\\\"; "), record.TypeA, m.address())

@@ -123,14 +123,17 @@ func (m *maker) zone(apex record.Name) *zone {
 	ns := child(apex, "ns1")
 	z.keep[ns] = true
 	z.keep[apex] = true
-	if apex != name("dname.example") && m.IntN(4) > 0 {
-		z.add(apex, record.TypeNS, record.Rdata(ns), record.Rdata(name("ns.example.com")))
+	if apex == record.Root || apex != name("dname.example") && m.IntN(4) > 0 {
+		z.add(apex, record.TypeNS, record.Rdata(ns))
+		if apex != record.Root { // BIND wants an address of each server in the zone
+			z.add(apex, record.TypeNS, record.Rdata(name("ns.example.com")))
+		}
 		z.add(ns, record.TypeA, m.address())
 		if m.IntN(2) == 0 {
 			z.add(ns, record.TypeAAAA, m.address6())
 		}
 	} else {
-		z.add(apex, record.TypeNS, record.Rdata(name("ns.example.com")), record.Rdata(name("ns.example.org")))
+		z.add(apex, record.TypeNS, record.Rdata(name("ns.example.com")), record.Rdata(name("ns.invalid")))
 	}
 	return z
 }
