@@ -49,7 +49,6 @@ type state struct {
 // New binds the sockets and loads the keys. It answers SERVFAIL to all that comes
 // once Run is called and until the journal has given a first version.
 func New(c Config, deps Deps) (*Server, error) {
-	c.files = deps.Source != nil
 	if err := c.Validate(); err != nil {
 		return nil, fmt.Errorf("configure authority: %w", err)
 	}

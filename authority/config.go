@@ -65,6 +65,14 @@ func DefaultConfig() Config {
 	return Config{Listen: []string{"127.0.0.1:53"}, Dataset: "internal"}
 }
 
+// FileConfig is DefaultConfig for an authority whose data comes from a Source: it
+// needs no journal.
+func FileConfig() Config {
+	c := DefaultConfig()
+	c.files = true
+	return c
+}
+
 // Validate tells what is wrong, in the words of the option.
 func (c Config) Validate() error {
 	var errs []error

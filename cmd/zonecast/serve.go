@@ -24,7 +24,7 @@ type serveOptions struct {
 func newServe() *cobra.Command {
 	p := processOptions{LogOptions: defaultLog()}
 	o := serveOptions{Format: "auto"}
-	a := authority.DefaultConfig()
+	a := authority.FileConfig()
 	cmd := &cobra.Command{
 		Use:   "serve FILE…",
 		Short: "answer DNS from files, without anything else",
