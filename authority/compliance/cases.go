@@ -124,8 +124,9 @@ func plainCases() []Case {
 func opcodeCases() []Case {
 	const reason = "RFC 1035 §4.1.1, RFC 8906 §3.1.4: an opcode that is not supported is NOTIMP"
 	rcodes := map[int][]int{
-		// NOTIFY (RFC 1996 §3.10) and UPDATE (RFC 2136 §2.2, §3.1) may be known, and not wanted here.
-		4: {notImp, notAuth, refused}, 5: {notImp, notAuth, refused, formErr},
+		// NOTIFY (RFC 1996 §3.10), also acknowledged, and UPDATE (RFC 2136 §2.2, §3.1) may
+		// be known, and not wanted here.
+		4: {noError, notImp, notAuth, refused}, 5: {notImp, notAuth, refused, formErr},
 		6: {notImp, formErr}, // DSO (RFC 8490 §5.1): over TLS or TCP, and without a question
 	}
 	var cases []Case
@@ -133,6 +134,9 @@ func opcodeCases() []Case {
 		w := bad(notImp)
 		if r := rcodes[opcode]; r != nil {
 			w = bad(r...)
+		}
+		if opcode == 4 {
+			w.clear = flagTC // AA in the acknowledgement is open (RFC 1996 §3.10)
 		}
 		cases = append(cases, Case{
 			Name: fmt.Sprintf("opcode %d with a question", opcode), Reason: reason,
