@@ -31,8 +31,9 @@ type content uint8
 
 const (
 	anything content = iota
-	soa              // the answer is the SOA of the zone
+	soa              // the answer is the SOA of the zone; empty when the rcode is not NOERROR
 	records          // the answer has records
+	referral         // the answer is empty, the authority has NS records of a name below the zone
 	noData           // the answer is empty, the authority has the zone's SOA
 	nothing          // answer and authority are empty
 	empty            // all sections are, the question too
@@ -147,8 +148,18 @@ func (c Case) sections(r *response, report reporter) {
 	}
 	switch c.want.content {
 	case soa:
-		if !isSOA(answer) {
+		if r.rcode == noError && !isSOA(answer) {
 			report("the answer is not the SOA: %v", answer)
+		}
+		if r.rcode != noError && len(answer) != 0 {
+			report("answer %v, want none", answer)
+		}
+	case referral:
+		below := func(a rr) bool {
+			return a.rtype == typeNS && strings.HasSuffix(a.owner, wire(Apex)) && a.owner != wire(Apex)
+		}
+		if len(answer) != 0 || !slices.ContainsFunc(authority, below) {
+			report("answer %v, authority %v; want only the NS of the cut", answer, authority)
 		}
 	case records:
 		if len(answer) == 0 {
@@ -180,8 +191,7 @@ func (c Case) tsig(r *response, report reporter) {
 			found = int(binary.BigEndian.Uint16([]byte(a.rdata[len(a.rdata)-4:])))
 		}
 	}
-	switch {
-	case c.want.tsigError != 0 && found != c.want.tsigError:
+	if c.want.tsigError != 0 && found != c.want.tsigError {
 		report("TSIG error %d, want %d (-1: there is no TSIG)", found, c.want.tsigError)
 	}
 }

@@ -38,8 +38,8 @@ func when(on bool) presence {
 
 // Cases is the whole table.
 func Cases(f Features) []Case {
-	return slices.Concat(plainCases(), opcodeCases(), classCases(), typeCases(), nameCases(), ednsCases(f), optionCases(f),
-		cookieCases(f), tsigCases(), malformedCases(f))
+	return slices.Concat(plainCases(), opcodeCases(), classCases(), typeCases(), nameCases(), ednsCases(f), optionCases(),
+		cookieCases(f), tsigCases(), malformedCases())
 }
 
 // apex asks for the SOA of the zone.

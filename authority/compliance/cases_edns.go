@@ -76,12 +76,12 @@ func ednsCases(f Features) []Case {
 }
 
 // optionCases have options and OPT records that are malformed.
-func optionCases(f Features) []Case {
+func optionCases() []Case {
 	formError := bad(formErr)
 	formError.opt, formError.limit = may, 4096 // whether the OPT was understood is open
 	formError.options = map[int]presence{optionCookie: may, optionSubnet: may, optionNSID: may}
 	either := formError
-	either.rcodes, either.clear, either.content = []int{noError, formErr, refused}, flagTC, anything
+	either.rcodes, either.clear, either.content = []int{noError, formErr, refused}, flagTC, soa
 	const ecs = "RFC 7871 §6, §7.1.2: a malformed subnet is FORMERR"
 	edns := func(options ...string) []byte { return apex().and(opt(4096, 0, options...)).octets() }
 	inAnswer := apex()
@@ -111,12 +111,12 @@ func cookieCases(f Features) []Case {
 	malformed := bad(formErr)
 	malformed.opt, malformed.limit, malformed.options = may, 4096, map[int]presence{optionCookie: may}
 	wrong := want{
-		rcodes: []int{noError, badCookie}, clear: flagTC, opt: must, limit: 4096,
+		rcodes: []int{noError, badCookie}, clear: flagTC, content: soa, opt: must, limit: 4096,
 		options: map[int]presence{optionCookie: when(f.Cookies)},
 	}
 	overTCP := good(soa).edns(65535).option(when(f.Cookies), optionCookie)
 	if !f.Cookies {
-		malformed.rcodes, malformed.clear, malformed.content = []int{noError, formErr}, flagTC, anything
+		malformed.rcodes, malformed.clear, malformed.content = []int{noError, formErr}, flagTC, soa
 	}
 	edns := func(options ...string) []byte { return apex().and(opt(4096, 0, options...)).octets() }
 	of := func(n int) string { return option(optionCookie, (clientCookie + strings.Repeat("\xaa", 60))[:n]) }

@@ -47,7 +47,7 @@ func nameCases() []Case {
 	}
 	return append(cases,
 		Case{Name: "referral", Reason: "RFC 1034 §4.3.2 3b: below a cut it is not authoritative", Query: ask("www.sub.example.net", typeA, classIN).octets(), want: want{
-			rcodes: []int{noError}, clear: flagAA | flagTC, opt: mustNot, echo: true,
+			rcodes: []int{noError}, clear: flagAA | flagTC, content: referral, opt: mustNot, echo: true,
 		}},
 		Case{Name: "empty label inside", Reason: "RFC 1035 §3.1: the name ends there, and the rest is no type and class of it", Query: query{questions: []string{"\x07example\x00\x03net\x00\x00\x06\x00\x01"}}.octets(), want: want{
 			rcodes: []int{formErr, refused, notImp}, clear: flagAA | flagTC, content: nothing, opt: mustNot,

@@ -5,8 +5,7 @@
 //
 // Invariant: a case says what the RFC it names demands and no more, where RFCs leave
 // a choice all of it is allowed; what holds for every response is checked for every
-// response; the table passes against BIND's named but for the deviations that its
-// test lists with a reason each.
+// response; BIND's named passes the whole table.
 //
 // In: the address of a server. Out: what is wrong with its responses, in words.
 package compliance

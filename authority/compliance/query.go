@@ -28,6 +28,7 @@ const (
 // Types and classes that the cases name.
 const (
 	typeA      = 1
+	typeNS     = 2
 	typeSOA    = 6
 	typeTXT    = 16
 	typeOPT    = 41

@@ -23,6 +23,8 @@ type rr struct {
 	rdata string
 }
 
+func (r rr) String() string { return fmt.Sprintf("%q type %d", r.owner, r.rtype) }
+
 type edns struct {
 	version, size int
 	flags         uint16
