@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"regexp"
+	"slices"
 	"strings"
 )
 
@@ -53,15 +54,15 @@ func ReadAllowed(r io.Reader, name string) (*Allowed, error) {
 	return a, nil
 }
 
-// allows is for one goroutine at a time. explained is the name of the rule that
-// explains the difference from data, "" when none does.
-func (a *Allowed) allows(difference, explained string) bool {
+// allows is for one goroutine at a time. explained has the names of the rules that
+// explain the difference from data; "" is none.
+func (a *Allowed) allows(difference string, explained ...string) bool {
 	if a == nil {
 		return false
 	}
 	for i := range a.rules {
 		r := &a.rules[i]
-		if r.re != nil && r.re.MatchString(difference) || r.re == nil && r.name == explained {
+		if r.re != nil && r.re.MatchString(difference) || r.re == nil && slices.Contains(explained, r.name) {
 			r.used++
 			return true
 		}
@@ -82,4 +83,10 @@ func (a *Allowed) use() (used map[string]int, unused []string) {
 		}
 	}
 	return used, unused
+}
+
+// Unused gives the rules that have allowed nothing so far.
+func (a *Allowed) Unused() []string {
+	_, unused := a.use()
+	return unused
 }

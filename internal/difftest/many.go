@@ -245,15 +245,15 @@ func (w *worker) closely(ctx context.Context, q Question, i, k int) error {
 	for n := range found {
 		found[n].Peer = w.o.Peers[k].Name
 	}
-	reasons := make([]string, len(found))
+	reasons := make([][]string, len(found))
 	for n, d := range found {
-		reasons[n] = c.reason(ctx, d)
+		reasons[n] = c.reasons(ctx, d)
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	r := &w.reports[k]
 	for n, d := range found {
-		if w.o.Allowed[d.Peer].allows(d.String(), reasons[n]) {
+		if w.o.Allowed[d.Peer].allows(d.String(), reasons[n]...) {
 			continue
 		}
 		r.Differences++

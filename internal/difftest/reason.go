@@ -32,6 +32,7 @@ var reasons = []struct {
 	{"chain-end", (*compared).chainEnds},
 	{"ds-below-chain", (*compared).dsBelowChain},
 	{"wildcard-dname", (*compared).wildcardDNAME},
+	{"wildcard-ns", (*compared).wildcardNS},
 	{"overflow", (*compared).overflow},
 	{"chain-limit", (*compared).chainLimit},
 	{"any-ds", (*compared).anyWithoutDS},
@@ -41,15 +42,14 @@ var reasons = []struct {
 	{"any-more", (*compared).anyOfTheirs},
 }
 
-// reason names the rule by which the difference follows from the data; "" when none
-// does.
-func (c *compared) reason(ctx context.Context, d Difference) string {
+// reasons names the rules by which the difference follows from the data.
+func (c *compared) reasons(ctx context.Context, d Difference) (names []string) {
 	for _, r := range reasons {
 		if r.holds(c, ctx, d) {
-			return r.name
+			names = append(names, r.name)
 		}
 	}
-	return ""
+	return names
 }
 
 // truncated: one of the answers is not whole, and the rest of the header is of as much as
@@ -96,27 +96,49 @@ func count(rrs []rr, owner record.Name, t record.Type) (n int) {
 
 // theirsTooLarge: the whole answer of theirs, as it gives it over TCP, is too large.
 func (c *compared) theirsTooLarge(ctx context.Context, d Difference) bool {
-	return d.Kind == "tc" && c.theirs.tc && !c.ours.tc && c.tooLarge(ctx, c.peer)
+	if d.Kind != "tc" || !c.theirs.tc || c.ours.tc {
+		return false
+	}
+	_, size := c.overTCP(ctx, c.peer)
+	return size > c.room()
 }
 
+// oursTooLarge: the whole answer of ours, as it gives it over TCP, is too large, and
+// it is because ours follows a chain further.
 func (c *compared) oursTooLarge(ctx context.Context, d Difference) bool {
-	return d.Kind == "tc" && c.ours.tc && !c.theirs.tc && c.tooLarge(ctx, c.us)
+	if d.Kind != "tc" || !c.ours.tc || c.theirs.tc {
+		return false
+	}
+	b, size := c.overTCP(ctx, c.us)
+	whole, err := decode(b, c.us.id)
+	if err != nil || size <= c.room() {
+		return false
+	}
+	ours, _ := links(whole.answer, c.q.Name)
+	theirs, _ := links(c.first.answer, c.q.Name)
+	return len(ours) > len(theirs) && agree(ours, theirs)
 }
 
-func (c *compared) tooLarge(ctx context.Context, by *client) bool {
+// overTCP is the answer that one of both gives over TCP, and its size with the OPT
+// that it would have over UDP; 0 when there is none.
+func (c *compared) overTCP(ctx context.Context, by *client) (b []byte, size int) {
 	q := c.q
 	q.Via = q.Via.overTCP()
 	by.id++
 	b, err := by.octets(ctx, q, q.encode(by.id))
 	if err != nil {
-		return false
+		return nil, 0
 	}
-	size, w := len(b), c.q.Via.way()
-	if w.edns > 0 && q.Via.way().edns == 0 {
+	size = len(b)
+	if c.q.Via.way().edns > 0 && q.Via.way().edns == 0 {
 		size += 11 // OPT
 	}
-	return size > min(max(512, int(w.edns)), 1232)
+	return b, size
 }
+
+// room is how large an answer over UDP may be: what the client takes, and at most
+// the 1232 octets that all servers are configured to.
+func (c *compared) room() int { return min(max(512, int(c.q.Via.way().edns)), 1232) }
 
 // dsInReferral: ours has the DS of the cut, complete, with a referral to who asks
 // for DNSSEC; theirs has the same referral without it.
@@ -273,6 +295,18 @@ func (c *compared) chainLimit(_ context.Context, d Difference) bool {
 	a, _ := links(c.ours.answer, c.q.Name)
 	b, _ := links(c.theirs.answer, c.q.Name)
 	return len(b) >= named && len(a) > len(b) && agree(a, b) && onlyChain(c.theirs.answer, b)
+}
+
+// wildcardNS: theirs takes NS at a wildcard for a delegation of the names that it
+// covers (RFC 4592 §4.2 leaves it undefined); for ours it is a record like others.
+func (c *compared) wildcardNS(_ context.Context, d Difference) bool {
+	name := c.q.Name
+	if b, _ := links(c.theirs.answer, name); len(b) > 0 {
+		name = record.Name(b[len(b)-1].rdata)
+	}
+	return slices.ContainsFunc(c.theirs.authority, func(r rr) bool {
+		return r.t == record.TypeNS && r.owner.IsWildcard() && name.IsSubdomainOf(r.owner.Parent()) && !name.IsSubdomainOf(r.owner)
+	})
 }
 
 // glueOfWildcard: theirs makes glue from a wildcard below the cut; no such name is in

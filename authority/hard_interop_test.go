@@ -1,0 +1,105 @@
+//go:build interop
+
+package authority_test
+
+import (
+	"net/netip"
+	"os"
+	"testing"
+
+	"github.com/zonecast/zonecast/internal/difftest"
+	"github.com/zonecast/zonecast/internal/difftest/hardzone"
+)
+
+// TestInteropHardZones asks named, NSD and Knot and this server questions about
+// generated zones. The seeds are fixed: what is found once stays found.
+func TestInteropHardZones(t *testing.T) {
+	h := newHard(t)
+	for seed := range uint64(2) {
+		h.world(t, hardzone.Options{Seed: seed, Small: true}, 6000)
+	}
+	h.world(t, hardzone.Options{Seed: 20, Small: true, Only: hardzone.BIND}, 4000)
+	h.world(t, hardzone.Options{Seed: 30, Small: true, Only: hardzone.NSD | hardzone.Knot}, 4000)
+}
+
+// hard adds up what was compared over worlds of zones.
+type hard struct {
+	allowed   map[string]*difftest.Allowed
+	questions int // to each server
+}
+
+func newHard(t *testing.T) *hard {
+	h := &hard{allowed: map[string]*difftest.Allowed{}}
+	for _, p := range []string{"named", "nsd", "knotd"} {
+		f, err := os.Open("testdata/interop/hard-" + p + ".txt")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer f.Close()
+		if h.allowed[p], err = difftest.ReadAllowed(f, f.Name()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return h
+}
+
+// oursHard gives the address of this project's server with the zones.
+func oursHard(t *testing.T, zones []difftest.Zone) netip.AddrPort { return serve(t, zones) }
+
+// world makes zones, starts all servers that load them and asks that many questions.
+func (h *hard) world(t *testing.T, o hardzone.Options, questions int) []difftest.Report {
+	t.Helper()
+	w := hardzone.New(o)
+	zones := zonesOf(w)
+	dir := t.TempDir()
+	if err := difftest.WriteZones(dir, zones); err != nil {
+		t.Fatal(err)
+	}
+	var peers []*difftest.Server
+	for _, p := range peersOf(o.Only) {
+		s, err := difftest.Start(t.Context(), p, dir, zones, 0, t.TempDir())
+		if err != nil {
+			t.Fatalf("seed %d: %v", o.Seed, err)
+		}
+		defer s.Stop()
+		peers = append(peers, s)
+	}
+	reports, err := difftest.CompareMany(t.Context(), difftest.ManyOptions{
+		Zones: zones, Ours: oursHard(t, zones), Peers: peers, Allowed: h.allowed, Most: 50,
+		Ask: difftest.First(questions, difftest.Draw(zones, w.Elsewhere, o.Seed)),
+	})
+	if err != nil {
+		t.Fatalf("seed %d: %v", o.Seed, err)
+	}
+	for _, r := range reports {
+		if r.Differences > 0 {
+			t.Errorf("%+v: %d of %d questions get another answer from %s", o, r.Differences, r.Questions, r.Peer)
+		}
+		for _, d := range r.First {
+			t.Log(clip(d.String()))
+		}
+	}
+	if got := reports[0].Questions; got < questions {
+		t.Errorf("seed %d: %d questions were asked, expected at least %d", o.Seed, got, questions)
+	}
+	h.questions += reports[0].Questions
+	return reports
+}
+
+func peersOf(only hardzone.Servers) (ps []difftest.Program) {
+	for s, p := range map[hardzone.Servers]difftest.Program{hardzone.BIND: difftest.Named(), hardzone.NSD: difftest.NSD(), hardzone.Knot: difftest.Knot()} {
+		if only == 0 || only&s != 0 {
+			ps = append(ps, p)
+		}
+	}
+	return ps
+}
+
+func zonesOf(w hardzone.World) (zones []difftest.Zone) {
+	for _, z := range w.Zones {
+		zones = append(zones, difftest.Zone{Apex: z.Apex, Sets: z.Sets})
+	}
+	return zones
+}
+
+func clip(s string) string { return s[:min(len(s), 1000)] }
