@@ -14,6 +14,7 @@ import (
 // lane asks one server many questions at a time and waits for all of the answers.
 type lane struct {
 	server netip.AddrPort
+	wait   time.Duration
 	udp    *net.UDPConn
 	tcp    net.Conn // nil: not connected
 	from   *bufio.Reader
@@ -26,12 +27,12 @@ type lane struct {
 	arena    []byte
 }
 
-func newLane(server netip.AddrPort) (*lane, error) {
+func newLane(server netip.AddrPort, wait time.Duration) (*lane, error) {
 	c, err := net.DialUDP("udp", nil, net.UDPAddrFromAddrPort(server))
 	if err != nil {
 		return nil, fmt.Errorf("dial %s: %w", server, err)
 	}
-	return &lane{server: server, udp: c}, nil
+	return &lane{server: server, wait: wait, udp: c}, nil
 }
 
 func (l *lane) close() error {
@@ -89,13 +90,13 @@ func (l *lane) send(r *round) error {
 		return nil
 	}
 	if l.tcp == nil {
-		c, err := net.DialTimeout("tcp", l.server.String(), patience)
+		c, err := net.DialTimeout("tcp", l.server.String(), l.wait)
 		if err != nil {
 			return fmt.Errorf("ask %s: %w", l.server, err)
 		}
 		l.tcp, l.from = c, bufio.NewReaderSize(c, 1<<16)
 	}
-	if err := l.tcp.SetWriteDeadline(time.Now().Add(patience)); err != nil {
+	if err := l.tcp.SetWriteDeadline(time.Now().Add(l.wait)); err != nil {
 		return err
 	}
 	if _, err := l.tcp.Write(stream); err != nil {
@@ -145,7 +146,7 @@ func (l *lane) take(r *round, tcp bool) error {
 	if tcp && l.tcp == nil {
 		return errors.New("connection was closed")
 	}
-	deadline := time.Now().Add(patience)
+	deadline := time.Now().Add(l.wait)
 	if tcp {
 		if err := l.tcp.SetReadDeadline(deadline); err != nil {
 			return err

@@ -26,6 +26,9 @@ type ManyOptions struct {
 	// the reasons of this package.
 	Allowed map[string]*Allowed
 	Workers int // zero means 3
+	// Patience is how long an answer may take before the question is asked again; zero
+	// means 2s.
+	Patience time.Duration
 	// Most is how many differences are kept in each Report; zero means 1000.
 	Most int
 }
@@ -45,6 +48,9 @@ func CompareMany(ctx context.Context, o ManyOptions) ([]Report, error) {
 	}
 	if o.Most == 0 {
 		o.Most = 1000
+	}
+	if o.Patience == 0 {
+		o.Patience = patience
 	}
 	started := time.Now()
 	ctx, cancel := context.WithCancel(ctx)
@@ -129,7 +135,7 @@ func (m *many) work(ctx context.Context, rounds <-chan []Question) (err error) {
 		addresses = append(addresses, p.Addr)
 	}
 	for _, a := range addresses {
-		l, err := newLane(a)
+		l, err := newLane(a, m.o.Patience)
 		if err != nil {
 			return err
 		}
