@@ -294,7 +294,7 @@ func (c *compared) chainLimit(_ context.Context, d Difference) bool {
 	}
 	a, _ := links(c.ours.answer, c.q.Name)
 	b, _ := links(c.theirs.answer, c.q.Name)
-	return len(b) >= named && len(a) > len(b) && agree(a, b) && onlyChain(c.theirs.answer, b)
+	return len(b) >= named && len(a) >= len(b) && agree(a, b) && onlyChain(c.theirs.answer, b)
 }
 
 // wildcardNS: theirs takes NS at a wildcard for a delegation of the names that it
