@@ -33,13 +33,13 @@ var reasons = []struct {
 	{"ds-below-chain", (*compared).dsBelowChain},
 	{"wildcard-dname", (*compared).wildcardDNAME},
 	{"wildcard-ns", (*compared).wildcardNS},
+	{"wildcard-apex", (*compared).wildcardApex},
 	{"overflow", (*compared).overflow},
 	{"chain-limit", (*compared).chainLimit},
 	{"any-ds", (*compared).anyWithoutDS},
 	{"any-dname", (*compared).anyBelowDNAME},
 	{"any", (*compared).anyOfUDP},
 	{"any-tcp", (*compared).anyOfTCP},
-	{"any-more", (*compared).anyOfTheirs},
 }
 
 // reasons names the rules by which the difference follows from the data.
@@ -104,7 +104,8 @@ func (c *compared) theirsTooLarge(ctx context.Context, d Difference) bool {
 }
 
 // oursTooLarge: the whole answer of ours, as it gives it over TCP, is too large, and
-// it is because ours follows a chain further.
+// it is because ours follows a chain further, or has all of one that comes back to
+// where it was.
 func (c *compared) oursTooLarge(ctx context.Context, d Difference) bool {
 	if d.Kind != "tc" || !c.ours.tc || c.theirs.tc {
 		return false
@@ -114,9 +115,9 @@ func (c *compared) oursTooLarge(ctx context.Context, d Difference) bool {
 	if err != nil || size <= c.room() {
 		return false
 	}
-	ours, _ := links(whole.answer, c.q.Name)
+	ours, back := links(whole.answer, c.q.Name)
 	theirs, _ := links(c.first.answer, c.q.Name)
-	return len(ours) > len(theirs) && agree(ours, theirs)
+	return (back || len(ours) > len(theirs)) && agree(ours, theirs)
 }
 
 // overTCP is the answer that one of both gives over TCP, and its size with the OPT
@@ -309,6 +310,17 @@ func (c *compared) wildcardNS(_ context.Context, d Difference) bool {
 	})
 }
 
+// wildcardApex: a wildcard is the cut to a zone of its own. Of the names that it would
+// cover ours says that they do not exist; theirs makes them from the NS of the cut.
+func (c *compared) wildcardApex(_ context.Context, d Difference) bool {
+	name := c.q.Name
+	if a, _ := links(c.ours.answer, name); len(a) > 0 {
+		name = record.Name(a[len(a)-1].rdata)
+	}
+	from := c.source(name)
+	return c.ours.rcode == 3 && c.theirs.rcode == 0 && c.data.apexes[from] && from.IsWildcard() && !name.IsSubdomainOf(from)
+}
+
 // glueOfWildcard: theirs makes glue from a wildcard below the cut; no such name is in
 // the zone, and ours gives what is.
 func (c *compared) glueOfWildcard(_ context.Context, d Difference) bool {
@@ -331,7 +343,7 @@ func (c *compared) glueOfWildcard(_ context.Context, d Difference) bool {
 
 // anyWithoutDS: theirs has no DS in an answer to ANY.
 func (c *compared) anyWithoutDS(_ context.Context, d Difference) bool {
-	if c.q.Type != record.TypeANY || count(c.theirs.answer, c.q.Name, record.TypeDS) > 0 || count(c.ours.answer, c.q.Name, record.TypeDS) == 0 {
+	if d.Kind != "answer" || c.q.Type != record.TypeANY || count(c.theirs.answer, c.q.Name, record.TypeDS) > 0 || count(c.ours.answer, c.q.Name, record.TypeDS) == 0 {
 		return false
 	}
 	rest := slices.DeleteFunc(slices.Clone(c.ours.answer), func(r rr) bool { return r.t == record.TypeDS })
@@ -400,14 +412,4 @@ func (c *compared) anyOfTCP(_ context.Context, d Difference) bool {
 	}
 	n, ok := c.setsIn(c.ours.answer)
 	return ok && n > 1 && c.isSet(c.theirs.answer)
-}
-
-// anyOfTheirs: ours gives one RRset over UDP, theirs more than one of them, or TC
-// because all of them do not fit.
-func (c *compared) anyOfTheirs(_ context.Context, d Difference) bool {
-	if c.q.Type != record.TypeANY || c.q.Via.way().tcp || !c.isSet(c.ours.answer) {
-		return false
-	}
-	n, ok := c.setsIn(c.theirs.answer)
-	return d.Kind == "tc" && c.theirs.tc || d.Kind == "answer" && ok && n > 1
 }
