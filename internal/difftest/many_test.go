@@ -23,15 +23,22 @@ import (
 // scripted answers on one port over UDP and TCP until the test ends; answer gives
 // nil to drop a query.
 func scripted(t *testing.T, answer func(query []byte, tcp bool) []byte) netip.AddrPort {
-	u, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
-	if err != nil {
-		t.Fatal(err)
+	var u *net.UDPConn
+	var l net.Listener
+	for try := 0; u == nil; try++ { // a port that is free for both
+		var err error
+		if l, err = net.Listen("tcp4", "127.0.0.1:0"); err != nil {
+			t.Fatal(err)
+		}
+		if u, err = net.ListenUDP("udp4", net.UDPAddrFromAddrPort(l.Addr().(*net.TCPAddr).AddrPort())); err != nil {
+			l.Close()
+			if try == 20 {
+				t.Fatal(err)
+			}
+			u = nil
+		}
 	}
 	addr := u.LocalAddr().(*net.UDPAddr).AddrPort()
-	l, err := net.Listen("tcp4", addr.String())
-	if err != nil {
-		t.Fatal(err)
-	}
 	var wg sync.WaitGroup
 	t.Cleanup(func() { u.Close(); l.Close(); wg.Wait() })
 	wg.Go(func() {
