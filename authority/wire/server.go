@@ -1,13 +1,12 @@
 package wire
 
 import (
+	"cmp"
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
-	"net"
+	"math"
 	"net/netip"
-	"os"
 	"runtime"
 	"slices"
 	"sync"
@@ -22,21 +21,23 @@ type Config struct {
 	// Listen has the addresses, each for UDP and TCP. With port 0 the kernel picks
 	// one that is free for both.
 	Listen []netip.AddrPort
-	// UDPWorkers is the number of sockets, each with its own thread, for each UDP
-	// address; zero means one for each CPU.
+	// UDPWorkers is the number of sockets for each UDP address, each with its own
+	// thread (with more than threadedAddresses addresses: one of each address to a
+	// thread), and of goroutines for TCP; zero means one for each CPU.
 	UDPWorkers int
 	// MaxUDP is the room for a UDP response in octets; zero means 1232.
 	MaxUDP int
 	// MaxTCP and MaxTCPPerClient bound connections; a client is an IPv4 address or
 	// an IPv6 /64. When MaxTCP is reached a new connection takes the place of the one
-	// that has been silent longest. Zero means 10000 and 50.
+	// that has been silent longest. Zero means 10000 and 50. What the limit of open
+	// files leaves may be less.
 	MaxTCP          int
 	MaxTCPPerClient int
 	// TCPIdle is how long a connection may be silent between two queries; a quarter
 	// of it when more than half of MaxTCP is taken. Zero means 10s.
 	TCPIdle time.Duration
-	// TCPMessage is how long a client may take to send one query or to take one
-	// response. Zero means 5s.
+	// TCPMessage is how long a client may take to send one query or to take the
+	// responses to one batch. Zero means 5s.
 	TCPMessage time.Duration
 	// TCPLife is how long a connection may last in all. Zero means 10m.
 	TCPLife time.Duration
@@ -44,6 +45,10 @@ type Config struct {
 	// to this one, and this one gives them to the next. Empty: sockets are bound, and
 	// kept.
 	HandOver string
+	// Ready, unless nil, keeps a server that has a predecessor from answering until it
+	// is closed: the predecessor goes on until then. Without a predecessor it is not
+	// looked at.
+	Ready <-chan struct{}
 }
 
 // Counters counts what happens below the messages.
@@ -52,6 +57,7 @@ type Counters struct {
 	TCPRefused  atomic.Uint64 // closed at once because of a bound
 	TCPEvicted  atomic.Uint64 // closed while silent, to make room
 	TCPTimeouts atomic.Uint64 // closed in the middle of a message
+	TCPOverflow atomic.Uint64 // closed in the middle of a message, for maxPending
 	TCPOpen     atomic.Int64
 	ReadErrors  atomic.Uint64 // of UDP sockets
 	WriteErrors atomic.Uint64 // responses that could not be sent
@@ -68,50 +74,72 @@ type Server struct {
 	config     Config
 	newHandler NewHandler
 	log        *slog.Logger
-	addrs      []netip.AddrPort
-	udp        []udpSocket
-	tcp        []*net.TCPListener
-	conns      connections
-	handlers   pool
-	before     *net.UnixConn // the predecessor, until this one runs
+	began      time.Time        // what times of connections count from
+	addrs      []netip.AddrPort // of sockets, and known when those are closed
+	sockets    []sockets
+	threads    []*udpThread
+	loops      []*tcpLoop
+	clients    clients
+	pending    atomic.Int64 // octets of messages that TCP connections wait with
+	before     *predecessor // until this one runs; nil: there is none
+	udpStops   atomic.Bool
+
+	mu    sync.Mutex // guards below
+	phase phase      // of TCP; loops look when they are woken
+	until int64      // when the phase should end, in nanoseconds since began
 }
 
-type udpSocket struct {
-	fd   int
-	addr netip.AddrPort
-}
+// phase is what becomes of TCP connections.
+type phase int
 
-// Listen binds all sockets or none. newHandler is called for each UDP socket, and for
-// as many TCP connections as have messages at one moment.
+const (
+	serving  phase = iota
+	draining       // no new ones; silent ones stay until the end of the phase
+	stopping       // only responses are sent, until the end of the phase
+)
+
+const (
+	// drainTime is how long silent connections are kept after the sockets were handed
+	// over: their clients may have sent something.
+	drainTime = time.Second
+	// stopTime is how long clients may take for responses when the server stops.
+	stopTime = time.Second
+)
+
+// Listen binds all sockets or none. newHandler is called for each thread of UDP and
+// each goroutine of TCP.
 func Listen(c Config, newHandler NewHandler, log *slog.Logger) (*Server, error) {
-	defaultTo(&c.UDPWorkers, runtime.GOMAXPROCS(0))
-	defaultTo(&c.MaxUDP, 1232)
-	defaultTo(&c.MaxTCP, 10000)
-	defaultTo(&c.MaxTCPPerClient, 50)
-	defaultTo(&c.TCPIdle, 10*time.Second)
-	defaultTo(&c.TCPMessage, 5*time.Second)
-	defaultTo(&c.TCPLife, 10*time.Minute)
-	s := &Server{config: c, newHandler: newHandler, log: log}
-	s.conns.init()
-	s.handlers.make = newHandler
+	c.UDPWorkers = cmp.Or(c.UDPWorkers, runtime.GOMAXPROCS(0))
+	c.MaxUDP = cmp.Or(c.MaxUDP, 1232)
+	c.MaxTCP = cmp.Or(c.MaxTCP, 10000)
+	c.MaxTCPPerClient = cmp.Or(c.MaxTCPPerClient, 50)
+	c.TCPIdle = cmp.Or(c.TCPIdle, 10*time.Second)
+	c.TCPMessage = cmp.Or(c.TCPMessage, 5*time.Second)
+	c.TCPLife = cmp.Or(c.TCPLife, 10*time.Minute)
+	s := &Server{config: c, newHandler: newHandler, log: log, began: time.Now()}
+	s.clients.open = map[netip.Addr]int{}
 	given, err := s.takeOver()
 	if err != nil {
 		return nil, err
 	}
 	for _, a := range c.Listen {
-		i := slices.IndexFunc(given, func(h handed) bool { return h.addr == a })
-		if i >= 0 {
-			err = s.adopt(given[i])
-			given = slices.Delete(given, i, i+1)
-		} else {
-			err = s.bind(a)
+		k := sockets{addr: a, tcp: -1}
+		for i := range given {
+			if given[i].addr == a {
+				k, given[i] = given[i], sockets{tcp: -1}
+			}
 		}
-		if err != nil {
+		if k, err = k.open(c.UDPWorkers); err != nil {
 			break
 		}
+		s.sockets = append(s.sockets, k)
+		s.addrs = append(s.addrs, k.addr)
 	}
-	for _, h := range given { // not wanted any more
-		err = errors.Join(err, h.close())
+	for _, k := range given { // not wanted any more
+		err = errors.Join(err, k.close())
+	}
+	if err == nil {
+		err = s.prepare()
 	}
 	if err != nil {
 		return nil, errors.Join(err, s.Close())
@@ -119,159 +147,151 @@ func Listen(c Config, newHandler NewHandler, log *slog.Logger) (*Server, error) 
 	return s, nil
 }
 
-func defaultTo[T int | time.Duration](v *T, d T) {
-	if *v == 0 {
-		*v = d
+// prepare makes what serves the sockets.
+func (s *Server) prepare() error {
+	threads, err := s.newUDPThreads()
+	s.threads = threads
+	if err != nil {
+		return err
+	}
+	s.boundTCP()
+	for range s.config.UDPWorkers {
+		l, err := s.newTCPLoop()
+		if err != nil {
+			return err
+		}
+		s.loops = append(s.loops, l)
+	}
+	return nil
+}
+
+// boundTCP keeps MaxTCP below the limit of open files: beyond it connections could be
+// neither taken nor refused.
+func (s *Server) boundTCP() {
+	const others = 200 // sockets, files, and what the rest of the process opens
+	var limit unix.Rlimit
+	if unix.Getrlimit(unix.RLIMIT_NOFILE, &limit) != nil || limit.Cur > math.MaxInt32 {
+		return
+	}
+	most := max(int(limit.Cur)-others, int(limit.Cur)/2)
+	if s.config.MaxTCP > most {
+		s.log.Warn("fewer TCP connections than configured: the limit of open files (ulimit -n) leaves no more", "max_tcp", s.config.MaxTCP, "room", most)
+		s.config.MaxTCP = most
 	}
 }
 
 // Addrs are the addresses bound, in the order of Config.Listen.
-func (s *Server) Addrs() []netip.AddrPort { return s.addrs }
+func (s *Server) Addrs() []netip.AddrPort { return slices.Clone(s.addrs) }
 
 // Close closes the sockets of a Server that is not running.
 func (s *Server) Close() error {
 	var errs []error
-	for _, u := range s.udp {
-		errs = append(errs, unix.Close(u.fd))
+	for _, t := range s.threads {
+		errs = append(errs, t.close())
 	}
-	for _, l := range s.tcp {
-		errs = append(errs, l.Close())
+	for _, l := range s.loops {
+		errs = append(errs, l.close())
+	}
+	for _, k := range s.sockets {
+		errs = append(errs, k.close())
 	}
 	if s.before != nil {
-		errs = append(errs, s.before.Close())
+		errs = append(errs, s.before.close())
 		s.before = nil
 	}
-	s.udp, s.tcp = nil, nil
+	s.threads, s.loops, s.sockets = nil, nil, nil
 	return errors.Join(errs...)
 }
 
 // Run answers until ctx ends, then finishes the messages it is at, closes everything
 // and returns nil; or until a successor has taken the sockets: ErrHandedOver.
-func (s *Server) Run(ctx context.Context) (err error) {
-	parent := ctx
-	ctx, cancel := context.WithCancelCause(ctx)
+func (s *Server) Run(ctx context.Context) error {
+	if !s.awaitReady(ctx) {
+		return s.Close()
+	}
+	within, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	var wg sync.WaitGroup
-	var stopping atomic.Bool
-	for _, u := range s.udp {
-		wg.Go(func() { s.serveUDP(u, &stopping) })
+	var udp, tcp, heir sync.WaitGroup
+	for _, t := range s.threads {
+		udp.Go(func() { t.serve() })
 	}
-	for _, l := range s.tcp {
-		wg.Go(func() { s.acceptTCP(ctx, l) })
+	for _, l := range s.loops {
+		tcp.Go(func() { l.serve() })
 	}
-	if s.config.HandOver != "" {
-		ln, lerr := s.announce()
-		if lerr != nil {
-			err = lerr
-			cancel(lerr)
-		} else {
-			wg.Go(func() { s.handOver(ctx, ln, cancel) })
-		}
+	err := s.relieve(within)
+	if err != nil {
+		cancel(err)
+	} else if s.config.HandOver != "" {
+		heir.Go(func() {
+			if err := s.awaitSuccessor(within, cancel); err != nil {
+				cancel(err)
+			}
+		})
 	}
-	<-ctx.Done()
-	stopping.Store(true)
-	past := time.Unix(1, 0)
-	for _, l := range s.tcp {
-		l.SetDeadline(past)
+	<-within.Done()
+	heir.Wait()
+	s.udpStops.Store(true)
+	if cause := context.Cause(within); cause != context.Cause(ctx) {
+		err = cause
 	}
-	if errors.Is(context.Cause(ctx), ErrHandedOver) {
-		err = ErrHandedOver
-		// Connections cannot be handed over. Who sends something soon is still answered.
-		s.conns.drain(time.Now().Add(drainIdle), parent.Done())
+	if errors.Is(err, ErrHandedOver) {
+		s.enter(draining, drainTime)
+		stop := make(chan struct{})
+		heir.Go(func() {
+			select {
+			case <-ctx.Done(): // told not to wait
+				s.enter(stopping, stopTime)
+			case <-stop:
+			}
+		})
+		tcp.Wait()
+		close(stop)
+		heir.Wait()
+	} else {
+		s.enter(stopping, stopTime)
 	}
-	// Deadlines in the past wake the readers; what is being written goes on.
-	s.conns.stop(past)
-	wg.Wait()
-	s.handlers.close()
+	tcp.Wait()
+	udp.Wait()
 	return errors.Join(err, s.Close())
 }
 
-// drainIdle is how long a silent connection is kept after the sockets were handed
-// over.
-const drainIdle = time.Second
-
-// pause waits a little after an error that may come again at once; false when ctx
-// ended.
-func pause(ctx context.Context) bool {
-	t := time.NewTimer(20 * time.Millisecond)
-	defer t.Stop()
+// awaitReady waits for Config.Ready as long as a predecessor answers; false when ctx
+// ended before.
+func (s *Server) awaitReady(ctx context.Context) bool {
+	if s.before == nil || s.config.Ready == nil {
+		return ctx.Err() == nil
+	}
 	select {
+	case <-s.config.Ready:
+	case <-s.before.gone:
 	case <-ctx.Done():
-		return false
-	case <-t.C:
-		return true
+	}
+	return ctx.Err() == nil
+}
+
+// enter begins a phase and wakes who has to know.
+func (s *Server) enter(p phase, last time.Duration) {
+	s.mu.Lock()
+	s.phase, s.until = p, s.now()+int64(last)
+	s.mu.Unlock()
+	for _, l := range s.loops {
+		l.wake()
 	}
 }
 
-func (s *Server) bind(a netip.AddrPort) error {
-	const attempts = 20 // only for port 0: the port free for TCP may be taken for UDP
-	for i := 1; ; i++ {
-		err := s.bindBoth(a)
-		if err == nil {
-			return nil
-		}
-		if a.Port() != 0 || i == attempts {
-			return &net.OpError{Op: "listen", Addr: net.TCPAddrFromAddrPort(a), Err: explain(a, err)}
-		}
-	}
+func (s *Server) phaseNow() (p phase, until int64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.phase, s.until
 }
 
-// bindBoth binds TCP first: without SO_REUSEPORT it notices another server of this
-// kind, which the shared UDP sockets would not.
-func (s *Server) bindBoth(a netip.AddrPort) error {
-	l, err := listenTCP(a)
-	if err != nil {
-		return fmt.Errorf("tcp: %w", err)
-	}
-	got := netip.AddrPortFrom(a.Addr(), l.Addr().(*net.TCPAddr).AddrPort().Port())
-	var udp []udpSocket
-	for range s.config.UDPWorkers {
-		fd, err := listenUDP(got)
-		if err != nil {
-			err = fmt.Errorf("udp: %w", err)
-			for _, u := range udp {
-				err = errors.Join(err, unix.Close(u.fd))
-			}
-			return errors.Join(err, l.Close())
-		}
-		udp = append(udp, udpSocket{fd, got})
-	}
-	s.tcp = append(s.tcp, l)
-	s.udp = append(s.udp, udp...)
-	s.addrs = append(s.addrs, got)
-	return nil
-}
+// now is the time of connections: nanoseconds since the server was made.
+func (s *Server) now() int64 { return int64(time.Since(s.began)) }
 
-// adopt takes the sockets of an address from a predecessor, all of them: each may have
-// queries in it.
-func (s *Server) adopt(h handed) error {
-	if h.tcp < 0 || len(h.udp) == 0 {
-		return errors.Join(h.close(), s.bind(h.addr))
+// IdleTimeout is how long a silent connection is kept now.
+func (s *Server) IdleTimeout() time.Duration {
+	if s.Counters.TCPOpen.Load() > int64(s.config.MaxTCP/2) {
+		return s.config.TCPIdle / 4
 	}
-	f := os.NewFile(uintptr(h.tcp), "tcp")
-	l, err := net.FileListener(f)
-	if err = errors.Join(err, f.Close()); err != nil {
-		return fmt.Errorf("take over %s: %w", h.addr, err)
-	}
-	t, ok := l.(*net.TCPListener)
-	if !ok {
-		return errors.Join(fmt.Errorf("take over %s: a %T, expected a TCP listener", h.addr, l), l.Close())
-	}
-	s.tcp = append(s.tcp, t)
-	for _, fd := range h.udp {
-		s.udp = append(s.udp, udpSocket{fd, h.addr})
-	}
-	s.addrs = append(s.addrs, h.addr)
-	return nil
-}
-
-func (h handed) close() error {
-	var errs []error
-	for _, fd := range h.udp {
-		errs = append(errs, unix.Close(fd))
-	}
-	if h.tcp >= 0 {
-		errs = append(errs, unix.Close(h.tcp))
-	}
-	return errors.Join(errs...)
+	return s.config.TCPIdle
 }

@@ -199,39 +199,26 @@ func TestTCPBounds(t *testing.T) {
 	}
 }
 
-func TestConnectionsBounds(t *testing.T) {
-	var c connections
-	c.init()
-	open := func(addr string) *connection {
-		return &connection{conn: new(net.TCPConn), client: netip.AddrPortFrom(netip.MustParseAddr(addr), 1)}
-	}
-	add := func(k *connection) string {
-		evicted, ok := c.add(k, 2, 1)
-		return map[[2]bool]string{{false, true}: "added", {true, true}: "for another", {false, false}: "refused"}[[2]bool{evicted, ok}]
-	}
-	x, y := open("192.0.2.1"), open("192.0.2.2")
+func TestClients(t *testing.T) {
+	c := clients{open: map[netip.Addr]int{}}
+	first, other := netip.MustParseAddr("2001:db8::1"), netip.MustParseAddr("2001:db8:0:1::1")
 	for _, tt := range []struct {
-		k    *connection
-		want string
-	}{{x, "added"}, {open("192.0.2.1"), "refused"}, {y, "added"}} {
-		if got := add(tt.k); got != tt.want {
-			t.Fatalf("connection of %s: %s, want %s", tt.k.client, got, tt.want)
+		a    netip.Addr
+		want bool
+	}{{first, true}, {netip.MustParseAddr("2001:db8::ffff"), true}, {first, false}, {other, true}} {
+		if got := c.enter(tt.a, 2); got != tt.want {
+			t.Fatalf("connection of %s: %v, want %v", tt.a, got, tt.want)
 		}
 	}
-	if !c.busy(x) || !c.busy(y) || add(open("192.0.2.3")) != "refused" {
-		t.Fatal("a connection that is at work makes room for another")
-	}
-	if !c.idle(y) || add(open("192.0.2.3")) != "for another" || c.idle(y) || len(c.open) != 2 {
-		t.Fatal("the silent one does not make room")
-	}
-	c.remove(y) // its goroutine ends
-	c.remove(x)
-	if len(c.clients) != 1 || add(open("192.0.2.1")) != "added" {
+	c.leave(first)
+	if !c.enter(netip.MustParseAddr("2001:db8::2"), 2) {
 		t.Fatal("a closed connection still counts")
 	}
-	if clientOf(netip.MustParseAddr("2001:db8::1")) != clientOf(netip.MustParseAddr("2001:db8::ffff")) ||
-		clientOf(netip.MustParseAddr("2001:db8::1")) == clientOf(netip.MustParseAddr("2001:db8:0:1::1")) {
-		t.Fatal("an IPv6 client is not its /64")
+	for _, a := range []netip.Addr{first, first, other} {
+		c.leave(a)
+	}
+	if len(c.open) != 0 {
+		t.Fatalf("clients without connections are remembered: %v", c.open)
 	}
 }
 
@@ -408,7 +395,8 @@ func TestStepDoesNotAllocate(t *testing.T) {
 	}
 	defer s.Close()
 	c := dial(t, "udp", s.Addrs()[0].String())
-	w := s.newUDPWorker(s.udp[0])
+	w := s.threads[0]
+	w.use(w.sockets[0])
 	h, _ := echo()
 	query, room := []byte("query"), make([]byte, 100)
 	allocs := testing.AllocsPerRun(100, func() {
@@ -416,7 +404,7 @@ func TestStepDoesNotAllocate(t *testing.T) {
 			c.Write(query)
 		}
 		for n := 0; n < 4; {
-			n += w.step(h, batchSize)
+			n += w.step(h, unix.MSG_DONTWAIT)
 		}
 		for range 4 {
 			c.Read(room)
@@ -425,96 +413,4 @@ func TestStepDoesNotAllocate(t *testing.T) {
 	if allocs != 0 {
 		t.Errorf("%v allocations for 4 queries, want 0", allocs)
 	}
-}
-
-// TestHandOver passes the sockets through five servers, one after the other, while a
-// client asks: each query is answered, and each connection is served.
-func TestHandOver(t *testing.T) {
-	path := t.TempDir() + "/socket"
-	c := Config{Listen: []netip.AddrPort{netip.MustParseAddrPort("127.0.0.1:0")}, UDPWorkers: 2, HandOver: path}
-	type run struct {
-		s      *Server
-		cancel context.CancelFunc
-		done   chan error
-	}
-	begin := func() run {
-		s, err := Listen(c, echo, slog.New(slog.DiscardHandler))
-		if err != nil {
-			t.Fatal(err)
-		}
-		ctx, cancel := context.WithCancel(context.Background())
-		r := run{s, cancel, make(chan error, 1)}
-		go func() { r.done <- s.Run(ctx) }()
-		return r
-	}
-	now := begin()
-	c.Listen = now.s.Addrs()
-	addr := c.Listen[0].String()
-	stop, asked := make(chan struct{}), make(chan error, 1)
-	go func() {
-		for i := 0; ; i++ {
-			select {
-			case <-stop:
-				asked <- nil
-				return
-			default:
-			}
-			for _, network := range []string{"udp", "tcp"} {
-				if err := once(network, addr, i); err != nil {
-					asked <- err
-					return
-				}
-			}
-		}
-	}()
-	for range 5 {
-		eventually(t, "it waits for a successor", func() bool { return exists(path) })
-		next := begin()
-		if err := <-now.done; !errors.Is(err, ErrHandedOver) {
-			t.Fatalf("the predecessor ends with %v", err)
-		}
-		now.cancel()
-		now = next
-	}
-	close(stop)
-	if err := <-asked; err != nil {
-		t.Fatal(err)
-	}
-	now.cancel()
-	if err := <-now.done; err != nil {
-		t.Fatal(err)
-	}
-}
-
-func exists(path string) bool {
-	c, err := net.DialTimeout("unixpacket", path, time.Second)
-	if err != nil {
-		return false
-	}
-	c.Close()
-	return true
-}
-
-// once asks one question on a socket of its own.
-func once(network, addr string, i int) error {
-	c, err := net.Dial(network, addr)
-	if err != nil {
-		return err
-	}
-	defer c.Close()
-	c.SetDeadline(time.Now().Add(5 * time.Second))
-	query, want := fmt.Sprint("query ", i), fmt.Sprint("uquery ", i)
-	sent := []byte(query)
-	if network == "tcp" {
-		want = string(frame(fmt.Sprint("tquery ", i)))
-		sent = frame(query)
-	}
-	if _, err := c.Write(sent); err != nil {
-		return err
-	}
-	got := make([]byte, len(want))
-	if _, err := io.ReadFull(c, got); err != nil || string(got) != want {
-		return fmt.Errorf("%s query %d: %q, %v", network, i, got, err)
-	}
-	return nil
 }

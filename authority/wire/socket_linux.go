@@ -11,24 +11,53 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-func listenTCP(a netip.AddrPort) (*net.TCPListener, error) {
-	return net.ListenTCP("tcp"+family(a), net.TCPAddrFromAddrPort(a))
-}
+// backlog is how many connections wait to be accepted, as far as net.core.somaxconn
+// lets them.
+const backlog = 4096
 
-// family keeps [::] from taking IPv4, too: who wants both says both.
-func family(a netip.AddrPort) string {
-	if a.Addr().Is4() {
-		return "4"
+// listenTCP tells the address, whose port the kernel may have chosen.
+func listenTCP(a netip.AddrPort) (fd int, bound netip.AddrPort, err error) {
+	domain := unix.AF_INET
+	if a.Addr().Is6() {
+		domain = unix.AF_INET6
 	}
-	return "6"
+	to, err := sockaddr(a)
+	if err != nil {
+		return -1, a, err
+	}
+	fd, err = unix.Socket(domain, unix.SOCK_STREAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
+	if err != nil {
+		return -1, a, err
+	}
+	// Connections of an earlier process that are not quite closed do not matter.
+	err = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1)
+	if err == nil && domain == unix.AF_INET6 {
+		// [::] does not take IPv4, too: who wants both says both.
+		err = unix.SetsockoptInt(fd, unix.IPPROTO_IPV6, unix.IPV6_V6ONLY, 1)
+	}
+	if err == nil {
+		err = unix.Bind(fd, to)
+	}
+	if err == nil {
+		err = unix.Listen(fd, backlog)
+	}
+	var self unix.Sockaddr
+	if err == nil {
+		self, err = unix.Getsockname(fd)
+	}
+	if err != nil {
+		return -1, a, errors.Join(err, unix.Close(fd))
+	}
+	return fd, netip.AddrPortFrom(a.Addr(), addrPort(self).Port()), nil
 }
 
 const (
 	// socketBuffer is what the kernel may keep of datagrams that have not been read, in
 	// octets, as far as net.core.rmem_max lets it.
 	socketBuffer = 4 << 20
-	// wake is how often a thread that waits for datagrams looks whether to stop.
-	wake = 100 * time.Millisecond
+	// wakeTime is how often a thread that waits for datagrams looks whether to stop, and
+	// how long it waits for room to send.
+	wakeTime = 100 * time.Millisecond
 )
 
 // listenUDP binds one of several sockets to a. Bound to a wildcard address it asks
@@ -37,6 +66,10 @@ func listenUDP(a netip.AddrPort) (fd int, err error) {
 	domain, level := unix.AF_INET, unix.IPPROTO_IP
 	if a.Addr().Is6() {
 		domain, level = unix.AF_INET6, unix.IPPROTO_IPV6
+	}
+	to, err := sockaddr(a)
+	if err != nil {
+		return -1, err
 	}
 	fd, err = unix.Socket(domain, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
@@ -48,23 +81,27 @@ func listenUDP(a netip.AddrPort) (fd int, err error) {
 		}
 	}
 	set(unix.SOL_SOCKET, unix.SO_REUSEPORT, 1)
-	// No fragments leave, and no ICMP message makes the kernel change its mind about
-	// the path: the MTU of the interface counts (RFC 8085 §3.2; what BIND and Unbound do).
+	// Fragments can be forged and get lost, so none leave (RFC 9715 §3.1): what does not
+	// fit the interface, or a path of which ICMP has told, is refused with EMSGSIZE. Who
+	// forges that ICMP makes one client come back over TCP, no more.
 	if level == unix.IPPROTO_IP {
-		set(level, unix.IP_MTU_DISCOVER, unix.IP_PMTUDISC_OMIT)
+		set(level, unix.IP_MTU_DISCOVER, unix.IP_PMTUDISC_DO)
 		if a.Addr().IsUnspecified() {
 			set(level, unix.IP_PKTINFO, 1)
 		}
 	} else {
 		set(level, unix.IPV6_V6ONLY, 1)
-		set(level, unix.IPV6_MTU_DISCOVER, unix.IPV6_PMTUDISC_OMIT)
+		set(level, unix.IPV6_MTU_DISCOVER, unix.IPV6_PMTUDISC_DO)
 		if a.Addr().IsUnspecified() {
 			set(level, unix.IPV6_RECVPKTINFO, 1)
 		}
 	}
 	if err == nil {
-		tv := unix.NsecToTimeval(int64(wake))
+		tv := unix.NsecToTimeval(int64(wakeTime))
 		err = unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &tv)
+		if err == nil {
+			err = unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_SNDTIMEO, &tv)
+		}
 	}
 	for _, o := range [][2]int{{unix.SO_RCVBUFFORCE, unix.SO_RCVBUF}, {unix.SO_SNDBUFFORCE, unix.SO_SNDBUF}} {
 		if err == nil && unix.SetsockoptInt(fd, unix.SOL_SOCKET, o[0], socketBuffer) != nil {
@@ -72,7 +109,7 @@ func listenUDP(a netip.AddrPort) (fd int, err error) {
 		}
 	}
 	if err == nil {
-		err = unix.Bind(fd, sockaddr(a))
+		err = unix.Bind(fd, to)
 	}
 	if err != nil {
 		return -1, errors.Join(err, unix.Close(fd))
@@ -80,17 +117,30 @@ func listenUDP(a netip.AddrPort) (fd int, err error) {
 	return fd, nil
 }
 
-func sockaddr(a netip.AddrPort) unix.Sockaddr {
+func sockaddr(a netip.AddrPort) (unix.Sockaddr, error) {
 	if a.Addr().Is4() {
-		return &unix.SockaddrInet4{Port: int(a.Port()), Addr: a.Addr().As4()}
+		return &unix.SockaddrInet4{Port: int(a.Port()), Addr: a.Addr().As4()}, nil
 	}
-	s := &unix.SockaddrInet6{Port: int(a.Port()), Addr: a.Addr().As16()}
+	to := &unix.SockaddrInet6{Port: int(a.Port()), Addr: a.Addr().As16()}
 	if zone := a.Addr().Zone(); zone != "" {
-		if i, err := net.InterfaceByName(zone); err == nil {
-			s.ZoneId = uint32(i.Index)
+		i, err := net.InterfaceByName(zone)
+		if err != nil {
+			return nil, fmt.Errorf("interface %q of the address: %w", zone, err)
 		}
+		to.ZoneId = uint32(i.Index)
 	}
-	return s
+	return to, nil
+}
+
+// addrPort is invalid for what is no address of the internet.
+func addrPort(s unix.Sockaddr) netip.AddrPort {
+	switch s := s.(type) {
+	case *unix.SockaddrInet4:
+		return netip.AddrPortFrom(netip.AddrFrom4(s.Addr), uint16(s.Port))
+	case *unix.SockaddrInet6:
+		return netip.AddrPortFrom(netip.AddrFrom16(s.Addr).Unmap(), uint16(s.Port))
+	}
+	return netip.AddrPort{}
 }
 
 // controlSize is room for one IP_PKTINFO or IPV6_PKTINFO message:
@@ -133,17 +183,4 @@ func replyControl(oob []byte) (reply []byte, local netip.Addr) {
 		return nil, netip.Addr{}
 	}
 	return oob, local
-}
-
-// explain says what is in the way; which option to change is the caller's to say.
-func explain(a netip.AddrPort, err error) error {
-	switch {
-	case errors.Is(err, unix.EADDRINUSE):
-		return fmt.Errorf("address %s is in use by another server: %w", a, err)
-	case errors.Is(err, unix.EACCES):
-		return fmt.Errorf("port %d may not be bound by this user: ports below 1024 need root or the capability CAP_NET_BIND_SERVICE: %w", a.Port(), err)
-	case errors.Is(err, unix.EADDRNOTAVAIL):
-		return fmt.Errorf("no interface of this machine has the address %s: %w", a.Addr(), err)
-	}
-	return err
 }

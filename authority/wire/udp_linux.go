@@ -1,10 +1,11 @@
 package wire
 
 import (
+	"errors"
 	"net/netip"
 	"runtime"
-	"sync/atomic"
 	"syscall"
+	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -19,10 +20,14 @@ const (
 	// maxQuery is the room for a UDP query in octets. A larger datagram arrives cut off
 	// and is answered as what it then is.
 	maxQuery = 4096
-	// busy is how many datagrams a call must have brought for the next one not to wait:
-	// at low rates a call that finds nothing costs more than sleeping in it.
+	// busy is how many datagrams a round must have brought for the next one not to
+	// wait: at low rates a call that finds nothing costs more than sleeping in it.
 	busy = 8
 	line = 64 // octets of a cache line
+	// threadedAddresses is up to how many addresses each socket has a thread of its
+	// own, which sleeps in receiving. With more, a thread has a socket of each address
+	// and sleeps until one is readable, at the price of one more system call.
+	threadedAddresses = 4
 )
 
 // mmsghdr is struct mmsghdr of recvmmsg(2).
@@ -32,12 +37,15 @@ type mmsghdr struct {
 	_   uint32
 }
 
-// udpWorker is one socket's thread and the memory it works on.
-type udpWorker struct {
-	server   *Server
-	fd       uintptr
-	wildcard bool
+// udpThread is a thread, its sockets, and the memory it works on.
+type udpThread struct {
+	server  *Server
+	sockets []udpSocket
+	epoll   int // of the sockets; -1: there is only one
+	ready   [16]unix.EpollEvent
 
+	socket    udpSocket // that is read from now
+	used      int       // how many of in the kernel has written to
 	in, out   [batchSize]mmsghdr
 	inVec     [batchSize]unix.Iovec
 	outVec    [batchSize]unix.Iovec
@@ -51,6 +59,11 @@ type udpWorker struct {
 	cut       []byte         // a response without records, when one was too large
 }
 
+type udpSocket struct {
+	fd       int
+	wildcard bool
+}
+
 // queryStride and stride are odd numbers of cache lines: as powers of two the
 // beginnings of all buffers, which is what is touched, would share a few sets of
 // the cache.
@@ -61,8 +74,31 @@ func oddLines(n int) int {
 	return (lines | 1) * line
 }
 
-func (s *Server) newUDPWorker(u udpSocket) *udpWorker {
-	w := &udpWorker{server: s, fd: uintptr(u.fd), wildcard: u.addr.Addr().IsUnspecified(), stride: oddLines(s.config.MaxUDP)}
+// newUDPThreads shares the sockets out.
+func (s *Server) newUDPThreads() (threads []*udpThread, err error) {
+	groups, workers := len(s.sockets), s.config.UDPWorkers
+	if groups > threadedAddresses {
+		groups = 1
+	}
+	for range groups * workers {
+		threads = append(threads, s.newUDPThread())
+	}
+	for i, k := range s.sockets {
+		for j, fd := range k.udp {
+			t := threads[i%groups*workers+j%workers]
+			t.sockets = append(t.sockets, udpSocket{fd, k.addr.Addr().IsUnspecified()})
+		}
+	}
+	for _, t := range threads {
+		if len(t.sockets) > 1 {
+			err = errors.Join(err, t.watch())
+		}
+	}
+	return threads, err
+}
+
+func (s *Server) newUDPThread() *udpThread {
+	w := &udpThread{server: s, epoll: -1, stride: oddLines(s.config.MaxUDP), used: batchSize}
 	w.queries = make([]byte, batchSize*queryStride)
 	w.responses = make([]byte, batchSize*w.stride)
 	w.cut = make([]byte, 0, 512)
@@ -79,32 +115,88 @@ func (s *Server) newUDPWorker(u udpSocket) *udpWorker {
 	return w
 }
 
-func (s *Server) serveUDP(u udpSocket, stopping *atomic.Bool) {
+func (w *udpThread) watch() (err error) {
+	if w.epoll, err = unix.EpollCreate1(unix.EPOLL_CLOEXEC); err != nil {
+		return err
+	}
+	for i, u := range w.sockets {
+		// Pad comes back with the event: which of the sockets.
+		e := unix.EpollEvent{Events: unix.EPOLLIN, Fd: int32(u.fd), Pad: int32(i)}
+		if err := unix.EpollCtl(w.epoll, unix.EPOLL_CTL_ADD, u.fd, &e); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (w *udpThread) close() error {
+	if w.epoll < 0 {
+		return nil
+	}
+	return unix.Close(w.epoll)
+}
+
+// serve runs until the server stops.
+func (w *udpThread) serve() {
 	// The thread's own: it spends its life in system calls that the scheduler is not
 	// told of.
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
-	handle, done := s.newHandler()
+	handle, done := w.server.newHandler()
 	defer done()
-	w := s.newUDPWorker(u)
+	round := w.oneSocket
+	if w.epoll >= 0 {
+		round = w.allSockets
+	} else {
+		w.use(w.sockets[0])
+	}
 	last := 0
-	for !stopping.Load() {
-		last = w.step(handle, last)
+	for !w.server.udpStops.Load() {
+		last = round(handle, last)
 	}
 }
 
-// step receives a batch, has it answered and sends the responses. last is what the
-// step before gave: how many datagrams there were.
-func (w *udpWorker) step(handle Handler, last int) int {
-	n, err := w.receive(last >= busy)
+// oneSocket does a round with one socket and tells how many datagrams there were;
+// last is what the round before gave.
+func (w *udpThread) oneSocket(handle Handler, last int) int {
+	if last >= busy {
+		if n := w.step(handle, unix.MSG_DONTWAIT); n > 0 {
+			return n
+		}
+	}
+	return w.step(handle, unix.MSG_WAITFORONE)
+}
+
+// allSockets does a round with all that are readable.
+func (w *udpThread) allSockets(handle Handler, last int) (got int) {
+	n := epollWait(w.epoll, w.ready[:], last >= busy, wakeTime)
+	for i := range n {
+		w.use(w.sockets[w.ready[i].Pad])
+		got += w.step(handle, unix.MSG_DONTWAIT)
+	}
+	return got
+}
+
+// use makes a socket the one that is read from and written to.
+func (w *udpThread) use(u udpSocket) {
+	if u.wildcard != w.socket.wildcard {
+		w.used = batchSize // all headers are to be made anew
+	}
+	w.socket = u
+}
+
+// step receives a batch, has it answered and sends the responses.
+func (w *udpThread) step(handle Handler, flag uintptr) int {
+	n, err := w.receive(flag)
 	switch err {
 	case 0:
 	case unix.EAGAIN, unix.EINTR:
 		return 0
 	case unix.ECONNREFUSED, unix.EHOSTUNREACH, unix.ENETUNREACH:
-		return last // what some client's network said of a response
+		return 0 // what some client's network said of a response
 	default:
 		w.server.Counters.ReadErrors.Add(1)
+		time.Sleep(errorPause)
 		return 0
 	}
 	for i := range n {
@@ -115,28 +207,41 @@ func (w *udpWorker) step(handle Handler, last int) int {
 	return n
 }
 
-// receive fills w.in. Without traffic the thread sleeps in it, for wake at most.
-func (w *udpWorker) receive(traffic bool) (n int, err syscall.Errno) {
-	for i := range w.in {
+// errorPause keeps an error that comes again at once from taking the whole CPU.
+const errorPause = 20 * time.Millisecond
+
+// receive fills w.in. With MSG_DONTWAIT it returns at once, past the scheduler;
+// otherwise the thread sleeps in it, for wakeTime at most.
+func (w *udpThread) receive(flag uintptr) (n int, err syscall.Errno) {
+	for i := range w.used {
 		h := &w.in[i].hdr
 		h.Namelen = unix.SizeofSockaddrInet6
-		if w.wildcard {
+		h.Control = nil
+		h.SetControllen(0)
+		if w.socket.wildcard {
 			h.Control = &w.control[i][0]
 			h.SetControllen(controlSize)
 		}
 	}
-	if traffic {
-		r, _, e := syscall.RawSyscall6(unix.SYS_RECVMMSG, w.fd, uintptr(unsafe.Pointer(&w.in[0])), batchSize, unix.MSG_DONTWAIT, 0, 0)
-		if e != unix.EAGAIN {
-			return int(r), e
-		}
+	w.used = 0
+	fd := uintptr(w.socket.fd)
+	var r uintptr
+	if flag == unix.MSG_DONTWAIT {
+		r, _, err = syscall.RawSyscall6(unix.SYS_RECVMMSG, fd, uintptr(unsafe.Pointer(&w.in[0])), batchSize, flag, 0, 0)
+	} else {
+		r, _, err = syscall.Syscall6(unix.SYS_RECVMMSG, fd, uintptr(unsafe.Pointer(&w.in[0])), batchSize, flag, 0, 0)
 	}
-	r, _, e := syscall.Syscall6(unix.SYS_RECVMMSG, w.fd, uintptr(unsafe.Pointer(&w.in[0])), batchSize, unix.MSG_WAITFORONE, 0, 0)
-	return int(r), e
+	if err != 0 {
+		// A header may have been touched before the error.
+		w.used = 1
+		return 0, err
+	}
+	w.used = int(r)
+	return int(r), 0
 }
 
 // take makes the i-th message of the batch.
-func (w *udpWorker) take(i int) {
+func (w *udpThread) take(i int) {
 	at := i * queryStride
 	m := &w.batch[i]
 	m.Query = w.queries[at : at+int(w.in[i].len)]
@@ -150,7 +255,7 @@ func (w *udpWorker) take(i int) {
 		m.Client = netip.AddrPortFrom(netip.AddrFrom16(n.Addr), port)
 	}
 	m.Local = netip.Addr{}
-	if w.wildcard {
+	if w.socket.wildcard {
 		var reply []byte
 		reply, m.Local = replyControl(w.control[i][:w.in[i].hdr.Controllen])
 		w.in[i].hdr.SetControllen(len(reply))
@@ -158,7 +263,7 @@ func (w *udpWorker) take(i int) {
 }
 
 // pack makes w.out of the responses to the first n and tells how many there are.
-func (w *udpWorker) pack(n int) int {
+func (w *udpThread) pack(n int) int {
 	k := 0
 	for i := range n {
 		r := w.batch[i].Response
@@ -170,7 +275,7 @@ func (w *udpWorker) pack(n int) int {
 		in, out := &w.in[i].hdr, &w.out[k].hdr
 		out.Name, out.Namelen = in.Name, in.Namelen
 		out.Control, out.Controllen = nil, 0
-		if w.wildcard && in.Controllen > 0 {
+		if in.Controllen > 0 {
 			out.Control, out.Controllen = in.Control, in.Controllen
 		}
 		w.source[k] = i
@@ -181,30 +286,43 @@ func (w *udpWorker) pack(n int) int {
 
 // send sends the first n of w.out. One that cannot be sent is counted and does not
 // keep the others.
-func (w *udpWorker) send(n int) {
+func (w *udpThread) send(n int) {
+	refused := 0
 	for at := 0; at < n; {
-		flags := uintptr(unix.MSG_DONTWAIT)
-		sent, _, e := syscall.RawSyscall6(unix.SYS_SENDMMSG, w.fd, uintptr(unsafe.Pointer(&w.out[at])), uintptr(n-at), flags, 0, 0)
-		if e == unix.EAGAIN { // the socket's buffer is full: wait for it
-			sent, _, e = syscall.Syscall6(unix.SYS_SENDMMSG, w.fd, uintptr(unsafe.Pointer(&w.out[at])), uintptr(n-at), 0, 0, 0)
-		}
-		switch e {
-		case 0:
-			at += int(sent)
-		case unix.EINTR:
-		case unix.EMSGSIZE:
+		sent, e := w.sendSome(w.out[at:n])
+		switch {
+		case e == 0:
+			at += sent
+		case e == unix.EINTR:
+		case e == unix.ECONNREFUSED && refused < n: // said of an earlier response
+			refused++
+		case e == unix.EMSGSIZE:
 			w.sendCut(at)
 			at++
-		default: // no route, no buffer, port 0: the client asks again
+		case e == unix.EAGAIN: // no room for so long that the clients have given up
+			w.server.Counters.WriteErrors.Add(uint64(n - at))
+			return
+		default: // no route, no memory, port 0: the client asks again
 			w.server.Counters.WriteErrors.Add(1)
 			at++
 		}
 	}
 }
 
+// sendSome sends some of what there is. When the socket's buffer is full it waits, for
+// wakeTime at most.
+func (w *udpThread) sendSome(out []mmsghdr) (int, syscall.Errno) {
+	fd, n := uintptr(w.socket.fd), uintptr(len(out))
+	sent, _, e := syscall.RawSyscall6(unix.SYS_SENDMMSG, fd, uintptr(unsafe.Pointer(&out[0])), n, unix.MSG_DONTWAIT, 0, 0)
+	if e == unix.EAGAIN {
+		sent, _, e = syscall.Syscall6(unix.SYS_SENDMMSG, fd, uintptr(unsafe.Pointer(&out[0])), n, 0, 0, 0)
+	}
+	return int(sent), e
+}
+
 // sendCut sends, instead of a response that the path does not take, one that is
 // truncated: header and question with TC.
-func (w *udpWorker) sendCut(at int) {
+func (w *udpThread) sendCut(at int) {
 	w.server.Counters.TooLarge.Add(1)
 	m := &w.batch[w.source[at]]
 	w.cut = protocol.Truncate(w.cut[:0], m.Response)
@@ -213,7 +331,7 @@ func (w *udpWorker) sendCut(at int) {
 	}
 	w.outVec[at].Base = &w.cut[0]
 	w.outVec[at].SetLen(len(w.cut))
-	if _, _, e := syscall.Syscall6(unix.SYS_SENDMMSG, w.fd, uintptr(unsafe.Pointer(&w.out[at])), 1, 0, 0, 0); e != 0 {
+	if _, e := w.sendSome(w.out[at : at+1]); e != 0 {
 		w.server.Counters.WriteErrors.Add(1)
 	}
 }
