@@ -27,6 +27,7 @@ var reasons = []struct {
 	{"glue-wildcard", (*compared).glueOfWildcard},
 	{"size-theirs", (*compared).theirsTooLarge},
 	{"size-ours", (*compared).oursTooLarge},
+	{"soa-left-out", (*compared).soaLeftOut},
 	{"compression", (*compared).compression},
 	{"ds-referral", (*compared).dsInReferral},
 	{"circle", (*compared).circle},
@@ -119,6 +120,18 @@ func (c *compared) oursTooLarge(ctx context.Context, d Difference) bool {
 	ours, back := links(whole.answer, c.q.Name)
 	theirs, _ := links(c.first.answer, c.q.Name)
 	return (back || len(ours) > len(theirs)) && agree(ours, theirs)
+}
+
+// soaLeftOut: the SOA of a negative answer does not fit, as it does over TCP; ours
+// says TC, theirs leaves it out without a word.
+func (c *compared) soaLeftOut(ctx context.Context, d Difference) bool {
+	if d.Kind != "tc" || !c.ours.tc || c.theirs.tc || len(c.theirs.authority) > 0 {
+		return false
+	}
+	b, size := c.overTCP(ctx, c.peer)
+	whole, err := decode(b, c.peer.id)
+	return err == nil && size > c.room() && len(whole.authority) == 1 && whole.authority[0].t == record.TypeSOA &&
+		sorted(whole.answer, keepSerial) == sorted(c.theirs.answer, keepSerial)
 }
 
 // compression: the whole answers have the same records, and ours is a few octets

@@ -104,7 +104,7 @@ func Start(ctx context.Context, p Program, dir string, zones []Zone, port uint16
 	return s, nil
 }
 
-// ready waits up to half a minute for each zone's SOA.
+// ready waits up to half a minute for each zone's SOA, and asks over TCP once.
 func (s *Server) ready(ctx context.Context, zones []Zone) error {
 	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
@@ -128,7 +128,11 @@ func (s *Server) ready(ctx context.Context, zones []Zone) error {
 			}
 		}
 	}
-	return nil
+	if len(zones) == 0 {
+		return nil
+	}
+	_, err = c.ask(ctx, Question{Name: zones[0].Apex, Type: record.TypeSOA, Via: TCP})
+	return err
 }
 
 func (s *Server) tail() string {
@@ -153,11 +157,20 @@ func (s *Server) Stop() error {
 	return nil
 }
 
+// freePort is a port that is free for UDP and TCP: a server that gets one of them
+// alone may start nevertheless.
 func freePort() (uint16, error) {
-	c, err := net.ListenPacket("udp4", "127.0.0.1:0")
-	if err != nil {
-		return 0, fmt.Errorf("find a free port: %w", err)
+	var last error
+	for range 20 {
+		l, err := net.Listen("tcp4", "127.0.0.1:0")
+		if err != nil {
+			return 0, fmt.Errorf("find a free port: %w", err)
+		}
+		port := l.Addr().(*net.TCPAddr).AddrPort()
+		c, err := net.ListenUDP("udp4", net.UDPAddrFromAddrPort(port))
+		if last = errors.Join(err, l.Close()); err == nil {
+			return port.Port(), c.Close()
+		}
 	}
-	defer c.Close()
-	return c.LocalAddr().(*net.UDPAddr).AddrPort().Port(), nil
+	return 0, fmt.Errorf("find a port that is free for UDP and TCP: %w", last)
 }
