@@ -226,10 +226,12 @@ func (p *predecessor) ask(ctx context.Context) (said byte, err error) {
 	}
 	stop := context.AfterFunc(ctx, func() { p.conn.SetDeadline(time.Unix(1, 0)) })
 	defer stop()
-	if _, err := p.conn.Write([]byte{saysReads}); err != nil {
-		return 0, err
-	}
+	// It may have said that it is too late, and have closed, before it is asked.
+	_, werr := p.conn.Write([]byte{saysReads})
 	var b [1]byte
 	_, err = p.conn.Read(b[:])
+	if err != nil {
+		err = errors.Join(werr, err)
+	}
 	return b[0], err
 }

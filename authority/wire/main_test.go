@@ -19,7 +19,7 @@ import (
 
 // TestMain is also a server that echoes, for tests that need processes and for
 // measurements: WIRE_LISTEN has its address, WIRE_HANDOVER the path of its socket and
-// WIRE_WORKERS their number.
+// WIRE_WORKERS their number; with WIRE_UNREADY it never gets ready.
 func TestMain(m *testing.M) {
 	if a := os.Getenv("WIRE_LISTEN"); a != "" {
 		if err := serveEcho(a); err != nil {
@@ -41,6 +41,9 @@ func serveEcho(a string) error {
 		return err
 	}
 	c := Config{Listen: []netip.AddrPort{addr}, UDPWorkers: workers, HandOver: os.Getenv("WIRE_HANDOVER"), MaxTCP: 1 << 20, MaxTCPPerClient: 1 << 20}
+	if os.Getenv("WIRE_UNREADY") != "" {
+		c.Ready = make(chan struct{})
+	}
 	s, err := Listen(c, reflect, slog.New(slog.DiscardHandler))
 	if err != nil {
 		return err
