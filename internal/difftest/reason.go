@@ -119,7 +119,8 @@ func (c *compared) oursTooLarge(ctx context.Context, d Difference) bool {
 	}
 	ours, back := links(whole.answer, c.q.Name)
 	theirs, _ := links(c.first.answer, c.q.Name)
-	return (back || len(whole.answer) > len(c.first.answer)) && agree(ours, theirs)
+	more := len(whole.answer)+len(whole.authority) > len(c.first.answer)+len(c.first.authority)
+	return (back || len(theirs) > 0 && more) && agree(ours, theirs)
 }
 
 // soaLeftOut: the SOA of a negative answer does not fit, as it does over TCP; ours
