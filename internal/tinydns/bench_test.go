@@ -35,6 +35,7 @@ func BenchmarkParseFile(b *testing.B) {
 		if err != nil {
 			b.Fatal(err)
 		}
+		b.StopTimer()
 		runtime.GC()
 		var m runtime.MemStats
 		runtime.ReadMemStats(&m)
@@ -42,5 +43,6 @@ func BenchmarkParseFile(b *testing.B) {
 		b.ReportMetric(float64(len(data.Sets)), "sets")
 		runtime.KeepAlive(data)
 		f.Close()
+		b.StartTimer()
 	}
 }

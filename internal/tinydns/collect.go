@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 
 	"github.com/zonecast/zonecast/record"
 )
@@ -17,8 +16,6 @@ type collector struct {
 
 	entries chunks[entry]
 
-	blocks []strings.Builder // RDATA and names; a block never moves once it is begun
-
 	terms   []terms // what entries share; the first is that of a plain record
 	termsOf map[terms]uint32
 	locs    []record.Location // the first is ""
@@ -27,7 +24,7 @@ type collector struct {
 
 // entry is a record.
 type entry struct {
-	data  record.Rdata
+	data  ref
 	node  uint32
 	place uint32 // line, or offset in a cdb
 	ttl   uint32
@@ -42,8 +39,6 @@ type terms struct {
 	from, until int64
 }
 
-const blockOctets = 1 << 20
-
 func newCollector() *collector {
 	return &collector{
 		names:   newNames(),
@@ -52,20 +47,6 @@ func newCollector() *collector {
 		locs:    []record.Location{""},
 		locOf:   map[record.Location]uint16{"": 0},
 	}
-}
-
-// keep gives a copy of b that lies in a block.
-func (c *collector) keep(b []byte) string {
-	if n := len(c.blocks); n == 0 || c.blocks[n-1].Cap()-c.blocks[n-1].Len() < len(b) {
-		// Blocks grow with the file, so that a small one costs little.
-		size := max(min(blockOctets, 4096<<min(n, 8)), len(b))
-		c.blocks = append(c.blocks[:n:n], strings.Builder{})
-		c.blocks[n].Grow(size)
-	}
-	sb := &c.blocks[len(c.blocks)-1]
-	from := sb.Len()
-	sb.Write(b)
-	return sb.String()[from:]
 }
 
 // mark is what a line says of its records besides their data.
@@ -77,14 +58,14 @@ type mark struct {
 
 // add takes one record; its RDATA is canonical and is copied.
 func (c *collector) add(owner []byte, t record.Type, m *mark, data []byte, place uint32) error {
-	id, err := c.node(owner, c.keep)
+	id, err := c.node(owner)
 	if err != nil {
 		return err
 	}
-	if c.entries.n >= maxRecords {
-		return fmt.Errorf("more than %d records", maxRecords)
+	if c.entries.n >= maxRecords || c.full() {
+		return fmt.Errorf("more than %d records, or %d octets in them", maxRecords, maxBlocks*blockOctets)
 	}
-	e := entry{data: record.Rdata(c.keep(data)), node: id, place: place, ttl: m.ttl, typ: t}
+	e := entry{data: c.keep(data), node: id, place: place, ttl: m.ttl, typ: t}
 	if e.terms, err = c.termsID(m.terms); err != nil {
 		return err
 	}
@@ -169,7 +150,7 @@ func (c *collector) compareChildren(a, b child) int {
 	if a.prefix != b.prefix {
 		return cmp.Compare(a.prefix, b.prefix)
 	}
-	return cmp.Compare(c.nodes.at(a.node).name.FirstLabel(), c.nodes.at(b.node).name.FirstLabel())
+	return cmp.Compare(c.name(a.node).FirstLabel(), c.name(b.node).FirstLabel())
 }
 
 // byOwner gives the entries' indices, owners in the order given, and of each owner by

@@ -84,7 +84,6 @@ type parser struct {
 	// Field k is line[from[k]:to[k]]; there are n, the others are empty.
 	from, to [maxFields]int
 	n        int
-	used     int // fields that the line's kind has
 
 	owner, name []byte // scratch: names in wire form
 	rdata       []byte // scratch

@@ -10,6 +10,7 @@ import (
 
 // names is every name of a file with those above it, each once.
 type names struct {
+	blocks
 	nodes chunks[node] // the first is the root
 	seed  maphash.Seed
 	// slots is a table with open addressing and a size that is a power of two: the
@@ -23,7 +24,7 @@ type names struct {
 
 // node is a name, also one that only has names below it.
 type node struct {
-	name   record.Name
+	name   ref
 	prefix uint64 // the first eight octets of the first label, big endian, padded by zero
 	parent uint32 // of the root: itself
 	count  uint32 // records
@@ -31,7 +32,7 @@ type node struct {
 
 func newNames() names {
 	n := names{seed: maphash.MakeSeed(), slots: make([]uint64, 64)}
-	n.enter(record.Root, uint32(n.hash(record.Root)), 0)
+	n.enter(n.keep([]byte(record.Root)), record.Root, uint32(n.hash(record.Root)), 0)
 	return n
 }
 
@@ -46,55 +47,62 @@ func (n *names) find(name []byte, hash uint32) (uint32, bool) {
 			return 0, false
 		}
 		if uint32(s>>32) == hash {
-			if id := uint32(s) - 1; string(n.nodes.at(id).name) == string(name) {
+			if id := uint32(s) - 1; string(n.name(id)) == string(name) {
 				return id, true
 			}
 		}
 	}
 }
 
-// node gives the index of a name in canonical wire form; keep copies one that is new.
-func (n *names) node(name []byte, keep func([]byte) string) (uint32, error) {
-	if string(name) == string(n.nodes.at(n.last).name) {
+// name gives the name of a node.
+func (n *names) name(id uint32) record.Name { return record.Name(n.get(n.nodes.at(id).name)) }
+
+// node gives the index of a name in canonical wire form.
+func (n *names) node(name []byte) (uint32, error) {
+	if string(name) == string(n.name(n.last)) {
 		return n.last, nil
 	}
 	hash := uint32(maphash.Bytes(n.seed, name))
 	id, ok := n.find(name, hash)
 	if !ok {
-		if n.nodes.n > maxNames-128 { // a name has at most 127 above it
-			return 0, fmt.Errorf("more than %d names", maxNames)
+		if n.nodes.n > maxNames-128 || n.full() { // a name has at most 127 above it
+			return 0, fmt.Errorf("more than %d names, or %d octets in them", maxNames, maxBlocks*blockOctets)
 		}
-		own := record.Name(keep(name))
-		id = n.enter(own, hash, n.parent(own))
+		at := n.keep(name)
+		own := record.Name(n.get(at))
+		id = n.enter(at, own, hash, n.parent(at, own))
 	}
 	n.last = id
 	return id, nil
 }
 
-// parent gives the node above name, and enters it if need be.
-func (n *names) parent(name record.Name) uint32 {
+// parent gives the node above a name, which is kept at at, and enters it if need be.
+func (n *names) parent(at ref, name record.Name) uint32 {
 	above := name.Parent()
-	if n.nodes.at(n.up).name == above {
+	if n.name(n.up) == above {
 		return n.up
 	}
 	hash := uint32(n.hash(above))
 	id, ok := n.find([]byte(above), hash)
 	if !ok {
-		id = n.enter(above, hash, n.parent(above))
+		// Its octets are the last ones of the name's.
+		cut := len(name) - len(above)
+		at := at&^0xffff + ref(cut)<<16 | ref(len(above))
+		id = n.enter(at, above, hash, n.parent(at, above))
 	}
 	n.up = id
 	return id
 }
 
-// enter adds a name that is not there.
-func (n *names) enter(name record.Name, hash, parent uint32) uint32 {
+// enter adds a name that is not there and is kept at at.
+func (n *names) enter(at ref, name record.Name, hash, parent uint32) uint32 {
 	if 4*n.nodes.n >= 3*len(n.slots) {
 		n.grow()
 	}
 	var prefix [8]byte
 	copy(prefix[:], name.FirstLabel())
 	id := uint32(n.nodes.n)
-	n.nodes.add(node{name: name, parent: parent, prefix: binary.BigEndian.Uint64(prefix[:])})
+	n.nodes.add(node{name: at, parent: parent, prefix: binary.BigEndian.Uint64(prefix[:])})
 	n.put(uint64(hash)<<32 | uint64(id+1))
 	return id
 }

@@ -65,11 +65,13 @@ func (b *assembler) add(index []uint32) error {
 		}
 	}
 	if len(index) > 1 {
-		slices.SortStableFunc(index, func(x, y uint32) int { return cmp.Compare(b.c.entries.at(x).data, b.c.entries.at(y).data) })
+		slices.SortStableFunc(index, func(x, y uint32) int {
+			return cmp.Compare(b.c.get(b.c.entries.at(x).data), b.c.get(b.c.entries.at(y).data))
+		})
 	}
 	first := b.c.entries.at(index[0])
 	s := record.Set{RRset: record.RRset{
-		Key: record.Key{Owner: b.c.nodes.at(first.node).name, Type: first.typ, Location: b.c.locs[first.loc]},
+		Key: record.Key{Owner: b.c.name(first.node), Type: first.typ, Location: b.c.locs[first.loc]},
 	}}
 	from := len(b.data)
 	b.terms = b.terms[:0]
@@ -77,13 +79,14 @@ func (b *assembler) add(index []uint32) error {
 		e := b.c.entries.at(i)
 		t := b.c.terms[e.terms]
 		one := record.Terms{TTL: e.ttl, Weight: t.weight, From: t.from, Until: t.until}
-		if k := len(b.data); k > from && b.data[k-1] == e.data {
+		data := record.Rdata(b.c.get(e.data))
+		if k := len(b.data); k > from && b.data[k-1] == data {
 			if err := b.again(s.Key, &b.terms[len(b.terms)-1], one, e); err != nil {
 				return err
 			}
 			continue
 		}
-		b.data, b.terms = append(b.data, e.data), append(b.terms, one)
+		b.data, b.terms = append(b.data, data), append(b.terms, one)
 	}
 	s.Data = b.data[from:len(b.data):len(b.data)]
 	b.say(&s)
@@ -173,7 +176,7 @@ func (b *assembler) firstSOA(index []uint32) ([]uint32, error) {
 		}
 		out = append(out, i)
 		if len(before) > maxSOA {
-			return nil, b.d.err(e.place, fmt.Errorf("%s has more than %d SOA records", b.c.nodes.at(e.node).name, maxSOA))
+			return nil, b.d.err(e.place, fmt.Errorf("%s has more than %d SOA records", b.c.name(e.node), maxSOA))
 		}
 		if own.from == 0 && own.until == 0 {
 			break
