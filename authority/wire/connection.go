@@ -7,13 +7,14 @@ import "net/netip"
 type connection struct {
 	fd       int
 	serial   int32 // tells it from an earlier one with the same descriptor
-	advanced bool  // a batch was answered since it was settled
+	advanced bool  // there was progress since it was settled: TCPMessage begins anew
 	last     bool  // to be closed once the responses are sent
 	client   netip.AddrPort
 	local    netip.Addr
 	in       []byte // octets that have arrived and are not answered
 	out      []byte // responses that the client has not taken yet
 	sent     int    // octets of out
+	mark     int    // what sent was at since
 	accepted int64  // Server.now
 	since    int64  // Server.now when it got into state
 	state    *list  // of its loop; nil while an event of it is handled

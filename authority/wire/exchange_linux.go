@@ -68,6 +68,9 @@ func (l *tcpLoop) resume(k *connection) bool {
 		return false
 	}
 	if k.sent += n; k.sent < len(k.out) {
+		if k.sent-k.mark >= maxMessage { // it takes its time, but it takes them
+			k.mark, k.advanced = k.sent, true
+		}
 		return true
 	}
 	l.free(&k.out)
@@ -151,7 +154,7 @@ func (l *tcpLoop) send(k *connection) bool {
 			l.server.Counters.WriteErrors.Add(1)
 			return false
 		}
-		if k.out, k.sent = l.hold(len(rest)), 0; k.out == nil {
+		if k.out, k.sent, k.mark = l.hold(len(rest)), 0, 0; k.out == nil {
 			return false
 		}
 		k.out = append(k.out, rest...)

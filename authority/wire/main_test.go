@@ -10,6 +10,7 @@ import (
 	"os/signal"
 	"strconv"
 	"testing"
+	"time"
 
 	"go.uber.org/goleak"
 	"golang.org/x/sys/unix"
@@ -40,7 +41,7 @@ func serveEcho(a string) error {
 	if err != nil {
 		return err
 	}
-	c := Config{Listen: []netip.AddrPort{addr}, UDPWorkers: workers, HandOver: os.Getenv("WIRE_HANDOVER"), MaxTCP: 1 << 20, MaxTCPPerClient: 1 << 20}
+	c := Config{Listen: []netip.AddrPort{addr}, UDPWorkers: workers, HandOver: os.Getenv("WIRE_HANDOVER"), MaxTCP: 1 << 20, MaxTCPPerClient: 1 << 20, TCPIdle: time.Hour}
 	if os.Getenv("WIRE_UNREADY") != "" {
 		c.Ready = make(chan struct{})
 	}

@@ -36,8 +36,8 @@ type Config struct {
 	// TCPIdle is how long a connection may be silent between two queries; a quarter
 	// of it when more than half of MaxTCP is taken. Zero means 10s.
 	TCPIdle time.Duration
-	// TCPMessage is how long a client may take to send one query or to take the
-	// responses to one batch. Zero means 5s.
+	// TCPMessage is how long a client may take to send one query or to take one
+	// response (more exactly 65535 octets of responses). Zero means 5s.
 	TCPMessage time.Duration
 	// TCPLife is how long a connection may last in all. Zero means 10m.
 	TCPLife time.Duration
