@@ -1,14 +1,61 @@
 package tinydns_test
 
 import (
+	"bytes"
+	"io"
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"testing"
 	"time"
 
 	"github.com/zonecast/zonecast/internal/tinydns"
 )
+
+// BenchmarkWriteFile writes what BenchmarkParseFile reads, as text and as data.cdb, and
+// reads the latter.
+func BenchmarkWriteFile(b *testing.B) {
+	path := os.Getenv("ZONECAST_TINYDNS_FILE")
+	if path == "" {
+		b.Skip("ZONECAST_TINYDNS_FILE names no file")
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer f.Close()
+	data, err := tinydns.ParseText(f, path, time.Unix(1700000000, 0))
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Run("text", func(b *testing.B) {
+		for b.Loop() {
+			if _, err := tinydns.WriteText(io.Discard, slices.Values(data.Sets), &data.Atlas); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
+	var cdb bytes.Buffer
+	b.Run("cdb", func(b *testing.B) {
+		for b.Loop() {
+			cdb.Reset()
+			if _, err := tinydns.WriteCDB(&cdb, slices.Values(data.Sets), &data.Atlas); err != nil {
+				b.Fatal(err)
+			}
+		}
+		b.SetBytes(int64(cdb.Len()))
+	})
+	b.Run("read", func(b *testing.B) {
+		b.SetBytes(int64(cdb.Len()))
+		for b.Loop() {
+			got, err := tinydns.ReadCDB(bytes.NewReader(cdb.Bytes()), int64(cdb.Len()))
+			if err != nil || len(got.Sets) != len(data.Sets) {
+				b.Fatal(err)
+			}
+		}
+	})
+}
 
 // BenchmarkParseFile reads the file that ZONECAST_TINYDNS_FILE names; one that ends in
 // dnsrocks.data as dnsrocks' text.
