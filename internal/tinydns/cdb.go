@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net/netip"
+	"slices"
 
 	"github.com/zonecast/zonecast/record"
 )
@@ -110,8 +111,8 @@ func (c *cdbReader) read() error {
 func (c *cdbReader) readRecords(end int64) error {
 	br := bufio.NewReaderSize(io.NewSectionReader(c.r, cdbHeader, end-cdbHeader), 256<<10)
 	var buf []byte
+	var head [8]byte
 	for at := int64(cdbHeader); at < end; {
-		var head [8]byte
 		if end-at < 8 {
 			return fmt.Errorf("record at octet %d is cut off", at)
 		}
@@ -125,7 +126,7 @@ func (c *cdbReader) readRecords(end int64) error {
 		if end-at-8 < key+data {
 			return fmt.Errorf("record at octet %d is cut off", at)
 		}
-		buf = append(buf[:0], make([]byte, key+data)...)
+		buf = slices.Grow(buf[:0], int(key+data))[:key+data]
 		if _, err := io.ReadFull(br, buf); err != nil {
 			return fmt.Errorf("record at octet %d: %w", at, err)
 		}
@@ -145,16 +146,31 @@ func (c *cdbReader) record(key, data []byte) error {
 	if len(key) > 1 && key[0] == 0 {
 		return c.prefix(key, data)
 	}
-	owner, n, err := record.NameFromWire(key)
-	switch {
-	case err != nil:
+	if err := checkKey(key); err != nil {
 		return err
-	case n != len(key):
-		return fmt.Errorf("key of %d octets, the name in it has %d", len(key), n)
-	case string(owner) != string(key):
-		return fmt.Errorf("key %s is not in lower case", owner)
 	}
-	return c.rr(owner, data)
+	return c.rr(key, data)
+}
+
+// checkKey tells why a key is no name in wire form and lower case.
+func checkKey(key []byte) error {
+	for at := 0; ; {
+		if at >= len(key) || int(key[at]) > maxLabel || at+int(key[at]) >= len(key) {
+			return fmt.Errorf("key of %d octets is no name in wire form", len(key))
+		}
+		n := int(key[at])
+		for _, c := range key[at+1 : at+1+n] {
+			if lowerOf[c] != c {
+				return fmt.Errorf("key %s is not in lower case", record.Name(key))
+			}
+		}
+		if at += 1 + n; n == 0 {
+			if at != len(key) {
+				return fmt.Errorf("key of %d octets, the name in it has %d", len(key), at)
+			}
+			return nil
+		}
+	}
 }
 
 func (c *cdbReader) prefix(key, data []byte) error {
@@ -172,34 +188,33 @@ func (c *cdbReader) prefix(key, data []byte) error {
 }
 
 // rr takes a DNS record whose owner, less a "*.", is owner.
-func (c *cdbReader) rr(owner record.Name, data []byte) error {
+func (c *cdbReader) rr(owner, data []byte) error {
 	if len(data) < 15 {
-		return fmt.Errorf("%s: data has %d octets, expected at least 15", owner, len(data))
+		return fmt.Errorf("%s: data has %d octets, expected at least 15", record.Name(owner), len(data))
 	}
 	t, kind := record.Type(binary.BigEndian.Uint16(data)), data[2]
 	rest := data[3:]
 	p := &c.p
 	p.m = mark{terms: terms{weight: 1}}
-	p.owner = append(p.owner[:0], owner...)
 	switch kind {
 	case '=', '*':
 	case '=' + 1, '*' + 1:
 		if len(rest) < 14 {
-			return fmt.Errorf("%s: data has %d octets, expected at least 17 with a location", owner, len(data))
+			return fmt.Errorf("%s: data has %d octets, expected at least 17 with a location", record.Name(owner), len(data))
 		}
-		if p.m.loc = record.Location(rest[:2]); p.m.loc == "\x00\x00" {
-			p.m.loc = ""
+		if rest[0] != 0 || rest[1] != 0 {
+			p.m.loc = record.Location(rest[:2])
 		}
 		rest = rest[2:]
 	default:
-		return fmt.Errorf("%s: kind %q, expected one of = > * +", owner, kind)
+		return fmt.Errorf("%s: kind %q, expected one of = > * +", record.Name(owner), kind)
 	}
+	p.owner = p.owner[:0]
 	if kind == '*' || kind == '*'+1 {
-		wild, err := owner.Wildcard()
-		if err != nil {
-			return err
-		}
-		p.owner = append(p.owner[:0], wild...)
+		p.owner = append(p.owner, 1, '*')
+	}
+	if p.owner = append(p.owner, owner...); len(p.owner) > maxName {
+		return fmt.Errorf("%s: a wildcard below it is longer than %d octets", record.Name(owner), maxName)
 	}
 	p.m.ttl = binary.BigEndian.Uint32(rest)
 	if ts := binary.BigEndian.Uint64(rest[4:]); ts != 0 && p.m.ttl == 0 {
@@ -208,7 +223,7 @@ func (c *cdbReader) rr(owner record.Name, data []byte) error {
 		p.m.from = start(ts)
 	}
 	if p.m.ttl > record.MaxTTL {
-		return fmt.Errorf("%s: TTL is %d, at most %d (RFC 2181 §8)", owner, p.m.ttl, record.MaxTTL)
+		return fmt.Errorf("%s: TTL is %d, at most %d (RFC 2181 §8)", record.Name(owner), p.m.ttl, record.MaxTTL)
 	}
 	return c.data(t, rest[12:])
 }

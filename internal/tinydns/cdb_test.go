@@ -64,6 +64,43 @@ func TestDamage(t *testing.T) {
 	}
 }
 
+// TestForeignCDB: records that tinydns-data does not make are refused or read, by
+// what they are.
+func TestForeignCDB(t *testing.T) {
+	const start = 2048 + 8
+	d := parseText(t, []byte("Cwww.example.net:web.example.com:60\n"))
+	for _, tc := range []struct {
+		at   int
+		with string
+		want string
+	}{
+		{start + 1, "W", "not in lower case"},
+		{start, "\x05", "is no name"},
+		{start + 17 + 2, "?", "kind '?'"},
+		{start + 17 + 3, "\x80", "TTL is 2147483708"},
+		{start + 17 + 15, "\x40", "no name in wire form"},
+		{start + 17, "\x00\xff", "cannot be data"},
+		{start + 17, "\x00\x01", "RDATA of A has 17 octets"},
+	} {
+		cdb := writeCDB(t, d)
+		copy(cdb[tc.at:], tc.with)
+		_, err := tinydns.ReadCDB(bytes.NewReader(cdb), int64(len(cdb)))
+		if err == nil || !strings.Contains(err.Error(), tc.want) || !strings.Contains(err.Error(), "octet 2048") {
+			t.Errorf("%q at %d: got %v, expected %q at octet 2048", tc.with, tc.at, err, tc.want)
+		}
+	}
+	// Upper case in RDATA is what the text had.
+	cdb := writeCDB(t, d)
+	copy(cdb[start+17+15+1:], "WEB")
+	got, err := tinydns.ReadCDB(bytes.NewReader(cdb), int64(len(cdb)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(d.Sets, got.Sets); diff != "" {
+		t.Errorf("(-want +got)\n%s", diff)
+	}
+}
+
 func TestSecondPassDiffers(t *testing.T) {
 	d := parseText(t, []byte("+a.example.net:192.0.2.1\n+b.example.net:192.0.2.1\n"))
 	pass := 0

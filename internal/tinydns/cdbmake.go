@@ -45,9 +45,10 @@ type cdbMaker struct {
 	count     [cdbTables]uint32
 	end       uint64 // where the records end
 
-	w    *bufio.Writer
-	pos  uint64
-	next int
+	w       *bufio.Writer
+	lengths []byte
+	pos     uint64
+	next    int
 }
 
 type cdbPair struct{ hash, pos uint32 }
@@ -116,10 +117,9 @@ func (m *cdbMaker) write(s *statement) error {
 		return fmt.Errorf("%s: the second pass gave other records than the first", s.owner)
 	}
 	m.next++
-	var head [8]byte
-	binary.LittleEndian.PutUint32(head[:], uint32(len(m.key)))
-	binary.LittleEndian.PutUint32(head[4:], uint32(len(m.data)))
-	m.w.Write(head[:])
+	m.lengths = binary.LittleEndian.AppendUint32(m.lengths[:0], uint32(len(m.key)))
+	m.lengths = binary.LittleEndian.AppendUint32(m.lengths, uint32(len(m.data)))
+	m.w.Write(m.lengths)
 	m.w.Write(m.key)
 	m.w.Write(m.data)
 	m.pos += 8 + uint64(len(m.key)+len(m.data))

@@ -8,8 +8,8 @@ import (
 	"github.com/zonecast/zonecast/record"
 )
 
-// canonical is dnswire.Canonical, without a copy for the types that files have by
-// the million.
+// canonical is dnswire.Canonical, in wire's place for the types that files have by the
+// million.
 func canonical(t record.Type, wire []byte) ([]byte, error) {
 	size := 0
 	switch t {
@@ -19,6 +19,11 @@ func canonical(t record.Type, wire []byte) ([]byte, error) {
 		size = 16
 	case record.TypeTXT:
 		return wire, checkStrings(wire)
+	case record.TypeNS, record.TypeCNAME, record.TypePTR:
+		if !lowerName(wire) {
+			return nil, fmt.Errorf("RDATA of %s with %d octets is no name in wire form", t, len(wire))
+		}
+		return wire, nil
 	default:
 		rd, err := dnswire.Canonical(t, wire)
 		return []byte(rd), err
@@ -27,6 +32,27 @@ func canonical(t record.Type, wire []byte) ([]byte, error) {
 		return nil, fmt.Errorf("RDATA of %s has %d octets, expected %d", t, len(wire), size)
 	}
 	return wire, nil
+}
+
+// lowerName lowers a name in its place, and tells whether wire is one and no more.
+func lowerName(wire []byte) bool {
+	if len(wire) > maxName {
+		return false
+	}
+	for at := 0; at < len(wire); {
+		n := int(wire[at])
+		if n == 0 {
+			return at+1 == len(wire)
+		}
+		if n > maxLabel || at+n >= len(wire) {
+			return false
+		}
+		for i := at + 1; i <= at+n; i++ {
+			wire[i] = lowerOf[wire[i]]
+		}
+		at += 1 + n
+	}
+	return false
 }
 
 // checkStrings tells why wire is not one or more strings with a length octet each.

@@ -7,6 +7,7 @@ import (
 	"io"
 	"iter"
 	"net/netip"
+	"strconv"
 	"strings"
 
 	"github.com/zonecast/zonecast/record"
@@ -77,7 +78,8 @@ func statements(sets iter.Seq[record.Set], atlas *Atlas, yield func(*statement) 
 		}
 	}
 	for s := range sets {
-		if err := w.set(&s); err != nil {
+		w.now = s // one place for all: a pointer to s would be a new place for each
+		if err := w.set(&w.now); err != nil {
 			return w.report, err
 		}
 	}
@@ -87,6 +89,7 @@ func statements(sets iter.Seq[record.Set], atlas *Atlas, yield func(*statement) 
 type writer struct {
 	yield  func(*statement) error
 	report Report
+	now    record.Set
 	s      statement
 }
 
@@ -253,7 +256,7 @@ func (s *statement) appendText(b []byte) []byte {
 	b = append(b, ':')
 	switch kind {
 	case '+':
-		b = fmt.Appendf(b, "%d.%d.%d.%d", d[0], d[1], d[2], d[3])
+		b = netip.AddrFrom4([4]byte([]byte(d))).AppendTo(b)
 	case '&':
 		b = appendDotted(append(b, ':'), record.Name(d))
 	case 'C', '^':
@@ -269,7 +272,7 @@ func (s *statement) appendText(b []byte) []byte {
 			b, d = appendEscaped(b, d[1:n], &plainText), d[n:]
 		}
 	default:
-		b = fmt.Appendf(b, "%d:", s.typ)
+		b = append(strconv.AppendUint(b, uint64(s.typ), 10), ':')
 		b = appendEscaped(b, d, &plainText)
 	}
 	return s.appendTail(b)
@@ -306,7 +309,7 @@ func appendSOA(b []byte, d string) []byte {
 
 // appendTail appends TTL, timestamp and location, as much of them as there is.
 func (s *statement) appendTail(b []byte) []byte {
-	b = fmt.Appendf(b, ":%d", s.ttl)
+	b = strconv.AppendUint(append(b, ':'), uint64(s.ttl), 10)
 	if s.ts != 0 {
 		b = fmt.Appendf(b, ":%016x", s.ts)
 	} else if s.loc != "" {
