@@ -64,6 +64,8 @@ var arrows = table{
 		"internal/claimtree":         mechanism,
 		"internal/follow":            mechanism,
 		"internal/zonefile":          mechanism,
+		"internal/tinydns":           mechanism,
+		"internal/tinydns/tinytest":  support,
 		"internal/lead":              mechanism,
 		"internal/dnsload":           mechanism,
 		"internal/difftest/hardzone": support,

@@ -131,6 +131,9 @@ func (a *answer) step(lookup *data.Query) bool {
 	if r.Wildcard {
 		a.outcome = Wildcard
 	}
+	if a.q.qtype == record.TypeDNAME && !r.Wildcard && a.redirected(r.Node) >= 0 {
+		return false // it is in the answer already
+	}
 	switch n, fits := a.rrset(name, link.place, r.Node, a.q.qtype); {
 	case !fits:
 		a.truncated = true
@@ -205,7 +208,7 @@ func (a *answer) redirect(name []byte, at image.Node) bool {
 	link := c.last()
 	s := at.Set(record.TypeDNAME)
 	a.outcome = Alias
-	seen := slices.IndexFunc(a.dnames[:c.len-1], func(n image.Node) bool { return n != nil && &n[0] == &at[0] })
+	seen := a.redirected(at)
 	if seen < 0 {
 		n, fits := a.set(at.Name(), link.place, s, nil)
 		if !fits {
@@ -243,6 +246,12 @@ func (a *answer) redirect(name []byte, at image.Node) bool {
 		return false // the CNAME made is what was asked for
 	}
 	return a.follow(next, p)
+}
+
+// redirected tells at which step of the chain the DNAME of a node was written; -1: it
+// was not.
+func (a *answer) redirected(at image.Node) int {
+	return slices.IndexFunc(a.dnames[:a.k.chain.len-1], func(n image.Node) bool { return n != nil && &n[0] == &at[0] })
 }
 
 // cname writes a synthesised CNAME, whose target ends in the shared octets of up.

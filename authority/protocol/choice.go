@@ -86,7 +86,7 @@ func (k *Worker) draw(l lot, most int) {
 // its own is cached until about its end, for 2 to 3600 seconds (djbdns tdlookup.c).
 func remaining(t record.Terms, now int64) uint32 {
 	if t.TTL == 0 && t.Until != 0 {
-		return uint32(min(max(t.Until-now, 2), 3600))
+		return uint32(min(max(t.Until-1-now, 2), 3600))
 	}
 	return t.TTL
 }

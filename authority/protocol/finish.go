@@ -23,7 +23,7 @@ func (k *Worker) reserve(q *query, limit int, transport Transport) int {
 	if !q.edns {
 		return 0
 	}
-	size := optSize + errorSize
+	size := optSize
 	// One more octet than any question needs stays free (12 + 255 + 4).
 	room := func(n int) bool {
 		if limit-size-n <= headerSize+255+4 {
@@ -86,7 +86,8 @@ func (k *Worker) opt(a *answer, limit int, transport Transport) {
 		a.option(optionKeepalive, 2)
 		a.u16(int(min(k.config.Idle()/(100*time.Millisecond), 65535)))
 	}
-	if a.info != NoInfo {
+	// Of all options this one is not worth an answer's truncation.
+	if a.info != NoInfo && len(a.buf)+errorSize <= limit {
 		a.option(optionError, 2)
 		a.u16(int(a.info))
 	}
