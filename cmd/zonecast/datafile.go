@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/zonecast/zonecast/authority/image"
+	"github.com/zonecast/zonecast/internal/tinydns"
 	"github.com/zonecast/zonecast/internal/zonefile"
 	"github.com/zonecast/zonecast/record"
 )
@@ -138,6 +139,43 @@ func (d *dataFiles) buildZones(path string, o image.Options) error {
 	return b.Finish()
 }
 
-func (d *dataFiles) buildTiny(string, image.Options) error {
-	return fmt.Errorf("format %s", d.format)
+// buildTiny reads tinydns or dnsrocks data and writes the image.
+func (d *dataFiles) buildTiny(path string, o image.Options) error {
+	file := d.paths[0]
+	f, err := os.Open(file)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	st, err := f.Stat()
+	if err != nil {
+		return err
+	}
+	var data *tinydns.Data
+	switch d.format {
+	case "tinydns":
+		data, err = tinydns.ParseText(f, file, st.ModTime())
+	case "dnsrocks":
+		data, err = tinydns.ParseRocks(f, file, st.ModTime())
+	default:
+		data, err = tinydns.ReadCDB(f, st.Size())
+	}
+	if err != nil {
+		return err
+	}
+	if len(data.Atlas.Maps) > 0 {
+		return hinted{fmt.Errorf("%s has locations of clients, which are not answered by yet", file), "serve it without its % lines, or go on with tinydns for now"}
+	}
+	o.AnyDepth = data.AnyDepth
+	b, err := image.Create(path, o)
+	if err != nil {
+		return err
+	}
+	defer b.Abort()
+	for i := range data.Sets {
+		if err := b.Add(&data.Sets[i]); err != nil {
+			return err
+		}
+	}
+	return b.Finish()
 }
