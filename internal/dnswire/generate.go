@@ -49,7 +49,7 @@ func (p *zoneParser) generate(s *scanner, line int, args []token) error {
 		if err != nil {
 			return s.at(args[0], err)
 		}
-		if err := p.body(s, entry{line: line, tokens: toks}, owner, toks[1:]); err != nil {
+		if err := p.body(s, entry{line: line, tokens: toks}, []byte(owner), toks[1:]); err != nil {
 			return err
 		}
 	}

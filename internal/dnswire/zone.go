@@ -7,7 +7,6 @@ import (
 	"io/fs"
 	"path"
 	"slices"
-	"strconv"
 	"strings"
 
 	"github.com/zonecast/zonecast/record"
@@ -42,14 +41,19 @@ const (
 func ParseZone(fsys fs.FS, file string, origin record.Name,
 	yield func(owner record.Name, t record.Type, ttl uint32, rd record.Rdata, place string) error,
 ) (files []string, err error) {
-	p := zoneParser{fsys: fsys, yield: yield, origin: origin}
-	err = p.file(file)
-	return p.files, err
+	var owner record.Name
+	return ScanZone(fsys, file, origin, func(r *ZoneRecord) error {
+		if !r.SameOwner {
+			owner = record.Name(r.Owner)
+		}
+		return yield(owner, r.Type, r.TTL, record.Rdata(r.Rdata), r.Place())
+	})
 }
 
 type zoneParser struct {
-	fsys  fs.FS
-	yield func(record.Name, record.Type, uint32, record.Rdata, string) error
+	fsys fs.FS
+	fn   func(*ZoneRecord) error
+	slow bool // every line goes through the scanner, also the plain ones
 
 	files    []string // distinct, in the order of their first reading
 	bytes    int64
@@ -59,7 +63,12 @@ type zoneParser struct {
 	octets   int
 
 	origin record.Name
-	owner  record.Name // of the record before; "" when there is none yet
+	owner  []byte // of the record before; empty when there is none yet
+	spare  []byte // an owner that is being read
+	rdata  []byte // that is being read
+
+	rec   ZoneRecord
+	given []byte // the owner that fn had last
 
 	// TTLs in force; the last of a record holds only without a default.
 	defaultTTL, lastTTL uint32
@@ -71,9 +80,11 @@ func (p *zoneParser) read(file string) ([]byte, error) {
 		p.files = append(p.files, file)
 	}
 	// Before opening it: to open a named pipe would wait for a writer.
-	if st, err := fs.Stat(p.fsys, file); err != nil {
+	st, err := fs.Stat(p.fsys, file)
+	if err != nil {
 		return nil, err
-	} else if !st.Mode().IsRegular() {
+	}
+	if !st.Mode().IsRegular() {
 		return nil, errors.New("is no regular file")
 	}
 	f, err := p.fsys.Open(file)
@@ -81,7 +92,7 @@ func (p *zoneParser) read(file string) ([]byte, error) {
 		return nil, err
 	}
 	defer f.Close()
-	b, err := io.ReadAll(io.LimitReader(f, maxZoneBytes-p.bytes+1))
+	b, err := readAll(io.LimitReader(f, maxZoneBytes-p.bytes+1), st.Size())
 	if err != nil {
 		return nil, err
 	}
@@ -89,6 +100,24 @@ func (p *zoneParser) read(file string) ([]byte, error) {
 		return nil, fmt.Errorf("zone file and its includes are larger than %d octets", int64(maxZoneBytes))
 	}
 	return b, nil
+}
+
+// readAll is io.ReadAll of about size octets.
+func readAll(r io.Reader, size int64) ([]byte, error) {
+	b := make([]byte, 0, min(size, maxZoneBytes)+1) // one more, so that the end is seen without growing
+	for {
+		n, err := r.Read(b[len(b):cap(b)])
+		b = b[:len(b)+n]
+		if errors.Is(err, io.EOF) {
+			return b, nil
+		}
+		if err != nil {
+			return b, err
+		}
+		if len(b) == cap(b) {
+			b = slices.Grow(b, len(b)/4+512)
+		}
+	}
 }
 
 func (p *zoneParser) file(file string) error {
@@ -102,6 +131,11 @@ func (p *zoneParser) file(file string) error {
 func (p *zoneParser) entries(file string, b []byte) error {
 	s := newScanner(file, b)
 	for {
+		if taken, err := p.plainLine(s); err != nil {
+			return err
+		} else if taken {
+			continue
+		}
 		e, ok, err := s.next()
 		if err != nil || !ok {
 			return err
@@ -200,12 +234,12 @@ func (p *zoneParser) include(s *scanner, args []token) error {
 	if err != nil {
 		return s.at(where, fmt.Errorf("$INCLUDE %q: %w", clip(args[0].text), withoutPath(err)))
 	}
-	savedOrigin, savedOwner := p.origin, p.owner
+	savedOrigin, savedOwner := p.origin, string(p.owner)
 	p.origin = origin
 	p.depth++
 	err = p.entries(name, b)
 	p.depth--
-	p.origin, p.owner = savedOrigin, savedOwner
+	p.origin, p.owner = savedOrigin, append(p.owner[:0], savedOwner...)
 	if err != nil {
 		return err // says the included file's own place
 	}
@@ -227,17 +261,17 @@ func (p *zoneParser) record(s *scanner, e entry) error {
 		if err != nil {
 			return s.at(toks[0], err)
 		}
-		p.owner = n
+		p.owner = append(p.owner[:0], n...)
 		toks = toks[1:]
 	}
-	if p.owner == "" {
+	if len(p.owner) == 0 {
 		return s.at(toks[0], errors.New("the first record has no owner: the line starts with white space, expected a name"))
 	}
 	return p.body(s, e, p.owner, toks)
 }
 
 // body reads [TTL] [class] type rdata, or [class] [TTL] type rdata.
-func (p *zoneParser) body(s *scanner, e entry, owner record.Name, toks []token) error {
+func (p *zoneParser) body(s *scanner, e entry, owner []byte, toks []token) error {
 	var ttl uint32
 	var hasTTL, hasClass bool
 	i := 0
@@ -286,13 +320,8 @@ func (p *zoneParser) body(s *scanner, e entry, owner record.Name, toks []token) 
 	if ttl > record.MaxTTL {
 		return s.at(toks[i], fmt.Errorf("TTL is %d, at most %d (RFC 2181 §8)", ttl, record.MaxTTL))
 	}
-	if p.records++; p.records > maxRecords {
-		return s.at(e.tokens[0], fmt.Errorf("more than %d records", maxRecords))
-	}
-	if p.octets += len(owner) + len(rd); p.octets > maxOctets {
-		return s.at(e.tokens[0], fmt.Errorf("more than %d octets of names and RDATA", maxOctets))
-	}
-	if err := p.yield(owner, t, ttl, rd, s.file+":"+strconv.Itoa(e.line)); err != nil {
+	p.rdata = append(p.rdata[:0], rd...)
+	if err := p.give(s, e.line, owner, t, ttl, p.rdata); err != nil {
 		return s.at(e.tokens[0], err)
 	}
 	return nil

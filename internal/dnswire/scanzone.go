@@ -1,0 +1,49 @@
+package dnswire
+
+import (
+	"bytes"
+	"fmt"
+	"io/fs"
+	"strconv"
+
+	"github.com/zonecast/zonecast/record"
+)
+
+// ZoneRecord is one record of a zone file. Its octets are valid during the call
+// that has it and are not to be changed.
+type ZoneRecord struct {
+	Owner     []byte // a record.Name
+	SameOwner bool   // Owner is that of the record before
+	Type      record.Type
+	TTL       uint32 // seconds, at most record.MaxTTL
+	Rdata     []byte // a record.Rdata
+	File      string // the zone file, or one that it includes
+	Line      int    // from 1: where the entry starts
+}
+
+// Place is file:line.
+func (r *ZoneRecord) Place() string { return r.File + ":" + strconv.Itoa(r.Line) }
+
+// ScanZone is ParseZone without an allocation for each record: fn has the records
+// in order as octets that are valid until it returns.
+func ScanZone(fsys fs.FS, file string, origin record.Name, fn func(r *ZoneRecord) error) (files []string, err error) {
+	p := zoneParser{fsys: fsys, fn: fn, origin: origin}
+	err = p.file(file)
+	return p.files, err
+}
+
+// give counts a record and hands it over.
+func (p *zoneParser) give(s *scanner, line int, owner []byte, t record.Type, ttl uint32, rd []byte) error {
+	if p.records++; p.records > maxRecords {
+		return fmt.Errorf("more than %d records", maxRecords)
+	}
+	if p.octets += len(owner) + len(rd); p.octets > maxOctets {
+		return fmt.Errorf("more than %d octets of names and RDATA", maxOctets)
+	}
+	same := p.records > 1 && bytes.Equal(owner, p.given)
+	if !same {
+		p.given = append(p.given[:0], owner...)
+	}
+	p.rec = ZoneRecord{Owner: owner, SameOwner: same, Type: t, TTL: ttl, Rdata: rd, File: s.file, Line: line}
+	return p.fn(&p.rec)
+}
