@@ -165,15 +165,15 @@ func (b *builder) add(owner record.Name, t record.Type, ttl uint32, rd record.Rd
 	if s.run != b.run {
 		s.ttl, s.run = ttl, b.run
 	}
-	if single(t) && len(s.data) > 0 && s.data[0] != rd {
+	if Single(t) && len(s.data) > 0 && s.data[0] != rd {
 		return fmt.Errorf("%s has a second %s record, the first is at %s", owner, t, s.place)
 	}
 	s.data = append(s.data, rd)
 	return nil
 }
 
-// single tells whether a name can have only one record of the type.
-func single(t record.Type) bool {
+// Single tells whether a name can have only one record of the type.
+func Single(t record.Type) bool {
 	return t == record.TypeSOA || t == record.TypeCNAME || t == record.TypeDNAME
 }
 
@@ -232,17 +232,19 @@ func beside(claims []record.Claim, i int) *record.Claim {
 		first--
 	}
 	for j := first; j < len(claims) && claims[j].Owner == claims[i].Owner; j++ {
-		switch claims[j].Type {
-		case record.TypeCNAME, record.TypeRRSIG, record.TypeNSEC, typeKEY:
-		default:
+		if !WithCNAME(claims[j].Type) {
 			return &claims[j]
 		}
 	}
 	return nil
 }
 
-// typeKEY may be beside a CNAME, like RRSIG and NSEC (RFC 2181 §10.1, RFC 4034 §2.5).
-const typeKEY record.Type = 25
+// WithCNAME tells whether records of the type may be at a name that has a CNAME:
+// that itself, RRSIG, NSEC and KEY (RFC 2181 §10.1, RFC 4034 §2.5).
+func WithCNAME(t record.Type) bool {
+	const key record.Type = 25
+	return t == record.TypeCNAME || t == record.TypeRRSIG || t == record.TypeNSEC || t == key
+}
 
 // hashFS hashes the files that are read through it.
 type hashFS struct {
