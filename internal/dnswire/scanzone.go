@@ -27,8 +27,18 @@ func (r *ZoneRecord) Place() string { return r.File + ":" + strconv.Itoa(r.Line)
 // ScanZone is ParseZone without an allocation for each record: fn has the records
 // in order as octets that are valid until it returns.
 func ScanZone(fsys fs.FS, file string, origin record.Name, fn func(r *ZoneRecord) error) (files []string, err error) {
-	p := zoneParser{fsys: fsys, fn: fn, origin: origin}
+	return new(ZoneScanner).Scan(fsys, file, origin, fn)
+}
+
+// ZoneScanner is for reading one zone file after the other: what a Scan allocated
+// for a file's octets serves the next. The zero value is ready.
+type ZoneScanner struct{ buf []byte }
+
+// Scan is ScanZone.
+func (z *ZoneScanner) Scan(fsys fs.FS, file string, origin record.Name, fn func(r *ZoneRecord) error) (files []string, err error) {
+	p := zoneParser{fsys: fsys, fn: fn, origin: origin, buf: z.buf}
 	err = p.file(file)
+	z.buf = p.buf
 	return p.files, err
 }
 

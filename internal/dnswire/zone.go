@@ -66,6 +66,7 @@ type zoneParser struct {
 	owner  []byte // of the record before; empty when there is none yet
 	spare  []byte // an owner that is being read
 	rdata  []byte // that is being read
+	buf    []byte // of the zone file's octets
 
 	rec   ZoneRecord
 	given []byte // the owner that fn had last
@@ -75,7 +76,8 @@ type zoneParser struct {
 	hasDefault, hasLast bool
 }
 
-func (p *zoneParser) read(file string) ([]byte, error) {
+// read reads a file, to buf where that is large enough.
+func (p *zoneParser) read(file string, buf []byte) ([]byte, error) {
 	if !slices.Contains(p.files, file) {
 		p.files = append(p.files, file)
 	}
@@ -92,7 +94,7 @@ func (p *zoneParser) read(file string) ([]byte, error) {
 		return nil, err
 	}
 	defer f.Close()
-	b, err := readAll(io.LimitReader(f, maxZoneBytes-p.bytes+1), st.Size())
+	b, err := readAll(io.LimitReader(f, maxZoneBytes-p.bytes+1), st.Size(), buf)
 	if err != nil {
 		return nil, err
 	}
@@ -102,9 +104,12 @@ func (p *zoneParser) read(file string) ([]byte, error) {
 	return b, nil
 }
 
-// readAll is io.ReadAll of about size octets.
-func readAll(r io.Reader, size int64) ([]byte, error) {
-	b := make([]byte, 0, min(size, maxZoneBytes)+1) // one more, so that the end is seen without growing
+// readAll is io.ReadAll of about size octets, to b where that is large enough.
+func readAll(r io.Reader, size int64, b []byte) ([]byte, error) {
+	b = b[:0]
+	if need := min(size, maxZoneBytes) + 1; int64(cap(b)) < need { // one more, so that the end is seen without growing
+		b = make([]byte, 0, need)
+	}
 	for {
 		n, err := r.Read(b[len(b):cap(b)])
 		b = b[:len(b)+n]
@@ -121,10 +126,11 @@ func readAll(r io.Reader, size int64) ([]byte, error) {
 }
 
 func (p *zoneParser) file(file string) error {
-	b, err := p.read(file)
+	b, err := p.read(file, p.buf)
 	if err != nil {
 		return fmt.Errorf("%s: %w", file, withoutPath(err))
 	}
+	p.buf = b
 	return p.entries(file, b)
 }
 
@@ -225,9 +231,9 @@ func (p *zoneParser) include(s *scanner, args []token) error {
 	if !fs.ValidPath(name) {
 		return s.at(where, fmt.Errorf("$INCLUDE %q: path leads out of the zone directory", clip(args[0].text)))
 	}
-	b, err := p.read(name)
+	b, err := p.read(name, nil)
 	if top := path.Clean(string(raw)); errors.Is(err, fs.ErrNotExist) && top != name && fs.ValidPath(top) {
-		if b2, err2 := p.read(top); !errors.Is(err2, fs.ErrNotExist) {
+		if b2, err2 := p.read(top, nil); !errors.Is(err2, fs.ErrNotExist) {
 			name, b, err = top, b2, err2
 		}
 	}

@@ -2,7 +2,6 @@ package zoneload
 
 import (
 	"context"
-	"strings"
 
 	"github.com/zonecast/zonecast/internal/dnswire"
 	"github.com/zonecast/zonecast/record"
@@ -12,6 +11,7 @@ import (
 // serves the next.
 type gatherer struct {
 	ctx     context.Context
+	scanner dnswire.ZoneScanner
 	octets  []byte // owners and RDATA
 	runs    []run
 	records []gathered
@@ -36,9 +36,25 @@ type gathered struct {
 	t      record.Type
 }
 
-func (g *gatherer) reset(ctx context.Context) {
+// reset makes room for a file of size octets as zone files mostly are: 24 octets a
+// record and 32 an owner, and the names with their origin. Room that is not used
+// costs nothing, as the system gives pages when they are written to; growing would
+// write all of them a second time.
+func (g *gatherer) reset(ctx context.Context, size int64) {
 	g.ctx, g.apex = ctx, ""
-	g.octets, g.runs, g.records = g.octets[:0], g.runs[:0], g.records[:0]
+	n := int(min(size, maxRoom))
+	g.octets, g.runs, g.records = room(g.octets, n+n/2), room(g.runs, n/32), room(g.records, n/24)
+	g.order = room(g.order, n/32)
+}
+
+// maxRoom is the size of file, in octets, that room is made for beforehand.
+const maxRoom = 64 << 20
+
+func room[T any](s []T, n int) []T {
+	if cap(s) >= n {
+		return s[:0]
+	}
+	return make([]T, 0, n)
 }
 
 // add is what dnswire.ScanZone calls. Its bound on octets keeps the indices within
@@ -113,10 +129,11 @@ func (g *gatherer) size() int {
 
 // below tells whether a name is apex or below it.
 func below(name []byte, apex record.Name) bool {
-	if !strings.HasSuffix(string(name), string(apex)) {
+	cut := len(name) - len(apex)
+	if cut < 0 || string(name[cut:]) != string(apex) {
 		return false
 	}
-	cut, i := len(name)-len(apex), 0
+	i := 0
 	for i < cut {
 		i += int(name[i]) + 1
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -11,7 +12,6 @@ import (
 	"sync"
 	"sync/atomic"
 
-	"github.com/zonecast/zonecast/internal/dnswire"
 	"github.com/zonecast/zonecast/internal/zonefile"
 	"github.com/zonecast/zonecast/record"
 )
@@ -103,9 +103,7 @@ func (g *gatherer) load(ctx context.Context, z *Zone, path string) error {
 		dir = "."
 	}
 	fsys := os.DirFS(dir)
-	files, err := g.read(ctx, z, func(origin record.Name, fn func(*dnswire.ZoneRecord) error) ([]string, error) {
-		return dnswire.ScanZone(fsys, file, origin, fn)
-	}, file)
+	files, err := g.read(ctx, z, fsys, file)
 	z.Path = path
 	for _, f := range files {
 		z.Files = append(z.Files, filepath.Join(dir, f))
@@ -120,7 +118,7 @@ func (g *gatherer) load(ctx context.Context, z *Zone, path string) error {
 }
 
 // read scans a file and makes the body of z.
-func (g *gatherer) read(ctx context.Context, z *Zone, scan func(record.Name, func(*dnswire.ZoneRecord) error) ([]string, error), file string) ([]string, error) {
+func (g *gatherer) read(ctx context.Context, z *Zone, fsys fs.FS, file string) ([]string, error) {
 	if _, err := zonefile.SourceOf(file); err != nil {
 		return nil, err
 	}
@@ -128,8 +126,12 @@ func (g *gatherer) read(ctx context.Context, z *Zone, scan func(record.Name, fun
 	if err != nil {
 		return nil, err
 	}
-	g.reset(ctx)
-	files, err := scan(origin, g.add)
+	size := int64(0)
+	if st, err := fs.Stat(fsys, file); err == nil { // else the scan says why not
+		size = st.Size()
+	}
+	g.reset(ctx, size)
+	files, err := g.scanner.Scan(fsys, file, origin, g.add)
 	if err != nil {
 		return files, err
 	}

@@ -19,7 +19,7 @@ type place struct {
 // It sorts by eight octets of the owner's sort key at a time, and only those runs
 // by the next eight that are equal in the ones before.
 func (g *gatherer) sort() bool {
-	g.order = slices.Grow(g.order[:0], len(g.runs))
+	g.order = room(g.order, len(g.runs))
 	for i := range g.runs {
 		if !below(g.name(g.runs[i].owner), g.apex) {
 			return false
