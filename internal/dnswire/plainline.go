@@ -72,7 +72,7 @@ func (p *zoneParser) plainLine(s *scanner) (taken bool, err error) {
 func plainType(b []byte, i int) (t record.Type, ttl uint32, hasTTL bool, next int) {
 	hasClass := false
 	for {
-		var word uint64 // the letters in lower case, the last one lowest
+		var word uint64 // the last eight octets, letters in lower case, the last octet lowest
 		from := i
 		for ; i < len(b) && plainOctet[b[i]] != 0; i++ {
 			word = word<<8 | uint64(b[i]|0x20)
@@ -91,9 +91,6 @@ func plainType(b []byte, i int) (t record.Type, ttl uint32, hasTTL bool, next in
 		case n == 2 && word == 'i'<<8|'n' && !hasClass:
 			hasClass = true
 		default:
-			if n > 5 {
-				return 0, 0, false, -1
-			}
 			if t = plainMnemonic(word); t == 0 {
 				return 0, 0, false, -1
 			}
@@ -103,7 +100,8 @@ func plainType(b []byte, i int) (t record.Type, ttl uint32, hasTTL bool, next in
 	}
 }
 
-// plainMnemonic is the type of up to five letters as plainType packs them, or 0.
+// plainMnemonic is the type of a word as plainType packs it, or 0. No octet of a
+// word is zero, so that a longer word is none of these.
 func plainMnemonic(word uint64) record.Type {
 	switch word {
 	case 'a':

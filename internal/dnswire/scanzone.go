@@ -50,7 +50,7 @@ func (p *zoneParser) give(s *scanner, line int, owner []byte, t record.Type, ttl
 	if p.octets += len(owner) + len(rd); p.octets > maxOctets {
 		return fmt.Errorf("more than %d octets of names and RDATA", maxOctets)
 	}
-	same := p.records > 1 && bytes.Equal(owner, p.given)
+	same := bytes.Equal(owner, p.given)
 	if !same {
 		p.given = append(p.given[:0], owner...)
 	}

@@ -33,8 +33,8 @@ type writer struct {
 	sets, records int
 }
 
-// node writes all records of an owner, which are in the order of the file and come
-// back sorted. It tells whether they may be together.
+// node writes all records of an owner, those of each run in the order of the file;
+// they come back sorted. It tells whether they may be together.
 func (w *writer) node(owner []byte, all []gathered) bool {
 	g := w.g
 	if len(all) > 1 {

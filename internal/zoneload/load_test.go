@@ -93,7 +93,7 @@ var lines = []string{
 
 // wrong lines make errors of all kinds.
 var wrong = []string{
-	"a CNAME b", "c CNAME b", "c A 192.0.2.1", "example.org. A 192.0.2.1", "xexample.net. A 192.0.2.1", "@ SOA a b 2 2 3 4 5", "sub SOA a b 1 2 3 4 5", "e DNAME b", "a BAD x", "a A 1", "$INCLUDE none", "f CNAME a\nf TXT x",
+	"a CNAME b", "c CNAME b", "c A 192.0.2.1", "example.org. A 192.0.2.1", "xexample.net. A 192.0.2.1", `x\007example\003net. A 192.0.2.1`, "@ SOA a b 2 2 3 4 5", "sub SOA a b 1 2 3 4 5", "e DNAME b", "a BAD x", "a A 1", "$INCLUDE none", "f CNAME a\nf TXT x",
 	"$GENERATE 1-6000 big TXT xxxxxxxxxx$",
 }
 

@@ -13,8 +13,7 @@ type place struct {
 }
 
 // sort fills g.order: the runs by owner in canonical order (RFC 4034 §6.1), those
-// of one owner in the order of the file. It tells whether all owners are in the
-// zone.
+// of one owner in any order. It tells whether all owners are in the zone.
 //
 // It sorts by eight octets of the owner's sort key at a time, and only those runs
 // by the next eight that are equal in the ones before.
@@ -36,10 +35,7 @@ func (g *gatherer) sortFrom(places []place, depth int) {
 		places[i].key = g.sortKey(places[i].run, depth)
 	}
 	slices.SortFunc(places, func(a, b place) int {
-		if a.key != b.key {
-			return cmp.Compare(a.key, b.key)
-		}
-		return cmp.Compare(a.run, b.run)
+		return cmp.Compare(a.key, b.key)
 	})
 	for from := 0; from < len(places); {
 		to := from + 1
