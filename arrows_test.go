@@ -64,6 +64,7 @@ var arrows = table{
 		"internal/claimtree":         mechanism,
 		"internal/follow":            mechanism,
 		"internal/zonefile":          mechanism,
+		"internal/zoneload":          mechanism,
 		"internal/tinydns":           mechanism,
 		"internal/tinydns/tinytest":  support,
 		"internal/lead":              mechanism,
