@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -13,6 +14,7 @@ import (
 	"github.com/zonecast/zonecast/authority/image"
 	"github.com/zonecast/zonecast/internal/tinydns"
 	"github.com/zonecast/zonecast/internal/zonefile"
+	"github.com/zonecast/zonecast/internal/zoneload"
 	"github.com/zonecast/zonecast/record"
 )
 
@@ -113,26 +115,35 @@ func (d *dataFiles) build(path string, o image.Options) error {
 	return d.buildTiny(path, o)
 }
 
-// buildZones reads zone files, each one zone, and writes the image.
+// buildZones reads zone files, each one zone, and writes the image. Where two have one
+// RRset - the NS of a zone that is here, and those in the zone above - the deeper zone
+// knows better.
 func (d *dataFiles) buildZones(path string, o image.Options) error {
+	paths := slices.Clone(d.paths)
+	depth := func(file string) int {
+		origin, err := zonefile.Origin(file)
+		if err != nil {
+			return 0 // Load says what is wrong with it
+		}
+		return origin.Labels()
+	}
+	slices.SortStableFunc(paths, func(a, b string) int { return depth(b) - depth(a) })
+	zones, err := zoneload.Load(context.Background(), paths)
+	if err != nil {
+		return err
+	}
 	b, err := image.Create(path, o)
 	if err != nil {
 		return err
 	}
 	defer b.Abort()
-	var sets []record.Set
-	for _, file := range d.paths {
-		z, err := zonefile.Parse(os.DirFS(filepath.Dir(file)), filepath.Base(file), record.Provenance{})
-		if err != nil {
-			return err
+	var last record.Key
+	for s := range zones.Sets {
+		if s.Key == last {
+			continue
 		}
-		for _, c := range z.Claims {
-			sets = append(sets, record.Set{RRset: c.RRset})
-		}
-	}
-	slices.SortFunc(sets, func(a, b record.Set) int { return a.Key.Compare(b.Key) })
-	for i := range sets {
-		if err := b.Add(&sets[i]); err != nil {
+		last = s.Key
+		if err := b.Add(s); err != nil {
 			return err
 		}
 	}
