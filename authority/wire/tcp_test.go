@@ -86,8 +86,8 @@ func TestTCPHalfClosed(t *testing.T) {
 func TestTCPLife(t *testing.T) {
 	const life = 100 * time.Millisecond
 	s := start(t, Config{TCPLife: life})
+	began := time.Now() // the server's clock starts when it accepts
 	c := dial(t, "tcp", s.Addrs()[0].String())
-	began := time.Now()
 	for {
 		c.Write(frame("x"))
 		if _, err := io.ReadFull(c, make([]byte, 4)); err != nil {

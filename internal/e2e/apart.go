@@ -96,7 +96,7 @@ func NewApart(t testing.TB, o ApartOptions) *Apart {
 		add("agent", i, append(shared, "--agent-host", host, "--agent-dns", dns.String(),
 			"--agent-journal", journal, "--agent-status-dir", status, "--agent-keys", key+".pub")...)
 		add("authority", i, "--authority-listen", dns.String(), "--authority-journal", journal,
-			"--authority-status-dir", status, "--authority-keys", key+".pub", "--authority-udp-workers", "1")
+			"--authority-status-dir", status, "--authority-image-dir", filepath.Join(filepath.Dir(status), "images"), "--authority-keys", key+".pub", "--authority-udp-workers", "1")
 	}
 	add("monitor", 0, append(shared, "--http", local(2))...)
 	for _, s := range a.Stages {

@@ -497,11 +497,11 @@ func badStarts(t *testing.T, u *Up) {
 		"http":      {args: up("--http", address(0)), status: 1, says: "zonecast: --http " + address(0) + ": listen tcp " + address(0) + ": bind: address already in use\n" + inUse(0, "--http")},
 		"dns tcp": {
 			args: up("--dns", address(0)), status: 1,
-			says: "zonecast: listen on " + address(0) + ": address " + address(0) + " is in use by another server: tcp: …: address already in use\n" + inUse(0, "--dns"),
+			says: "zonecast: listen " + address(0) + ": address " + address(0) + " is in use by another server: tcp: address already in use\n" + inUse(0, "--dns"),
 		},
 		"dns udp": {
 			args: up("--dns", address(1)), status: 1,
-			says: "zonecast: listen on " + address(1) + ": address " + address(1) + " is in use by another server: udp: …: address already in use\n" + inUse(1, "--dns"),
+			says: "zonecast: listen " + address(1) + ": address " + address(1) + " is in use by another server: udp: address already in use\n" + inUse(1, "--dns"),
 		},
 		"store": {
 			args: []string{"run", "store", "--etcd-dir", dir + "-store", "--etcd-listen", address(0)}, status: 1,
