@@ -43,7 +43,6 @@ type Server struct {
 type state struct {
 	view *data.View // nil: no data yet
 	tree.HostDataset
-	remembered bool // from an earlier life, not compared with the journal yet
 }
 
 // New binds the sockets and loads the keys. It answers SERVFAIL to all that comes

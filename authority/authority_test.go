@@ -550,3 +550,48 @@ func TestEarlierLifeIsUnsaid(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// TestRestartNeverGoesBack starts a server on the journal and the images of one that
+// is gone: what that served last is what this one serves first.
+func TestRestartNeverGoesBack(t *testing.T) {
+	images := t.TempDir()
+	d := snapshot.NewDataset("internal")
+	version := func(last byte) *snapshot.Dataset {
+		t.Helper()
+		if err := d.Apply(must(d.Change(int64(last), []record.RRset{soa("example.net"), address("www.example.net", last)}, nil))); err != nil {
+			t.Fatal(err)
+		}
+		return d.Clone()
+	}
+	first := &follower{server: testServer(images)}
+	if err := first.event(journal.Event{Reset: version(1)}); err != nil {
+		t.Fatal(err)
+	}
+	change := must(d.Change(2, []record.RRset{address("www.example.net", 2)}, nil))
+	if err := first.event(journal.Event{Delta: change}); err != nil { // beside the image
+		t.Fatal(err)
+	}
+	if err := d.Apply(change); err != nil {
+		t.Fatal(err)
+	}
+	s := testServer(images)
+	second := &follower{server: s, last: s.images.last(s.log)}
+	if s.Serving().Version != 0 || second.last == nil {
+		t.Fatalf("before the journal was read version %d is served; image %v", s.Serving().Version, second.last)
+	}
+	if err := second.event(journal.Event{Reset: d.Clone()}); err != nil {
+		t.Fatal(err)
+	}
+	if got := s.Serving().Version; got != 2 {
+		t.Errorf("version %d is served, want 2", got)
+	}
+	// An image that is just what the journal has is taken as it is.
+	third := testServer(images)
+	f := &follower{server: third, last: third.images.last(third.log)}
+	if err := f.event(journal.Event{Reset: d.Clone()}); err != nil {
+		t.Fatal(err)
+	}
+	if now, was := f.view.Image().Path(), second.view.Image().Path(); now != was {
+		t.Errorf("image %s was built anew, though %s is the same", now, was)
+	}
+}

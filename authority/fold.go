@@ -117,7 +117,7 @@ func (f *follower) mend() {
 		return
 	}
 	f.view = nil
-	if err := f.make(&state{}); err != nil {
+	if err := f.make(); err != nil {
 		f.report(err)
 		return
 	}

@@ -24,6 +24,10 @@ type follower struct {
 	mu      sync.Mutex        // guards below
 	dataset *snapshot.Dataset // as the journal has it
 	view    *data.View        // of dataset; nil: to be made anew
+	// last is the image of an earlier life, until the journal has been read; nil: none.
+	// It is behind the journal by what was not folded, and so must not be served by
+	// itself: clients would see time run backwards.
+	last *image.Image
 	// since has the names that changed while an image is being folded.
 	folding bool
 	since   []record.Name
@@ -34,7 +38,7 @@ type follower struct {
 const retryFollow = time.Second
 
 func (f *follower) run(ctx context.Context) {
-	f.remember()
+	f.last = f.server.images.last(f.server.log)
 	for {
 		err := journal.Follow(ctx, f.server.config.Journal, f.server.keys, f.event)
 		if ctx.Err() != nil {
@@ -49,25 +53,6 @@ func (f *follower) run(ctx context.Context) {
 		case <-t.C:
 		}
 	}
-}
-
-// remember serves the image of an earlier life, whose data was verified before it was
-// built, until the journal has been read: mapping it takes no time.
-func (f *follower) remember() {
-	s := f.server
-	im := s.images.last(s.log)
-	if im == nil {
-		return
-	}
-	l := im.Label()
-	if l.Dataset != s.config.Dataset {
-		return
-	}
-	now := &state{view: data.New(im), remembered: true, HostDataset: tree.HostDataset{
-		Version: l.Version, Digest: snapshot.Digest(l.Digest).String(), Time: l.Time, Since: time.Now().UnixMilli(),
-	}}
-	s.current.Store(now)
-	s.log.Info("image of an earlier life served until the journal is read", "dataset", l.Dataset, "version", l.Version, "file", im.Path())
 }
 
 // event takes one event. An error makes Follow start again from a whole state.
@@ -131,17 +116,17 @@ func (f *follower) serve() error {
 	if d.Version() == 0 {
 		return nil // a journal without data
 	}
-	if d.Version() < old.Version && !old.remembered {
+	if d.Version() < old.Version {
 		// Clients must not see time run backwards. Whoever means it restarts the server.
 		f.report(fmt.Errorf("journal has version %d, older than version %d that is served: going on with the newer", d.Version(), old.Version))
 		return nil
 	}
-	if d.Version() == old.Version && d.Digest().String() != old.Digest && !old.remembered {
+	if d.Version() == old.Version && d.Digest().String() != old.Digest {
 		f.report(fmt.Errorf("journal has another version %d (digest %s) than the one that is served (digest %s): going on with the latter until a newer version comes", d.Version(), d.Digest(), old.Digest))
 		return nil
 	}
 	if f.view == nil {
-		if err := f.make(old); err != nil {
+		if err := f.make(); err != nil {
 			f.report(err)
 			return err
 		}
@@ -154,7 +139,7 @@ func (f *follower) serve() error {
 	}
 	s.current.Store(now)
 	f.problem = ""
-	if old.view == nil || old.remembered {
+	if old.view == nil {
 		s.log.Info("first version served", "dataset", d.Name(), "version", d.Version(), "digest", now.Digest,
 			"zones", f.view.Zones(), "rrsets", f.view.Sets())
 	}
@@ -164,11 +149,13 @@ func (f *follower) serve() error {
 
 // make builds the view of the dataset from scratch, unless the image of an earlier
 // life is just that.
-func (f *follower) make(old *state) error {
+func (f *follower) make() error {
 	f.since = nil // a fold that is under way is of no use any more
 	f.folding = false
-	if old.remembered && old.view.Image().Label().Chain == f.dataset.Chain() && old.Version == f.dataset.Version() {
-		f.view = old.view
+	last := f.last
+	f.last = nil
+	if last != nil && last.Label() == f.label() && last.Scrub(nil) == nil {
+		f.view = data.New(last)
 		return nil
 	}
 	im, err := f.server.images.build(image.Options{Label: f.label(), Serial: f.serial, NoSync: true}, func(b *image.Builder) error {
