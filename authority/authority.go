@@ -37,6 +37,9 @@ type Server struct {
 		keep(context.Context)
 	}
 	images images
+
+	once  sync.Once     // closes ready
+	ready chan struct{} // closed when there is a first version to answer
 }
 
 // state is one version as it is answered.
@@ -51,7 +54,7 @@ func New(c Config, deps Deps) (*Server, error) {
 	if err := c.Validate(); err != nil {
 		return nil, fmt.Errorf("configure authority: %w", err)
 	}
-	s := &Server{config: c, log: deps.Log}
+	s := &Server{config: c, log: deps.Log, ready: make(chan struct{})}
 	s.current.Store(&state{})
 	s.images.dir = c.ImageDir
 	s.source = &follower{server: s}
@@ -68,7 +71,7 @@ func New(c Config, deps Deps) (*Server, error) {
 	}
 	pc := wire.Config{
 		UDPWorkers: c.UDPWorkers, MaxUDP: c.MaxUDP, MaxTCP: c.MaxTCP, MaxTCPPerClient: c.MaxTCPPerClient,
-		TCPIdle: c.TCPIdle, TCPLife: c.TCPLife, HandOver: c.HandOver,
+		TCPIdle: c.TCPIdle, TCPLife: c.TCPLife, HandOver: c.HandOver, Ready: s.ready,
 	}
 	for _, l := range c.Listen {
 		a, err := netip.ParseAddrPort(l)
@@ -115,8 +118,22 @@ func (s *Server) Addrs() []netip.AddrPort { return s.packet.Addrs() }
 // Serving is what is answered now; Version 0 means nothing yet.
 func (s *Server) Serving() tree.HostDataset { return s.current.Load().HostDataset }
 
-// Run answers until ctx ends and then returns nil.
+// ErrHandedOver is what Run returns when a successor has taken the sockets.
+var ErrHandedOver = wire.ErrHandedOver
+
+// show makes queries see a state.
+func (s *Server) show(now *state) {
+	s.current.Store(now)
+	if now.view != nil {
+		s.once.Do(func() { close(s.ready) })
+	}
+}
+
+// Run answers until ctx ends and then returns nil, or until a successor has taken the
+// sockets (Config.HandOver): ErrHandedOver. A server that has a predecessor begins to
+// answer when it has data.
 func (s *Server) Run(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
 	// What an earlier life said it answers is not true any more.
 	if err := s.unsay(); err != nil {
 		s.log.Warn("status file of an earlier life not removed; the fleet will believe this host answers", "error", err)
@@ -124,6 +141,7 @@ func (s *Server) Run(ctx context.Context) error {
 	defer s.images.close()
 	var wg sync.WaitGroup
 	defer wg.Wait()
+	defer cancel() // the sockets may end before ctx does
 	wg.Go(func() { s.source.run(ctx) })
 	wg.Go(func() { s.source.keep(ctx) })
 	return s.packet.Run(ctx)

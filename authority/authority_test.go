@@ -271,7 +271,7 @@ func TestUnsignedIsNotServed(t *testing.T) {
 
 // testServer has no sockets.
 func testServer(dir string) *Server {
-	s := &Server{config: Config{Dataset: "internal"}, log: slog.New(slog.DiscardHandler)}
+	s := &Server{config: Config{Dataset: "internal"}, log: slog.New(slog.DiscardHandler), ready: make(chan struct{})}
 	s.images.dir = dir
 	s.current.Store(&state{})
 	return s
@@ -442,7 +442,7 @@ func TestPanicLosesOneQuery(t *testing.T) {
 
 func TestStatusDirGone(t *testing.T) {
 	var log strings.Builder
-	s := &Server{config: Config{Dataset: "internal", StatusDir: filepath.Join(t.TempDir(), "gone")}, log: slog.New(slog.NewTextHandler(&log, nil))}
+	s := &Server{config: Config{Dataset: "internal", StatusDir: filepath.Join(t.TempDir(), "gone")}, log: slog.New(slog.NewTextHandler(&log, nil)), ready: make(chan struct{})}
 	s.images.dir = t.TempDir()
 	s.current.Store(&state{})
 	f := follower{server: s}
@@ -593,5 +593,65 @@ func TestRestartNeverGoesBack(t *testing.T) {
 	}
 	if now, was := f.view.Image().Path(), second.view.Image().Path(); now != was {
 		t.Errorf("image %s was built anew, though %s is the same", now, was)
+	}
+}
+
+// TestHandOverAnswersThroughout starts a second server while the first answers: who
+// asks meanwhile gets the answer from one or the other, and the first one ends.
+func TestHandOverAnswersThroughout(t *testing.T) {
+	h := startHost(t)
+	h.openJournal()
+	h.publish([]record.RRset{soa("example.net"), address("www.example.net", 1)}, nil)
+	c := h.config
+	c.HandOver, c.StatusDir = filepath.Join(t.TempDir(), "socket"), ""
+	begin := func() (*Server, func(), chan error) {
+		s, err := New(c, Deps{Log: slog.New(slog.DiscardHandler), Metrics: prometheus.NewRegistry()})
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithCancel(context.Background())
+		done := make(chan error, 1)
+		go func() { done <- s.Run(ctx) }()
+		return s, cancel, done
+	}
+	first, stop, ended := begin()
+	defer stop()
+	eventually(t, "the first one answers", func() bool { return first.Serving().Version == 1 })
+	eventually(t, "it waits for a successor", func() bool { _, err := os.Stat(c.HandOver); return err == nil })
+	c.Listen = []string{first.Addrs()[0].String()}
+	asked := make(chan string, 1)
+	over := make(chan struct{})
+	go func() {
+		client, q := dns.Client{Timeout: 10 * time.Second}, new(dns.Msg)
+		q.SetQuestion("www.example.net.", dns.TypeA)
+		for n := 0; ; n++ {
+			m, _, err := client.Exchange(q, c.Listen[0])
+			switch {
+			case err != nil:
+				asked <- err.Error()
+				return
+			case len(m.Answer) != 1:
+				asked <- fmt.Sprint("query ", n, " gets ", m)
+				return
+			}
+			select {
+			case <-over:
+				asked <- ""
+				return
+			default:
+			}
+		}
+	}()
+	_, stopSecond, endedSecond := begin()
+	if err := <-ended; !errors.Is(err, ErrHandedOver) {
+		t.Errorf("the first one ends with %v, want that its sockets were handed over", err)
+	}
+	close(over)
+	if wrong := <-asked; wrong != "" {
+		t.Error(wrong)
+	}
+	stopSecond()
+	if err := <-endedSecond; err != nil {
+		t.Error(err)
 	}
 }

@@ -95,7 +95,7 @@ func (f *follower) fold(ctx context.Context) error {
 func (f *follower) swap(v *data.View) {
 	s := f.server
 	if now := s.current.Load(); now.view == f.view {
-		s.current.Store(&state{view: v, HostDataset: now.HostDataset})
+		s.show(&state{view: v, HostDataset: now.HostDataset})
 	}
 	f.view = v
 	s.folds.Add(1)
@@ -113,7 +113,7 @@ func (f *follower) mend() {
 	s.log.Error("image is damaged; building it anew", "error", now.view.Image().Damaged(), "version", now.Version)
 	s.damaged.Add(1)
 	if f.dataset == nil { // the journal has not been read yet: nothing can be believed
-		s.current.Store(&state{})
+		s.show(&state{})
 		return
 	}
 	f.view = nil
@@ -121,5 +121,5 @@ func (f *follower) mend() {
 		f.report(err)
 		return
 	}
-	s.current.Store(&state{view: f.view, HostDataset: now.HostDataset})
+	s.show(&state{view: f.view, HostDataset: now.HostDataset})
 }

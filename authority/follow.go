@@ -38,7 +38,10 @@ type follower struct {
 const retryFollow = time.Second
 
 func (f *follower) run(ctx context.Context) {
-	f.last = f.server.images.last(f.server.log)
+	last := f.server.images.last(f.server.log)
+	f.mu.Lock()
+	f.last = last
+	f.mu.Unlock()
 	for {
 		err := journal.Follow(ctx, f.server.config.Journal, f.server.keys, f.event)
 		if ctx.Err() != nil {
@@ -137,7 +140,7 @@ func (f *follower) serve() error {
 	if d.Version() == old.Version {
 		now.Since = old.Since
 	}
-	s.current.Store(now)
+	s.show(now)
 	f.problem = ""
 	if old.view == nil {
 		s.log.Info("first version served", "dataset", d.Name(), "version", d.Version(), "digest", now.Digest,

@@ -2,7 +2,6 @@ package authority
 
 import (
 	"context"
-	"sync"
 	"time"
 
 	"github.com/zonecast/zonecast/authority/data"
@@ -20,12 +19,12 @@ type Source interface {
 	Changed() bool
 }
 
-// static answers from a Source.
+// static answers from a Source: New loads for the first time, then one goroutine.
 type static struct {
 	server  *Server
 	source  Source
-	mu      sync.Mutex // guards below
-	version uint64     // counts loads
+	version uint64 // counts loads
+	damage  string // logged last; "" since a sound image
 }
 
 // staticLook is how often the source is asked whether it changed.
@@ -33,8 +32,6 @@ const staticLook = time.Second
 
 // load swaps in what the source has now. What was served stays when it fails.
 func (s *static) load() error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
 	var im *image.Image
 	err := s.server.images.place(func(path string) (err error) {
 		im, err = s.source.Load(path)
@@ -46,7 +43,7 @@ func (s *static) load() error {
 	s.version++
 	l := im.Label()
 	h := tree.HostDataset{Version: max(s.version, l.Version), Time: l.Time, Since: time.Now().UnixMilli()}
-	s.server.current.Store(&state{view: data.New(im), HostDataset: h})
+	s.server.show(&state{view: data.New(im), HostDataset: h})
 	return nil
 }
 
@@ -61,11 +58,11 @@ func (s *static) run(ctx context.Context) {
 		case <-t.C:
 		}
 		now := s.server.current.Load()
-		damaged := now.view.Image().Damaged()
-		if damaged != nil {
+		damaged, changed := now.view.Image().Damaged() != nil, s.source.Changed()
+		if damaged {
 			s.server.damaged.Add(1)
 		}
-		if damaged == nil && !s.source.Changed() {
+		if !damaged && !changed {
 			continue
 		}
 		began := time.Now()
@@ -74,8 +71,9 @@ func (s *static) run(ctx context.Context) {
 			s.server.log.Warn("data not loaded anew; what was served stays", "error", err)
 			continue
 		}
-		v := s.server.current.Load().view
-		s.server.log.Info("data loaded anew", "zones", v.Zones(), "rrsets", v.Sets(), "took", time.Since(began).String(), "damaged", damaged)
+		if v := s.server.current.Load().view; changed {
+			s.server.log.Info("data loaded anew", "zones", v.Zones(), "rrsets", v.Sets(), "took", time.Since(began).String())
+		}
 	}
 }
 
@@ -86,8 +84,13 @@ func (s *static) scrub(ctx context.Context) {
 	if im.Damaged() != nil || im.Scrubbed() {
 		return
 	}
-	if err := im.Scrub(ctx.Err); err != nil && ctx.Err() == nil {
-		s.server.log.Error("image is damaged", "error", err)
+	err := im.Scrub(ctx.Err)
+	switch {
+	case err == nil:
+		s.damage = ""
+	case ctx.Err() == nil && s.damage != err.Error(): // the same file again says the same
+		s.damage = err.Error()
+		s.server.log.Error("image is damaged; what lies elsewhere in it is answered", "error", err)
 	}
 }
 

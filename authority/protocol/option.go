@@ -108,7 +108,7 @@ func (s *subnetOption) read(b []byte) bool {
 		return false
 	}
 	family, source := binary.BigEndian.Uint16(b), int(b[2])
-	bits := map4or6(family)
+	bits := addressBits(family)
 	if bits == 0 {
 		// RFC 7871 §7.1.1: not ours to refuse; it is not used either.
 		return true
@@ -126,7 +126,7 @@ func (s *subnetOption) read(b []byte) bool {
 	return s.prefix.Masked() == s.prefix
 }
 
-func map4or6(family uint16) int {
+func addressBits(family uint16) int {
 	switch family {
 	case 1:
 		return 32

@@ -15,8 +15,8 @@ package wire
 // traffic they are called past Go's scheduler, which at a million packets a second
 // would cost as much as the answer; when there is none the thread sleeps in the call.
 //
-// A TCP connection that is silent has a goroutine that waits and nothing else:
-// buffers and Handlers are borrowed for whole messages only. All that have arrived
-// are answered as one batch and written by one call, in whatever order the Handler
-// leaves them; a Handler that answers later would need a way to hand responses in,
-// which nothing needs yet.
+// TCP goes by epoll in a few goroutines. A connection that is silent costs an entry
+// and nothing else: what has arrived of a message is kept only while there is some.
+// All messages that have arrived are answered as one batch and written by one call,
+// in whatever order the Handler leaves them; a Handler that answers later would need
+// a way to hand responses in, which nothing needs yet.

@@ -6,6 +6,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/zonecast/zonecast/authority"
 	"github.com/zonecast/zonecast/service"
 	"github.com/zonecast/zonecast/store"
 	"github.com/zonecast/zonecast/store/etcd"
@@ -90,7 +91,10 @@ func runNode(cmd *cobra.Command, name string, p processOptions, so *storeOptions
 	if err := add(n); err != nil {
 		return errors.Join(err, n.close())
 	}
-	return n.run(ctx)
+	if err := n.run(ctx); !errors.Is(err, authority.ErrHandedOver) {
+		return err
+	}
+	return nil // another process goes on: that is what was asked for
 }
 
 func newRunAuthority() *cobra.Command {
