@@ -122,6 +122,18 @@ func (h *host) publish(put []record.RRset, remove []record.Key) {
 	}
 }
 
+// askAt asks another server for the address of www.example.net.
+func (h *host) askAt(addr string) *dns.Msg {
+	h.t.Helper()
+	q := new(dns.Msg)
+	q.SetQuestion("www.example.net.", dns.TypeA)
+	m, _, err := (&dns.Client{Timeout: 10 * time.Second}).Exchange(q, addr)
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	return m
+}
+
 func (h *host) ask(network, qname string, qtype uint16) *dns.Msg {
 	h.t.Helper()
 	q := new(dns.Msg)
@@ -642,7 +654,16 @@ func TestHandOverAnswersThroughout(t *testing.T) {
 			}
 		}
 	}()
-	_, stopSecond, endedSecond := begin()
+	c.Journal = filepath.Join(t.TempDir(), "journal") // not there yet
+	second, stopSecond, endedSecond := begin()
+	for range 20 { // it has nothing to answer, and so must not
+		if m := h.askAt(c.Listen[0]); len(m.Answer) != 1 || second.Serving().Version != 0 {
+			t.Fatalf("while the second one has no data: %v", m)
+		}
+	}
+	if err := os.Symlink(h.dir, c.Journal); err != nil {
+		t.Fatal(err)
+	}
 	if err := <-ended; !errors.Is(err, ErrHandedOver) {
 		t.Errorf("the first one ends with %v, want that its sockets were handed over", err)
 	}

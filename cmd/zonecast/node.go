@@ -86,6 +86,7 @@ type node struct {
 	mux     *http.ServeMux
 	fetcher follow.Fetcher
 	closers []func() error // in order of acquisition
+	end     func()         // ends the process in order; nil where no task does
 }
 
 // newNode makes a process called name; its store is set by the caller. The store is

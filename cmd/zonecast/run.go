@@ -1,12 +1,12 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 
 	"github.com/spf13/cobra"
 
-	"github.com/zonecast/zonecast/authority"
 	"github.com/zonecast/zonecast/service"
 	"github.com/zonecast/zonecast/store"
 	"github.com/zonecast/zonecast/store/etcd"
@@ -75,12 +75,14 @@ func addService(run *cobra.Command, name, short string, declareStage func(*cobra
 // runNode runs one stage until the command's context ends; so is nil for a stage
 // without a store.
 func runNode(cmd *cobra.Command, name string, p processOptions, so *storeOptions, add func(*node) error) (err error) {
-	ctx := cmd.Context()
+	ctx, end := context.WithCancel(cmd.Context())
+	defer end()
 	var st store.Store
 	n, err := newNode(name, p, cmd.ErrOrStderr())
 	if err != nil {
 		return err
 	}
+	n.end = end
 	if so != nil {
 		if st, err = openStore(ctx, *so, n.log); err != nil {
 			return err
@@ -91,10 +93,7 @@ func runNode(cmd *cobra.Command, name string, p processOptions, so *storeOptions
 	if err := add(n); err != nil {
 		return errors.Join(err, n.close())
 	}
-	if err := n.run(ctx); !errors.Is(err, authority.ErrHandedOver) {
-		return err
-	}
-	return nil // another process goes on: that is what was asked for
+	return n.run(ctx)
 }
 
 func newRunAuthority() *cobra.Command {

@@ -74,7 +74,7 @@ func addServe(n *node, cmd *cobra.Command, a authority.Config, source *dataFiles
 	if err != nil {
 		return err
 	}
-	n.add("authority", s.Run)
+	n.addAuthority("authority", s)
 	var at []string
 	for _, addr := range s.Addrs() {
 		at = append(at, addr.String())

@@ -247,8 +247,22 @@ func (s *authorityStage) add(n *node, host string) error {
 	if err != nil {
 		return err
 	}
-	n.add(strings.TrimSpace("authority "+host), a.Run)
+	n.addAuthority(strings.TrimSpace("authority "+host), a)
 	return nil
+}
+
+// addAuthority makes a task of an authority. When another process has taken its sockets
+// this one ends: that is what was asked for, and no failure.
+func (n *node) addAuthority(name string, a *authority.Server) {
+	n.add(name, func(ctx context.Context) error {
+		err := a.Run(ctx)
+		if errors.Is(err, authority.ErrHandedOver) && n.end != nil {
+			n.end()
+			<-ctx.Done()
+			return nil
+		}
+		return err
+	})
 }
 
 // monitorStage watches the hosts.
