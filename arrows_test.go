@@ -98,7 +98,8 @@ var arrows = table{
 	modules: []module{
 		{"github.com/miekg/dns", []string{"internal/dnswire"}, "zone text, and the wire format where speed does not matter; one package, so that it can be replaced"},
 		{"github.com/klauspost/compress", []string{"record", "snapshot"}, "zstd: claim shards, deltas and snapshots are bulk"},
-		{"github.com/zeebo/xxh3", []string{"internal/claimtree", "authority/image"}, "checksums and even distribution; nothing that must resist an attacker"},
+		{"github.com/zeebo/xxh3", []string{"internal/claimtree", "authority/image", "authority/protocol"}, "checksums and even distribution; nothing that must resist an attacker"},
+		{"github.com/dchest/siphash", []string{"authority/cookie", "authority/ratelimit"}, "hashes that clients must not foresee"},
 		{"github.com/apache/thrift", []string{"api", "cmd/zonecast"}, "the RPC of registry and control"},
 		{"go.etcd.io/etcd", []string{"store/etcd"}, "the default store"},
 		{"go.uber.org/zap", []string{"store/etcd"}, "etcd logs by it"},

@@ -37,6 +37,7 @@ type Server struct {
 		keep(context.Context)
 	}
 	images images
+	guard  *guard
 
 	once  sync.Once     // closes ready
 	ready chan struct{} // closed when there is a first version to answer
@@ -58,9 +59,13 @@ func New(c Config, deps Deps) (*Server, error) {
 	s.current.Store(&state{})
 	s.images.dir = c.ImageDir
 	s.source = &follower{server: s}
+	var err error
+	if s.guard, err = newGuard(c); err != nil {
+		return nil, err
+	}
 	s.workers.config = protocol.Config{
 		MaxUDP: c.MaxUDP, Version: c.Version, Identity: c.Identity,
-		Idle: func() time.Duration { return s.packet.IdleTimeout() },
+		Idle: func() time.Duration { return s.packet.IdleTimeout() }, Cookies: s.guard.secrets(),
 	}
 	for _, path := range c.Keys {
 		keys, err := snapshot.LoadPublicKeys(path)
@@ -80,7 +85,6 @@ func New(c Config, deps Deps) (*Server, error) {
 		}
 		pc.Listen = append(pc.Listen, a)
 	}
-	var err error
 	if s.packet, err = wire.Listen(pc, s.newHandler, deps.Log); err != nil {
 		return nil, err
 	}
@@ -142,6 +146,7 @@ func (s *Server) Run(ctx context.Context) error {
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	defer cancel() // the sockets may end before ctx does
+	wg.Go(func() { s.watch(ctx) })
 	wg.Go(func() { s.source.run(ctx) })
 	wg.Go(func() { s.source.keep(ctx) })
 	return s.packet.Run(ctx)

@@ -55,7 +55,7 @@ type host struct {
 	sign     func(*snapshot.Manifest) []byte
 }
 
-func startHost(t *testing.T) *host {
+func startHost(t *testing.T, change ...func(*Config)) *host {
 	t.Helper()
 	work := t.TempDir()
 	key, err := snapshot.LoadOrCreateKey(filepath.Join(work, "key"))
@@ -75,6 +75,9 @@ func startHost(t *testing.T) *host {
 	}
 	c := DefaultConfig()
 	c.Listen, c.Journal, c.StatusDir, c.Keys = []string{"127.0.0.1:0"}, h.dir, h.status, []string{filepath.Join(work, "key.pub")}
+	for _, f := range change {
+		f(&c)
+	}
 	if h.Server, err = New(c, Deps{Log: slog.New(slog.DiscardHandler), Metrics: h.registry}); err != nil {
 		t.Fatal(err)
 	}
@@ -283,7 +286,7 @@ func TestUnsignedIsNotServed(t *testing.T) {
 
 // testServer has no sockets.
 func testServer(dir string) *Server {
-	s := &Server{config: Config{Dataset: "internal"}, log: slog.New(slog.DiscardHandler), ready: make(chan struct{})}
+	s := &Server{config: Config{Dataset: "internal"}, log: slog.New(slog.DiscardHandler), ready: make(chan struct{}), guard: &guard{}}
 	s.images.dir = dir
 	s.current.Store(&state{})
 	return s
@@ -429,7 +432,7 @@ func TestPanicLosesOneQuery(t *testing.T) {
 	defer done()
 	k := h.(*worker)
 	answer := k.answer
-	k.answer = func(v *data.View, batch []wire.Message, t protocol.Transport, now int64) {
+	k.answer = func(v *data.View, batch []wire.Message, t protocol.Transport, now time.Time) {
 		answer(v, batch, t, now)
 		for i := range batch {
 			if batch[i].Query[0] == 'b' {
@@ -504,6 +507,9 @@ func TestNewErrors(t *testing.T) {
 		{func(c *Config) { c.Dataset = "" }, "dataset: empty"},
 		{func(c *Config) { c.MaxUDP = 100 }, "max-udp: 100, expected 512 to 4096"},
 		{func(c *Config) { c.UDPWorkers = -1 }, "udp-workers: -1"},
+		{func(c *Config) { c.CookieSecrets = "/nonexistent/secrets" }, "read cookie secrets: open /nonexistent/secrets"},
+		{func(c *Config) { c.RateLimit = -1 }, "rate-limit: -1, expected 0 to 1000000"},
+		{func(c *Config) { c.RateLimitExempt = []string{"192.0.2.1"} }, `rate-limit-exempt: "192.0.2.1" is no prefix, expected for example 192.0.2.0/24`},
 		{func(c *Config) { c.TCPIdle = -1 }, "tcp-idle: "},
 		{func(c *Config) { c.Version = strings.Repeat("x", 256) }, "version-text: 256 octets"},
 		{func(c *Config) { c.Keys = []string{"/nonexistent/key.pub"} }, "read public keys /nonexistent/key.pub"},

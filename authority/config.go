@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/zonecast/zonecast/authority/ratelimit"
 )
 
 // Config is what a host's authority needs to know.
@@ -53,6 +55,26 @@ type Config struct {
 	// the sockets of the one that runs on, so that no query is lost by a restart; the
 	// latter then ends. Empty: sockets are bound anew.
 	HandOver string `option:"hand-over" help:"path of a unix socket by which a server takes over from the one that runs; empty: it does not"`
+
+	// CookieSecrets is a file with the secrets of DNS cookies, which all servers behind
+	// one address share; see package cookie. It is read again when it changes. Empty: a
+	// secret of this process alone; "off": no cookies.
+	CookieSecrets string `option:"cookie-secrets" help:"file with the secrets of DNS cookies, shared by all servers behind one address; empty is one of this process, off makes no cookies"`
+
+	// The limits on equal responses over UDP; see package ratelimit, whose Config this
+	// becomes. RateLimit and RateLimitAll zero: nothing is limited.
+	RateLimit         int      `option:"rate-limit" help:"equal responses that a client prefix gets by UDP in a second; 0 is no limit"`
+	RateLimitNoData   int      `option:"rate-limit-nodata" help:"the same for responses without data; 0 is rate-limit, -1 no limit"`
+	RateLimitNoName   int      `option:"rate-limit-nxdomain" help:"the same for NXDOMAIN of one zone; 0 is rate-limit, -1 no limit"`
+	RateLimitReferral int      `option:"rate-limit-referral" help:"the same for referrals; 0 is rate-limit, -1 no limit"`
+	RateLimitError    int      `option:"rate-limit-error" help:"the same for errors; 0 is rate-limit, -1 no limit"`
+	RateLimitAll      int      `option:"rate-limit-all" help:"responses of any kind that a client prefix gets by UDP in a second; 0 is no limit"`
+	RateLimitWindow   int      `option:"rate-limit-window" help:"seconds for which a flood is remembered; 0 is 15"`
+	RateLimitSlip     int      `option:"rate-limit-slip" help:"each how many-th response over a limit is sent truncated instead of dropped; 0 is 2, -1 never"`
+	RateLimitIPv4     int      `option:"rate-limit-ipv4-prefix" help:"length of the prefix that is one client; 0 is 24"`
+	RateLimitIPv6     int      `option:"rate-limit-ipv6-prefix" help:"length of the prefix that is one client; 0 is 56"`
+	RateLimitBuckets  int      `option:"rate-limit-buckets" help:"buckets of 16 octets that each worker has, a power of two; 0 is 65536"`
+	RateLimitExempt   []string `option:"rate-limit-exempt" help:"prefixes of clients that are never limited"`
 
 	// Version and Identity answer the class CH TXT questions version.bind and
 	// hostname.bind / id.server (RFC 4892). Empty: REFUSED.
@@ -107,12 +129,32 @@ func (c Config) Validate() error {
 	if c.TCPIdle < 0 {
 		errs = append(errs, fmt.Errorf("tcp-idle: %s, expected 0 or more", c.TCPIdle))
 	}
+	if _, err := c.limits(1); err != nil {
+		errs = append(errs, err)
+	}
 	for _, o := range [][2]string{{"version-text", c.Version}, {"identity", c.Identity}} {
 		if len(o[1]) > 255 {
 			errs = append(errs, fmt.Errorf("%s: %d octets, at most 255 fit a TXT string", o[0], len(o[1])))
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// limits is what the rate-limit options say, for a number of workers that share them.
+func (c Config) limits(workers int) (ratelimit.Config, error) {
+	r := ratelimit.Config{
+		PerSecond: c.RateLimit, NoDataPerSecond: c.RateLimitNoData, NoNamePerSecond: c.RateLimitNoName, ReferralPerSecond: c.RateLimitReferral,
+		ErrorPerSecond: c.RateLimitError, AllPerSecond: c.RateLimitAll, Window: c.RateLimitWindow, Slip: c.RateLimitSlip,
+		IPv4Prefix: c.RateLimitIPv4, IPv6Prefix: c.RateLimitIPv6, Buckets: c.RateLimitBuckets, Workers: workers,
+	}
+	for _, text := range c.RateLimitExempt {
+		p, err := netip.ParsePrefix(text)
+		if err != nil {
+			return r, fmt.Errorf("rate-limit-exempt: %q is no prefix, expected for example 192.0.2.0/24", text)
+		}
+		r.Exempt = append(r.Exempt, p)
+	}
+	return r, r.Validate()
 }
 
 // Deps is what the authority is given.

@@ -108,5 +108,5 @@ type zoneHandler struct {
 }
 
 func (h zoneHandler) Answer(batch []wire.Message, t protocol.Transport) {
-	h.worker.Answer(h.view, batch, t, 0)
+	h.worker.Answer(h.view, batch, t, time.Now())
 }

@@ -5,7 +5,9 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/zonecast/zonecast/authority/cookie"
 	"github.com/zonecast/zonecast/authority/protocol"
+	"github.com/zonecast/zonecast/authority/ratelimit"
 )
 
 // rcodes is more than the largest response code that is counted.
@@ -20,6 +22,7 @@ type collector struct {
 	version, versionTime, zones, rrsets    *prometheus.Desc
 	problems, panics                       *prometheus.Desc
 	outcomes, folds, damaged               *prometheus.Desc
+	cookies, limited                       *prometheus.Desc
 	tcpEvicted, tooLarge                   *prometheus.Desc
 	changed, imageSize                     *prometheus.Desc
 	tcpOpen, tcpAccepted, tcpRefused       *prometheus.Desc
@@ -41,6 +44,8 @@ func newCollector(s *Server) *collector {
 		imageSize:   desc("image_bytes", "Octets of the image that is answered from."),
 		truncated:   desc("truncated_total", "Responses with the TC bit."),
 		dropped:     desc("dropped_total", "Messages that got no response: too short for a header, or responses themselves."),
+		cookies:     desc("cookies_total", "COOKIE options of queries by what they were worth: client-only, good, renew (good and old), bad, expired, future.", "verdict"),
+		limited:     desc("limited_responses_total", "UDP responses that limits looked at, by class of limit and what became of them: send, slip (sent truncated), drop.", "class", "action"),
 		latency:     desc("answer_seconds", "Time from a query in memory to its response in memory, by what came of it; one query in 64 is measured.", "outcome"),
 		version:     desc("version", "Version of the dataset that is answered; 0 is none yet."),
 		versionTime: desc("version_timestamp_seconds", "Unix time at which that version was made; 0 is none yet."),
@@ -74,6 +79,8 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	var responses [rcodes]uint64
 	var outcomes [protocol.Outcomes]uint64
 	var truncated, dropped uint64
+	var cookies [cookie.Verdicts]uint64
+	var limited [ratelimit.Classes][ratelimit.Actions]uint64
 	var sums [protocol.Outcomes]uint64
 	var buckets [protocol.Outcomes][len(latencyBounds) + 1]uint64
 	c.server.workers.each(func(k *worker) {
@@ -86,6 +93,16 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 		}
 		for i := range outcomes {
 			outcomes[i] += n.Outcomes[i].Load()
+		}
+		for i := range cookies {
+			cookies[i] += n.Cookies[i].Load()
+		}
+		if k.limiter != nil {
+			for i := range limited {
+				for j := range limited[i] {
+					limited[i][j] += k.limiter.Counters()[i][j].Load()
+				}
+			}
 		}
 		truncated += n.Truncated.Load()
 		dropped += n.Dropped.Load()
@@ -105,6 +122,14 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	}
 	for i, v := range outcomes {
 		counter(c.outcomes, v, protocol.Outcome(i).String())
+	}
+	for v := cookie.ClientOnly; v < cookie.Malformed; v++ { // of another length is no COOKIE option: FORMERR
+		counter(c.cookies, cookies[v], v.String())
+	}
+	for class := range limited {
+		for action, v := range limited[class] {
+			counter(c.limited, v, ratelimit.Class(class).String(), ratelimit.Action(action).String())
+		}
 	}
 	counter(c.truncated, truncated)
 	counter(c.dropped, dropped)

@@ -10,6 +10,7 @@ import (
 
 	"github.com/zonecast/zonecast/authority/data"
 	"github.com/zonecast/zonecast/authority/protocol"
+	"github.com/zonecast/zonecast/authority/ratelimit"
 	"github.com/zonecast/zonecast/authority/wire"
 )
 
@@ -18,7 +19,8 @@ import (
 type worker struct {
 	server   *Server
 	protocol *protocol.Worker
-	answer   func(*data.View, []wire.Message, protocol.Transport, int64) // protocol.Answer
+	answer   func(*data.View, []wire.Message, protocol.Transport, time.Time) // protocol.Answer
+	limiter  *ratelimit.Limiter                                              // nil: nothing is limited
 	latency  [protocol.Outcomes]latency
 }
 
@@ -64,7 +66,9 @@ func (w *workers) get(s *Server) *worker {
 	}
 	c := w.config
 	c.Seed = uint64(time.Now().UnixNano())
-	k := &worker{server: s, protocol: protocol.NewWorker(c)}
+	k := &worker{server: s, limiter: s.guard.limiter()}
+	c.Limiter = k.limiter
+	k.protocol = protocol.NewWorker(c)
 	k.answer = k.protocol.Answer
 	k.protocol.Sample = func(_ *protocol.Message, o protocol.Outcome, took time.Duration) { k.latency[o].observe(took) }
 	w.all = append(w.all, k)
@@ -124,7 +128,7 @@ func (k *worker) try(batch []wire.Message, t protocol.Transport) (ok bool) {
 		}
 	}()
 	debug.SetPanicOnFault(true)
-	k.answer(state.view, batch, t, time.Now().Unix())
+	k.answer(state.view, batch, t, time.Now())
 	return true
 }
 

@@ -3,6 +3,8 @@ package cookie
 import (
 	"encoding/binary"
 	"net/netip"
+
+	"github.com/dchest/siphash"
 )
 
 // Sizes in octets.
@@ -115,7 +117,7 @@ func age(old uint32, active bool) Verdict {
 
 // mac hashes what a cookie vouches for; head is its first 8 octets as they are, the
 // reserved ones too.
-func (s *state) mac(client, head []byte, addr netip.Addr) uint64 {
+func (s *key) mac(client, head []byte, addr netip.Addr) uint64 {
 	var b [32]byte
 	copy(b[:8], client)
 	copy(b[8:16], head)
@@ -123,9 +125,9 @@ func (s *state) mac(client, head []byte, addr netip.Addr) uint64 {
 	if addr.Is4() {
 		a := addr.As4()
 		copy(b[16:], a[:])
-		return s.sum(b[:20])
+		return siphash.Hash(s.k0, s.k1, b[:20])
 	}
 	a := addr.As16()
 	copy(b[16:], a[:])
-	return s.sum(b[:])
+	return siphash.Hash(s.k0, s.k1, b[:])
 }

@@ -3,6 +3,7 @@ package cookie
 import (
 	"bytes"
 	"crypto/rand"
+	"encoding/binary"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -12,6 +13,13 @@ import (
 
 // Secret is the key of the hash: whoever has it can make cookies for any client.
 type Secret [16]byte
+
+// key is a Secret as SipHash takes it.
+type key struct{ k0, k1 uint64 }
+
+func newKey(s Secret) key {
+	return key{binary.LittleEndian.Uint64(s[:8]), binary.LittleEndian.Uint64(s[8:])}
+}
 
 // most is how many secrets are accepted at a time: a rollover needs two
 // (RFC 9018 §5), and each one more is a hash more for every forged cookie.
@@ -27,7 +35,7 @@ const most = 2
 //	B, A   B is active; cookies of A are accepted and replaced
 //	B      an hour later: no cookie of A is young enough any more
 type Secrets struct {
-	accepted [most]state
+	accepted [most]key
 	count    int
 }
 
@@ -37,12 +45,12 @@ func New(active Secret, also ...Secret) (*Secrets, error) {
 		return nil, fmt.Errorf("take cookie secrets: %d found, expected 1 or 2: the active one, and the staged or the retired one", n)
 	}
 	s := &Secrets{count: 1}
-	s.accepted[0] = newState(active)
+	s.accepted[0] = newKey(active)
 	for _, a := range also {
 		if a == active {
 			return nil, errors.New("take cookie secrets: the second is equal to the first, expected another one or none")
 		}
-		s.accepted[s.count] = newState(a)
+		s.accepted[s.count] = newKey(a)
 		s.count++
 	}
 	return s, nil
@@ -53,7 +61,7 @@ func New(active Secret, also ...Secret) (*Secrets, error) {
 func Random() *Secrets {
 	var secret Secret
 	rand.Read(secret[:]) // never fails: it ends the process when there is no entropy
-	return &Secrets{accepted: [most]state{newState(secret)}, count: 1}
+	return &Secrets{accepted: [most]key{newKey(secret)}, count: 1}
 }
 
 // maxFile is the largest file of secrets, in octets: two lines and a screenful of

@@ -111,17 +111,23 @@ func (a *answer) step(lookup *data.Query) bool {
 		return false // the rest of the chain is somebody else's
 	}
 	if r.Cut != nil {
+		a.k.imputed = r.Cut.Name()
 		a.refer(r.Cut, name, link.place)
 		return false
 	}
 	if c.len == 1 {
 		a.authoritative = true
 	}
+	if r.Node != nil {
+		a.k.imputed = r.Node.Name()
+	}
 	switch {
-	case r.DName != nil:
+	case r.DName != nil: // all that is below is answered by it
+		a.k.imputed = r.DName.Name()
 		return a.redirect(name, r.DName)
 	case r.Node == nil:
 		a.rcode, a.outcome = NXDomain, NoName
+		a.k.imputed = r.Zone.Name()
 		a.deny(r.Zone, name, link.place)
 		return false
 	case a.q.qtype == record.TypeANY:

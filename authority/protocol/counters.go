@@ -1,6 +1,10 @@
 package protocol
 
-import "sync/atomic"
+import (
+	"sync/atomic"
+
+	"github.com/zonecast/zonecast/authority/cookie"
+)
 
 // Transport is how a query came.
 type Transport uint8
@@ -16,17 +20,19 @@ const (
 // Counters counts what one Worker did. The worker adds after each batch, anybody may
 // read.
 type Counters struct {
-	Queries   [transports]atomic.Uint64 // messages that came, by transport
-	Responses [rcodes]atomic.Uint64     // by Rcode
-	Outcomes  [Outcomes]atomic.Uint64   // of the queries that asked for data
-	Truncated atomic.Uint64             // responses with TC
-	Dropped   atomic.Uint64             // messages without an answer: too short, or responses
+	Queries   [transports]atomic.Uint64      // messages that came, by transport
+	Responses [rcodes]atomic.Uint64          // by Rcode
+	Outcomes  [Outcomes]atomic.Uint64        // of the queries that asked for data
+	Truncated atomic.Uint64                  // responses with TC
+	Cookies   [cookie.Verdicts]atomic.Uint64 // COOKIE options, by what they were worth
+	Dropped   atomic.Uint64                  // messages without an answer: too short, or responses
 }
 
 // tally is Counters of one batch.
 type tally struct {
 	responses [rcodes]uint32
 	outcomes  [Outcomes]uint32
+	cookies   [cookie.Verdicts]uint32
 	truncated uint32
 	dropped   uint32
 }
@@ -42,6 +48,11 @@ func (c *Counters) flush(t *tally, transport Transport, n int) {
 	for i, v := range t.outcomes {
 		if v > 0 {
 			c.Outcomes[i].Add(uint64(v))
+		}
+	}
+	for i, v := range t.cookies {
+		if v > 0 {
+			c.Cookies[i].Add(uint64(v))
 		}
 	}
 	if t.truncated > 0 {

@@ -5,7 +5,6 @@ import (
 	"time"
 
 	"github.com/zonecast/zonecast/authority/image"
-	"github.com/zonecast/zonecast/record"
 )
 
 // viewOf is short for what Worker keeps.
@@ -24,6 +23,9 @@ func (k *Worker) reserve(q *query, limit int, transport Transport) int {
 		return 0
 	}
 	size := optSize
+	if q.cookie.asked {
+		size += cookieSize // RFC 7873 §5.2.3: with every response
+	}
 	// One more octet than any question needs stays free (12 + 255 + 4).
 	room := func(n int) bool {
 		if limit-size-n <= headerSize+255+4 {
@@ -42,6 +44,10 @@ func (k *Worker) finish(a *answer, m *Message, limit int, transport Transport) {
 	q := a.q
 	if q.edns {
 		k.opt(a, limit, transport)
+	}
+	if a.rcode == NotAuth {
+		a.limit = limit
+		a.appendTSIG() // behind all else (RFC 8945 §5.1)
 	}
 	flags := flagQR | q.flags&(maskOpcode|flagRD|flagCD) | uint16(a.rcode&0xf)
 	if a.authoritative {
@@ -67,17 +73,8 @@ func (k *Worker) finish(a *answer, m *Message, limit int, transport Transport) {
 // opt writes the OPT record.
 func (k *Worker) opt(a *answer, limit int, transport Transport) {
 	q := a.q
-	a.buf = append(a.buf, 0)
-	a.u16(int(record.TypeOPT))
-	a.u16(k.maxUDP)
-	a.u16(int(a.rcode>>4) << 8) // upper 8 bits of the rcode, version 0
-	do := 0
-	if q.do {
-		do = flagDO
-	}
-	a.u16(do)
-	at := len(a.buf)
-	a.u16(0)
+	at := len(a.buf) + optSize - 2
+	a.buf = k.appendOPT(a.buf, q, a.rcode)
 	if q.nsid {
 		a.option(optionNSID, len(k.config.Identity))
 		a.buf = append(a.buf, k.config.Identity...)

@@ -5,8 +5,11 @@ import (
 	"encoding/binary"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/miekg/dns"
+
+	"github.com/zonecast/zonecast/authority/cookie"
 )
 
 // hardZone has one of everything that answers are made of.
@@ -67,15 +70,27 @@ func FuzzRespond(f *testing.F) {
 	f.Add([]byte("\x00\x01\x00\x00\x00\x01\x00\x00\x00\x00\x00\x00\x01A\x01"), false)
 	f.Add([]byte("\x00\x01\x28\x00\x00\x00\x00\x00\x00\x00\x00\x00"), true)
 
+	for _, c := range []string{"0102030405060708", "01020304050607080100000000000000ffffffffffffffff"} {
+		b, _ := question("www.example.net.", dns.TypeA, c).Pack()
+		f.Add(b, false)
+		q := question("www.example.net.", dns.TypeA, c).SetTsig("key.", dns.HmacSHA256, 300, 1_800_000_000)
+		b, _, _ = dns.TsigGenerate(q, "c2VjcmV0", "", false)
+		f.Add(b, true)
+	}
+
 	view := hardZone(f).view(f)
-	k := NewWorker(Config{Version: "v", Identity: "i"})
+	secrets, err := cookie.New(cookie.Secret{1})
+	if err != nil {
+		f.Fatal(err)
+	}
+	k := NewWorker(Config{Version: "v", Identity: "i", Cookies: func() *cookie.Secrets { return secrets }})
 	f.Fuzz(func(t *testing.T, msg []byte, tcp bool) {
 		transport, most := UDP, 1232
 		if tcp {
 			transport, most = TCP, 65535
 		}
 		before := bytes.Clone(msg)
-		out := k.Respond(view, msg, transport, nil)
+		out := k.Respond(view, msg, transport, time.Unix(0, 0), nil)
 		if !bytes.Equal(msg, before) {
 			t.Fatal("the query was changed")
 		}
@@ -86,7 +101,7 @@ func FuzzRespond(f *testing.F) {
 		if !isQuery {
 			return
 		}
-		if again := k.Respond(view, msg, transport, nil); !bytes.Equal(out, again) {
+		if again := k.Respond(view, msg, transport, time.Unix(0, 0), nil); !bytes.Equal(out, again) {
 			t.Fatal("equal queries get different responses")
 		}
 		m := new(dns.Msg)

@@ -5,6 +5,7 @@ import (
 	"os"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/miekg/dns"
 
@@ -62,7 +63,7 @@ func BenchmarkImage(b *testing.B) {
 						at = 0
 					}
 				}
-				k.Answer(view, batch, UDP, 0)
+				k.Answer(view, batch, UDP, time.Unix(0, 0))
 			}
 		})
 	}

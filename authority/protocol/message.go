@@ -47,6 +47,7 @@ const (
 	NotImp    Rcode = 4
 	Refused   Rcode = 5
 	YXDomain  Rcode = 6
+	NotAuth   Rcode = 9
 	BadVers   Rcode = 16
 	BadCookie Rcode = 23
 	rcodes          = 24
@@ -62,13 +63,14 @@ type query struct {
 	class    uint16
 	rcode    Rcode // of the parse: NoError when it may be answered
 	options
+	signature signature
 }
 
 // parse reads msg, of which the header is there and QR is clear. What was understood
 // before an error is in q.
 func (q *query) parse(h *image.Hasher, msg []byte) {
 	q.flags = binary.BigEndian.Uint16(msg[2:])
-	q.question, q.rcode, q.options = 0, NoError, options{}
+	q.question, q.rcode, q.options, q.signature = 0, NoError, options{}, signature{}
 	counts := binary.BigEndian.Uint64(msg[4:])
 	at := headerSize
 	if counts>>48 == 1 {
@@ -93,6 +95,8 @@ func (q *query) parse(h *image.Hasher, msg []byte) {
 	switch {
 	case q.flags&maskOpcode != 0:
 		q.rcode = NotImp
+	case q.rcode == NoError && q.signature.owner > 0:
+		q.rcode = NotAuth
 	case q.rcode == NoError && q.version > 0:
 		q.rcode = BadVers
 	case q.rcode == NoError && q.question == 0 && !q.cookie.asked:
@@ -114,9 +118,15 @@ func (q *query) additional(msg []byte, at int, counts uint64) bool {
 		if len(msg) < end {
 			return false
 		}
-		if record.Type(binary.BigEndian.Uint16(rr)) == record.TypeOPT {
+		switch record.Type(binary.BigEndian.Uint16(rr)) {
+		case record.TypeOPT:
 			// RFC 6891 §6.1.1: at most one, in the additional section, owned by the root.
 			if q.edns || i < before || msg[owner] != 0 || !q.options.read(rr[:end-at]) {
+				return false
+			}
+		case typeTSIG:
+			// RFC 8945 §5.1: the last of the additional section; so there is one.
+			if i < before || i+1 < before+int(counts&0xffff) || !q.signature.read(msg[:end], owner, at) {
 				return false
 			}
 		}
@@ -161,6 +171,8 @@ func (r Rcode) String() string {
 		return "REFUSED"
 	case YXDomain:
 		return "YXDOMAIN"
+	case NotAuth:
+		return "NOTAUTH"
 	case BadVers:
 		return "BADVERS"
 	case BadCookie:

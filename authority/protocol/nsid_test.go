@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"strings"
 	"testing"
+	"time"
 )
 
 // TestNSID holds RFC 5001: the identity comes when it is asked for and there is one,
@@ -33,7 +34,7 @@ func TestNSID(t *testing.T) {
 		{"cut off", "host0", "\x00\x03\x00\x02x", 1232, ""}, // FORMERR, without OPT
 	} {
 		k := NewWorker(Config{Identity: c.identity})
-		got := k.Respond(view, query(c.size, c.options), UDP, nil)
+		got := k.Respond(view, query(c.size, c.options), UDP, time.Unix(0, 0), nil)
 		if c.name == "cut off" {
 			if rcode := Rcode(got[3] & 15); rcode != FormErr {
 				t.Errorf("%s: %s, want FORMERR", c.name, rcode)

@@ -3,6 +3,8 @@ package protocol
 import (
 	"encoding/binary"
 	"net/netip"
+
+	"github.com/zonecast/zonecast/authority/cookie"
 )
 
 // The EDNS options that are understood (IANA, DNS EDNS0 Option Codes).
@@ -45,9 +47,10 @@ type options struct {
 // cookieOption is the COOKIE option: the client's 8 octets and what the server once
 // gave it.
 type cookieOption struct {
-	asked bool
-	len   uint8
-	octet [40]byte
+	asked   bool
+	verdict cookie.Verdict
+	len     uint8
+	octet   [40]byte // as it came; the option of the response once it was judged
 }
 
 // subnetOption is the ECS option as it came.

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/miekg/dns"
@@ -322,7 +323,7 @@ func ask(t interface{ Fatalf(string, ...any) }, k *Worker, view *data.View, q *d
 		t.Fatalf("pack %v: %v", q, err)
 	}
 	prefix := []byte("kept")
-	out := k.Respond(view, b, transport, prefix)
+	out := k.Respond(view, b, transport, time.Unix(0, 0), prefix)
 	if string(out[:4]) != "kept" {
 		t.Fatalf("the response is not appended: %q", out[:4])
 	}

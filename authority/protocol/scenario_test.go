@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/miekg/dns"
@@ -94,7 +95,7 @@ func scenarioStep(t *testing.T, k *Worker, view *data.View, line string) string 
 	}
 	query := scenarioQuery(t, words)
 	before := counted(&k.Counters)
-	response := k.Respond(view, query, transport, nil)
+	response := k.Respond(view, query, transport, time.Unix(0, 0), nil)
 	var out strings.Builder
 	if len(response) == 0 {
 		out.WriteString("no response\n")

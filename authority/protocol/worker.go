@@ -6,7 +6,9 @@ import (
 	"runtime"
 	"time"
 
+	"github.com/zonecast/zonecast/authority/cookie"
 	"github.com/zonecast/zonecast/authority/data"
+	"github.com/zonecast/zonecast/authority/ratelimit"
 	"github.com/zonecast/zonecast/record"
 )
 
@@ -24,6 +26,12 @@ type Config struct {
 	// Idle is how long a TCP connection may be silent, for clients that ask (RFC
 	// 7828). Nil: they get no answer to that.
 	Idle func() time.Duration
+	// Cookies gives the secrets of server cookies (RFC 7873); it is asked once a batch.
+	// Nil: the option is ignored.
+	Cookies func() *cookie.Secrets
+	// Limiter limits responses over UDP to clients without a good cookie. Nil: nothing
+	// is limited.
+	Limiter *ratelimit.Limiter
 	// Seed makes choices between records repeatable; zero is a fixed one, too.
 	Seed uint64
 }
@@ -59,6 +67,11 @@ type Worker struct {
 	queries [maxBatch]query
 	sink    byte // of what look loads, so that it is loaded
 
+	start   time.Time // of the clock for limits: an hour before the first query, so that it is never 0
+	sweep   int64     // when they are swept next
+	cookies *cookie.Secrets
+	imputed []byte // the name that the answer is counted for
+
 	lookup  data.Query
 	chain   chain
 	targets []target
@@ -75,7 +88,7 @@ const SampleEvery = 64
 
 // NewWorker makes a Worker.
 func NewWorker(c Config) *Worker {
-	k := &Worker{config: c, maxUDP: c.MaxUDP, random: random(c.Seed | 1)}
+	k := &Worker{config: c, maxUDP: c.MaxUDP, random: random(c.Seed | 1), start: time.Now().Add(-time.Hour)}
 	if k.maxUDP == 0 {
 		k.maxUDP = defaultMaxUDP
 	}
@@ -88,16 +101,19 @@ func NewWorker(c Config) *Worker {
 
 // Respond appends the response to msg to dst and returns it; when there is nothing
 // to respond, dst comes back as it is. See Answer.
-func (k *Worker) Respond(view *data.View, msg []byte, transport Transport, dst []byte) []byte {
+func (k *Worker) Respond(view *data.View, msg []byte, transport Transport, now time.Time, dst []byte) []byte {
 	k.one[0] = Message{Query: msg, Response: dst[len(dst):]}
-	k.Answer(view, k.one[:], transport, 0)
+	k.Answer(view, k.one[:], transport, now)
 	return append(dst, k.one[0].Response...)
 }
 
 // Answer answers a batch of queries, all from the same View; nil means that there is
-// no data yet: SERVFAIL. now is the time in unix seconds. Responses may share no
-// memory with queries.
-func (k *Worker) Answer(view *data.View, batch []Message, transport Transport, now int64) {
+// no data yet: SERVFAIL. Responses may share no memory with queries.
+func (k *Worker) Answer(view *data.View, batch []Message, transport Transport, now time.Time) {
+	k.cookies = nil
+	if k.config.Cookies != nil {
+		k.cookies = k.config.Cookies()
+	}
 	for len(batch) > 0 {
 		n := min(len(batch), maxBatch)
 		k.some(view, batch[:n], transport, now)
@@ -107,7 +123,8 @@ func (k *Worker) Answer(view *data.View, batch []Message, transport Transport, n
 }
 
 // some answers up to maxBatch queries.
-func (k *Worker) some(view *data.View, batch []Message, transport Transport, now int64) {
+func (k *Worker) some(view *data.View, batch []Message, transport Transport, now time.Time) {
+	seconds := now.Unix()
 	hasher := &noData
 	if view != nil {
 		hasher = view.Hasher()
@@ -121,24 +138,40 @@ func (k *Worker) some(view *data.View, batch []Message, transport Transport, now
 			continue
 		}
 		q.parse(hasher, msg)
-		q.Now = now
+		q.Now = seconds
+		if q.edns || q.question == 0 {
+			k.judge(q, batch[i].Client.Addr(), uint32(seconds))
+		}
 	}
 	if view != nil && len(batch) > 1 {
 		k.look(view, len(batch))
+	}
+	limited := k.config.Limiter != nil && transport == UDP
+	at := int64(0)
+	if limited {
+		at = int64(now.Sub(k.start))
 	}
 	for i := range batch {
 		q := &k.queries[i]
 		if q.flags&flagQR != 0 {
 			continue
 		}
+		var o Outcome
 		if k.turn--; k.turn < 0 && k.Sample != nil {
 			k.turn = SampleEvery - 1
 			start := time.Now()
-			o := k.answer(view, q, &batch[i], transport)
+			o = k.answer(view, q, &batch[i], transport)
 			k.Sample(&batch[i], o, time.Since(start))
-			continue
+		} else {
+			o = k.answer(view, q, &batch[i], transport)
 		}
-		k.answer(view, q, &batch[i], transport)
+		if limited {
+			k.restrain(q, &batch[i], o, at)
+		}
+	}
+	if limited && at >= k.sweep {
+		k.sweep = at + int64(sweepEvery)
+		k.config.Limiter.Sweep(at)
 	}
 	k.Counters.flush(&k.tally, transport, len(batch))
 }
@@ -161,6 +194,7 @@ func (k *Worker) look(view *data.View, n int) {
 
 // answer answers one query that was parsed.
 func (k *Worker) answer(view *data.View, q *query, m *Message, transport Transport) Outcome {
+	k.imputed = q.Name()
 	if q.rcode == NoError && q.class == classIN && view != nil && !q.unusual() && k.plain(view, q, m, transport) {
 		k.tally.responses[NoError]++
 		k.tally.outcomes[Positive]++
@@ -189,7 +223,7 @@ func (k *Worker) answer(view *data.View, q *query, m *Message, transport Transpo
 func (q *query) unusual() bool {
 	switch q.qtype {
 	case record.TypeA, record.TypeAAAA, record.TypePTR, record.TypeTXT, record.TypeCNAME:
-		return q.nsid || q.keepalive || q.padding || q.cookie.asked || q.subnet.asked
+		return q.nsid || q.keepalive || q.padding || q.subnet.asked
 	}
 	return true
 }
@@ -218,6 +252,9 @@ func (k *Worker) plain(view *data.View, q *query, m *Message, transport Transpor
 	size := end + 2 + len(wire) + len(tail)
 	if q.edns {
 		size += optSize
+		if q.cookie.asked {
+			size += cookieSize
+		}
 	}
 	if size > k.limit(q, transport) {
 		return false
@@ -238,11 +275,7 @@ func (k *Worker) plain(view *data.View, q *query, m *Message, transport Transpor
 		binary.BigEndian.PutUint16(b[end+2+8:], uint16(len(wire)+len(tail)-10))
 	}
 	if q.edns {
-		do := byte(0)
-		if q.do {
-			do = flagDO >> 8
-		}
-		b = append(b, 0, 0, byte(record.TypeOPT), byte(k.maxUDP>>8), byte(k.maxUDP), 0, 0, do, 0, 0, 0)
+		b = k.appendOPT(b, q, NoError)
 	}
 	m.Response = b
 	return true

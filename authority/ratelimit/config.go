@@ -86,36 +86,36 @@ func (c *Config) rates() (r [Classes]int) {
 	return r
 }
 
-// Validate tells what is wrong.
+// Validate tells what is wrong, in the words of the authority's options.
 func (c Config) Validate() error {
 	var errs []error
 	for _, f := range []struct {
 		name               string
 		value, least, most int
 	}{
-		{"PerSecond", c.PerSecond, 0, maxRate},
-		{"NoDataPerSecond", c.NoDataPerSecond, -1, maxRate},
-		{"NoNamePerSecond", c.NoNamePerSecond, -1, maxRate},
-		{"ReferralPerSecond", c.ReferralPerSecond, -1, maxRate},
-		{"ErrorPerSecond", c.ErrorPerSecond, -1, maxRate},
-		{"AllPerSecond", c.AllPerSecond, 0, maxRate},
-		{"Window", c.Window, 0, 3600},
-		{"Slip", c.Slip, -1, 1000},
-		{"Leak", c.Leak, 0, 1000},
-		{"IPv4Prefix", c.IPv4Prefix, 0, 32},
-		{"IPv6Prefix", c.IPv6Prefix, 0, 64},
-		{"Workers", c.Workers, 0, maxWorkers},
+		{"rate-limit", c.PerSecond, 0, maxRate},
+		{"rate-limit-nodata", c.NoDataPerSecond, -1, maxRate},
+		{"rate-limit-nxdomain", c.NoNamePerSecond, -1, maxRate},
+		{"rate-limit-referral", c.ReferralPerSecond, -1, maxRate},
+		{"rate-limit-error", c.ErrorPerSecond, -1, maxRate},
+		{"rate-limit-all", c.AllPerSecond, 0, maxRate},
+		{"rate-limit-window", c.Window, 0, 3600},
+		{"rate-limit-slip", c.Slip, -1, 1000},
+		{"rate-limit-leak", c.Leak, 0, 1000},
+		{"rate-limit-ipv4-prefix", c.IPv4Prefix, 0, 32},
+		{"rate-limit-ipv6-prefix", c.IPv6Prefix, 0, 64},
+		{"workers", c.Workers, 0, maxWorkers},
 	} {
 		if f.value < f.least || f.value > f.most {
 			errs = append(errs, fmt.Errorf("%s: %d, expected %d to %d", f.name, f.value, f.least, f.most))
 		}
 	}
 	if b := c.Buckets; b != 0 && (b < 64 || b > 1<<28 || b&(b-1) != 0) {
-		errs = append(errs, fmt.Errorf("%s: %d, expected a power of two from 64 to %d", "Buckets", b, 1<<28))
+		errs = append(errs, fmt.Errorf("%s: %d, expected a power of two from 64 to %d", "rate-limit-buckets", b, 1<<28))
 	}
 	for _, p := range c.Exempt {
 		if !p.IsValid() || p != p.Masked() || p.Addr().Is4In6() {
-			errs = append(errs, fmt.Errorf("%s: %s is no prefix without bits behind its length, expected for example 192.0.2.0/24", "Exempt", p))
+			errs = append(errs, fmt.Errorf("%s: %s is no prefix without bits behind its length, expected for example 192.0.2.0/24", "rate-limit-exempt", p))
 		}
 	}
 	return errors.Join(errs...)
