@@ -39,6 +39,7 @@ var arrows = table{
 		".": root,
 
 		"record":                   noun,
+		"geo":                      noun,
 		"fleet":                    noun,
 		"rules":                    noun, // pure, as reconcile is: what the mutator runs
 		"reconcile":                noun,
@@ -88,9 +89,10 @@ var arrows = table{
 		"authority/data":       stage,
 		"authority/image":      stage,
 		"authority/protocol":   stage,
-		"authority/wire":       stage,
-		"monitor":              stage,
-		"control":              stage,
+
+		"authority/wire": stage,
+		"monitor":        stage,
+		"control":        stage,
 
 		"cmd/zonecast": command,
 	},
@@ -98,7 +100,7 @@ var arrows = table{
 	modules: []module{
 		{"github.com/miekg/dns", []string{"internal/dnswire"}, "zone text, and the wire format where speed does not matter; one package, so that it can be replaced"},
 		{"github.com/klauspost/compress", []string{"record", "snapshot"}, "zstd: claim shards, deltas and snapshots are bulk"},
-		{"github.com/zeebo/xxh3", []string{"internal/claimtree", "authority/image", "authority/protocol"}, "checksums and even distribution; nothing that must resist an attacker"},
+		{"github.com/zeebo/xxh3", []string{"internal/claimtree", "authority/image", "authority/protocol", "geo"}, "checksums and even distribution; nothing that must resist an attacker"},
 		{"github.com/dchest/siphash", []string{"authority/cookie", "authority/ratelimit"}, "hashes that clients must not foresee"},
 		{"github.com/apache/thrift", []string{"api", "cmd/zonecast"}, "the RPC of registry and control"},
 		{"go.etcd.io/etcd", []string{"store/etcd"}, "the default store"},

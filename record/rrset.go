@@ -15,6 +15,9 @@ type Rdata string
 // otherwise it is an opaque identifier of 1 to 255 octets.
 type Location string
 
+// MaxLocation is how many octets a location may have.
+const MaxLocation = 255
+
 // Key identifies an RRset in a dataset.
 type Key struct {
 	Owner    Name
@@ -80,8 +83,8 @@ func (r RRset) Check() error {
 	if r.TTL > MaxTTL {
 		return fmt.Errorf("%s: TTL is %d, at most %d (RFC 2181 §8)", r.Key, r.TTL, MaxTTL)
 	}
-	if len(r.Location) > 255 {
-		return fmt.Errorf("%s: location has %d octets, at most 255", r.Key, len(r.Location))
+	if len(r.Location) > MaxLocation {
+		return fmt.Errorf("%s: location has %d octets, at most %d", r.Key, len(r.Location), MaxLocation)
 	}
 	if len(r.Data) == 0 {
 		return fmt.Errorf("%s: no RDATA, expected at least one record", r.Key)

@@ -12,12 +12,8 @@ import (
 // it stands on but the given label. pause is called now and then; its error ends the
 // fold.
 func (v *View) Fold(path string, label image.Label, pause func() error) error {
-	atlas, err := v.im.Atlas()
-	if err != nil {
-		return err
-	}
 	b, err := image.Create(path, image.Options{
-		Label: label, Seed: v.im.Seed(), Atlas: atlas, AnyDepth: v.im.AnyDepth(), NoSync: true,
+		Label: label, Seed: v.im.Seed(), Atlas: v.im.Atlas(), AnyDepth: v.im.AnyDepth(), NoSync: true,
 	})
 	if err != nil {
 		return err

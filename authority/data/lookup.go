@@ -198,16 +198,28 @@ func (q *Query) sees(n image.Node, own bool) bool {
 	if n.Traits()&image.Located == 0 || !own && n.Traits()&image.Parent != 0 {
 		return true
 	}
+	seen, located := false, false
 	for i := range n.Len() {
 		_, s := n.At(i)
 		v := s.View()
-		if !v.For(q.Location) {
+		located = located || len(v.Location) > 0
+		if !v.For(q.Location) || !q.holds(&v) {
 			continue
 		}
-		for k := range v.Count {
-			if Holds(v.Terms(k), q.Now) {
-				return true
-			}
+		if len(v.Location) == 0 {
+			return true // wherever the client is
+		}
+		seen = true
+	}
+	q.Varied = q.Varied || located
+	return seen
+}
+
+// holds tells whether any record of a set does now.
+func (q *Query) holds(v *image.View) bool {
+	for k := range v.Count {
+		if Holds(v.Terms(k), q.Now) {
+			return true
 		}
 	}
 	return false

@@ -2,8 +2,10 @@ package data
 
 import (
 	"encoding/binary"
+	"net/netip"
 
 	"github.com/zonecast/zonecast/authority/image"
+	"github.com/zonecast/zonecast/geo"
 )
 
 // Query is a name taken apart for look-ups. It is large and meant to be used again;
@@ -25,6 +27,8 @@ type Query struct {
 	// ever.
 	Location []byte
 	Now      int64
+	// Varied is set by a look-up that another location might change.
+	Varied bool
 
 	wild [255]byte
 }
@@ -48,7 +52,7 @@ func (q *Query) Read(h *image.Hasher, b []byte) int {
 		i += n + 1
 		k++
 	}
-	q.labels, q.len, q.looked = k, i+1, false
+	q.labels, q.len, q.looked, q.Varied = k, i+1, false, false
 	lowerInto(q.name[:], b, i+1)
 	q.rehash(h)
 	return i + 1
@@ -74,6 +78,14 @@ func (q *Query) Name() []byte { return q.name[:q.len] }
 
 // Len is the length of the name in octets.
 func (q *Query) Len() int { return q.len }
+
+// Locate sets the location of a client; subnet is what it asks for, zero for itself.
+// It gives the scope of geo.Place.
+func (q *Query) Locate(c *geo.Chart, client netip.Addr, subnet netip.Prefix) uint8 {
+	p := c.Locate(q.Name(), q.labels, client, subnet)
+	q.Location = p.Location
+	return p.Scope
+}
 
 // Hash is the name's.
 func (q *Query) Hash() uint64 { return q.hash[0] }

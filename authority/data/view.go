@@ -4,6 +4,7 @@ import (
 	"sync/atomic"
 
 	"github.com/zonecast/zonecast/authority/image"
+	"github.com/zonecast/zonecast/geo"
 	"github.com/zonecast/zonecast/internal/hamt"
 	"github.com/zonecast/zonecast/record"
 )
@@ -43,6 +44,9 @@ func (v *View) Image() *image.Image { return v.im }
 
 // Hasher hashes names as the View wants it.
 func (v *View) Hasher() *image.Hasher { return &v.hash }
+
+// Chart tells where clients are.
+func (v *View) Chart() *geo.Chart { return v.im.Chart() }
 
 // Zones is the number of zones.
 func (v *View) Zones() int { return v.zones }

@@ -13,6 +13,7 @@ import (
 
 	"github.com/zeebo/xxh3"
 
+	"github.com/zonecast/zonecast/geo"
 	"github.com/zonecast/zonecast/record"
 )
 
@@ -25,6 +26,7 @@ type Image struct {
 	hash  Hasher
 	head  header
 	slots []byte
+	chart *geo.Chart
 
 	// seen has a bit for each block that was compared with its checksum; whole says
 	// that all were, so that nobody need look.
@@ -101,6 +103,14 @@ func parse(b []byte, path string) (*Image, error) {
 	m.hash = NewHasher(m.head.seed)
 	m.slots = b[m.head.index : m.head.index+8*m.head.slots]
 	m.seen = make([]atomic.Uint64, (m.head.blocks+63)/64)
+	// Where clients are decides what all names answer: it is looked at whole, at once.
+	if !m.sound(m.head.atlas, m.head.atlasSize) {
+		return nil, m.Damaged()
+	}
+	var err error
+	if m.chart, err = geo.Open(m.Atlas()); err != nil {
+		return nil, fmt.Errorf("offset %d: %w", m.head.atlas, err)
+	}
 	return m, nil
 }
 
@@ -134,14 +144,11 @@ func (m *Image) Apexes() Depths { return m.head.apexes }
 // Cuts: see Apexes.
 func (m *Image) Cuts() Depths { return m.head.cuts }
 
-// Atlas gives the octets of the geo.Atlas.
-func (m *Image) Atlas() ([]byte, error) {
-	a := m.b[m.head.atlas : m.head.atlas+m.head.atlasSize]
-	if !m.sound(m.head.atlas, m.head.atlasSize) {
-		return nil, m.bad.Load()
-	}
-	return a, nil
-}
+// Atlas gives the octets of Options.Atlas.
+func (m *Image) Atlas() []byte { return m.b[m.head.atlas : m.head.atlas+m.head.atlasSize] }
+
+// Chart tells where clients are.
+func (m *Image) Chart() *geo.Chart { return m.chart }
 
 // Damaged is what was found wrong so far; nil is nothing.
 func (m *Image) Damaged() error {

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"maps"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
@@ -14,6 +15,7 @@ import (
 	"github.com/zeebo/xxh3"
 	"pgregory.net/rapid"
 
+	"github.com/zonecast/zonecast/geo"
 	"github.com/zonecast/zonecast/record"
 )
 
@@ -102,7 +104,7 @@ func TestImageIsItsSets(t *testing.T) {
 	dir := t.TempDir()
 	rapid.Check(t, func(t *rapid.T) {
 		sets := drawSets(t)
-		path := build(t, dir, sets, Options{Seed: 7, NoSync: true, Label: Label{Dataset: "internal", Version: 3, Time: -5}, Atlas: []byte("atlas")})
+		path := build(t, dir, sets, Options{Seed: 7, NoSync: true, Label: Label{Dataset: "internal", Version: 3, Time: -5}, Atlas: atlas(t)})
 		first, err := os.ReadFile(path)
 		if err != nil {
 			t.Fatal(err)
@@ -118,8 +120,8 @@ func TestImageIsItsSets(t *testing.T) {
 		if r.Sets != len(sets) {
 			t.Fatalf("Check counts %d RRsets, want %d", r.Sets, len(sets))
 		}
-		if a, err := m.Atlas(); err != nil || string(a) != "atlas" {
-			t.Fatalf("atlas is %q, %v", a, err)
+		if a := m.Atlas(); string(a) != string(atlas(t)) {
+			t.Fatalf("atlas is %x", a)
 		}
 		if diff := cmp.Diff(Label{Dataset: "internal", Version: 3, Time: -5}, m.Label()); diff != "" {
 			t.Fatal(diff)
@@ -156,7 +158,7 @@ func TestImageIsItsSets(t *testing.T) {
 				t.Fatalf("%s is found: %v", absent, n)
 			}
 		}
-		build(t, dir, sets, Options{Seed: 7, NoSync: true, Label: m.Label(), Atlas: []byte("atlas")})
+		build(t, dir, sets, Options{Seed: 7, NoSync: true, Label: m.Label(), Atlas: atlas(t)})
 		second, err := os.ReadFile(path)
 		if err != nil || !bytes.Equal(first, second) {
 			t.Fatalf("the same sets gave other octets, %v", err)
@@ -326,4 +328,17 @@ func TestDepths(t *testing.T) {
 			t.Fatalf("Up(%d) of %v is %d, want %d", n, in, got, up)
 		}
 	})
+}
+
+// atlas is a small one in its binary form.
+func atlas(t interface{ Fatal(...any) }) []byte {
+	a := geo.Atlas{
+		Maps: map[string][]geo.Entry{"m": {{Prefix: netip.MustParsePrefix("192.0.2.0/24"), Location: "ab"}}},
+		Uses: []geo.Use{{Name: record.Root, Below: true, Map: "m"}},
+	}
+	b, err := a.AppendBinary(nil, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
 }

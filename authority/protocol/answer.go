@@ -43,7 +43,8 @@ type answer struct {
 	info                           ErrorInfo
 	outcome                        Outcome
 	authoritative, truncated       bool
-	answers, authority, additional int // records written
+	varied                         bool // another location might get another answer
+	answers, authority, additional int  // records written
 
 	zone image.Node // of the last step; nil: none is here
 	// dnames has the owners of the DNAMEs written: no RRset is in a message twice
@@ -98,6 +99,7 @@ func (a *answer) step(lookup *data.Query) bool {
 	link := c.last()
 	name := lookup.Name()
 	r := a.view.Find(lookup, a.q.qtype == record.TypeDS)
+	a.varied = a.varied || lookup.Varied
 	if r.Damaged {
 		a.fail(ServFail, OtherError)
 		return false

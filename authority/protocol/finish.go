@@ -26,6 +26,9 @@ func (k *Worker) reserve(q *query, limit int, transport Transport) int {
 	if q.cookie.asked {
 		size += cookieSize // RFC 7873 §5.2.3: with every response
 	}
+	if q.subnet.asked {
+		size += 4 + 4 + (int(q.subnet.source)+7)/8
+	}
 	// One more octet than any question needs stays free (12 + 255 + 4).
 	room := func(n int) bool {
 		if limit-size-n <= headerSize+255+4 {
@@ -79,6 +82,10 @@ func (k *Worker) opt(a *answer, limit int, transport Transport) {
 		a.option(optionNSID, len(k.config.Identity))
 		a.buf = append(a.buf, k.config.Identity...)
 	}
+	// Of an error nothing depends on the client (RFC 7871 §7.2.1).
+	if q.subnet.asked && (a.rcode == NoError || a.rcode == NXDomain) {
+		a.subnet()
+	}
 	if q.keepalive {
 		a.option(optionKeepalive, 2)
 		a.u16(int(min(k.config.Idle()/(100*time.Millisecond), 65535)))
@@ -93,6 +100,20 @@ func (k *Worker) opt(a *answer, limit int, transport Transport) {
 	}
 	binary.BigEndian.PutUint16(a.buf[at:], uint16(len(a.buf)-at-2))
 	a.additional++
+}
+
+// subnet writes the client subnet as it came, with how many bits of it decided (RFC
+// 7871 §7.2.1): 0 when all clients get this answer.
+func (a *answer) subnet() {
+	s := &a.q.subnet
+	n := (int(s.source) + 7) / 8
+	scope := s.scope
+	if !a.varied {
+		scope = 0
+	}
+	a.option(optionSubnet, 4+n)
+	a.u16(int(s.family))
+	a.buf = append(append(a.buf, s.source, scope), s.octet[:n]...)
 }
 
 func (a *answer) option(code, n int) {

@@ -57,6 +57,7 @@ type cookieOption struct {
 type subnetOption struct {
 	asked  bool
 	family uint16
+	scope  uint8 // for the response
 	source uint8 // octets of the address follow from it
 	prefix netip.Prefix
 	octet  [16]byte

@@ -9,6 +9,7 @@ import (
 	"github.com/zonecast/zonecast/authority/cookie"
 	"github.com/zonecast/zonecast/authority/data"
 	"github.com/zonecast/zonecast/authority/ratelimit"
+	"github.com/zonecast/zonecast/geo"
 	"github.com/zonecast/zonecast/record"
 )
 
@@ -125,9 +126,12 @@ func (k *Worker) Answer(view *data.View, batch []Message, transport Transport, n
 // some answers up to maxBatch queries.
 func (k *Worker) some(view *data.View, batch []Message, transport Transport, now time.Time) {
 	seconds := now.Unix()
-	hasher := &noData
+	hasher, chart := &noData, (*geo.Chart)(nil)
 	if view != nil {
 		hasher = view.Hasher()
+		if !view.Chart().Empty() {
+			chart = view.Chart()
+		}
 	}
 	for i := range batch {
 		msg, q := batch[i].Query, &k.queries[i]
@@ -141,6 +145,12 @@ func (k *Worker) some(view *data.View, batch []Message, transport Transport, now
 		q.Now = seconds
 		if q.edns || q.question == 0 {
 			k.judge(q, batch[i].Client.Addr(), uint32(seconds))
+		}
+		q.Location = nil
+		if chart != nil && q.question > 0 {
+			q.subnet.scope = q.Locate(chart, batch[i].Client.Addr(), q.subnet.prefix)
+		} else {
+			q.subnet.asked = false // without locations nothing is said of them
 		}
 	}
 	if view != nil && len(batch) > 1 {

@@ -186,7 +186,9 @@ func (a *answer) here(n image.Node, t record.Type) []image.View {
 		if kind != t {
 			continue
 		}
-		if v := s.View(); v.For(a.q.Location) && len(k.views) < cap(k.views) {
+		v := s.View()
+		a.varied = a.varied || len(v.Location) > 0
+		if v.For(a.q.Location) && len(k.views) < cap(k.views) {
 			k.views = append(k.views, v)
 		}
 	}

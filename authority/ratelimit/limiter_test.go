@@ -244,14 +244,14 @@ func TestSizes(t *testing.T) {
 
 func TestValidate(t *testing.T) {
 	for want, c := range map[string]Config{
-		"rate-limit: -1, expected 0 to":                        {PerSecond: -1},
-		"rate-limit-window: 3601, expected 0 to 3600":          {Window: 3601},
-		"rate-limit-ipv6-prefix: 65, expected 0 to 64":         {IPv6Prefix: 65},
-		"rate-limit-buckets: 100, expected a power of two":     {Buckets: 100},
-		"rate-limit-exempt: 192.0.2.1/24 is no prefix":         {Exempt: []netip.Prefix{netip.MustParsePrefix("192.0.2.1/24")}},
-		"rate-limit-exempt: ::ffff:192.0.2.0/120 is no prefix": {Exempt: []netip.Prefix{netip.MustParsePrefix("::ffff:192.0.2.0/120")}},
-		"rate-limit-exempt: invalid Prefix is no prefix":       {Exempt: []netip.Prefix{{}}},
-		"configure rate limit: Slip: -2, expected -1 to 1":     {Slip: -2},
+		"rate-limit: -1, expected 0 to":                               {PerSecond: -1},
+		"rate-limit-window: 3601, expected 0 to 3600":                 {Window: 3601},
+		"rate-limit-ipv6-prefix: 65, expected 0 to 64":                {IPv6Prefix: 65},
+		"rate-limit-buckets: 100, expected a power of two":            {Buckets: 100},
+		"rate-limit-exempt: 192.0.2.1/24 is no prefix":                {Exempt: []netip.Prefix{netip.MustParsePrefix("192.0.2.1/24")}},
+		"rate-limit-exempt: ::ffff:192.0.2.0/120 is no prefix":        {Exempt: []netip.Prefix{netip.MustParsePrefix("::ffff:192.0.2.0/120")}},
+		"rate-limit-exempt: invalid Prefix is no prefix":              {Exempt: []netip.Prefix{{}}},
+		"configure rate limit: rate-limit-slip: -2, expected -1 to 1": {Slip: -2},
 	} {
 		if _, err := New(c, Seed{}); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%+v: %v, want %q", c, err, want)

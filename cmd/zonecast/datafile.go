@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"slices"
@@ -174,8 +175,10 @@ func (d *dataFiles) buildTiny(path string, o image.Options) error {
 	if err != nil {
 		return err
 	}
-	if len(data.Atlas.Maps) > 0 {
-		return hinted{fmt.Errorf("%s has locations of clients, which are not answered by yet", file), "serve it without its % lines, or go on with tinydns for now"}
+	if len(data.Atlas.Uses) > 0 {
+		if o.Atlas, err = data.Atlas.AppendBinary(nil, rand.Uint64()); err != nil {
+			return fmt.Errorf("%s: %w", file, err)
+		}
 	}
 	o.AnyDepth = data.AnyDepth
 	b, err := image.Create(path, o)

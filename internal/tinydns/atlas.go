@@ -5,13 +5,14 @@ import (
 	"net/netip"
 	"slices"
 
+	"github.com/zonecast/zonecast/geo"
 	"github.com/zonecast/zonecast/record"
 )
 
 // atlas collects prefixes and what maps are used for.
 type atlas struct {
 	maps map[string]map[netip.Prefix]located
-	uses map[Use]use // keyed without the map
+	uses map[geo.Use]use // keyed without the map
 }
 
 type located struct {
@@ -26,7 +27,7 @@ type use struct {
 
 func (a *atlas) init() {
 	a.maps = map[string]map[netip.Prefix]located{}
-	a.uses = map[Use]use{}
+	a.uses = map[geo.Use]use{}
 }
 
 // add enters a prefix unless it is there already: then it gives what is there.
@@ -43,7 +44,7 @@ func (a *atlas) add(name string, p netip.Prefix, lo record.Location, place uint3
 }
 
 // use enters what a map is used for, unless there is one already for that.
-func (a *atlas) use(u Use, place uint32) (have use, again bool) {
+func (a *atlas) use(u geo.Use, place uint32) (have use, again bool) {
 	name := u.Map
 	u.Map = ""
 	if have, again = a.uses[u]; !again {
@@ -54,35 +55,35 @@ func (a *atlas) use(u Use, place uint32) (have use, again bool) {
 
 // everywhere makes the map of tinydns hold for all names, by the client's address.
 func (a *atlas) everywhere() {
-	a.use(Use{Name: record.Root, Below: true, Kind: ByResolver, Map: tinyMap}, 0)
+	a.use(geo.Use{Name: record.Root, Below: true, Kind: geo.ByResolver, Map: tinyMap}, 0)
 }
 
 // done gives the atlas, in an order that does not depend on the file's.
-func (a *atlas) done() Atlas {
-	var out Atlas
+func (a *atlas) done() geo.Atlas {
+	var out geo.Atlas
 	for name, m := range a.maps {
 		if out.Maps == nil {
-			out.Maps = make(map[string][]Entry, len(a.maps))
+			out.Maps = make(map[string][]geo.Entry, len(a.maps))
 		}
-		entries := make([]Entry, 0, len(m))
+		entries := make([]geo.Entry, 0, len(m))
 		for p, l := range m {
-			entries = append(entries, Entry{Prefix: p, Location: l.lo})
+			entries = append(entries, geo.Entry{Prefix: p, Location: l.lo})
 		}
-		slices.SortFunc(entries, func(x, y Entry) int { return comparePrefixes(x.Prefix, y.Prefix) })
+		slices.SortFunc(entries, func(x, y geo.Entry) int { return comparePrefixes(x.Prefix, y.Prefix) })
 		out.Maps[name] = entries
 	}
 	for u, v := range a.uses {
 		u.Map = v.name
 		if out.Maps[u.Map] == nil { // one without prefixes: nobody has a location by it
 			if out.Maps == nil {
-				out.Maps = map[string][]Entry{}
+				out.Maps = map[string][]geo.Entry{}
 			}
-			out.Maps[u.Map] = []Entry{}
+			out.Maps[u.Map] = []geo.Entry{}
 		}
 		out.Uses = append(out.Uses, u)
 	}
-	slices.SortFunc(out.Uses, func(x, y Use) int {
-		below := func(u Use) int {
+	slices.SortFunc(out.Uses, func(x, y geo.Use) int {
+		below := func(u geo.Use) int {
 			if u.Below {
 				return 1
 			}

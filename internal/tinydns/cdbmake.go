@@ -9,6 +9,7 @@ import (
 	"iter"
 	"math"
 
+	"github.com/zonecast/zonecast/geo"
 	"github.com/zonecast/zonecast/record"
 )
 
@@ -16,7 +17,7 @@ import (
 // octet, and reports what WriteText does. sets is ranged over twice and must give the
 // same both times: a cdb begins with where its tables are, which only its records
 // show. So it can be written to what cannot seek, such as atomicfile's writer.
-func WriteCDB(w io.Writer, sets iter.Seq[record.Set], atlas *Atlas) (Report, error) {
+func WriteCDB(w io.Writer, sets iter.Seq[record.Set], atlas *geo.Atlas) (Report, error) {
 	var m cdbMaker
 	r, err := statements(sets, atlas, m.measure)
 	if err != nil {

@@ -3,13 +3,14 @@ package tinydns
 import (
 	"fmt"
 
+	"github.com/zonecast/zonecast/geo"
 	"github.com/zonecast/zonecast/record"
 )
 
 // Data is what a file says.
 type Data struct {
 	Sets  []record.Set // in the order of their keys
-	Atlas Atlas
+	Atlas geo.Atlas
 	// AnyDepth: wildcards match names of any depth below them, and past names that
 	// exist. Both servers do so.
 	AnyDepth bool

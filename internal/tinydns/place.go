@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"slices"
 
+	"github.com/zonecast/zonecast/geo"
 	"github.com/zonecast/zonecast/record"
 )
 
@@ -79,13 +80,13 @@ func (p *rocks) mapName(k int) (string, error) {
 }
 
 // Mdomain,map and 8domain,map
-func (p *rocks) mapFor(kind Kind) error {
+func (p *rocks) mapFor(kind geo.Kind) error {
 	p.ends(2)
 	f, err := p.unquote(0)
 	if err != nil {
 		return err
 	}
-	u := Use{Kind: kind}
+	u := geo.Use{Kind: kind}
 	f, u.Below = bytes.CutPrefix(f, []byte("*."))
 	if p.name, err = appendLabels(p.name[:0], f); err != nil {
 		return p.wrong(0, err)
@@ -94,7 +95,7 @@ func (p *rocks) mapFor(kind Kind) error {
 	if u.Map, err = p.mapName(1); err != nil {
 		return err
 	}
-	if kind == BySubnet && u.Map == tinyMap {
+	if kind == geo.BySubnet && u.Map == tinyMap {
 		p.note("%s: the map without name is none for client subnets", u.Name)
 		return nil
 	}

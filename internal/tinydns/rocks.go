@@ -10,6 +10,7 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"github.com/zonecast/zonecast/geo"
 	"github.com/zonecast/zonecast/record"
 )
 
@@ -100,9 +101,9 @@ func (p *rocks) rocksLine() error {
 	case '%':
 		return p.location()
 	case 'M':
-		return p.mapFor(ByResolver)
+		return p.mapFor(geo.ByResolver)
 	case '8':
-		return p.mapFor(BySubnet)
+		return p.mapFor(geo.BySubnet)
 	case '!':
 		return p.rangePoint()
 	case 'P':

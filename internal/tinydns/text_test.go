@@ -16,6 +16,7 @@ import (
 	"github.com/rogpeppe/go-internal/txtar"
 	"pgregory.net/rapid"
 
+	"github.com/zonecast/zonecast/geo"
 	"github.com/zonecast/zonecast/internal/dnswire"
 	"github.com/zonecast/zonecast/internal/tinydns"
 	"github.com/zonecast/zonecast/internal/tinydns/tinytest"
@@ -113,7 +114,7 @@ func dump(d *tinydns.Data) string {
 		}
 	}
 	for _, u := range d.Atlas.Uses {
-		by := map[tinydns.Kind]string{tinydns.ByResolver: "resolver", tinydns.BySubnet: "subnet"}[u.Kind]
+		by := map[geo.Kind]string{geo.ByResolver: "resolver", geo.BySubnet: "subnet"}[u.Kind]
 		fmt.Fprintf(&sb, "use %q by %s for %s below %v\n", u.Map, by, u.Name, u.Below)
 	}
 	for _, n := range d.Notes {

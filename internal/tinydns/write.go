@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/zonecast/zonecast/geo"
 	"github.com/zonecast/zonecast/record"
 )
 
@@ -38,7 +39,7 @@ func (p Problem) String() string {
 // WriteText writes sets and atlas as tinydns-data text, a line for each record and
 // prefix, prefixes first, in the order given. Equal input gives equal octets. atlas
 // may be nil.
-func WriteText(w io.Writer, sets iter.Seq[record.Set], atlas *Atlas) (Report, error) {
+func WriteText(w io.Writer, sets iter.Seq[record.Set], atlas *geo.Atlas) (Report, error) {
 	bw := bufio.NewWriterSize(w, 64<<10)
 	var line []byte
 	r, err := statements(sets, atlas, func(s *statement) error {
@@ -70,7 +71,7 @@ type statement struct {
 }
 
 // statements gives each line to yield, which does not keep it.
-func statements(sets iter.Seq[record.Set], atlas *Atlas, yield func(*statement) error) (Report, error) {
+func statements(sets iter.Seq[record.Set], atlas *geo.Atlas, yield func(*statement) error) (Report, error) {
 	w := writer{yield: yield}
 	if atlas != nil {
 		if err := w.atlas(atlas); err != nil {

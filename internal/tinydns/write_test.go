@@ -11,6 +11,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/zonecast/zonecast/geo"
 	"github.com/zonecast/zonecast/internal/tinydns"
 	"github.com/zonecast/zonecast/record"
 )
@@ -87,12 +88,12 @@ func TestReport(t *testing.T) {
 }
 
 func TestReportOfMaps(t *testing.T) {
-	atlas := &tinydns.Atlas{
-		Maps: map[string][]tinydns.Entry{
+	atlas := &geo.Atlas{
+		Maps: map[string][]geo.Entry{
 			"m":  {{Prefix: netip.MustParsePrefix("2001:db8::/32"), Location: "lo"}, {Prefix: netip.MustParsePrefix("192.0.2.0/24"), Location: "site"}, {Prefix: netip.MustParsePrefix("198.51.100.0/23"), Location: "lo"}},
 			"m2": {},
 		},
-		Uses: []tinydns.Use{{Name: record.Root, Below: true, Kind: tinydns.ByResolver, Map: "m"}, {Name: name(t, "example.net"), Kind: tinydns.BySubnet, Map: "m2"}},
+		Uses: []geo.Use{{Name: record.Root, Below: true, Kind: geo.ByResolver, Map: "m"}, {Name: name(t, "example.net"), Kind: geo.BySubnet, Map: "m2"}},
 	}
 	var b bytes.Buffer
 	r, err := tinydns.WriteText(&b, slices.Values([]record.Set(nil)), atlas)
@@ -115,7 +116,7 @@ map "m2": left out: its 0 prefixes: tinydns has one map, by the client's address
 }
 
 // longest is where ip is by the longest prefix: a scan.
-func longest(entries []tinydns.Entry, ip netip.Addr) (lo record.Location) {
+func longest(entries []geo.Entry, ip netip.Addr) (lo record.Location) {
 	best := -1
 	for _, e := range entries {
 		if e.Prefix.Contains(ip) && e.Prefix.Bits() > best {
@@ -130,16 +131,16 @@ func longest(entries []tinydns.Entry, ip netip.Addr) (lo record.Location) {
 func TestPrefixesToOctets(t *testing.T) {
 	for seed := range uint64(50) {
 		r := rand.New(rand.NewPCG(seed, 2))
-		var entries []tinydns.Entry
+		var entries []geo.Entry
 		seen := map[netip.Prefix]bool{}
 		for range 12 {
 			p := netip.PrefixFrom(netip.AddrFrom4([4]byte{10, byte(r.IntN(4)), byte(r.IntN(4)), byte(r.IntN(256))}), r.IntN(33)).Masked()
 			if !seen[p] {
 				seen[p] = true
-				entries = append(entries, tinydns.Entry{Prefix: p, Location: record.Location([]byte{'a', 'a' + byte(r.IntN(4))})})
+				entries = append(entries, geo.Entry{Prefix: p, Location: record.Location([]byte{'a', 'a' + byte(r.IntN(4))})})
 			}
 		}
-		atlas := &tinydns.Atlas{Maps: map[string][]tinydns.Entry{"m": entries}, Uses: []tinydns.Use{{Name: record.Root, Below: true, Map: "m"}}}
+		atlas := &geo.Atlas{Maps: map[string][]geo.Entry{"m": entries}, Uses: []geo.Use{{Name: record.Root, Below: true, Map: "m"}}}
 		var b bytes.Buffer
 		if r, err := tinydns.WriteText(&b, slices.Values([]record.Set(nil)), atlas); err != nil || len(r.Problems) > 0 {
 			t.Fatal(err, r.Problems)

@@ -5,16 +5,17 @@ import (
 	"net/netip"
 	"slices"
 
+	"github.com/zonecast/zonecast/geo"
 	"github.com/zonecast/zonecast/record"
 )
 
 // atlas writes the prefixes of the one map that tinydns has: that of the client's
 // address, for all names.
-func (w *writer) atlas(a *Atlas) error {
+func (w *writer) atlas(a *geo.Atlas) error {
 	own := ""
 	found := false
 	for _, u := range a.Uses {
-		if u.Name == record.Root && u.Below && u.Kind == ByResolver {
+		if u.Name == record.Root && u.Below && u.Kind == geo.ByResolver {
 			own, found = u.Map, true
 			continue
 		}
@@ -38,9 +39,9 @@ func (w *writer) atlas(a *Atlas) error {
 
 // prefixes writes a map. A prefix that does not end at an octet becomes several that
 // do; where one of those is there with a longer prefix's location, that one holds.
-func (w *writer) prefixes(entries []Entry) error {
+func (w *writer) prefixes(entries []geo.Entry) error {
 	entries = slices.Clone(entries)
-	slices.SortStableFunc(entries, func(x, y Entry) int { return y.Prefix.Bits() - x.Prefix.Bits() })
+	slices.SortStableFunc(entries, func(x, y geo.Entry) int { return y.Prefix.Bits() - x.Prefix.Bits() })
 	said := map[netip.Prefix]record.Location{}
 	for _, e := range entries {
 		switch why := cannotLocate(e.Location); {

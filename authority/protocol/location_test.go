@@ -1,0 +1,137 @@
+package protocol
+
+import (
+	"fmt"
+	"net/netip"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/miekg/dns"
+
+	"github.com/zonecast/zonecast/authority/data"
+	"github.com/zonecast/zonecast/authority/image"
+	"github.com/zonecast/zonecast/geo"
+	"github.com/zonecast/zonecast/record"
+)
+
+// locatedView has names that differ by location: /8 is at "a", a /24 within it at "b".
+func locatedView(t *testing.T) *data.View {
+	atlas := geo.Atlas{
+		Maps: map[string][]geo.Entry{
+			"subnet":   {{Prefix: netip.MustParsePrefix("10.0.0.0/8"), Location: "a"}, {Prefix: netip.MustParsePrefix("10.4.4.0/24"), Location: "b"}, {Prefix: netip.MustParsePrefix("2001:db8::/32"), Location: "a"}},
+			"resolver": {{Prefix: netip.MustParsePrefix("192.0.2.0/24"), Location: "b"}},
+		},
+		Uses: []geo.Use{
+			{Name: "\x03www\x07example\x03net\x00", Kind: geo.BySubnet, Map: "subnet"},
+			{Name: "\x04only\x07example\x03net\x00", Kind: geo.BySubnet, Map: "subnet"},
+			{Name: record.Root, Below: true, Map: "resolver"},
+		},
+	}
+	b, err := atlas.AppendBinary(nil, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	rr := func(text string, l record.Location) record.Set {
+		x := mustRR(text)
+		buf := make([]byte, 512)
+		n, err := dns.PackRR(x, buf, 0, nil, false)
+		if err != nil {
+			t.Fatal(err)
+		}
+		owner, size, err := record.NameFromWire(buf[:n])
+		if err != nil {
+			t.Fatal(err)
+		}
+		s := record.NewRRset(owner, record.Type(x.Header().Rrtype), x.Header().Ttl, record.Rdata(buf[size+10:n]))
+		s.Location = l
+		return record.Set{RRset: s}
+	}
+	sets := []record.Set{
+		rr("example.net. 300 IN SOA ns.example.net. host.example.net. 1 2 3 4 5", ""),
+		rr("example.net. 300 IN NS ns.example.org.", ""),
+		rr("plain.example.net. 300 IN A 192.0.2.9", ""),
+		rr("only.example.net. 300 IN A 192.0.2.3", "b"),
+		rr("www.example.net. 300 IN A 192.0.2.1", "a"),
+		rr("www.example.net. 300 IN A 192.0.2.2", "b"),
+		rr("www.example.net. 300 IN TXT everybody", ""),
+	}
+	im, err := data.Build(filepath.Join(t.TempDir(), "image"), sets, image.Options{NoSync: true, Atlas: b})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return data.New(im)
+}
+
+// TestScopes asks on behalf of subnets: each gets the answer of its location, with a
+// scope within which all get the same (RFC 7871 §7.2.1).
+func TestScopes(t *testing.T) {
+	view, k := locatedView(t), NewWorker(Config{})
+	for _, c := range []struct {
+		name   string
+		qtype  uint16
+		from   string
+		subnet string // none: ""
+		want   string
+	}{
+		{"www", dns.TypeA, "198.51.100.1", "10.1.0.0/16", "NOERROR 192.0.2.1 scope 14"}, // 10.4.4.0/24 is another
+		{"www", dns.TypeA, "198.51.100.1", "10.4.4.0/24", "NOERROR 192.0.2.2 scope 24"},
+		{"www", dns.TypeA, "198.51.100.1", "10.4.5.0/24", "NOERROR 192.0.2.1 scope 24"},
+		{"www", dns.TypeA, "198.51.100.1", "10.200.0.0/16", "NOERROR 192.0.2.1 scope 9"},
+		{"www", dns.TypeA, "198.51.100.1", "10.0.0.0/8", "NOERROR 192.0.2.1 scope 14"}, // longer than what was told: ask on
+		{"www", dns.TypeA, "198.51.100.1", "2001:db8:1::/48", "NOERROR 192.0.2.1 scope 32"},
+		{"www", dns.TypeA, "192.0.2.1", "203.0.113.0/24", "NOERROR 192.0.2.2 scope 1"}, // of nobody: by resolver
+		{"www", dns.TypeA, "192.0.2.1", "0.0.0.0/0", "NOERROR 192.0.2.2 scope 0"},
+		{"www", dns.TypeA, "192.0.2.1", "", "NOERROR 192.0.2.2"},
+		{"www", dns.TypeA, "198.51.100.1", "", "NOERROR"},
+		{"www", dns.TypeTXT, "198.51.100.1", "10.4.4.0/24", "NOERROR everybody scope 0"},
+		{"plain", dns.TypeA, "198.51.100.1", "10.4.4.0/24", "NOERROR 192.0.2.9 scope 0"},
+		{"only", dns.TypeA, "198.51.100.1", "10.4.4.0/24", "NOERROR 192.0.2.3 scope 24"},
+		{"only", dns.TypeA, "198.51.100.1", "10.4.5.0/24", "NXDOMAIN scope 24"},
+		{"nobody", dns.TypeA, "198.51.100.1", "10.4.4.0/24", "NXDOMAIN scope 0"},
+	} {
+		q := new(dns.Msg).SetQuestion(c.name+".example.net.", c.qtype)
+		if c.subnet != "" {
+			p := netip.MustParsePrefix(c.subnet)
+			family := uint16(2)
+			if p.Addr().Is4() {
+				family = 1
+			}
+			q.SetEdns0(1232, false)
+			q.IsEdns0().Option = []dns.EDNS0{&dns.EDNS0_SUBNET{Code: dns.EDNS0SUBNET, Family: family, SourceNetmask: uint8(p.Bits()), Address: p.Addr().AsSlice()}}
+		}
+		b, err := q.Pack()
+		if err != nil {
+			t.Fatal(err)
+		}
+		batch := []Message{{Query: b, Client: netip.AddrPortFrom(netip.MustParseAddr(c.from), 53)}}
+		k.Answer(view, batch, UDP, time.Now())
+		m := new(dns.Msg)
+		if err := m.Unpack(batch[0].Response); err != nil {
+			t.Fatal(err)
+		}
+		got := dns.RcodeToString[m.Rcode]
+		for _, rr := range m.Answer {
+			switch rr := rr.(type) {
+			case *dns.A:
+				got += " " + rr.A.String()
+			case *dns.TXT:
+				got += " " + rr.Txt[0]
+			}
+		}
+		if o := m.IsEdns0(); o != nil {
+			for _, o := range o.Option {
+				if s, ok := o.(*dns.EDNS0_SUBNET); ok {
+					got += fmt.Sprintf(" scope %d", s.SourceScope)
+					a, _ := netip.AddrFromSlice(s.Address)
+					if p := netip.PrefixFrom(a.Unmap(), int(s.SourceNetmask)); p.String() != c.subnet {
+						t.Errorf("%s for %s: the response is about %s", c.name, c.subnet, p)
+					}
+				}
+			}
+		}
+		if got != c.want {
+			t.Errorf("%s %s from %s for %s: %s, want %s", c.name, dns.TypeToString[c.qtype], c.from, c.subnet, got, c.want)
+		}
+	}
+}
