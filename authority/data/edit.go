@@ -55,23 +55,8 @@ func (d *draft) exists() bool { return len(d.sets) > 0 || d.children > 0 }
 func (d *draft) isApex() bool { return d.traits()&image.Apex != 0 }
 
 // traits are those that lookups need of the names above.
-func (d *draft) traits() (t image.Traits) {
-	for _, s := range d.sets {
-		if len(s.Set.View().Location) > 0 {
-			continue
-		}
-		switch s.Type {
-		case record.TypeSOA:
-			t |= image.Apex
-		case record.TypeNS:
-			t |= image.Cut
-		case record.TypeDNAME:
-			t |= image.DName
-		}
-	}
-	if t&image.Apex != 0 {
-		t &^= image.Cut
-	}
+func (d *draft) traits() image.Traits {
+	t, _ := image.Shape(d.sets)
 	return t
 }
 

@@ -74,7 +74,7 @@ func (f *finder) find(atParent bool) (r Result) {
 		return r
 	}
 	r.Zone = zone
-	if zone.Traits()&image.DName != 0 && zoneDepth < q.labels {
+	if q.shape(zone)&image.DName != 0 && zoneDepth < q.labels {
 		r.DName = zone
 		return r
 	}
@@ -86,7 +86,7 @@ func (f *finder) find(atParent bool) (r Result) {
 		if n == nil {
 			continue // damaged
 		}
-		t := n.Traits()
+		t := q.shape(n)
 		switch {
 		case d == q.labels && atParent:
 		case t&image.Cut != 0:
@@ -112,7 +112,7 @@ func (f *finder) find(atParent bool) (r Result) {
 				return r
 			}
 		}
-		if w := f.wildcard(i, encloser); w != nil && w.Traits()&image.Apex == 0 {
+		if w := f.wildcard(i, encloser); w != nil && q.shape(w)&image.Apex == 0 {
 			r.Node, r.Wildcard = w, true
 		}
 	}
@@ -153,7 +153,7 @@ func (f *finder) zone(known image.Node, depth int) (image.Node, int) {
 		if d != depth || n == nil {
 			n = f.at(f.q.labels - d)
 		}
-		if n != nil && n.Traits()&image.Apex != 0 {
+		if n != nil && f.q.shape(n)&image.Apex != 0 {
 			return n, d
 		}
 	}
@@ -213,6 +213,39 @@ func (q *Query) sees(n image.Node, own bool) bool {
 	}
 	q.Varied = q.Varied || located
 	return seen
+}
+
+// shape is what a node is for the client of q: Apex, Cut, DName, or several of its
+// traits when it is the same for all clients.
+func (q *Query) shape(n image.Node) image.Traits {
+	t := n.Traits()
+	if t&image.Located == 0 || t&(image.Apex|image.Cut|image.DName) == 0 {
+		return t
+	}
+	var is image.Traits
+	for i := range n.Len() {
+		kind, s := n.At(i)
+		x := image.Traits(0)
+		switch kind {
+		case record.TypeSOA:
+			x = image.Apex
+		case record.TypeNS:
+			x = image.Cut
+		case record.TypeDNAME:
+			x = image.DName
+		default:
+			continue
+		}
+		v := s.View()
+		q.Varied = q.Varied || len(v.Location) > 0
+		if v.For(q.Location) && q.holds(&v) && (x != image.DName || len(v.Location) == 0) {
+			is |= x
+		}
+	}
+	if is&image.Apex != 0 {
+		is &^= image.Cut
+	}
+	return is
 }
 
 // holds tells whether any record of a set does now.

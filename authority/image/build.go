@@ -54,8 +54,6 @@ type Builder struct {
 	sets   []Body
 	bodies []byte
 	any    bool // owner is valid
-	apex   bool // of owner
-	cut    bool
 
 	stack []ancestor // nodes written that are at or above the last one
 }
@@ -70,7 +68,7 @@ type ancestor struct {
 	hasWild  bool
 	traits   Traits
 	// zone: an apex is at or above. hidden: names below are at or below a cut or below
-	// a DNAME of their zone.
+	// a DNAME of their zone, or in a zone that is not there for every client.
 	zone, hidden bool
 }
 
@@ -153,7 +151,7 @@ func (b *Builder) begin(name []byte) error {
 		}
 	}
 	b.owner = append(b.owner[:0], name...)
-	b.sets, b.bodies, b.any, b.apex, b.cut = b.sets[:0], b.bodies[:0], true, false, false
+	b.sets, b.bodies, b.any = b.sets[:0], b.bodies[:0], true
 	return nil
 }
 
@@ -170,15 +168,11 @@ func (b *Builder) take(t record.Type, s Set) error {
 		}
 	}
 	if t == record.TypeSOA && len(v.Location) == 0 {
-		b.apex = true
 		if b.o.Serial != nil {
 			if serial, ok := b.o.Serial(record.Name(b.owner)); ok {
 				StampSerial(s, serial)
 			}
 		}
-	}
-	if t == record.TypeNS && len(v.Location) == 0 {
-		b.cut = true
 	}
 	b.sets = append(b.sets, Body{t, s})
 	b.h.sets++
@@ -256,8 +250,9 @@ func (b *Builder) push(name []byte, sets []Body, parent bool) error {
 		a.zone, a.hidden = up.zone, up.hidden
 		depth = n
 	}
-	if len(sets) > 0 && b.apex {
-		a.zone, a.hidden = true, false
+	shape, sure := Shape(sets)
+	if shape&Apex != 0 {
+		a.zone, a.hidden = true, !sure
 		b.h.apexes.Add(depth)
 		b.h.zones++
 	}
@@ -265,7 +260,7 @@ func (b *Builder) push(name []byte, sets []Body, parent bool) error {
 	if parent {
 		f.Children = 1 // patched in pop
 	}
-	if len(sets) > 0 && b.cut && !b.apex {
+	if shape&Cut != 0 {
 		b.h.cuts.Add(depth)
 		a.hidden, f.Settled = true, false
 	}

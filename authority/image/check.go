@@ -120,7 +120,8 @@ func (c *checker) node(n Node, at uint64, r *Report) error {
 	}
 	t := n.Traits()
 	if t&Apex != 0 {
-		now.zone, now.hidden = true, false
+		_, sure := Shape(n.Bodies(nil))
+		now.zone, now.hidden = true, !sure
 		r.Zones++
 		if !m.head.apexes.Has(depth) {
 			return m.wrong(at, "an apex at a depth that the header does not tell of")
@@ -182,7 +183,7 @@ func (c *checker) pop() error {
 func (n Node) check() error {
 	t := n.Traits()
 	count := n.Len()
-	var soa, ns, dname, special bool
+	special := false
 	at := n.directory() + 2*count
 	width := 2
 	if t&Wide != 0 {
@@ -216,19 +217,17 @@ func (n Node) check() error {
 		}
 		lastType, lastPlace = kind, v.Location
 		special = special || s[0]&(flagLocal|flagSpecial) != 0
-		if len(v.Location) == 0 {
-			soa, ns, dname = soa || kind == record.TypeSOA, ns || kind == record.TypeNS, dname || kind == record.TypeDNAME
-		}
 	}
+	shape, _ := Shape(n.Bodies(nil))
 	for _, x := range []struct {
 		trait Traits
 		want  bool
-	}{{Apex, soa}, {Cut, ns && !soa}, {DName, dname}, {Located, special}, {Parent, n.Children() > 0}} {
+	}{{Apex, shape&Apex != 0}, {Cut, shape&Cut != 0}, {DName, shape&DName != 0}, {Located, special}, {Parent, n.Children() > 0}} {
 		if t&x.trait != 0 != x.want {
 			return fmt.Errorf("its traits %08b contradict its RRsets", t)
 		}
 	}
-	if soa && n.NegativeTTL() != negativeTTL(n.Bodies(nil)) {
+	if shape&Apex != 0 && n.NegativeTTL() != negativeTTL(n.Bodies(nil)) {
 		return fmt.Errorf("negative TTL is %d, expected %d", n.NegativeTTL(), negativeTTL(n.Bodies(nil)))
 	}
 	return nil

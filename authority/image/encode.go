@@ -91,34 +91,41 @@ type Family struct {
 	Settled  bool
 }
 
+// Shape gives of the RRsets of a name the traits that matter to other names: Apex, Cut
+// and DName. sure tells that it is an apex for every client and at all times.
+func Shape(sets []Body) (t Traits, sure bool) {
+	for _, s := range sets {
+		switch s.Type {
+		case record.TypeSOA:
+			t |= Apex
+			sure = sure || s.Set[0]&(flagLocal|flagSpecial) == 0
+		case record.TypeNS:
+			t |= Cut
+		case record.TypeDNAME:
+			if !s.Set.located() {
+				t |= DName
+			}
+		}
+	}
+	if sure {
+		t &^= Cut
+	}
+	return t, sure
+}
+
 // AppendNode appends the node of a name with RRsets in order of type and location.
 func AppendNode(b []byte, name []byte, sets []Body, f Family) []byte {
 	size := nodeHead + len(name) + 4*len(sets) + 2
 	traits := Traits(0)
-	var soa, ns bool
 	for _, s := range sets {
 		size += len(s.Set)
 		if s.Set[0]&(flagLocal|flagSpecial) != 0 {
 			traits |= Located
 		}
-		if s.Set.located() {
-			continue
-		}
-		switch s.Type {
-		case record.TypeSOA:
-			soa = true
-		case record.TypeNS:
-			ns = true
-		case record.TypeDNAME:
-			traits |= DName
-		}
 	}
-	switch {
-	case soa:
-		traits |= Apex
+	shape, _ := Shape(sets)
+	if traits |= shape; shape&Apex != 0 {
 		size += 4
-	case ns:
-		traits |= Cut
 	}
 	if f.Children > 0 {
 		traits |= Parent
@@ -141,7 +148,7 @@ func AppendNode(b []byte, name []byte, sets []Body, f Family) []byte {
 	if f.Children > 0 {
 		b = binary.LittleEndian.AppendUint32(b, uint32(f.Children))
 	}
-	if soa {
+	if shape&Apex != 0 {
 		b = binary.LittleEndian.AppendUint32(b, negativeTTL(sets))
 	}
 	for _, s := range sets {

@@ -29,8 +29,8 @@ type Traits uint8
 
 // The traits.
 const (
-	Apex    Traits = 1 << iota // owns a SOA for everybody
-	Cut                        // owns NS for everybody and is no apex
+	Apex    Traits = 1 << iota // owns a SOA
+	Cut                        // owns NS and is, for some clients or at some times, no apex
 	DName                      // owns DNAME for everybody
 	Parent                     // has children
 	HasWild                    // has the child "*"
@@ -59,7 +59,7 @@ func (n Node) Children() int {
 }
 
 // NegativeTTL is the TTL, in seconds, of the SOA in negative responses; the node is
-// an apex.
+// an apex whose SOA is for everybody.
 func (n Node) NegativeTTL() uint32 {
 	at := nodeHead + int(n[0])
 	if n.Traits()&Parent != 0 {

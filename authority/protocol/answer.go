@@ -1,6 +1,8 @@
 package protocol
 
 import (
+	"encoding/binary"
+	"math"
 	"slices"
 
 	"github.com/zonecast/zonecast/authority/data"
@@ -46,6 +48,7 @@ type answer struct {
 	varied                         bool // another location might get another answer
 	answers, authority, additional int  // records written
 
+	most uint32     // TTL of records that have terms
 	zone image.Node // of the last step; nil: none is here
 	// dnames has the owners of the DNAMEs written: no RRset is in a message twice
 	// (RFC 2181 §5.5).
@@ -295,9 +298,29 @@ func (a *answer) follow(name []byte, p place) bool {
 // deny puts the SOA of a negative response into the authority section (RFC 2308 §3).
 // name, which stands at p, is in the zone.
 func (a *answer) deny(zone image.Node, name []byte, p *place) {
+	if zone.Traits()&image.Located != 0 {
+		a.denyHere(zone, p)
+		return
+	}
 	s := zone.Set(record.TypeSOA)
 	ttl := zone.NegativeTTL()
 	n, fits := a.set(zone.Name(), p, s, &ttl)
+	a.authority += n
+	a.truncated = a.truncated || !fits
+}
+
+// denyHere is deny for a zone whose SOA is not for everybody, or not for ever.
+func (a *answer) denyHere(zone image.Node, p *place) {
+	views := a.here(zone, record.TypeSOA)
+	if len(views) == 0 {
+		return
+	}
+	rd, _ := image.Next(views[0].Records())
+	if len(rd) > 4 { // a SOA is longer, but for one that is malformed
+		a.most = binary.BigEndian.Uint32(rd[len(rd)-4:])
+	}
+	n, fits := a.special(zone.Name(), p)
+	a.most = math.MaxUint32
 	a.authority += n
 	a.truncated = a.truncated || !fits
 }
@@ -341,11 +364,8 @@ func isBelow(name, zone []byte) bool {
 }
 
 func (a *answer) authorityOf(cut image.Node, p *place, t record.Type) bool {
-	s := cut.Set(t)
-	if s == nil {
-		return true
-	}
-	n, fits := a.set(cut.Name(), p, s, nil)
+	a.k.targets = a.k.targets[:0]
+	n, fits := a.rrset(cut.Name(), p, cut, t)
 	a.authority += n
 	a.truncated = a.truncated || !fits
 	return fits

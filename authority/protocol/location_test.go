@@ -32,35 +32,37 @@ func locatedView(t *testing.T) *data.View {
 	if err != nil {
 		t.Fatal(err)
 	}
-	rr := func(text string, l record.Location) record.Set {
-		x := mustRR(text)
-		buf := make([]byte, 512)
-		n, err := dns.PackRR(x, buf, 0, nil, false)
-		if err != nil {
-			t.Fatal(err)
-		}
-		owner, size, err := record.NameFromWire(buf[:n])
-		if err != nil {
-			t.Fatal(err)
-		}
-		s := record.NewRRset(owner, record.Type(x.Header().Rrtype), x.Header().Ttl, record.Rdata(buf[size+10:n]))
-		s.Location = l
-		return record.Set{RRset: s}
-	}
 	sets := []record.Set{
-		rr("example.net. 300 IN SOA ns.example.net. host.example.net. 1 2 3 4 5", ""),
-		rr("example.net. 300 IN NS ns.example.org.", ""),
-		rr("plain.example.net. 300 IN A 192.0.2.9", ""),
-		rr("only.example.net. 300 IN A 192.0.2.3", "b"),
-		rr("www.example.net. 300 IN A 192.0.2.1", "a"),
-		rr("www.example.net. 300 IN A 192.0.2.2", "b"),
-		rr("www.example.net. 300 IN TXT everybody", ""),
+		locatedSet(t, "example.net. 300 IN SOA ns.example.net. host.example.net. 1 2 3 4 5", ""),
+		locatedSet(t, "example.net. 300 IN NS ns.example.org.", ""),
+		locatedSet(t, "plain.example.net. 300 IN A 192.0.2.9", ""),
+		locatedSet(t, "only.example.net. 300 IN A 192.0.2.3", "b"),
+		locatedSet(t, "www.example.net. 300 IN A 192.0.2.1", "a"),
+		locatedSet(t, "www.example.net. 300 IN A 192.0.2.2", "b"),
+		locatedSet(t, "www.example.net. 300 IN TXT everybody", ""),
 	}
 	im, err := data.Build(filepath.Join(t.TempDir(), "image"), sets, image.Options{NoSync: true, Atlas: b})
 	if err != nil {
 		t.Fatal(err)
 	}
 	return data.New(im)
+}
+
+// locatedSet is the RRset of one record.
+func locatedSet(t *testing.T, text string, l record.Location) record.Set {
+	x := mustRR(text)
+	buf := make([]byte, 512)
+	n, err := dns.PackRR(x, buf, 0, nil, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	owner, size, err := record.NameFromWire(buf[:n])
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := record.NewRRset(owner, record.Type(x.Header().Rrtype), x.Header().Ttl, record.Rdata(buf[size+10:n]))
+	s.Location = l
+	return record.Set{RRset: s}
 }
 
 // TestScopes asks on behalf of subnets: each gets the answer of its location, with a
@@ -132,6 +134,77 @@ func TestScopes(t *testing.T) {
 		}
 		if got != c.want {
 			t.Errorf("%s %s from %s for %s: %s, want %s", c.name, dns.TypeToString[c.qtype], c.from, c.subnet, got, c.want)
+		}
+	}
+}
+
+// TestZoneOfALocation: a zone, and a cut, that some clients see only: the others get
+// what is above.
+func TestZoneOfALocation(t *testing.T) {
+	atlas := geo.Atlas{
+		Maps: map[string][]geo.Entry{"m": {{Prefix: netip.MustParsePrefix("192.0.2.0/24"), Location: "in"}}},
+		Uses: []geo.Use{{Name: record.Root, Below: true, Map: "m"}},
+	}
+	b, err := atlas.AppendBinary(nil, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var sets []record.Set
+	for _, x := range []struct {
+		text     string
+		location record.Location
+	}{
+		{"example.net. 300 IN SOA ns.example.net. host.example.net. 1 2 3 4 50", ""},
+		{"lab.example.net. 300 IN SOA ns.example.net. host.example.net. 2 2 3 4 60", "in"},
+		{"lab.example.net. 300 IN NS ns.example.org.", ""},
+		{"www.lab.example.net. 300 IN A 192.0.2.1", ""},
+		{"cut.example.net. 300 IN NS ns.cut.example.net.", "in"},
+		{"ns.cut.example.net. 300 IN A 192.0.2.2", ""},
+	} {
+		sets = append(sets, locatedSet(t, x.text, x.location))
+	}
+	im, err := data.Build(filepath.Join(t.TempDir(), "image"), sets, image.Options{NoSync: true, Atlas: b})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := im.Check(); err != nil {
+		t.Fatal(err)
+	}
+	view, k := data.New(im), NewWorker(Config{})
+	for _, c := range []struct{ name, from, want string }{
+		{"www.lab.example.net.", "192.0.2.1", "NOERROR aa www.lab.example.net. 192.0.2.1"},
+		{"www.lab.example.net.", "198.51.100.1", "NOERROR lab.example.net. NS"}, // a referral
+		{"x.lab.example.net.", "192.0.2.1", "NXDOMAIN aa lab.example.net. SOA 60"},
+		{"ns.cut.example.net.", "192.0.2.1", "NOERROR cut.example.net. NS"},
+		{"ns.cut.example.net.", "198.51.100.1", "NOERROR aa ns.cut.example.net. 192.0.2.2"},
+	} {
+		query, err := new(dns.Msg).SetQuestion(c.name, dns.TypeA).Pack()
+		if err != nil {
+			t.Fatal(err)
+		}
+		batch := []Message{{Query: query, Client: netip.AddrPortFrom(netip.MustParseAddr(c.from), 53)}}
+		k.Answer(view, batch, UDP, time.Now())
+		m := new(dns.Msg)
+		if err := m.Unpack(batch[0].Response); err != nil {
+			t.Fatal(err)
+		}
+		got := dns.RcodeToString[m.Rcode]
+		if m.Authoritative {
+			got += " aa"
+		}
+		for _, rr := range append(m.Answer, m.Ns...) {
+			got += " " + rr.Header().Name
+			switch rr := rr.(type) {
+			case *dns.A:
+				got += " " + rr.A.String()
+			case *dns.NS:
+				got += " NS"
+			case *dns.SOA:
+				got += fmt.Sprint(" SOA ", rr.Hdr.Ttl)
+			}
+		}
+		if got != c.want {
+			t.Errorf("%s from %s: %s, want %s", c.name, c.from, got, c.want)
 		}
 	}
 }

@@ -2,6 +2,7 @@ package protocol
 
 import (
 	"encoding/binary"
+	"math"
 	"net/netip"
 	"runtime"
 	"time"
@@ -212,7 +213,7 @@ func (k *Worker) answer(view *data.View, q *query, m *Message, transport Transpo
 	}
 	a := answer{
 		k: k, view: view, q: q, msg: m.Query, all: transport == TCP,
-		buf: m.Response, rcode: q.rcode, info: NoInfo,
+		buf: m.Response, rcode: q.rcode, info: NoInfo, most: math.MaxUint32,
 	}
 	limit := k.limit(q, transport)
 	a.limit = limit - k.reserve(q, limit, transport)

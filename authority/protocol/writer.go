@@ -3,6 +3,7 @@ package protocol
 import (
 	"encoding/binary"
 
+	"github.com/zonecast/zonecast/authority/data"
 	"github.com/zonecast/zonecast/authority/image"
 	"github.com/zonecast/zonecast/record"
 )
@@ -192,6 +193,16 @@ func (a *answer) here(n image.Node, t record.Type) []image.View {
 			k.views = append(k.views, v)
 		}
 	}
+	// A zone has one SOA (RFC 2181 §6.1 of what is at an apex): that of the client's
+	// location is nearer.
+	if t == record.TypeSOA {
+		for n := len(k.views) - 1; n >= 0; n-- {
+			if v := &k.views[n]; n == 0 || data.Holds(v.Terms(0), a.q.Now) {
+				k.views[0], k.views = *v, k.views[:1]
+				break
+			}
+		}
+	}
 	return k.views
 }
 
@@ -214,7 +225,7 @@ func (a *answer) special(name []byte, owner *place) (count int, fits bool) {
 			a.owner(name, owner)
 			a.u16(int(v.Type))
 			a.u16(classIN)
-			a.u32(remaining(v.Terms(i), a.q.Now))
+			a.u32(min(remaining(v.Terms(i), a.q.Now), a.most))
 			at := len(a.buf)
 			a.u16(0)
 			a.rdata(v, i, rd, owner, false)
