@@ -55,6 +55,8 @@ func Open(path string) (*Image, error) {
 	return m, nil
 }
 
+const adviseHuge = 14 // MADV_HUGEPAGE of linux
+
 func open(path string) (*Image, error) {
 	f, err := os.Open(path)
 	if err != nil {
@@ -74,6 +76,11 @@ func open(path string) (*Image, error) {
 	b, err := syscall.Mmap(int(f.Fd()), 0, int(st.Size()), syscall.PROT_READ, syscall.MAP_SHARED)
 	if err != nil {
 		return nil, fmt.Errorf("map it: %w", err)
+	}
+	// Of a file that is not in memory yet, large pages are read; see flushSize. Where
+	// they cannot be had, small ones do.
+	if runtime.GOOS == "linux" {
+		_ = syscall.Madvise(b, adviseHuge)
 	}
 	m, err := parse(b, path)
 	if err != nil {
