@@ -67,17 +67,14 @@ func (v *View) Reshaped() bool { return v.reshaped }
 // Look begins to look up a batch of names, in three steps so that the waits for
 // memory overlap: each step is done for all names before the next.
 //
-// The first loads the place in the index.
-func (v *View) Look(q *Query) byte { return v.im.Touch(q.hash[0]) }
+// The first asks for the place in the index.
+func (v *View) Look(q *Query) { v.im.Touch(q.hash[0]) }
 
-// LookNode is the second step: it loads the name's node. The third is Plain or Find.
-func (v *View) LookNode(q *Query) byte {
-	var at uint64
-	if at, q.looked = v.im.Near(q.hash[0]); !q.looked {
-		return 0
+// LookNode is the second step: it asks for the name's node. The third is Plain or Find.
+func (v *View) LookNode(q *Query) {
+	if q.near, q.looked = v.im.Near(q.hash[0]); q.looked {
+		v.im.TouchNode(q.near)
 	}
-	q.near = at
-	return v.im.TouchNode(at)
 }
 
 // Plain gives the RRset that answers a question for q and t, when that can be told

@@ -165,10 +165,10 @@ func (m *Image) Damaged() error {
 	return nil
 }
 
-// Touch loads the slot at which a look-up of hash h begins. Done for a batch of names
+// Touch asks for the slot at which a look-up of hash h begins. Done for a batch of names
 // before the first is looked up, the waits for memory overlap; Near and TouchNode are
 // the next steps.
-func (m *Image) Touch(h uint64) byte { return m.slots[8*home(h, m.head.homes)] }
+func (m *Image) Touch(h uint64) { prefetch(unsafe.Pointer(&m.slots[8*home(h, m.head.homes)])) }
 
 // Near gives where the node of a name of hash h stands if the name is there: what
 // GetNear wants. 0: it is not there. ok is false when nothing can be said without
@@ -187,11 +187,8 @@ func (m *Image) Near(h uint64) (at uint64, ok bool) {
 	return 0, false
 }
 
-// TouchNode loads the node at what Near gave.
-func (m *Image) TouchNode(at uint64) byte {
-	b := m.b[at:]
-	return b[0] + b[min(64, len(b)-1)]
-}
+// TouchNode asks for the node at what Near gave.
+func (m *Image) TouchNode(at uint64) { prefetch2(unsafe.Pointer(&m.b[at])) }
 
 // GetNear is Get for a name of which Near told at. ok is false when at was the place
 // of another name with the same tag: then Get knows.

@@ -67,7 +67,6 @@ type Worker struct {
 	pointer [2]byte
 
 	queries [maxBatch]query
-	sink    byte // of what look loads, so that it is loaded
 
 	start   time.Time // of the clock for limits: an hour before the first query, so that it is never 0
 	sweep   int64     // when they are swept next
@@ -189,18 +188,16 @@ func (k *Worker) some(view *data.View, batch []Message, transport Transport, now
 
 // look begins to look up the first n queries.
 func (k *Worker) look(view *data.View, n int) {
-	sink := byte(0)
 	for i := range k.queries[:n] {
 		if q := &k.queries[i]; q.question > 0 {
-			sink += view.Look(&q.Query)
+			view.Look(&q.Query)
 		}
 	}
 	for i := range k.queries[:n] {
 		if q := &k.queries[i]; q.question > 0 {
-			sink += view.LookNode(&q.Query)
+			view.LookNode(&q.Query)
 		}
 	}
-	k.sink = sink
 }
 
 // answer answers one query that was parsed.

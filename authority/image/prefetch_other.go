@@ -1,0 +1,8 @@
+//go:build !amd64 && !arm64
+
+package image
+
+import "unsafe"
+
+func prefetch(unsafe.Pointer)  {}
+func prefetch2(unsafe.Pointer) {}

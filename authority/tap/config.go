@@ -1,0 +1,71 @@
+package tap
+
+import (
+	"errors"
+	"fmt"
+)
+
+// Config is where the sample goes and how much there is of it.
+type Config struct {
+	// Socket is the path of the unix socket of a collector that does the handshake
+	// (bidirectional Frame Streams), such as fstrm_capture or dnstap -u.
+	Socket string
+	// File is the path of a file that is written anew (unidirectional Frame Streams).
+	// Exactly one of Socket and File is set.
+	File string
+	// Every is of how many messages one is taken, in the mean. 1 takes all. Zero
+	// means 64.
+	Every int
+	// Queue is how many messages wait at most, in slots of 4096 octets of memory each;
+	// a longer message counts as many as it fills. Zero means 4096: 16 MiB.
+	Queue int
+	// Identity and Version are of this server, for the collector. Empty: left out.
+	Identity, Version string
+}
+
+// Of a Config whose fields are zero, and bounds.
+const (
+	defaultEvery = 64
+	defaultQueue = 4096
+	maxEvery     = 1_000_000_000
+	minQueue     = 16      // one message of 65,535 octets
+	maxQueue     = 1 << 18 // 1 GiB
+	// maxSocket is the longest path of a unix socket: sun_path has 108 octets, the
+	// last of which is zero (unix(7)).
+	maxSocket = 107
+	// maxText is ours: an identity is a host name, a version a line.
+	maxText = 255
+)
+
+// Validate tells what is wrong, in the words of the authority's options.
+func (c Config) Validate() error {
+	var errs []error
+	switch {
+	case c.Socket == "" && c.File == "":
+		errs = append(errs, errors.New("dnstap-socket and dnstap-file: both are empty, expected one of them"))
+	case c.Socket != "" && c.File != "":
+		errs = append(errs, fmt.Errorf("dnstap-socket: %s conflicts with dnstap-file: %s, expected one of them", c.Socket, c.File))
+	}
+	if n := len(c.Socket); n > maxSocket {
+		errs = append(errs, fmt.Errorf("dnstap-socket: a path of %d octets, expected at most %d", n, maxSocket))
+	}
+	if c.Every < 0 || c.Every > maxEvery {
+		errs = append(errs, fmt.Errorf("dnstap-every: %d, expected 0 to %d", c.Every, maxEvery))
+	}
+	if c.Queue != 0 && (c.Queue < minQueue || c.Queue > maxQueue) {
+		errs = append(errs, fmt.Errorf("dnstap-queue: %d, expected 0 or %d to %d", c.Queue, minQueue, maxQueue))
+	}
+	for _, f := range []struct{ name, value string }{{"dnstap-identity", c.Identity}, {"dnstap-version", c.Version}} {
+		if n := len(f.value); n > maxText {
+			errs = append(errs, fmt.Errorf("%s: %d octets, expected at most %d", f.name, n, maxText))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func or(v, zero int) int {
+	if v == 0 {
+		return zero
+	}
+	return v
+}
