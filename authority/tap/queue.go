@@ -78,3 +78,10 @@ func (q *queue) close() {
 	defer q.mu.Unlock()
 	q.closed = true
 }
+
+// taken is how many slots are not free.
+func (q *queue) taken() int {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return cap(q.wait) - len(q.free)
+}
