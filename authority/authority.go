@@ -13,6 +13,7 @@ import (
 
 	"github.com/zonecast/zonecast/authority/data"
 	"github.com/zonecast/zonecast/authority/protocol"
+	"github.com/zonecast/zonecast/authority/tap"
 	"github.com/zonecast/zonecast/authority/wire"
 	"github.com/zonecast/zonecast/internal/tree"
 	"github.com/zonecast/zonecast/snapshot"
@@ -38,6 +39,8 @@ type Server struct {
 	}
 	images images
 	guard  *guard
+	tap    *tap.Tap // nil: none
+	top    top
 
 	once  sync.Once     // closes ready
 	ready chan struct{} // closed when there is a first version to answer
@@ -66,6 +69,11 @@ func New(c Config, deps Deps) (*Server, error) {
 	s.workers.config = protocol.Config{
 		MaxUDP: c.MaxUDP, Version: c.Version, Identity: c.Identity,
 		Idle: func() time.Duration { return s.packet.IdleTimeout() }, Cookies: s.guard.secrets(),
+	}
+	if tc, on := c.tap(); on {
+		if s.tap, err = tap.Open(tc, deps.Log); err != nil {
+			return nil, err
+		}
 	}
 	for _, path := range c.Keys {
 		keys, err := snapshot.LoadPublicKeys(path)
@@ -147,6 +155,13 @@ func (s *Server) Run(ctx context.Context) error {
 	defer wg.Wait()
 	defer cancel() // the sockets may end before ctx does
 	wg.Go(func() { s.watch(ctx) })
+	if s.tap != nil {
+		wg.Go(func() {
+			if err := s.tap.Run(ctx); err != nil && ctx.Err() == nil {
+				s.log.Error("dnstap ended; answers go on", "error", err)
+			}
+		})
+	}
 	wg.Go(func() { s.source.run(ctx) })
 	wg.Go(func() { s.source.keep(ctx) })
 	return s.packet.Run(ctx)

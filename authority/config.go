@@ -10,6 +10,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/zonecast/zonecast/authority/ratelimit"
+	"github.com/zonecast/zonecast/authority/tap"
 )
 
 // Config is what a host's authority needs to know.
@@ -76,6 +77,13 @@ type Config struct {
 	RateLimitBuckets  int      `option:"rate-limit-buckets" help:"buckets of 16 octets that each worker has, a power of two; 0 is 65536"`
 	RateLimitExempt   []string `option:"rate-limit-exempt" help:"prefixes of clients that are never limited"`
 
+	// The dnstap options, of which at most one of DnstapSocket and DnstapFile is set:
+	// responses are given to a collector, or written to a file; see package tap.
+	DnstapSocket string `option:"dnstap-socket" help:"unix socket of a dnstap collector that gets some of the responses; empty: none"`
+	DnstapFile   string `option:"dnstap-file" help:"file that gets some of the responses as dnstap; it is begun anew at each start; empty: none"`
+	DnstapEvery  int    `option:"dnstap-every" help:"one response of how many is given to dnstap; 0 is 64"`
+	DnstapQueue  int    `option:"dnstap-queue" help:"responses that wait for the collector at most; 0 is 4096"`
+
 	// Version and Identity answer the class CH TXT questions version.bind and
 	// hostname.bind / id.server (RFC 4892). Empty: REFUSED.
 	Version  string `option:"version-text" help:"text answered to version.bind CH TXT; empty refuses"`
@@ -129,6 +137,11 @@ func (c Config) Validate() error {
 	if c.TCPIdle < 0 {
 		errs = append(errs, fmt.Errorf("tcp-idle: %s, expected 0 or more", c.TCPIdle))
 	}
+	if tc, on := c.tap(); on {
+		if err := tc.Validate(); err != nil {
+			errs = append(errs, err)
+		}
+	}
 	if _, err := c.limits(1); err != nil {
 		errs = append(errs, err)
 	}
@@ -138,6 +151,12 @@ func (c Config) Validate() error {
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// tap is what the dnstap options say; on is false when there are none.
+func (c Config) tap() (tc tap.Config, on bool) {
+	return tap.Config{Socket: c.DnstapSocket, File: c.DnstapFile, Every: c.DnstapEvery, Queue: c.DnstapQueue, Identity: c.Identity, Version: c.Version},
+		c.DnstapSocket != "" || c.DnstapFile != ""
 }
 
 // limits is what the rate-limit options say, for a number of workers that share them.

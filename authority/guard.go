@@ -91,7 +91,8 @@ const guardLook = time.Second
 // no flood of the log.
 const maxLimitLines = 10
 
-// watch reads the secrets anew when they change, and logs limits that began or ended.
+// watch reads the secrets anew when they change, logs limits that began or ended, and
+// ends the periods in which names are counted.
 func (s *Server) watch(ctx context.Context) {
 	t := time.NewTicker(guardLook)
 	defer t.Stop()
@@ -101,6 +102,7 @@ func (s *Server) watch(ctx context.Context) {
 			return
 		case <-t.C:
 		}
+		s.turnTop(time.Now())
 		s.rereadSecrets()
 		s.logLimits()
 	}

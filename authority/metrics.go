@@ -8,6 +8,7 @@ import (
 	"github.com/zonecast/zonecast/authority/cookie"
 	"github.com/zonecast/zonecast/authority/protocol"
 	"github.com/zonecast/zonecast/authority/ratelimit"
+	"github.com/zonecast/zonecast/authority/tap"
 )
 
 // rcodes is more than the largest response code that is counted.
@@ -23,6 +24,7 @@ type collector struct {
 	problems, panics                       *prometheus.Desc
 	outcomes, folds, damaged               *prometheus.Desc
 	cookies, limited                       *prometheus.Desc
+	tapped, untapped                       *prometheus.Desc
 	tcpEvicted, tooLarge                   *prometheus.Desc
 	changed, imageSize                     *prometheus.Desc
 	tcpOpen, tcpAccepted, tcpRefused       *prometheus.Desc
@@ -46,6 +48,8 @@ func newCollector(s *Server) *collector {
 		dropped:     desc("dropped_total", "Messages that got no response: too short for a header, or responses themselves."),
 		cookies:     desc("cookies_total", "COOKIE options of queries by what they were worth: client-only, good, renew (good and old), bad, expired, future.", "verdict"),
 		limited:     desc("limited_responses_total", "UDP responses that limits looked at, by class of limit and what became of them: send, slip (sent truncated), drop.", "class", "action"),
+		tapped:      desc("dnstap_written_total", "Responses given to the dnstap collector or file."),
+		untapped:    desc("dnstap_lost_total", "Responses that were due for dnstap and not given: the queue was full, or the connection broke."),
 		latency:     desc("answer_seconds", "Time from a query in memory to its response in memory, by what came of it; one query in 64 is measured.", "outcome"),
 		version:     desc("version", "Version of the dataset that is answered; 0 is none yet."),
 		versionTime: desc("version_timestamp_seconds", "Unix time at which that version was made; 0 is none yet."),
@@ -141,6 +145,13 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 		}
 		ch <- prometheus.MustNewConstHistogram(c.latency, below+buckets[o][len(latencyBounds)], float64(sums[o])/1e9, cumulative, protocol.Outcome(o).String())
 	}
+
+	var tapped tap.Counters
+	if t := c.server.tap; t != nil {
+		tapped = t.Counters()
+	}
+	counter(c.tapped, tapped.Written)
+	counter(c.untapped, tapped.Lost)
 
 	now := c.server.current.Load()
 	gauge(c.version, float64(now.Version))

@@ -3,14 +3,17 @@ package authority
 import (
 	"encoding/hex"
 	"fmt"
+	"net/netip"
 	"runtime/debug"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/zonecast/zonecast/authority/data"
+	"github.com/zonecast/zonecast/authority/heavy"
 	"github.com/zonecast/zonecast/authority/protocol"
 	"github.com/zonecast/zonecast/authority/ratelimit"
+	"github.com/zonecast/zonecast/authority/tap"
 	"github.com/zonecast/zonecast/authority/wire"
 )
 
@@ -21,6 +24,9 @@ type worker struct {
 	protocol *protocol.Worker
 	answer   func(*data.View, []wire.Message, protocol.Transport, time.Time) // protocol.Answer
 	limiter  *ratelimit.Limiter                                              // nil: nothing is limited
+	tap      *tap.Worker                                                     // nil: no dnstap
+	names    atomic.Pointer[heavy.Counter]
+	key      [heavy.MaxKey]byte // of the query that is counted
 	latency  [protocol.Outcomes]latency
 }
 
@@ -70,7 +76,11 @@ func (w *workers) get(s *Server) *worker {
 	c.Limiter = k.limiter
 	k.protocol = protocol.NewWorker(c)
 	k.answer = k.protocol.Answer
-	k.protocol.Sample = func(_ *protocol.Message, o protocol.Outcome, took time.Duration) { k.latency[o].observe(took) }
+	k.protocol.Sample = k.observe
+	k.names.Store(heavy.New(topEntries))
+	if s.tap != nil {
+		k.tap = s.tap.NewWorker()
+	}
 	w.all = append(w.all, k)
 	return k
 }
@@ -97,20 +107,49 @@ func (s *Server) newHandler() (wire.Handler, func()) {
 
 // Answer implements wire.Handler: every batch takes the newest state once.
 func (k *worker) Answer(batch []wire.Message, t protocol.Transport) {
-	if k.try(batch, t) || len(batch) == 1 {
-		return
+	began := time.Now()
+	if !k.try(batch, t, began) && len(batch) > 1 {
+		// One of them has found a bug. The others are to be answered all the same.
+		for i := range batch {
+			batch[i].Response = batch[i].Response[:0]
+			k.try(batch[i:i+1], t, began)
+		}
 	}
-	// One of them has found a bug. The others are to be answered all the same.
+	if k.tap != nil {
+		k.record(batch, t, began)
+	}
+}
+
+// record gives some of the messages to dnstap.
+func (k *worker) record(batch []wire.Message, t protocol.Transport, began time.Time) {
 	for i := range batch {
-		batch[i].Response = batch[i].Response[:0]
-		k.try(batch[i:i+1], t)
+		if !k.tap.Take() {
+			continue
+		}
+		m := &batch[i]
+		k.tap.Record(tap.Message{
+			Query: m.Query, Response: m.Response, Client: m.Client, Server: k.server.asked(m.Local), TCP: t == protocol.TCP,
+			Queried: began, Responded: time.Now(),
+		})
 	}
+}
+
+// asked is the address that a query was sent to, as far as it is known.
+func (s *Server) asked(local netip.Addr) netip.AddrPort {
+	addrs := s.Addrs()
+	switch {
+	case local.IsValid():
+		return netip.AddrPortFrom(local, addrs[0].Port())
+	case len(addrs) == 1:
+		return addrs[0]
+	}
+	return netip.AddrPort{}
 }
 
 // try turns a panic over queries into their loss: were it to end the process, one
 // message could take every host of a fleet down at once. A worker starts each query
 // from nothing, so that it can go on.
-func (k *worker) try(batch []wire.Message, t protocol.Transport) (ok bool) {
+func (k *worker) try(batch []wire.Message, t protocol.Transport, now time.Time) (ok bool) {
 	s := k.server
 	state := s.current.Load()
 	defer func() {
@@ -128,7 +167,7 @@ func (k *worker) try(batch []wire.Message, t protocol.Transport) (ok bool) {
 		}
 	}()
 	debug.SetPanicOnFault(true)
-	k.answer(state.view, batch, t, time.Now())
+	k.answer(state.view, batch, t, now)
 	return true
 }
 

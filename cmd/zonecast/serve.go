@@ -75,6 +75,7 @@ func addServe(n *node, cmd *cobra.Command, a authority.Config, source *dataFiles
 		return err
 	}
 	n.addAuthority("authority", s)
+	n.mux.Handle("GET /top", s.Top())
 	var at []string
 	for _, addr := range s.Addrs() {
 		at = append(at, addr.String())

@@ -248,6 +248,7 @@ func (s *authorityStage) add(n *node, host string) error {
 		return err
 	}
 	n.addAuthority(strings.TrimSpace("authority "+host), a)
+	n.mux.Handle(strings.TrimSuffix("GET /top/"+host, "/"), a.Top())
 	return nil
 }
 
