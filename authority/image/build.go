@@ -75,7 +75,7 @@ type ancestor struct {
 type pair struct{ hash, at uint64 }
 
 const (
-	buckets   = 256
+	buckets = 256
 	// flushSize is how many octets are written at a time, from one multiple of it to the
 	// next. It is the large page of amd64 and arm64: what Linux writes by one such call it
 	// keeps, where the file system can (ext4, xfs), in one piece and maps by one entry,
