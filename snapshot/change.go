@@ -2,7 +2,6 @@ package snapshot
 
 import (
 	"errors"
-	"fmt"
 	"slices"
 
 	"github.com/zonecast/zonecast/record"
@@ -29,7 +28,7 @@ func (d *Dataset) Change(time int64, put []record.RRset, remove []record.Key) (*
 		return ok && old.Equal(r)
 	})
 	delta.Remove = slices.DeleteFunc(delta.Remove, func(k record.Key) bool { return d.sets[k] == nil })
-	delta.Digest = d.effect(delta).digest
+	delta.Digest = d.effect(delta, d.Get).digest
 	return delta, nil
 }
 
@@ -70,97 +69,20 @@ func digestOf(sets []record.RRset) Digest {
 // depends on the delta's size only. What it refuses although the delta is sound
 // wraps ErrMismatch.
 func (d *Dataset) Apply(delta *Delta) error {
-	if err := d.apply(delta); err != nil {
-		return fmt.Errorf("apply to %s at version %d: %w", d.name, d.version, err)
-	}
-	return nil
-}
-
-func (d *Dataset) apply(delta *Delta) error {
-	if err := delta.Check(); err != nil {
+	e, err := d.follow(delta, d.Get)
+	if err != nil {
 		return err
 	}
-	switch {
-	case delta.Dataset != d.name:
-		return fmt.Errorf("%w: it is of dataset %s", ErrMismatch, delta.Dataset)
-	case delta.Version != d.version+1:
-		return fmt.Errorf("%w: it makes version %d, expected %d", ErrMismatch, delta.Version, d.version+1)
-	case delta.Prev != d.chain:
-		return fmt.Errorf("%w: its predecessor has the chain %s, expected %s", ErrMismatch, delta.Prev, d.chain)
-	case !delta.Full && delta.BaseDigest != d.digest:
-		return fmt.Errorf("%w: its base has the digest %s, expected %s", ErrMismatch, delta.BaseDigest, d.digest)
-	}
-	var e effect
-	if delta.Full {
-		e.digest = digestOf(delta.Put)
-	} else {
-		e = d.effect(delta)
-	}
-	if e.digest != delta.Digest {
-		return fmt.Errorf("%w: it leads to the digest %s and says %s", ErrMismatch, e.digest, delta.Digest)
-	}
-
-	// Nothing below can fail.
-	d.version, d.time, d.digest, d.chain = delta.Version, delta.Time, delta.Digest, delta.Chain()
 	if delta.Full {
 		d.fill(delta.Put)
-		d.content = d.version
-		for apex := range d.zones.soas {
-			d.zones.stamps[apex] = d.version
-		}
 		return nil
 	}
-	before := d.zones.touched(e.changed)
 	d.put(e.put)
 	for _, k := range e.removed {
 		delete(d.sets, k)
-		d.zones.remove(k)
 	}
 	d.unsettle(len(e.changed))
-	d.zones.stamp(d.version, before, d.zones.touched(e.changed))
-	if slices.ContainsFunc(e.changed, func(k record.Key) bool { return !IsFreshness(k) }) {
-		d.content = d.version
-	}
 	return nil
-}
-
-// effect is what a delta changes, and the digest it leads to.
-type effect struct {
-	digest  Digest
-	put     []record.RRset // without those that are there already
-	removed []record.Key   // without those that are not there
-	changed []record.Key   // of both
-}
-
-func (d *Dataset) effect(delta *Delta) effect {
-	e := effect{digest: d.digest, changed: make([]record.Key, 0, len(delta.Put)+len(delta.Remove))}
-	leave := func(old *record.RRset) {
-		if old != nil && !IsFreshness(old.Key) {
-			e.digest = e.digest.Sub(HashRRset(*old))
-		}
-	}
-	for _, r := range delta.Put {
-		old := d.sets[r.Key]
-		if old != nil && old.Equal(r) {
-			continue
-		}
-		leave(old)
-		if !IsFreshness(r.Key) {
-			e.digest = e.digest.Add(HashRRset(r))
-		}
-		e.put = append(e.put, r)
-		e.changed = append(e.changed, r.Key)
-	}
-	for _, k := range delta.Remove {
-		old := d.sets[k]
-		if old == nil {
-			continue
-		}
-		leave(old)
-		e.removed = append(e.removed, k)
-		e.changed = append(e.changed, k)
-	}
-	return e
 }
 
 // put takes RRsets in, as the next state.
@@ -170,7 +92,6 @@ func (d *Dataset) put(sets []record.RRset) {
 			d.added = append(d.added, r.Key)
 		}
 		d.sets[r.Key] = &r
-		d.zones.add(r.Key)
 	}
 }
 
@@ -184,15 +105,13 @@ func (d *Dataset) unsettle(n int) {
 }
 
 // fill makes sets, which are sorted and from now on the dataset's, the whole
-// content; the stamps are void.
+// content.
 func (d *Dataset) fill(sets []record.RRset) {
 	d.sets = make(map[record.Key]*record.RRset, len(sets))
-	d.zones = newZones()
 	d.order, d.added, d.stale = make([]*record.RRset, len(sets)), nil, 0
 	for i := range sets {
 		r := &sets[i]
 		d.order[i] = r
 		d.sets[r.Key] = r
-		d.zones.add(r.Key)
 	}
 }

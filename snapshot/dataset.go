@@ -13,15 +13,8 @@ import (
 // Dataset is all RRsets of one view of the world at one version, in memory. Its
 // methods that change nothing may run at the same time; Apply may run beside none.
 type Dataset struct {
-	name    string
-	version uint64
-	content uint64 // last version that changed more than freshness records
-	time    int64  // unix milliseconds of the delta that made version
-	digest  Digest
-	chain   Chain
-
-	sets  map[record.Key]*record.RRset
-	zones zones
+	Ledger
+	sets map[record.Key]*record.RRset
 
 	mu sync.Mutex // guards below: All sorts when it is asked to, beside other readers
 	// order is sets in canonical order as it was when All last ran; its array is
@@ -36,7 +29,7 @@ type Dataset struct {
 // NewDataset is the empty dataset at version 0, before its first delta. The name
 // must pass CheckName.
 func NewDataset(name string) *Dataset {
-	return &Dataset{name: name, sets: map[record.Key]*record.RRset{}, zones: newZones()}
+	return &Dataset{Ledger: Ledger{name: name, zones: newZones()}, sets: map[record.Key]*record.RRset{}}
 }
 
 // CheckName tells why name cannot name a dataset, or nil. A name is one label of
@@ -53,25 +46,6 @@ func CheckName(name string) error {
 	}
 	return nil
 }
-
-// Name is the dataset's name.
-func (d *Dataset) Name() string { return d.name }
-
-// Version counts the deltas since the dataset began; 0 is before the first.
-func (d *Dataset) Version() uint64 { return d.version }
-
-// Content is the last version that changed more than freshness records; 0 when
-// there is none.
-func (d *Dataset) Content() uint64 { return d.content }
-
-// Time is when Version was made: unix milliseconds, the clock of its maker.
-func (d *Dataset) Time() int64 { return d.time }
-
-// Digest is the set hash of the RRsets.
-func (d *Dataset) Digest() Digest { return d.digest }
-
-// Chain is the Chain of the delta that made Version.
-func (d *Dataset) Chain() Chain { return d.chain }
 
 // Len counts the RRsets, freshness records included.
 func (d *Dataset) Len() int { return len(d.sets) }
@@ -137,14 +111,10 @@ func (d *Dataset) sorted() []*record.RRset {
 func (d *Dataset) Clone() *Dataset {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	l := d.Ledger
+	l.zones = l.zones.clone()
 	return &Dataset{
-		name: d.name, version: d.version, content: d.content, time: d.time, digest: d.digest, chain: d.chain,
-		sets: maps.Clone(d.sets), zones: d.zones.clone(),
+		Ledger: l, sets: maps.Clone(d.sets),
 		order: d.order, added: slices.Clone(d.added), stale: d.stale,
 	}
-}
-
-// Ref describes the dataset as Write does, but for ID, Size and URLs.
-func (d *Dataset) Ref() Ref {
-	return Ref{Version: d.version, Digest: d.digest, Chain: d.chain, Time: d.time}
 }

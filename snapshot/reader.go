@@ -234,6 +234,7 @@ func (f *fileReader) load(version uint64) (*Dataset, error) {
 		return nil, fmt.Errorf("digest of its RRsets is %s, expected %s", got, f.footer.digest)
 	}
 	d.fill(sets)
+	d.refill(sets)
 	d.digest, d.content = f.footer.digest, f.footer.content
 	for apex := range d.zones.soas {
 		if stamps[apex] == 0 {

@@ -1,6 +1,7 @@
 package snapshot
 
 import (
+	"cmp"
 	"encoding/binary"
 	"fmt"
 	"maps"
@@ -11,20 +12,29 @@ import (
 
 // zones knows where the zones are and when each changed.
 type zones struct {
-	// soas has, for each apex, the locations of its SOAs, sorted.
-	soas map[record.Name][]record.Location
+	// soas has, for each apex, its SOAs by location.
+	soas map[record.Name][]zoneSOA
 	// stamps has the same keys: the version that last changed the zone.
 	stamps map[record.Name]uint64
 }
 
+// zoneSOA is what matters of one: where it holds, and the serial that it claims; 0 when its
+// RDATA is not a SOA's.
+type zoneSOA struct {
+	location record.Location
+	claimed  uint32
+}
+
+func (s zoneSOA) compare(l record.Location) int { return cmp.Compare(s.location, l) }
+
 func newZones() zones {
-	return zones{soas: map[record.Name][]record.Location{}, stamps: map[record.Name]uint64{}}
+	return zones{soas: map[record.Name][]zoneSOA{}, stamps: map[record.Name]uint64{}}
 }
 
 func (z zones) clone() zones {
 	c := zones{soas: maps.Clone(z.soas), stamps: maps.Clone(z.stamps)}
-	for apex, locations := range c.soas {
-		c.soas[apex] = slices.Clone(locations)
+	for apex, soas := range c.soas {
+		c.soas[apex] = slices.Clone(soas)
 	}
 	return c
 }
@@ -108,20 +118,28 @@ func (z zones) stamp(version uint64, before, after touch) {
 }
 
 // add and remove follow one RRset that comes or goes.
-func (z zones) add(k record.Key) {
-	if k.Type != record.TypeSOA {
+func (z zones) add(r *record.RRset) {
+	if r.Type != record.TypeSOA {
 		return
 	}
-	if i, found := slices.BinarySearch(z.soas[k.Owner], k.Location); !found {
-		z.soas[k.Owner] = slices.Insert(z.soas[k.Owner], i, k.Location)
+	claimed, err := SOASerial(r.Data[0])
+	if err != nil {
+		claimed = 0 // the stamp alone still grows
 	}
+	soas := z.soas[r.Owner]
+	i, found := slices.BinarySearchFunc(soas, r.Location, zoneSOA.compare)
+	if found {
+		soas[i].claimed = claimed
+		return
+	}
+	z.soas[r.Owner] = slices.Insert(soas, i, zoneSOA{r.Location, claimed})
 }
 
 func (z zones) remove(k record.Key) {
 	if k.Type != record.TypeSOA {
 		return
 	}
-	i, found := slices.BinarySearch(z.soas[k.Owner], k.Location)
+	i, found := slices.BinarySearchFunc(z.soas[k.Owner], k.Location, zoneSOA.compare)
 	if !found {
 		return
 	}
@@ -135,34 +153,39 @@ func (z zones) remove(k record.Key) {
 // the version that last changed the zone: an RRset whose nearest apex it is, or
 // was before the change. A zone that comes or goes, and the NS and DS at its
 // apex, also touch the zone above it. The map is the caller's.
-func (d *Dataset) Zones() map[record.Name]uint64 { return maps.Clone(d.zones.stamps) }
+func (l *Ledger) Zones() map[record.Name]uint64 { return maps.Clone(l.zones.stamps) }
 
 // Stamp is the version that last changed the zone; false when apex has no SOA.
-func (d *Dataset) Stamp(apex record.Name) (uint64, bool) {
-	v, ok := d.zones.stamps[apex]
+func (l *Ledger) Stamp(apex record.Name) (uint64, bool) {
+	v, ok := l.zones.stamps[apex]
 	return v, ok
 }
 
 // ZoneOf is the apex of the zone that name is in: the nearest at or above it.
-func (d *Dataset) ZoneOf(name record.Name) (apex record.Name, ok bool) {
-	return d.zones.enclosing(name)
+func (l *Ledger) ZoneOf(name record.Name) (apex record.Name, ok bool) {
+	return l.zones.enclosing(name)
 }
 
 // Serial is the serial number to answer for the zone: the claimed one plus the
 // zone's stamp, modulo 2^32. 0 when apex has no SOA. The SOA for everybody
 // counts; where there is none, the one of the least location. Each of several
 // SOAs of a zone is answered with this one serial.
-func (d *Dataset) Serial(apex record.Name) uint32 {
-	locations := d.zones.soas[apex]
-	if len(locations) == 0 {
+func (l *Ledger) Serial(apex record.Name) uint32 {
+	soas := l.zones.soas[apex]
+	if len(soas) == 0 {
 		return 0
 	}
-	soa := d.sets[record.Key{Owner: apex, Type: record.TypeSOA, Location: locations[0]}]
-	claimed, err := SOASerial(soa.Data[0])
-	if err != nil {
-		claimed = 0 // not a SOA's RDATA: the stamp alone still grows
+	return soas[0].claimed + uint32(l.zones.stamps[apex])
+}
+
+// Claimed is the serial that the SOA of apex for a location claims, without the stamp;
+// 0 when there is none, or when its RDATA is not a SOA's.
+func (l *Ledger) Claimed(apex record.Name, location record.Location) uint32 {
+	soas := l.zones.soas[apex]
+	if i, found := slices.BinarySearchFunc(soas, location, zoneSOA.compare); found {
+		return soas[i].claimed
 	}
-	return claimed + uint32(d.zones.stamps[apex])
+	return 0
 }
 
 // SOASerial reads the serial out of a SOA's RDATA (RFC 1035 §3.3.13): the first
