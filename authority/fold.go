@@ -101,25 +101,18 @@ func (f *follower) swap(v *data.View) {
 	s.folds.Add(1)
 }
 
-// mend builds a new image when the one that is served turns out to be damaged.
+// mend has the journal read anew when the image that is served turns out to be damaged.
+// What lies elsewhere in it is answered meanwhile.
 func (f *follower) mend() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	s := f.server
 	now := s.current.Load()
-	if now.view == nil || now.view.Image().Damaged() == nil {
+	if now.view == nil || f.mending == now.view.Image() || now.view.Image().Damaged() == nil {
 		return
 	}
 	s.log.Error("image is damaged; building it anew", "error", now.view.Image().Damaged(), "version", now.Version)
 	s.damaged.Add(1)
-	if f.dataset == nil { // the journal has not been read yet: nothing can be believed
-		s.show(&state{})
-		return
-	}
-	f.view = nil
-	if err := f.make(); err != nil {
-		f.report(err)
-		return
-	}
-	s.show(&state{view: f.view, HostDataset: now.HostDataset})
+	f.mending, f.view = now.view.Image(), nil
+	f.again()
 }

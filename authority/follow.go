@@ -2,7 +2,10 @@ package authority
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"iter"
+	"slices"
 	"sync"
 	"time"
 
@@ -21,9 +24,11 @@ type follower struct {
 	problem string // last one logged; "" after a version was taken
 	status  string // last problem with the status file that was logged
 
-	mu      sync.Mutex        // guards below
-	dataset *snapshot.Dataset // as the journal has it
-	view    *data.View        // of dataset; nil: to be made anew
+	mu      sync.Mutex         // guards below
+	ledger  *snapshot.Ledger   // of what the journal has; nil: it is not ours, or not known
+	view    *data.View         // of that version; nil: it is not known
+	mending *image.Image       // that was found damaged last; another is being built
+	again   context.CancelFunc // has the journal read whole once more
 	// last is the image of an earlier life, until the journal has been read; nil: none.
 	// It is behind the journal by what was not folded, and so must not be served by
 	// itself: clients would see time run backwards.
@@ -43,9 +48,17 @@ func (f *follower) run(ctx context.Context) {
 	f.last = last
 	f.mu.Unlock()
 	for {
-		err := journal.Follow(ctx, f.server.config.Journal, f.server.keys, f.event)
+		reading, again := context.WithCancel(ctx)
+		f.mu.Lock()
+		f.again = again
+		f.mu.Unlock()
+		err := journal.Follow(reading, f.server.config.Journal, f.server.keys, f.event)
+		again()
 		if ctx.Err() != nil {
 			return
+		}
+		if reading.Err() != nil {
+			continue // mend has said why
 		}
 		f.report(err)
 		t := time.NewTimer(retryFollow)
@@ -67,33 +80,55 @@ func (f *follower) event(e journal.Event) error {
 		f.report(e.Problem)
 		return nil
 	case e.Reset != nil:
-		f.dataset, f.view = nil, nil
+		f.ledger, f.view = nil, nil
 		if e.Reset.Name() != f.server.config.Dataset {
 			f.report(fmt.Errorf("journal %s has the dataset %q, expected %q: check --journal and --dataset",
 				f.server.config.Journal, e.Reset.Name(), f.server.config.Dataset))
 			return nil
 		}
-		f.dataset = e.Reset
+		ledger := e.Reset.Ledger
+		f.ledger = &ledger
+		return f.serve(e.Reset.All())
 	case e.Delta != nil:
-		if f.dataset == nil {
+		if f.ledger == nil {
 			return nil // of a dataset that is not ours
 		}
-		if err := f.dataset.Apply(e.Delta); err != nil {
-			f.dataset, f.view = nil, nil
+		whole := e.Delta.Full || f.ledger.Version() == 0 // what it puts is all there is
+		if f.view == nil && !whole {
+			return errors.New("image was lost: reading the journal anew")
+		}
+		if err := f.apply(e.Delta); err != nil {
+			f.ledger, f.view = nil, nil
 			return err
 		}
-		if e.Delta.Full {
+		if whole {
 			f.view = nil
+			return f.serve(slices.Values(e.Delta.Put))
 		}
-		f.apply(e.Delta)
 	}
-	return f.serve()
+	return f.serve(nil)
 }
 
-// apply brings the view to where a delta leads. It is made anew where it cannot.
-func (f *follower) apply(d *snapshot.Delta) {
-	if f.view == nil {
-		return
+// apply brings ledger and view to where a delta leads.
+func (f *follower) apply(d *snapshot.Delta) error {
+	sound := true
+	err := f.ledger.Apply(d, func(k record.Key) (record.RRset, bool) {
+		if f.view == nil {
+			return record.RRset{}, false
+		}
+		r, ok := f.view.RRset(k)
+		sound = sound && ok
+		if k.Type == record.TypeSOA && k.Location == "" && len(r.Data) == 1 {
+			// What is answered has the serial that was stamped into it.
+			r.Data[0] = snapshot.SOAWithSerial(r.Data[0], f.ledger.Claimed(k.Owner, ""))
+		}
+		return r, len(r.Data) > 0
+	})
+	if !sound {
+		return fmt.Errorf("image is damaged where version %d changes it: reading the journal anew", d.Version)
+	}
+	if err != nil || d.Full || f.view == nil {
+		return err
 	}
 	put := make([]record.Set, len(d.Put))
 	for i, r := range d.Put {
@@ -101,23 +136,30 @@ func (f *follower) apply(d *snapshot.Delta) {
 	}
 	v, err := f.view.Apply(put, d.Remove, f.serial)
 	if err != nil {
-		f.report(err)
-		f.view = nil
-		return
+		return err
 	}
 	f.view = v
 	if f.folding {
 		f.since = append(f.since, v.Last()...)
 	}
+	return nil
 }
 
-// serve swaps the state that queries see for the one of the dataset.
-func (f *follower) serve() error {
+// serve swaps the state that queries see for the one of the ledger. When there is no
+// view yet, one is made of all RRsets.
+func (f *follower) serve(all iter.Seq[record.RRset]) error {
 	s := f.server
 	old := s.current.Load()
-	d := f.dataset
+	d := f.ledger
 	if d.Version() == 0 {
 		return nil // a journal without data
+	}
+	if f.view == nil {
+		if err := f.make(all); err != nil {
+			f.report(err)
+			f.ledger = nil
+			return err
+		}
 	}
 	if d.Version() < old.Version {
 		// Clients must not see time run backwards. Whoever means it restarts the server.
@@ -127,12 +169,6 @@ func (f *follower) serve() error {
 	if d.Version() == old.Version && d.Digest().String() != old.Digest {
 		f.report(fmt.Errorf("journal has another version %d (digest %s) than the one that is served (digest %s): going on with the latter until a newer version comes", d.Version(), d.Digest(), old.Digest))
 		return nil
-	}
-	if f.view == nil {
-		if err := f.make(); err != nil {
-			f.report(err)
-			return err
-		}
 	}
 	now := &state{view: f.view, HostDataset: tree.HostDataset{
 		Version: d.Version(), Digest: d.Digest().String(), Time: d.Time(), Since: time.Now().UnixMilli(),
@@ -150,9 +186,8 @@ func (f *follower) serve() error {
 	return nil
 }
 
-// make builds the view of the dataset from scratch, unless the image of an earlier
-// life is just that.
-func (f *follower) make() error {
+// make builds the view of all RRsets, unless the image of an earlier life is just that.
+func (f *follower) make(all iter.Seq[record.RRset]) error {
 	f.since = nil // a fold that is under way is of no use any more
 	f.folding = false
 	last := f.last
@@ -162,7 +197,7 @@ func (f *follower) make() error {
 		return nil
 	}
 	im, err := f.server.images.build(image.Options{Label: f.label(), Serial: f.serial, NoSync: true}, func(b *image.Builder) error {
-		for r := range f.dataset.All() {
+		for r := range all {
 			if err := b.Add(&record.Set{RRset: r}); err != nil {
 				return err
 			}
@@ -177,15 +212,15 @@ func (f *follower) make() error {
 }
 
 func (f *follower) label() image.Label {
-	d := f.dataset
+	d := f.ledger
 	return image.Label{Dataset: d.Name(), Version: d.Version(), Content: d.Content(), Time: d.Time(), Digest: d.Digest(), Chain: d.Chain()}
 }
 
 func (f *follower) serial(apex record.Name) (uint32, bool) {
-	if _, ok := f.dataset.Stamp(apex); !ok {
+	if _, ok := f.ledger.Stamp(apex); !ok {
 		return 0, false
 	}
-	return f.dataset.Serial(apex), true
+	return f.ledger.Serial(apex), true
 }
 
 // report logs a problem once, however often it comes again.

@@ -115,6 +115,21 @@ func (v *View) Get(name []byte) image.Node {
 	return n
 }
 
+// RRset gives one RRset as it is answered: a SOA with the serial that was stamped into
+// it. ok is false when the image is damaged there; nil Data: there is none.
+func (v *View) RRset(k record.Key) (r record.RRset, ok bool) {
+	n, ok := v.get(v.hash.Name([]byte(k.Owner)), []byte(k.Owner))
+	if n == nil {
+		return r, ok
+	}
+	for i := range n.Len() {
+		if t, s := n.At(i); t == k.Type && string(s.View().Location) == string(k.Location) {
+			return s.RRset(k.Owner).RRset, true
+		}
+	}
+	return r, true
+}
+
 // filter has a bit for the hash of each name that changed since an image was built:
 // most questions need not look for theirs among the changes. Views of one image
 // share it; that of an older View may have bits too many, which costs it a look.
