@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/zonecast/zonecast/authority/data"
+	"github.com/zonecast/zonecast/authority/image"
 )
 
 // What changed since an image was built lies beside it in memory, in a form that costs
@@ -16,7 +17,7 @@ const (
 	// foldNames and foldShare: a fold is due when more names changed than either says.
 	// A fold costs about as much as the image has names.
 	foldNames = 4096
-	foldShare = 32 // of all names: an nth
+	foldShare = 16 // of all names: an nth
 	// foldQuiet is how long after a change of zones or cuts a fold is due: until then
 	// no name's node is believed to be settled.
 	foldQuiet = 2 * time.Second
@@ -71,7 +72,9 @@ func (f *follower) fold(ctx context.Context) error {
 	f.since, f.folding = nil, true
 	f.mu.Unlock()
 
-	im, err := f.server.images.fold(base, label, ctx.Err)
+	var im *image.Image
+	var err error
+	behindQueries(func() { im, err = f.server.images.fold(base, label, ctx.Err) })
 
 	f.mu.Lock()
 	defer f.mu.Unlock()

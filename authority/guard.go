@@ -6,12 +6,12 @@ import (
 	"crypto/rand"
 	"fmt"
 	"os"
-	"runtime"
 	"sync/atomic"
 	"time"
 
 	"github.com/zonecast/zonecast/authority/cookie"
 	"github.com/zonecast/zonecast/authority/ratelimit"
+	"github.com/zonecast/zonecast/authority/wire"
 )
 
 // guard is what tells honest clients from floods: the secrets of cookies, and the
@@ -44,7 +44,7 @@ func newGuard(c Config) (*guard, error) {
 		g.current.Store(s)
 	}
 	var err error
-	if g.limits, err = c.limits(cmp.Or(c.UDPWorkers, runtime.GOMAXPROCS(0))); err != nil {
+	if g.limits, err = c.limits(cmp.Or(c.UDPWorkers, wire.Processors())); err != nil {
 		return nil, fmt.Errorf("configure authority: %w", err)
 	}
 	rand.Read(g.seed[:]) // never fails: it ends the process when there is no entropy

@@ -7,7 +7,6 @@ import (
 	"log/slog"
 	"math"
 	"net/netip"
-	"runtime"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -109,7 +108,7 @@ const (
 // Listen binds all sockets or none. newHandler is called for each thread of UDP and
 // each goroutine of TCP.
 func Listen(c Config, newHandler NewHandler, log *slog.Logger) (*Server, error) {
-	c.UDPWorkers = cmp.Or(c.UDPWorkers, runtime.GOMAXPROCS(0))
+	c.UDPWorkers = cmp.Or(c.UDPWorkers, Processors())
 	c.MaxUDP = cmp.Or(c.MaxUDP, 1232)
 	c.MaxTCP = cmp.Or(c.MaxTCP, 10000)
 	c.MaxTCPPerClient = cmp.Or(c.MaxTCPPerClient, 50)
@@ -211,6 +210,9 @@ func (s *Server) Run(ctx context.Context) error {
 	}
 	within, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
+	n := len(s.threads)
+	bring(n)
+	defer bring(-n)
 	var udp, tcp, heir sync.WaitGroup
 	for _, t := range s.threads {
 		udp.Go(func() { t.serve() })
