@@ -60,6 +60,7 @@ var arrows = table{
 
 		"internal/atomicfile":        pure,
 		"internal/hamt":              pure,
+		"internal/background":        pure,
 		"internal/dnswire":           mechanism,
 		"internal/tree":              mechanism,
 		"internal/claimtree":         mechanism,

@@ -7,6 +7,7 @@ import (
 
 	"github.com/zonecast/zonecast/authority/data"
 	"github.com/zonecast/zonecast/authority/image"
+	"github.com/zonecast/zonecast/internal/background"
 )
 
 // What changed since an image was built lies beside it in memory, in a form that costs
@@ -74,7 +75,7 @@ func (f *follower) fold(ctx context.Context) error {
 
 	var im *image.Image
 	var err error
-	behindQueries(func() { im, err = f.server.images.fold(base, label, ctx.Err) })
+	background.Run(func() { im, err = f.server.images.fold(base, label, ctx.Err) })
 
 	f.mu.Lock()
 	defer f.mu.Unlock()

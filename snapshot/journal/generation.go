@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 
+	"github.com/zonecast/zonecast/internal/background"
 	"github.com/zonecast/zonecast/snapshot"
 )
 
@@ -26,7 +27,8 @@ func (w *Writer) setFoldAt() {
 
 // foldBeside is the fold that Append begins by itself.
 func (w *Writer) foldBeside() {
-	err := w.Fold()
+	var err error
+	background.Run(func() { err = w.Fold() })
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.folding = false

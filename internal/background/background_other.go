@@ -1,0 +1,6 @@
+//go:build !linux
+
+package background
+
+// Run runs work and waits for it.
+func Run(work func()) { work() }
