@@ -49,6 +49,7 @@ type host struct {
 	t        *testing.T
 	registry *prometheus.Registry
 	status   string
+	config   Config
 	dir      string
 	writer   *journal.Writer
 	dataset  *snapshot.Dataset
@@ -78,6 +79,7 @@ func startHost(t *testing.T, change ...func(*Config)) *host {
 	for _, f := range change {
 		f(&c)
 	}
+	h.config = c
 	if h.Server, err = New(c, Deps{Log: slog.New(slog.DiscardHandler), Metrics: h.registry}); err != nil {
 		t.Fatal(err)
 	}
@@ -569,49 +571,103 @@ func TestEarlierLifeIsUnsaid(t *testing.T) {
 	}
 }
 
-// TestRestartNeverGoesBack starts a server on the journal and the images of one that
-// is gone: what that served last is what this one serves first.
+// lifetime runs a server of the host's journal with images of its own directory, until
+// the function returned is called.
+func (h *host) lifetime(images string) (*Server, func()) {
+	h.t.Helper()
+	c := h.config
+	c.ImageDir = images
+	s, err := New(c, Deps{Log: slog.New(slog.DiscardHandler), Metrics: prometheus.NewRegistry()})
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- s.Run(ctx) }()
+	return s, func() {
+		cancel()
+		if err := <-done; err != nil {
+			h.t.Error(err)
+		}
+	}
+}
+
+// TestRestartNeverGoesBack starts a server on the journal and the images of one that is
+// gone. It goes on from the image without the journal's snapshot, and what it serves
+// first is what the journal ends with. Where the image does not lead on, the journal is
+// read whole.
 func TestRestartNeverGoesBack(t *testing.T) {
+	h := startHost(t)
+	h.openJournal()
 	images := t.TempDir()
-	d := snapshot.NewDataset("internal")
-	version := func(last byte) *snapshot.Dataset {
+	h.publish([]record.RRset{soa("example.net."), address("www.example.net.", 1)}, nil)
+	if err := h.writer.Fold(); err != nil { // so that there is a snapshot
+		t.Fatal(err)
+	}
+	h.publish([]record.RRset{address("www.example.net.", 2)}, nil)
+	first := func(what string, s *Server, want uint64) {
 		t.Helper()
-		if err := d.Apply(must(d.Change(int64(last), []record.RRset{soa("example.net"), address("www.example.net", last)}, nil))); err != nil {
+		seen := uint64(0)
+		eventually(t, what, func() bool {
+			seen = s.Serving().Version
+			return seen > 0
+		})
+		if seen != want || s.Serving().Digest != h.dataset.Digest().String() {
+			t.Errorf("%s: version %d is served first, want %d", what, seen, want)
+		}
+		m := h.askAt(s.Addrs()[0].String())
+		if len(m.Answer) != 1 || m.Answer[0].(*dns.A).A[3] != byte(want) {
+			t.Errorf("%s: %s, want the address of version %d", what, m, want)
+		}
+	}
+	s, stop := h.lifetime(images)
+	first("without an image", s, 2)
+	stop()
+	h.publish([]record.RRset{address("www.example.net.", 3)}, nil)
+
+	snapshots, err := filepath.Glob(filepath.Join(h.dir, "snapshot-*"))
+	if err != nil || len(snapshots) == 0 {
+		t.Fatalf("snapshots in the journal: %v, %v", snapshots, err)
+	}
+	for _, path := range snapshots {
+		if err := os.Rename(path, path+".away"); err != nil {
 			t.Fatal(err)
 		}
-		return d.Clone()
 	}
-	first := &follower{server: testServer(images)}
-	if err := first.event(journal.Event{Reset: version(1)}); err != nil {
+	s, stop = h.lifetime(images)
+	first("from the image", s, 3)
+	// And on: digests follow from what the image has, the serial that is answered not
+	// being the one that was claimed.
+	h.publish([]record.RRset{soa("example.net."), address("www.example.net.", 4)}, []record.Key{{Owner: name("www.example.net"), Type: record.TypeTXT}})
+	eventually(t, "the next version", func() bool { return s.Serving().Version == 4 })
+	if got := s.Serving().Digest; got != h.dataset.Digest().String() {
+		t.Errorf("digest %s, want %s", got, h.dataset.Digest())
+	}
+	stop()
+	for _, path := range snapshots {
+		if err := os.Rename(path+".away", path); err != nil {
+			t.Fatal(err)
+		}
+	}
+
+	// The log that the image leads on to is gone.
+	h.publish([]record.RRset{address("www.example.net.", 5)}, nil)
+	if err := h.writer.Fold(); err != nil {
 		t.Fatal(err)
 	}
-	change := must(d.Change(2, []record.RRset{address("www.example.net", 2)}, nil))
-	if err := first.event(journal.Event{Delta: change}); err != nil { // beside the image
-		t.Fatal(err)
-	}
-	if err := d.Apply(change); err != nil {
-		t.Fatal(err)
-	}
-	s := testServer(images)
-	second := &follower{server: s, last: s.images.last(s.log)}
-	if s.Serving().Version != 0 || second.last == nil {
-		t.Fatalf("before the journal was read version %d is served; image %v", s.Serving().Version, second.last)
-	}
-	if err := second.event(journal.Event{Reset: d.Clone()}); err != nil {
-		t.Fatal(err)
-	}
-	if got := s.Serving().Version; got != 2 {
-		t.Errorf("version %d is served, want 2", got)
-	}
-	// An image that is just what the journal has is taken as it is.
-	third := testServer(images)
-	f := &follower{server: third, last: third.images.last(third.log)}
-	if err := f.event(journal.Event{Reset: d.Clone()}); err != nil {
-		t.Fatal(err)
-	}
-	if now, was := f.view.Image().Path(), second.view.Image().Path(); now != was {
-		t.Errorf("image %s was built anew, though %s is the same", now, was)
-	}
+	s, stop = h.lifetime(images)
+	first("behind a fold of the journal", s, 5)
+	stop()
+
+	// Another journal, which is behind: it counts, not the image.
+	other := startHost(t)
+	other.openJournal()
+	other.publish([]record.RRset{soa("example.net."), address("www.example.net.", 1)}, nil)
+	h.dataset = other.dataset
+	h.config.Journal, h.config.Keys = other.config.Journal, other.config.Keys
+	s, stop = h.lifetime(images)
+	first("of another journal", s, 1)
+	stop()
 }
 
 // TestHandOverAnswersThroughout starts a second server while the first answers: who

@@ -22,6 +22,9 @@ const (
 	// foldQuiet is how long after a change of zones or cuts a fold is due: until then
 	// no name's node is believed to be settled.
 	foldQuiet = 2 * time.Second
+	// foldAge is how long changes stay beside the image at most, so that a start need
+	// not read more of the journal.
+	foldAge = 30 * time.Minute
 )
 
 // keep folds when it is due, and looks after damage, until ctx ends.
@@ -29,6 +32,8 @@ func (f *follower) keep(ctx context.Context) {
 	t := time.NewTicker(foldLook)
 	defer t.Stop()
 	var reshaped time.Time // since when; zero: it is not
+	folded := time.Now()
+	var scrubbed *image.Image
 	for {
 		select {
 		case <-ctx.Done():
@@ -38,9 +43,17 @@ func (f *follower) keep(ctx context.Context) {
 		f.mend()
 		f.mu.Lock()
 		v := f.view
+		if f.resuming {
+			v = nil
+		}
 		f.mu.Unlock()
 		if v == nil {
 			continue
+		}
+		// One of an earlier life: until it was looked at, each query has to.
+		if im := v.Image(); im != scrubbed && !im.Scrubbed() {
+			background.Run(func() { _ = im.Scrub(ctx.Err) }) // what it finds is mend's
+			scrubbed = im
 		}
 		if !v.Reshaped() {
 			reshaped = time.Time{}
@@ -48,11 +61,12 @@ func (f *follower) keep(ctx context.Context) {
 			reshaped = time.Now()
 		}
 		names, _, _, _ := v.Image().Counts()
-		if v.Changed() > max(foldNames, names/foldShare) || !reshaped.IsZero() && time.Since(reshaped) > foldQuiet {
+		old := v.Changed() > 0 && time.Since(folded) > foldAge
+		if old || v.Changed() > max(foldNames, names/foldShare) || !reshaped.IsZero() && time.Since(reshaped) > foldQuiet {
 			if err := f.fold(ctx); err != nil && ctx.Err() == nil {
 				f.server.log.Warn("changes not folded into a new image; they stay in memory", "error", err)
 			}
-			reshaped = time.Time{}
+			reshaped, folded = time.Time{}, time.Now()
 			// The mapping of the image before is given back by the collector, which
 			// has little else to do.
 			v = nil
@@ -69,13 +83,13 @@ func (f *follower) fold(ctx context.Context) error {
 		f.mu.Unlock()
 		return nil
 	}
-	label := f.label()
+	label, note := f.label(), f.ledger.Append(nil)
 	f.since, f.folding = nil, true
 	f.mu.Unlock()
 
 	var im *image.Image
 	var err error
-	background.Run(func() { im, err = f.server.images.fold(base, label, ctx.Err) })
+	background.Run(func() { im, err = f.server.images.fold(base, label, note, ctx.Err) })
 
 	f.mu.Lock()
 	defer f.mu.Unlock()

@@ -29,10 +29,11 @@ type follower struct {
 	view    *data.View         // of that version; nil: it is not known
 	mending *image.Image       // that was found damaged last; another is being built
 	again   context.CancelFunc // has the journal read whole once more
-	// last is the image of an earlier life, until the journal has been read; nil: none.
-	// It is behind the journal by what was not folded, and so must not be served by
-	// itself: clients would see time run backwards.
-	last *image.Image
+	// last is the image of an earlier life, until it was tried; nil: none. It is behind
+	// the journal by what was not folded. While resuming it is brought to the journal's
+	// end and not served: clients would see time run backwards.
+	last     *image.Image
+	resuming bool
 	// since has the names that changed while an image is being folded.
 	folding bool
 	since   []record.Name
@@ -52,7 +53,7 @@ func (f *follower) run(ctx context.Context) {
 		f.mu.Lock()
 		f.again = again
 		f.mu.Unlock()
-		err := journal.Follow(reading, f.server.config.Journal, f.server.keys, f.event)
+		err := f.follow(reading)
 		again()
 		if ctx.Err() != nil {
 			return
@@ -71,6 +72,40 @@ func (f *follower) run(ctx context.Context) {
 	}
 }
 
+// follow follows the journal from the image of an earlier life on, or from the start.
+func (f *follower) follow(ctx context.Context) error {
+	c := &f.server.config
+	f.mu.Lock()
+	last := f.last
+	f.last = nil
+	f.resuming = last != nil && f.resume(last)
+	var at snapshot.Ref
+	if f.resuming {
+		at = f.ledger.Ref()
+	}
+	f.mu.Unlock()
+	if at.Version > 0 {
+		return journal.FollowFrom(ctx, c.Journal, f.server.keys, c.Dataset, at, f.event)
+	}
+	return journal.Follow(ctx, c.Journal, f.server.keys, f.event)
+}
+
+// resume takes the image of an earlier life as what the journal goes on from, and tells
+// whether it could.
+func (f *follower) resume(im *image.Image) bool {
+	note, err := im.Note()
+	if err == nil {
+		f.ledger, err = snapshot.DecodeLedger(note)
+	}
+	if err != nil || f.label() != im.Label() || f.ledger.Name() != f.server.config.Dataset || f.ledger.Version() == 0 {
+		f.server.log.Info("image of an earlier life not used; it is built anew", "image", im.Path(), "error", err)
+		f.ledger = nil
+		return false
+	}
+	f.view = data.New(im)
+	return true
+}
+
 // event takes one event. An error makes Follow start again from a whole state.
 func (f *follower) event(e journal.Event) error {
 	f.mu.Lock()
@@ -79,8 +114,11 @@ func (f *follower) event(e journal.Event) error {
 	case e.Problem != nil:
 		f.report(e.Problem)
 		return nil
+	case e.Resumed:
+		f.resuming = false
+		return f.serve(nil)
 	case e.Reset != nil:
-		f.ledger, f.view = nil, nil
+		f.ledger, f.view, f.resuming = nil, nil, false
 		if e.Reset.Name() != f.server.config.Dataset {
 			f.report(fmt.Errorf("journal %s has the dataset %q, expected %q: check --journal and --dataset",
 				f.server.config.Journal, e.Reset.Name(), f.server.config.Dataset))
@@ -151,8 +189,8 @@ func (f *follower) serve(all iter.Seq[record.RRset]) error {
 	s := f.server
 	old := s.current.Load()
 	d := f.ledger
-	if d.Version() == 0 {
-		return nil // a journal without data
+	if d.Version() == 0 || f.resuming {
+		return nil // a journal without data, or one whose end is not known yet
 	}
 	if f.view == nil {
 		if err := f.make(all); err != nil {
@@ -186,17 +224,11 @@ func (f *follower) serve(all iter.Seq[record.RRset]) error {
 	return nil
 }
 
-// make builds the view of all RRsets, unless the image of an earlier life is just that.
+// make builds the view of all RRsets.
 func (f *follower) make(all iter.Seq[record.RRset]) error {
 	f.since = nil // a fold that is under way is of no use any more
 	f.folding = false
-	last := f.last
-	f.last = nil
-	if last != nil && last.Label() == f.label() && last.Scrub(nil) == nil {
-		f.view = data.New(last)
-		return nil
-	}
-	im, err := f.server.images.build(image.Options{Label: f.label(), Serial: f.serial, NoSync: true}, func(b *image.Builder) error {
+	im, err := f.server.images.build(image.Options{Label: f.label(), Note: f.ledger.Append(nil), Serial: f.serial, NoSync: true}, func(b *image.Builder) error {
 		for r := range all {
 			if err := b.Add(&record.Set{RRset: r}); err != nil {
 				return err

@@ -104,8 +104,8 @@ func (m *images) build(o image.Options, fill func(*image.Builder) error) (*image
 }
 
 // fold makes an image of a view and opens it.
-func (m *images) fold(v *data.View, label image.Label, pause func() error) (*image.Image, error) {
-	return m.next(func(path string) error { return v.Fold(path, label, pause) })
+func (m *images) fold(v *data.View, label image.Label, note []byte, pause func() error) (*image.Image, error) {
+	return m.next(func(path string) error { return v.Fold(path, label, note, pause) })
 }
 
 // next makes the image with the next number, opens it and checks it.

@@ -1,7 +1,10 @@
 package snapshot
 
 import (
+	"bytes"
+	"encoding/binary"
 	"fmt"
+	"maps"
 	"slices"
 
 	"github.com/zonecast/zonecast/record"
@@ -42,6 +45,85 @@ func (l *Ledger) Chain() Chain { return l.chain }
 // Ref describes the dataset as Write does, but for ID, Size and URLs.
 func (l *Ledger) Ref() Ref {
 	return Ref{Version: l.version, Digest: l.digest, Chain: l.chain, Time: l.time}
+}
+
+const ledgerMagic = "zcledger\x01"
+
+// Append appends the encoding, for this machine alone (big endian):
+//
+//	magic    9 octets  "zcledger" 01
+//	name     u8 length, octets
+//	version, content u64; time i64; digest, chain 32 octets
+//	zones    u32, and of each, by apex: apex, stamp u64, SOAs u32, and of each
+//	         location u8 length, octets; claimed serial u32
+func (l *Ledger) Append(b []byte) []byte {
+	b = append(append(b, ledgerMagic...), byte(len(l.name)))
+	b = append(b, l.name...)
+	b = binary.BigEndian.AppendUint64(b, l.version)
+	b = binary.BigEndian.AppendUint64(b, l.content)
+	b = binary.BigEndian.AppendUint64(b, uint64(l.time))
+	b = append(append(b, l.digest[:]...), l.chain[:]...)
+	b = binary.BigEndian.AppendUint32(b, uint32(len(l.zones.soas)))
+	for _, apex := range slices.SortedFunc(maps.Keys(l.zones.soas), record.Name.Compare) {
+		soas := l.zones.soas[apex]
+		b = append(b, apex...)
+		b = binary.BigEndian.AppendUint64(b, l.zones.stamps[apex])
+		b = binary.BigEndian.AppendUint32(b, uint32(len(soas)))
+		for _, s := range soas {
+			b = append(append(b, byte(len(s.location))), s.location...)
+			b = binary.BigEndian.AppendUint32(b, s.claimed)
+		}
+	}
+	return b
+}
+
+// DecodeLedger reads what Append wrote.
+func DecodeLedger(b []byte) (*Ledger, error) {
+	all := len(b)
+	cut := func() (*Ledger, error) {
+		return nil, fmt.Errorf("ledger: cut off or damaged at offset %d of %d", all-len(b), all)
+	}
+	const fixed = 8 + 8 + 8 + 32 + 32 + 4
+	if !bytes.HasPrefix(b, []byte(ledgerMagic)) || len(b) < len(ledgerMagic)+1 {
+		return nil, fmt.Errorf("ledger: begins with %q, expected %q", b[:min(len(b), len(ledgerMagic))], ledgerMagic)
+	}
+	b = b[len(ledgerMagic):]
+	n := int(b[0])
+	if len(b) < 1+n+fixed {
+		return cut()
+	}
+	l := &Ledger{name: string(b[1 : 1+n]), zones: newZones()}
+	if err := CheckName(l.name); err != nil {
+		return nil, fmt.Errorf("ledger: %w", err)
+	}
+	b = b[1+n:]
+	l.version, l.content, l.time = binary.BigEndian.Uint64(b), binary.BigEndian.Uint64(b[8:]), int64(binary.BigEndian.Uint64(b[16:]))
+	b = b[24:]
+	b = b[copy(l.digest[:], b):]
+	b = b[copy(l.chain[:], b):]
+	zones := binary.BigEndian.Uint32(b)
+	b = b[4:]
+	for range zones {
+		apex, n, err := record.NameFromWire(b)
+		if err != nil || len(b) < n+8+4 {
+			return cut()
+		}
+		stamp, count := binary.BigEndian.Uint64(b[n:]), binary.BigEndian.Uint32(b[n+8:])
+		b = b[n+8+4:]
+		for range count {
+			if len(b) < 1 || len(b) < 1+int(b[0])+4 {
+				return cut()
+			}
+			n := int(b[0])
+			l.zones.soas[apex] = append(l.zones.soas[apex], zoneSOA{record.Location(b[1 : 1+n]), binary.BigEndian.Uint32(b[1+n:])})
+			b = b[1+n+4:]
+		}
+		l.zones.stamps[apex] = stamp
+	}
+	if len(b) > 0 || uint32(len(l.zones.soas)) != zones {
+		return cut()
+	}
+	return l, nil
 }
 
 // Apply moves the ledger to the delta's version as Dataset.Apply does; get gives the

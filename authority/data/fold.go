@@ -9,11 +9,11 @@ import (
 )
 
 // Fold writes the View as an image at path, with the seed and the options of the one
-// it stands on but the given label. pause is called now and then; its error ends the
+// it stands on but the given label and note. pause is called now and then; its error ends the
 // fold.
-func (v *View) Fold(path string, label image.Label, pause func() error) error {
+func (v *View) Fold(path string, label image.Label, note []byte, pause func() error) error {
 	b, err := image.Create(path, image.Options{
-		Label: label, Seed: v.im.Seed(), Atlas: v.im.Atlas(), AnyDepth: v.im.AnyDepth(), NoSync: true,
+		Label: label, Seed: v.im.Seed(), Atlas: v.im.Atlas(), AnyDepth: v.im.AnyDepth(), Note: note, NoSync: true,
 	})
 	if err != nil {
 		return err

@@ -151,7 +151,7 @@ func TestApplyAgainstBuild(t *testing.T) {
 			switch rapid.IntRange(0, 5).Draw(t, "fold") {
 			case 0:
 				path := filepath.Join(dir, "fold")
-				if err := v.Fold(path, image.Label{}, nil); err != nil {
+				if err := v.Fold(path, image.Label{}, nil, nil); err != nil {
 					t.Fatal(err)
 				}
 				if folded, err = image.Open(path); err != nil {
@@ -420,7 +420,7 @@ func BenchmarkApplyOne(b *testing.B) {
 func BenchmarkFold500k(b *testing.B) {
 	v := build(b, b.TempDir(), big(500_000), asClaimed)
 	for b.Loop() {
-		if err := v.Fold(filepath.Join(b.TempDir(), "fold"), image.Label{}, nil); err != nil {
+		if err := v.Fold(filepath.Join(b.TempDir(), "fold"), image.Label{}, nil, nil); err != nil {
 			b.Fatal(err)
 		}
 	}

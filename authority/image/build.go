@@ -25,6 +25,8 @@ type Options struct {
 	Seed uint64
 	// Atlas is a geo.Atlas in its binary form, or empty.
 	Atlas []byte
+	// Note is kept with the image for who builds it, or empty.
+	Note []byte
 	// AnyDepth lets wildcards match names of any depth below them, also past names
 	// that exist, as tinydns and dnsrocks do. False is RFC 4592.
 	AnyDepth bool
@@ -393,8 +395,12 @@ func (b *Builder) finish() error {
 	}
 	b.h.atlas = roundUp(b.h.index + 8*b.h.slots)
 	b.h.atlasSize = uint64(len(b.o.Atlas))
-	b.h.sums = b.h.atlas + b.h.atlasSize
+	b.h.note, b.h.noteSize = b.h.atlas+b.h.atlasSize, uint64(len(b.o.Note))
+	b.h.sums = b.h.note + b.h.noteSize
 	if _, err := b.f.WriteAt(b.o.Atlas, int64(b.h.atlas)); err != nil {
+		return err
+	}
+	if _, err := b.f.WriteAt(b.o.Note, int64(b.h.note)); err != nil {
 		return err
 	}
 	if err := b.f.Truncate(int64(b.h.sums)); err != nil {

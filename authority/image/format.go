@@ -22,12 +22,13 @@ import (
 //	           stands at or behind slot h × homes / 2^64, with no empty slot between;
 //	           slots ascend by hash. Ends with its last block
 //	atlas      a geo.Atlas as geo.Open reads it; may be empty
+//	note       what the one who built it keeps with it; may be empty
 //	sums       for each block from 4096 to sums, the last one as long as it is,
 //	           u32: the lower half of its XXH3
 //	end        8  XXH3 of sums
 const (
 	blockSize = 4096
-	magic     = "zonecast image 1"
+	magic     = "zonecast image 2"
 	// maxOffset is what a slot has room for: 2^40 octets.
 	maxOffset = 1<<40 - 1
 	tagBits   = 24
@@ -50,6 +51,7 @@ func IsImage(start []byte) bool { return bytes.HasPrefix(start, []byte(magic)) }
 //	152  u64 flags: bit 0 wildcards match at any depth
 //	160  u64 version, 168 i64 time, 176 32 digest, 208 32 chain, 240 u64 content
 //	248  u8  length of the dataset's name, 63 octets
+//	312  u64 note, 320 u64 length of the note
 //	4088 u64 XXH3 of what is before
 type header struct {
 	size, seed                  uint64
@@ -60,9 +62,11 @@ type header struct {
 	apexes, cuts                Depths
 	flags                       uint64
 	label                       Label
+	note, noteSize              uint64
 }
 
 const (
+	noteAt       = 312
 	flagAnyDepth = 1 << 0
 	headerSum    = blockSize - 8
 )
@@ -131,6 +135,9 @@ func (h *header) encode() []byte {
 	b = binary.LittleEndian.AppendUint64(b, h.label.Content)
 	b = append(b, byte(len(h.label.Dataset)))
 	b = append(b, h.label.Dataset...)
+	b = append(b, make([]byte, noteAt-len(b))...)
+	b = binary.LittleEndian.AppendUint64(b, h.note)
+	b = binary.LittleEndian.AppendUint64(b, h.noteSize)
 	b = append(b, make([]byte, headerSum-len(b))...)
 	return binary.LittleEndian.AppendUint64(b, xxh3.Hash(b))
 }
@@ -158,6 +165,7 @@ func (h *header) decode(b []byte, size int64) error {
 	h.label.Content = binary.LittleEndian.Uint64(b[at:])
 	at += 8
 	h.label.Dataset = string(b[at+1 : at+1+min(int(b[at]), 63)])
+	h.note, h.noteSize = binary.LittleEndian.Uint64(b[noteAt:]), binary.LittleEndian.Uint64(b[noteAt+8:])
 	return h.check(uint64(size))
 }
 
@@ -168,7 +176,7 @@ func (h *header) check(size uint64) error {
 		return fmt.Errorf("it has %d octets, its header says %d: it is cut off", size, h.size)
 	case h.size > maxOffset || h.index < blockSize || h.index%blockSize != 0 || h.slots == 0 || h.homes == 0 || h.homes > h.slots ||
 		h.slots > (h.size-min(h.size, h.index))/8 || h.index+8*h.slots > h.atlas || h.atlas%blockSize != 0 ||
-		h.atlasSize > h.size || h.atlas > h.size || h.atlas+h.atlasSize != h.sums || h.names > h.slots:
+		h.atlasSize > h.size || h.atlas > h.size || h.atlas+h.atlasSize != h.note || h.noteSize > h.size || h.note+h.noteSize != h.sums || h.names > h.slots:
 		return fmt.Errorf("offset 16: sections contradict one another (nodes end at %d, %d slots, atlas at %d, sums at %d of %d octets)", h.index, h.slots, h.atlas, h.sums, h.size)
 	case h.blocks != (h.sums-blockSize+blockSize-1)/blockSize || h.sums+4*h.blocks+8 != h.size:
 		return fmt.Errorf("offset 72: %d sums at %d of %d octets, expected one for each %d octets", h.blocks, h.sums, h.size, blockSize)

@@ -154,6 +154,14 @@ func (m *Image) Cuts() Depths { return m.head.cuts }
 // Atlas gives the octets of Options.Atlas.
 func (m *Image) Atlas() []byte { return m.b[m.head.atlas : m.head.atlas+m.head.atlasSize] }
 
+// Note gives the octets of Options.Note.
+func (m *Image) Note() ([]byte, error) {
+	if !m.sound(m.head.note, m.head.noteSize) {
+		return nil, m.Damaged()
+	}
+	return m.b[m.head.note : m.head.note+m.head.noteSize], nil
+}
+
 // Chart tells where clients are.
 func (m *Image) Chart() *geo.Chart { return m.chart }
 

@@ -11,8 +11,8 @@ import (
 	"github.com/zonecast/zonecast/snapshot"
 )
 
-// Event is one thing a follower is told: exactly one of Reset, Delta and Problem
-// is set.
+// Event is one thing a follower is told: exactly one of Reset, Delta, Resumed
+// and Problem is set.
 type Event struct {
 	// Reset is the whole state; what was known before is void. It belongs to the
 	// receiver, who may Apply the deltas that follow to it.
@@ -20,6 +20,10 @@ type Event struct {
 	// Delta leads to the next version. Its chain and, with keys, the signature that
 	// covers it are verified; that its digest comes out is found by applying it.
 	Delta *snapshot.Delta
+	// Resumed tells, once and first, that what FollowFrom was given is on the way of the
+	// journal, and that all deltas behind it have been told. With a Reset instead it was
+	// not.
+	Resumed bool
 	// Problem is why the journal cannot be read at the moment. The follower keeps
 	// what it has, and Follow goes on when the journal can be read again.
 	Problem error
@@ -36,9 +40,21 @@ type Event struct {
 // was read before is a Problem until it has caught up. With keys only what one of
 // them signed is believed. fn is called by one goroutine, the caller's.
 func Follow(ctx context.Context, dir string, keys []ed25519.PublicKey, fn func(Event) error) error {
-	w := newWaiter(dir)
+	return (&follower{fsys: systemFS{}, dir: dir, keys: keys, fn: fn}).run(ctx)
+}
+
+// FollowFrom is Follow for who has the state at a Ref of the dataset already, as it was
+// verified in an earlier life: it is told the deltas behind it, and the whole state only
+// when the journal does not lead on from there. What it reads does not depend on the
+// size of the dataset then.
+func FollowFrom(ctx context.Context, dir string, keys []ed25519.PublicKey, dataset string, at snapshot.Ref, fn func(Event) error) error {
+	f := &follower{fsys: systemFS{}, dir: dir, keys: keys, fn: fn, name: dataset, have: pointOf(at), known: true, resuming: true}
+	return f.run(ctx)
+}
+
+func (f *follower) run(ctx context.Context) error {
+	w := newWaiter(f.dir)
 	defer w.close()
-	f := &follower{fsys: systemFS{}, dir: dir, keys: keys, fn: fn}
 	defer f.closeLog()
 	for {
 		// The watch is set before the journal is read, so that nothing is missed.
@@ -106,7 +122,10 @@ type follower struct {
 
 	known bool  // have is valid: a Reset was told
 	have  point // what was told last
-	name  string
+	// resuming: known is only what FollowFrom was given, until the log has been read
+	// from there to its end.
+	resuming bool
+	name     string
 
 	now  current
 	log  *logReader // nil: to be opened
@@ -157,6 +176,18 @@ func (f *follower) step() (waiting, error) {
 			return f.step()
 		}
 		g, err := f.log.next()
+		if f.resuming && (errors.Is(err, io.EOF) || errors.Is(err, errTorn)) {
+			f.resuming = false
+			if f.pos.version < f.have.version {
+				// It is behind: who follows was at another journal.
+				f.known = false
+				f.closeLog()
+				return f.step()
+			}
+			if err := f.fn(Event{Resumed: true}); err != nil {
+				return 0, err
+			}
+		}
 		if errors.Is(err, io.EOF) {
 			if f.pos.version < f.have.version {
 				return forMore, f.trouble(fmt.Errorf("journal %s is at version %d and was at %d before: waiting for it to catch up", f.dir, f.pos.version, f.have.version))
@@ -233,7 +264,7 @@ func (f *follower) open(now current) error {
 	}
 	f.log, f.now = s.log, now
 	f.pos = pointOf(s.dataset.Ref())
-	f.have, f.known, f.name = f.pos, true, s.dataset.Name()
+	f.have, f.known, f.resuming, f.name = f.pos, true, false, s.dataset.Name()
 	f.problem = ""
 	if err := f.fn(Event{Reset: s.dataset, Manifest: s.manifest}); err != nil {
 		return toldError{err}
