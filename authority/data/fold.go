@@ -13,7 +13,7 @@ import (
 // fold.
 func (v *View) Fold(path string, label image.Label, note []byte, pause func() error) error {
 	b, err := image.Create(path, image.Options{
-		Label: label, Seed: v.im.Seed(), Atlas: v.im.Atlas(), AnyDepth: v.im.AnyDepth(), Note: note, NoSync: true,
+		Label: label, Seed: v.im.Seed(), Atlas: v.im.Atlas(), AnyDepth: v.im.AnyDepth(), Note: note, NoSync: true, Alone: true,
 	})
 	if err != nil {
 		return err

@@ -33,6 +33,9 @@ type Options struct {
 	// Serial gives the serial to answer for a zone, false: the one in its SOA. Nil
 	// means always the one in the SOA.
 	Serial func(apex record.Name) (uint32, bool)
+	// Alone does all work on the caller's goroutine, for who has told the kernel how much
+	// it matters.
+	Alone bool
 	// NoSync leaves it to the operating system when the file is on disk: for files
 	// that are made anew after a crash.
 	NoSync bool
@@ -440,30 +443,38 @@ func (b *Builder) place() error {
 	return errors.Join(d.Sync(), d.Close())
 }
 
+const maxWorkers = 8
+
+// share has work done by several goroutines, or by this one when it is to stay alone:
+// w is which of the workers it is.
+func (b *Builder) share(work func(w, workers int)) {
+	workers := min(runtime.GOMAXPROCS(0), maxWorkers)
+	if b.o.Alone {
+		workers = 1
+	}
+	var wg sync.WaitGroup
+	for w := 1; w < workers; w++ {
+		wg.Go(func() { work(w, workers) })
+	}
+	work(0, workers)
+	wg.Wait()
+}
+
 // writeIndex sorts what was gathered and writes the slots in one pass.
 func (b *Builder) writeIndex() error {
-	var wg sync.WaitGroup
-	next := make(chan int, buckets)
-	for k := range buckets {
-		next <- k
-	}
-	close(next)
-	for range min(runtime.GOMAXPROCS(0), 8) {
-		wg.Go(func() {
-			for k := range next {
-				slices.SortFunc(b.pairs[k], func(x, y pair) int {
-					if x.hash != y.hash {
-						if x.hash < y.hash {
-							return -1
-						}
-						return 1
+	b.share(func(w, workers int) {
+		for k := w; k < buckets; k += workers {
+			slices.SortFunc(b.pairs[k], func(x, y pair) int {
+				if x.hash != y.hash {
+					if x.hash < y.hash {
+						return -1
 					}
-					return int(int64(x.at) - int64(y.at))
-				})
-			}
-		})
-	}
-	wg.Wait()
+					return 1
+				}
+				return int(int64(x.at) - int64(y.at))
+			})
+		}
+	})
 	b.h.homes = max(b.h.names+b.h.names/2, 8)
 	out := make([]byte, 0, min(flushSize, 8*b.h.homes+2*blockSize))
 	at, slot := b.h.index, uint64(0) // slot: the next one to be written
@@ -499,28 +510,23 @@ func (b *Builder) writeSums() error {
 	b.h.blocks = (b.h.sums - blockSize + blockSize - 1) / blockSize
 	sums := make([]byte, 4*b.h.blocks, 4*b.h.blocks+8)
 	const chunk = 256 // blocks
-	workers := min(runtime.GOMAXPROCS(0), 8)
-	errs := make([]error, workers)
-	var wg sync.WaitGroup
-	for w := range workers {
-		wg.Go(func() {
-			buf := make([]byte, min(chunk*blockSize, b.h.sums-blockSize))
-			for first := w * chunk; first < int(b.h.blocks); first += workers * chunk {
-				from := uint64(blockSize + first*blockSize)
-				n := min(uint64(len(buf)), b.h.sums-from)
-				if _, err := b.f.ReadAt(buf[:n], int64(from)); err != nil {
-					errs[w] = err
-					return
-				}
-				for i := 0; uint64(i)*blockSize < n; i++ {
-					sum := xxh3.Hash(buf[i*blockSize : min(uint64(i+1)*blockSize, n)])
-					binary.LittleEndian.PutUint32(sums[4*(first+i):], uint32(sum))
-				}
+	var errs [maxWorkers]error
+	b.share(func(w, workers int) {
+		buf := make([]byte, min(chunk*blockSize, b.h.sums-blockSize))
+		for first := w * chunk; first < int(b.h.blocks); first += workers * chunk {
+			from := uint64(blockSize + first*blockSize)
+			n := min(uint64(len(buf)), b.h.sums-from)
+			if _, err := b.f.ReadAt(buf[:n], int64(from)); err != nil {
+				errs[w] = err
+				return
 			}
-		})
-	}
-	wg.Wait()
-	if err := errors.Join(errs...); err != nil {
+			for i := 0; uint64(i)*blockSize < n; i++ {
+				sum := xxh3.Hash(buf[i*blockSize : min(uint64(i+1)*blockSize, n)])
+				binary.LittleEndian.PutUint32(sums[4*(first+i):], uint32(sum))
+			}
+		}
+	})
+	if err := errors.Join(errs[:]...); err != nil {
 		return err
 	}
 	sums = binary.LittleEndian.AppendUint64(sums, xxh3.Hash(sums))

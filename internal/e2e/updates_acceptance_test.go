@@ -10,7 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
+	"runtime/debug"
 	"strconv"
 	"strings"
 	"testing"
@@ -229,17 +229,31 @@ func TestUpdates(t *testing.T) {
 	rate := 10_000
 	quiet := u.load(rate, 10*time.Second)()
 	t.Logf("no changes, %d queries a second: %s", rate, quiet)
+	// All versions are made before the first is appended: making them is the publisher's
+	// work, elsewhere, and takes more than what is measured.
+	var singles []version
+	const single = 300
+	for k := range single {
+		singles = append(singles, u.change(names-single+k, 1))
+	}
+	const each = changesASecond / 100
+	changed := 0
+	var stream []version
+	for range streamSeconds * 100 {
+		stream = append(stream, u.change(changed, each))
+		changed += each
+	}
+	u.dataset = nil // who appends does not need it
+	debug.FreeOSMemory()
+
 	wait := u.load(rate, 20*time.Second)
 	var seen Figures
-	for end := time.Now().Add(19 * time.Second); time.Now().Before(end); {
-		i := int(time.Now().UnixNano()) % names
-		u.last[i]++
-		set := u.set(i, u.last[i])
+	for k, v := range singles {
 		began := time.Now()
-		u.publish([]record.RRset{set})
-		for u.ask(i) != int(u.last[i]) {
+		u.append(v)
+		for u.ask(names-single+k) != 1 {
 			if time.Since(began) > 10*time.Second {
-				t.Fatalf("%s is not what it was changed to", updateName(i))
+				t.Fatalf("%s is not what it was changed to", updateName(names-single+k))
 			}
 		}
 		seen = append(seen, time.Since(began))
@@ -254,20 +268,11 @@ func TestUpdates(t *testing.T) {
 	half := int(most.Answered / 2)
 	before := u.load(half, 20*time.Second)()
 	t.Logf("no changes, %d queries a second: %s", half, before)
-	const each = changesASecond / 100
-	changed := 0
-	var versions []version
-	for range streamSeconds * 100 {
-		versions = append(versions, u.change(changed, each))
-		changed += each
-	}
-	u.dataset = nil // who appends does not need it
-	runtime.GC()
 	wait = u.load(half, (streamSeconds+2)*time.Second)
 	began := time.Now()
 	cpu := look(t, u.process.cmd.Process.Pid).cpu
 	own := look(t, os.Getpid()).cpu
-	for tick, v := range versions {
+	for tick, v := range stream {
 		time.Sleep(time.Until(began.Add(time.Duration(tick) * 10 * time.Millisecond)))
 		u.append(v)
 	}
@@ -298,7 +303,7 @@ func TestChurn(t *testing.T) {
 		versions = append(versions, u.change(at, 2000))
 	}
 	u.dataset = nil // who appends does not need it
-	runtime.GC()
+	debug.FreeOSMemory()
 	wait := u.load(rate, 60*time.Second)
 	began := time.Now()
 	for _, v := range versions {
