@@ -60,7 +60,6 @@ var arrows = table{
 
 		"internal/atomicfile":        pure,
 		"internal/hamt":              pure,
-		"internal/background":        pure,
 		"internal/dnswire":           mechanism,
 		"internal/tree":              mechanism,
 		"internal/claimtree":         mechanism,

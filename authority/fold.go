@@ -7,7 +7,6 @@ import (
 
 	"github.com/zonecast/zonecast/authority/data"
 	"github.com/zonecast/zonecast/authority/image"
-	"github.com/zonecast/zonecast/internal/background"
 )
 
 // What changed since an image was built lies beside it in memory, in a form that costs
@@ -52,7 +51,7 @@ func (f *follower) keep(ctx context.Context) {
 		}
 		// One of an earlier life: until it was looked at, each query has to.
 		if im := v.Image(); im != scrubbed && !im.Scrubbed() {
-			background.Run(func() { _ = im.Scrub(ctx.Err) }) // what it finds is mend's
+			_ = im.Scrub(ctx.Err) // what it finds is mend's
 			scrubbed = im
 		}
 		if !v.Reshaped() {
@@ -87,9 +86,7 @@ func (f *follower) fold(ctx context.Context) error {
 	f.since, f.folding = nil, true
 	f.mu.Unlock()
 
-	var im *image.Image
-	var err error
-	background.Run(func() { im, err = f.server.images.fold(base, label, note, ctx.Err) })
+	im, err := f.server.images.fold(base, label, note, ctx.Err)
 
 	f.mu.Lock()
 	defer f.mu.Unlock()

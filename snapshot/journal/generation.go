@@ -8,7 +8,6 @@ import (
 	"io/fs"
 	"os"
 
-	"github.com/zonecast/zonecast/internal/background"
 	"github.com/zonecast/zonecast/snapshot"
 )
 
@@ -27,8 +26,7 @@ func (w *Writer) setFoldAt() {
 
 // foldBeside is the fold that Append begins by itself.
 func (w *Writer) foldBeside() {
-	var err error
-	background.Run(func() { err = w.Fold() })
+	err := w.Fold()
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.folding = false
