@@ -5,12 +5,13 @@ set -eu
 
 # gcc, libc6-dev: the race detector is linked by cgo
 # bind9, bind9-dnsutils, bind9-utils: named, dig, named-checkzone: the other opinion
+# nsd, knot, tinydns: more of them
 # thrift-compiler: compares api/*.thrift with the committed code
-wanted="gcc libc6-dev bind9 bind9-dnsutils bind9-utils thrift-compiler"
+wanted="gcc libc6-dev bind9 bind9-dnsutils bind9-utils nsd knot tinydns thrift-compiler"
 
 if ! command -v dpkg-query >/dev/null; then
 	missing=""
-	for c in gcc named dig named-checkzone thrift; do
+	for c in gcc named dig named-checkzone nsd knotd tinydns thrift; do
 		PATH="$PATH:/usr/sbin:/sbin" command -v "$c" >/dev/null || missing="$missing $c"
 	done
 	[ -z "$missing" ] && exit 0
