@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -736,5 +737,50 @@ func TestHandOverAnswersThroughout(t *testing.T) {
 	stopSecond()
 	if err := <-endedSecond; err != nil {
 		t.Error(err)
+	}
+}
+
+// midway is a context that runs something the first time a fold looks at it.
+type midway struct {
+	context.Context
+	once sync.Once
+	run  func()
+}
+
+func (m *midway) Err() error {
+	m.once.Do(m.run)
+	return nil
+}
+
+// TestFoldOutlivesTheView: while an image is folded, a delta turns out not to fit and
+// the view is given up.
+func TestFoldOutlivesTheView(t *testing.T) {
+	s := testServer(t.TempDir())
+	f := &follower{server: s}
+	d := snapshot.NewDataset("internal")
+	sets := []record.RRset{soa("example.net")}
+	for i := range 5000 {
+		sets = append(sets, address(fmt.Sprintf("h%d.example.net", i), 1))
+	}
+	if err := d.Apply(must(d.Change(1, sets, nil))); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.event(journal.Event{Reset: d.Clone()}); err != nil {
+		t.Fatal(err)
+	}
+	bad := must(d.Change(2, []record.RRset{address("h1.example.net", 2)}, nil))
+	bad.Digest[0] ^= 1
+	ran := false
+	err := f.fold(&midway{Context: context.Background(), run: func() {
+		ran = true
+		if err := f.event(journal.Event{Delta: bad}); err == nil {
+			t.Error("a delta that does not fit was taken")
+		}
+	}})
+	if err != nil || !ran || f.view != nil {
+		t.Errorf("fold: %v, the view was given up meanwhile: %v", err, ran)
+	}
+	if s.Serving().Version != 1 {
+		t.Errorf("version %d is served, want 1 as before", s.Serving().Version)
 	}
 }

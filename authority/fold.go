@@ -90,7 +90,7 @@ func (f *follower) fold(ctx context.Context) error {
 
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if !f.folding { // the view was made anew meanwhile
+	if !f.folding { // the view was given up meanwhile
 		return err
 	}
 	since := f.since
@@ -128,6 +128,7 @@ func (f *follower) mend() {
 	}
 	s.log.Error("image is damaged; building it anew", "error", now.view.Image().Damaged(), "version", now.Version)
 	s.damaged.Add(1)
-	f.mending, f.view = now.view.Image(), nil
+	f.mending = now.view.Image()
+	f.forget()
 	f.again()
 }

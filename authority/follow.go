@@ -118,7 +118,8 @@ func (f *follower) event(e journal.Event) error {
 		f.resuming = false
 		return f.serve(nil)
 	case e.Reset != nil:
-		f.ledger, f.view, f.resuming = nil, nil, false
+		f.forget()
+		f.ledger, f.resuming = nil, false
 		if e.Reset.Name() != f.server.config.Dataset {
 			f.report(fmt.Errorf("journal %s has the dataset %q, expected %q: check --journal and --dataset",
 				f.server.config.Journal, e.Reset.Name(), f.server.config.Dataset))
@@ -136,16 +137,21 @@ func (f *follower) event(e journal.Event) error {
 			return errors.New("image was lost: reading the journal anew")
 		}
 		if err := f.apply(e.Delta); err != nil {
-			f.ledger, f.view = nil, nil
+			f.forget()
+			f.ledger = nil
 			return err
 		}
 		if whole {
-			f.view = nil
+			f.forget()
 			return f.serve(slices.Values(e.Delta.Put))
 		}
 	}
 	return f.serve(nil)
 }
+
+// forget gives the view up. What is served stays; a fold that is under way is of no use
+// any more.
+func (f *follower) forget() { f.view, f.since, f.folding = nil, nil, false }
 
 // apply brings ledger and view to where a delta leads.
 func (f *follower) apply(d *snapshot.Delta) error {
@@ -226,8 +232,6 @@ func (f *follower) serve(all iter.Seq[record.RRset]) error {
 
 // make builds the view of all RRsets.
 func (f *follower) make(all iter.Seq[record.RRset]) error {
-	f.since = nil // a fold that is under way is of no use any more
-	f.folding = false
 	im, err := f.server.images.build(image.Options{Label: f.label(), Note: f.ledger.Append(nil), Serial: f.serial, NoSync: true}, func(b *image.Builder) error {
 		for r := range all {
 			if err := b.Add(&record.Set{RRset: r}); err != nil {

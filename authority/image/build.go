@@ -33,8 +33,8 @@ type Options struct {
 	// Serial gives the serial to answer for a zone, false: the one in its SOA. Nil
 	// means always the one in the SOA.
 	Serial func(apex record.Name) (uint32, bool)
-	// Alone does all work on the caller's goroutine, for who has told the kernel how much
-	// it matters.
+	// Alone does all work on the caller's goroutine: the other processors stay with those
+	// who answer.
 	Alone bool
 	// NoSync leaves it to the operating system when the file is on disk: for files
 	// that are made anew after a crash.

@@ -193,8 +193,7 @@ func (a *answer) here(n image.Node, t record.Type) []image.View {
 			k.views = append(k.views, v)
 		}
 	}
-	// A zone has one SOA (RFC 2181 §6.1 of what is at an apex): that of the client's
-	// location is nearer.
+	// A zone has one SOA (RFC 1035 §5.2): that of the client's location is nearer.
 	if t == record.TypeSOA {
 		for n := len(k.views) - 1; n >= 0; n-- {
 			if v := &k.views[n]; n == 0 || data.Holds(v.Terms(0), a.q.Now) {
