@@ -70,11 +70,6 @@ func New(c Config, deps Deps) (*Server, error) {
 		MaxUDP: c.MaxUDP, Version: c.Version, Identity: c.Identity,
 		Idle: func() time.Duration { return s.packet.IdleTimeout() }, Cookies: s.guard.secrets(),
 	}
-	if tc, on := c.tap(); on {
-		if s.tap, err = tap.Open(tc, deps.Log); err != nil {
-			return nil, err
-		}
-	}
 	for _, path := range c.Keys {
 		keys, err := snapshot.LoadPublicKeys(path)
 		if err != nil {
@@ -98,6 +93,13 @@ func New(c Config, deps Deps) (*Server, error) {
 	}
 	if err := s.prepare(deps.Source); err != nil {
 		return nil, errors.Join(err, s.packet.Close())
+	}
+	// Once the sockets are this server's: it begins a file anew, which else is another's.
+	if tc, on := c.tap(); on {
+		if s.tap, err = tap.Open(tc, deps.Log); err != nil {
+			s.images.close()
+			return nil, errors.Join(err, s.packet.Close())
+		}
 	}
 	s.metrics = newCollector(s)
 	if err := deps.Metrics.Register(s.metrics); err != nil {

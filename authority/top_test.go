@@ -2,12 +2,14 @@ package authority
 
 import (
 	"encoding/json"
+	"log/slog"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"testing"
 
 	"github.com/miekg/dns"
+	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/zonecast/zonecast/authority/heavy"
 	"github.com/zonecast/zonecast/record"
@@ -77,5 +79,23 @@ func TestDnstap(t *testing.T) {
 	eventually(t, "responses are written", func() bool { return h.metrics()["dnstap_written_total"] >= 10 })
 	if b, err := os.ReadFile(path); err != nil || len(b) < 10*40 {
 		t.Errorf("the file has %d octets: %v", len(b), err)
+	}
+}
+
+// TestDnstapOfAnother: a server that cannot start leaves the file of the one that runs
+// as it is.
+func TestDnstapOfAnother(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "tap")
+	if err := os.WriteFile(path, []byte("of the one that runs"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	h := startHost(t)
+	c := h.config
+	c.DnstapFile, c.Listen = path, []string{h.Addrs()[0].String()}
+	if _, err := New(c, Deps{Log: slog.New(slog.DiscardHandler), Metrics: prometheus.NewRegistry()}); err == nil {
+		t.Fatal("two servers on one address")
+	}
+	if b, err := os.ReadFile(path); err != nil || string(b) != "of the one that runs" {
+		t.Errorf("the file is %q, %v", b, err)
 	}
 }

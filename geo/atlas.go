@@ -1,7 +1,6 @@
 package geo
 
 import (
-	"cmp"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -133,9 +132,4 @@ func (a *Atlas) names() []string {
 	}
 	slices.Sort(names)
 	return names
-}
-
-// comparePrefixes orders by first address, the longer prefix last.
-func comparePrefixes(p, q netip.Prefix) int {
-	return cmp.Or(p.Addr().Compare(q.Addr()), cmp.Compare(p.Bits(), q.Bits()))
 }

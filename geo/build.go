@@ -60,7 +60,7 @@ func (a *Atlas) AppendBinary(dst []byte, seed uint64) ([]byte, error) {
 	for i, name := range names {
 		numbers[name] = uint32(i)
 		entries := slices.Clone(a.Maps[name])
-		slices.SortFunc(entries, func(x, y Entry) int { return comparePrefixes(x.Prefix, y.Prefix) })
+		slices.SortFunc(entries, func(x, y Entry) int { return x.Prefix.Compare(y.Prefix) })
 		six := 0 // IPv4 is before it
 		for six < len(entries) && entries[six].Prefix.Addr().Is4() {
 			six++

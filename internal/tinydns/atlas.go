@@ -69,7 +69,7 @@ func (a *atlas) done() geo.Atlas {
 		for p, l := range m {
 			entries = append(entries, geo.Entry{Prefix: p, Location: l.lo})
 		}
-		slices.SortFunc(entries, func(x, y geo.Entry) int { return comparePrefixes(x.Prefix, y.Prefix) })
+		slices.SortFunc(entries, func(x, y geo.Entry) int { return x.Prefix.Compare(y.Prefix) })
 		out.Maps[name] = entries
 	}
 	for u, v := range a.uses {
@@ -92,8 +92,4 @@ func (a *atlas) done() geo.Atlas {
 		return cmp.Or(x.Name.Compare(y.Name), below(x)-below(y), cmp.Compare(x.Kind, y.Kind))
 	})
 	return out
-}
-
-func comparePrefixes(p, q netip.Prefix) int {
-	return cmp.Or(p.Addr().Compare(q.Addr()), cmp.Compare(p.Bits(), q.Bits()))
 }

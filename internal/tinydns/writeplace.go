@@ -61,7 +61,7 @@ func (w *writer) prefixes(entries []geo.Entry) error {
 	for p := range said {
 		all = append(all, p)
 	}
-	slices.SortFunc(all, comparePrefixes)
+	slices.SortFunc(all, netip.Prefix.Compare)
 	for _, p := range all {
 		w.s = statement{prefix: p, loc: said[p]}
 		if err := w.put(); err != nil {
