@@ -1,8 +1,10 @@
 package data
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
+	"unsafe"
 
 	"github.com/zonecast/zonecast/authority/image"
 	"github.com/zonecast/zonecast/record"
@@ -19,15 +21,7 @@ func (v *View) Fold(path string, label image.Label, note []byte, pause func() er
 		return err
 	}
 	defer b.Abort()
-	changed := v.changes()
-	var bodies []image.Body
-	add := func(n image.Node) error {
-		if n == nil || n.Len() == 0 {
-			return nil // gone, or an empty non-terminal: those come by themselves
-		}
-		bodies = n.Bodies(bodies[:0])
-		return b.AddNode(n.Name(), bodies)
-	}
+	other, added := v.changes()
 	count := 0
 	for n := range v.im.Nodes() {
 		if count++; count%4096 == 0 && pause != nil {
@@ -35,50 +29,55 @@ func (v *View) Fold(path string, label image.Label, note []byte, pause func() er
 				return err
 			}
 		}
-		name := record.Name(n.Name())
-		order := 1
-		for len(changed) > 0 {
-			if order = changed[0].name.Compare(name); order > 0 {
-				break
-			}
-			if err := add(changed[0].node); err != nil {
+		for len(added) > 0 && record.Name(added[0].Name()).Compare(record.Name(n.Name())) < 0 {
+			if err := b.Keep(added[0]); err != nil {
 				return err
 			}
-			changed = changed[1:]
-			if order == 0 {
-				break
-			}
+			added = added[1:]
 		}
-		if order != 0 {
-			if err := add(n); err != nil {
-				return err
-			}
+		if len(other) > 0 && &other[0].was[0] == &n[0] {
+			n = other[0].is
+			other = other[1:]
+		}
+		if n == nil {
+			continue
+		}
+		if err := b.Keep(n); err != nil {
+			return err
 		}
 	}
 	if err := v.im.Damaged(); err != nil {
 		return err
 	}
-	for _, c := range changed {
-		if err := add(c.node); err != nil {
+	for _, n := range added {
+		if err := b.Keep(n); err != nil {
 			return err
 		}
 	}
 	return b.Finish()
 }
 
-type change struct {
-	name record.Name
-	node image.Node // nil: gone
-}
+// change is a node of the image that is another one in the View; nil: it is gone.
+type change struct{ was, is image.Node }
 
-// changes is what differs from the image, in canonical order.
-func (v *View) changes() []change {
-	out := make([]change, 0, v.over.Len())
+// changes is what differs from the image, in the order of the image and in canonical
+// order, which is the same.
+func (v *View) changes() (other []change, added []image.Node) {
 	for name, n := range v.over.All() {
-		out = append(out, change{record.Name(name), *n})
+		was, ok := v.im.Get(v.hash.Name([]byte(name)), []byte(name))
+		switch {
+		case !ok: // damaged, as the one who asked for the changes will find
+		case was != nil:
+			other = append(other, change{was, *n})
+		case *n != nil:
+			added = append(added, *n)
+		}
 	}
-	slices.SortFunc(out, func(a, b change) int { return a.name.Compare(b.name) })
-	return out
+	slices.SortFunc(other, func(a, b change) int {
+		return cmp.Compare(uintptr(unsafe.Pointer(&a.was[0])), uintptr(unsafe.Pointer(&b.was[0])))
+	})
+	slices.SortFunc(added, func(a, b image.Node) int { return record.Name(a.Name()).Compare(record.Name(b.Name())) })
+	return other, added
 }
 
 // Rebase gives the View that answers as v does and stands on im, a Fold of an earlier

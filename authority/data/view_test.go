@@ -1,9 +1,11 @@
 package data
 
 import (
+	"bytes"
 	"encoding/binary"
 	"fmt"
 	"maps"
+	"os"
 	"path/filepath"
 	"slices"
 	"testing"
@@ -157,10 +159,18 @@ func TestApplyAgainstBuild(t *testing.T) {
 				if folded, err = image.Open(path); err != nil {
 					t.Fatal(err)
 				}
+				since = nil
+				a, err := os.ReadFile(path)
+				if err != nil {
+					t.Fatal(err)
+				}
+				b, err := os.ReadFile(build(t, scratch, slices.Collect(maps.Values(model)), serial).Image().Path())
+				if err != nil || !bytes.Equal(a, b) {
+					t.Fatalf("a fold has other octets than a build: %v", err)
+				}
 				if _, err := folded.Check(); err != nil {
 					t.Fatal(err)
 				}
-				since = nil
 			case 1:
 				if folded != nil {
 					if v, err = v.Rebase(folded, since); err != nil {

@@ -53,6 +53,9 @@ type Builder struct {
 	base  uint64
 	pairs [buckets][]pair
 
+	sums    []byte   // of the blocks written
+	patched []uint64 // blocks that changed afterwards, some more than once
+
 	// The name whose RRsets come: its node is written when the next name shows
 	// whether anything is below.
 	owner  []byte
@@ -65,17 +68,17 @@ type Builder struct {
 
 // ancestor is a node whose children are still coming.
 type ancestor struct {
+	place
 	name     [255]byte
 	len      int
-	hash     uint64
 	at       uint64 // of the node in the file
+	traits   Traits
+	kept     bool // it says already what is below
 	children int
 	hasWild  bool
-	traits   Traits
-	// zone: an apex is at or above. hidden: names below are at or below a cut or below
-	// a DNAME of their zone, or in a zone that is not there for every client.
-	zone, hidden bool
 }
+
+func (a *ancestor) is(name []byte) bool { return string(a.name[:a.len]) == string(name) }
 
 type pair struct{ hash, at uint64 }
 
@@ -131,17 +134,42 @@ func (b *Builder) Add(s *record.Set) error {
 	return b.take(s.Type, b.bodies[from:])
 }
 
-// AddNode adds all RRsets of a name that come from another image; order as in Add.
-func (b *Builder) AddNode(name []byte, sets []Body) error {
-	if err := b.begin(name); err != nil {
+// Keep adds a node as it lies in another image, or as AppendNode made it: behind all
+// those before in canonical order, the ones above it among them. What it says of the
+// names below holds. A Builder is given nodes or RRsets, not both.
+func (b *Builder) Keep(n Node) error {
+	name := n.Name()
+	if name[0] != 0 {
+		above := name[int(name[0])+1:]
+		for len(b.stack) > 0 && !b.stack[len(b.stack)-1].is(above) {
+			b.stack = b.stack[:len(b.stack)-1]
+		}
+		if len(b.stack) == 0 {
+			return fmt.Errorf("add %s to image: the name above it was not added", record.Name(name))
+		}
+	}
+	t, sure := n.Traits(), true
+	if t&Apex != 0 {
+		_, sure = Shape(n.Bodies(nil))
+	}
+	p := b.place(name, t, sure)
+	from := len(b.buf)
+	b.buf = append(b.buf, n...)
+	t &^= Settled
+	if p.settled {
+		t |= Settled
+	}
+	b.buf[from+1] = byte(t)
+	b.h.sets += uint64(n.Len())
+	for i := range n.Len() {
+		_, s := n.At(i)
+		b.h.records += uint64(s.count())
+	}
+	if err := b.seat(name, from, p, t&Parent != 0); err != nil {
 		return err
 	}
-	for _, s := range sets {
-		from := len(b.bodies)
-		b.bodies = append(b.bodies, s.Set...)
-		if err := b.take(s.Type, b.bodies[from:]); err != nil {
-			return err
-		}
+	if t&Parent != 0 {
+		b.stack[len(b.stack)-1].kept = true
 	}
 	return nil
 }
@@ -247,47 +275,67 @@ func below(name, suffix []byte) bool {
 
 // push writes a node below the top of the stack and enters it when it has children.
 func (b *Builder) push(name []byte, sets []Body, parent bool) error {
-	var a ancestor
-	a.len = copy(a.name[:], name)
-	a.hash = b.hash.Root()
-	depth := 0
 	if n := len(b.stack); n > 0 {
 		up := &b.stack[n-1]
 		up.children++
 		up.hasWild = up.hasWild || name[0] == 1 && name[1] == '*'
-		a.hash = b.hash.Child(up.hash, name[1:1+int(name[0])])
-		a.zone, a.hidden = up.zone, up.hidden
-		depth = n
 	}
 	shape, sure := Shape(sets)
-	if shape&Apex != 0 {
-		a.zone, a.hidden = true, !sure
-		b.h.apexes.Add(depth)
-		b.h.zones++
-	}
-	f := Family{Settled: a.zone && !a.hidden}
+	p := b.place(name, shape, sure)
+	f := Family{Settled: p.settled}
 	if parent {
 		f.Children = 1 // patched in pop
 	}
-	if shape&Cut != 0 {
-		b.h.cuts.Add(depth)
-		a.hidden, f.Settled = true, false
-	}
-	size := len(b.buf)
+	from := len(b.buf)
 	b.buf = AppendNode(b.buf, name, sets, f)
-	a.traits = Traits(b.buf[size+1])
-	if a.traits&DName != 0 {
-		b.h.cuts.Add(depth)
-		a.hidden = true
+	return b.seat(name, from, p, parent)
+}
+
+// place is where a node stands among those above it.
+type place struct {
+	hash uint64
+	// zone: an apex is at or above. hidden: names below are at or below a cut or below
+	// a DNAME of their zone, or in a zone that is not there for every client.
+	zone, hidden bool
+	settled      bool
+}
+
+// place finds the place of a name below the top of the stack.
+func (b *Builder) place(name []byte, shape Traits, sure bool) place {
+	p := place{hash: b.hash.Root()}
+	depth := len(b.stack)
+	if depth > 0 {
+		up := &b.stack[depth-1]
+		p.hash = b.hash.Child(up.hash, name[1:1+int(name[0])])
+		p.zone, p.hidden = up.zone, up.hidden
 	}
-	a.at = b.align(size)
-	if a.at+uint64(len(b.buf)) > maxOffset {
+	if shape&Apex != 0 {
+		p.zone, p.hidden = true, !sure
+		b.h.apexes.Add(depth)
+		b.h.zones++
+	}
+	p.settled = p.zone && !p.hidden && shape&Cut == 0
+	if shape&(Cut|DName) != 0 {
+		p.hidden = true
+		b.h.cuts.Add(depth)
+	}
+	return p
+}
+
+// seat gives the node at offset from of buf, its last, its place in file and index, and
+// enters it when it has children.
+func (b *Builder) seat(name []byte, from int, p place, parent bool) error {
+	traits := Traits(b.buf[from+1])
+	at := b.align(from)
+	if at+uint64(len(b.buf)) > maxOffset {
 		return fmt.Errorf("build image: its nodes take more than %d octets", int64(maxOffset))
 	}
 	b.h.names++
-	k := a.hash >> 56
-	b.pairs[k] = append(b.pairs[k], pair{a.hash, a.at})
+	k := p.hash >> 56
+	b.pairs[k] = append(b.pairs[k], pair{p.hash, at})
 	if parent {
+		a := ancestor{place: p, at: at, traits: traits}
+		a.len = copy(a.name[:], name)
 		b.stack = append(b.stack, a)
 	}
 	if len(b.buf) >= flushSize {
@@ -314,6 +362,9 @@ func (b *Builder) align(from int) uint64 {
 func (b *Builder) pop() error {
 	a := &b.stack[len(b.stack)-1]
 	b.stack = b.stack[:len(b.stack)-1]
+	if a.kept {
+		return nil
+	}
 	if a.hasWild {
 		a.traits |= HasWild
 	}
@@ -334,6 +385,8 @@ func (b *Builder) patch(at uint64, octets []byte) error {
 	if _, err := b.f.WriteAt(octets, int64(at)); err != nil {
 		return fmt.Errorf("build image: %w", err)
 	}
+	first, last := (at-blockSize)/blockSize, (at+uint64(len(octets))-1-blockSize)/blockSize
+	b.patched = append(b.patched, first, last)
 	return nil
 }
 
@@ -362,6 +415,7 @@ func (b *Builder) put(buf []byte, at uint64, all bool) (n int, err error) {
 		if _, err := b.f.WriteAt(buf[n:n+size], int64(at)+int64(n)); err != nil {
 			return n, err
 		}
+		b.sum(buf[n : n+size])
 		n += size
 	}
 	return n, nil
@@ -406,6 +460,7 @@ func (b *Builder) finish() error {
 	if _, err := b.f.WriteAt(b.o.Note, int64(b.h.note)); err != nil {
 		return err
 	}
+	b.sum(slices.Concat(b.o.Atlas, b.o.Note))
 	if err := b.f.Truncate(int64(b.h.sums)); err != nil {
 		return err
 	}
@@ -415,11 +470,11 @@ func (b *Builder) finish() error {
 	if _, err := b.f.WriteAt(b.h.encode(), 0); err != nil {
 		return err
 	}
-	return b.place()
+	return b.install()
 }
 
-// place makes the file durable and gives it its name.
-func (b *Builder) place() error {
+// install makes the file durable and gives it its name.
+func (b *Builder) install() error {
 	if !b.o.NoSync {
 		if err := b.f.Sync(); err != nil {
 			return err
@@ -463,16 +518,9 @@ func (b *Builder) share(work func(w, workers int)) {
 // writeIndex sorts what was gathered and writes the slots in one pass.
 func (b *Builder) writeIndex() error {
 	b.share(func(w, workers int) {
+		var s sorter
 		for k := w; k < buckets; k += workers {
-			slices.SortFunc(b.pairs[k], func(x, y pair) int {
-				if x.hash != y.hash {
-					if x.hash < y.hash {
-						return -1
-					}
-					return 1
-				}
-				return int(int64(x.at) - int64(y.at))
-			})
+			s.sort(b.pairs[k])
 		}
 	})
 	b.h.homes = max(b.h.names+b.h.names/2, 8)
@@ -505,32 +553,69 @@ func (b *Builder) writeIndex() error {
 	return err
 }
 
-// writeSums reads everything back and writes the checksums of the blocks.
+// sum takes the checksums of blocks that are written.
+func (b *Builder) sum(octets []byte) {
+	for len(octets) > 0 {
+		n := min(blockSize, len(octets))
+		b.sums = binary.LittleEndian.AppendUint32(b.sums, uint32(xxh3.Hash(octets[:n])))
+		octets = octets[n:]
+	}
+}
+
+// writeSums writes the checksums of the blocks, those that were patched anew.
 func (b *Builder) writeSums() error {
 	b.h.blocks = (b.h.sums - blockSize + blockSize - 1) / blockSize
-	sums := make([]byte, 4*b.h.blocks, 4*b.h.blocks+8)
-	const chunk = 256 // blocks
-	var errs [maxWorkers]error
-	b.share(func(w, workers int) {
-		buf := make([]byte, min(chunk*blockSize, b.h.sums-blockSize))
-		for first := w * chunk; first < int(b.h.blocks); first += workers * chunk {
-			from := uint64(blockSize + first*blockSize)
-			n := min(uint64(len(buf)), b.h.sums-from)
-			if _, err := b.f.ReadAt(buf[:n], int64(from)); err != nil {
-				errs[w] = err
-				return
-			}
-			for i := 0; uint64(i)*blockSize < n; i++ {
-				sum := xxh3.Hash(buf[i*blockSize : min(uint64(i+1)*blockSize, n)])
-				binary.LittleEndian.PutUint32(sums[4*(first+i):], uint32(sum))
-			}
-		}
-	})
-	if err := errors.Join(errs[:]...); err != nil {
-		return err
+	if uint64(len(b.sums)) != 4*b.h.blocks {
+		return fmt.Errorf("%d sums for %d blocks", len(b.sums)/4, b.h.blocks)
 	}
-	sums = binary.LittleEndian.AppendUint64(sums, xxh3.Hash(sums))
+	var block [blockSize]byte
+	slices.Sort(b.patched)
+	for _, k := range slices.Compact(b.patched) {
+		if _, err := b.f.ReadAt(block[:], int64(blockSize+k*blockSize)); err != nil {
+			return err
+		}
+		binary.LittleEndian.PutUint32(b.sums[4*k:], uint32(xxh3.Hash(block[:])))
+	}
+	sums := binary.LittleEndian.AppendUint64(b.sums, xxh3.Hash(b.sums))
 	b.h.size = b.h.sums + uint64(len(sums))
 	_, err := b.f.WriteAt(sums, int64(b.h.sums))
 	return err
+}
+
+// sorter sorts pairs by their hashes, which are spread evenly: each is put near its
+// place first.
+type sorter struct {
+	ends  [sortPlaces]int32
+	pairs []pair
+}
+
+const (
+	sortShift  = 44 // the 8 bits above are the same for all pairs of a bucket
+	sortPlaces = 1 << 12
+)
+
+func (s *sorter) sort(pairs []pair) {
+	place := func(p pair) uint64 { return p.hash >> sortShift % sortPlaces }
+	clear(s.ends[:])
+	for _, p := range pairs {
+		s.ends[place(p)]++
+	}
+	end := int32(0)
+	for i, n := range s.ends {
+		s.ends[i] = end
+		end += n
+	}
+	s.pairs = append(s.pairs[:0], pairs...)
+	for _, p := range s.pairs {
+		k := place(p)
+		pairs[s.ends[k]] = p
+		s.ends[k]++
+	}
+	for i := 1; i < len(pairs); i++ {
+		p, k := pairs[i], i
+		for ; k > 0 && (p.hash < pairs[k-1].hash || p.hash == pairs[k-1].hash && p.at < pairs[k-1].at); k-- {
+			pairs[k] = pairs[k-1]
+		}
+		pairs[k] = p
+	}
 }

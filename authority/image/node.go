@@ -191,6 +191,18 @@ type View struct {
 	wire     []byte // from type on
 }
 
+// count is the number of records.
+func (s Set) count() int {
+	if s[0]&flagMany == 0 {
+		return 1
+	}
+	at := 1
+	if s[0]&flagLocal != 0 {
+		at += 1 + int(s[at])
+	}
+	return int(binary.LittleEndian.Uint16(s[at:]))
+}
+
 // View takes the set apart.
 func (s Set) View() View {
 	f := s[0]
@@ -200,8 +212,7 @@ func (s Set) View() View {
 		v.Location = s[at+1 : at+1+int(s[at])]
 		at += 1 + int(s[at])
 	}
-	if f&flagMany != 0 {
-		v.Count = int(binary.LittleEndian.Uint16(s[at:]))
+	if v.Count = s.count(); f&flagMany != 0 {
 		at += 2
 	}
 	if f&flagSpecial != 0 {
