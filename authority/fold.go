@@ -21,6 +21,10 @@ const (
 	// foldQuiet is how long after a change of zones or cuts a fold is due: until then
 	// no name's node is believed to be settled.
 	foldQuiet = 2 * time.Second
+	// foldWork and foldRest: a fold rests after some work, for who answers on the same
+	// processor.
+	foldWork = 500 * time.Microsecond
+	foldRest = 1500 * time.Microsecond
 	// foldAge is how long changes stay beside the image at most, so that a start need
 	// not read more of the journal.
 	foldAge = 30 * time.Minute
@@ -86,7 +90,7 @@ func (f *follower) fold(ctx context.Context) error {
 	f.since, f.folding = nil, true
 	f.mu.Unlock()
 
-	im, err := f.server.images.fold(base, label, note, ctx.Err)
+	im, err := f.server.images.fold(base, label, note, rest(ctx))
 
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -104,6 +108,18 @@ func (f *follower) fold(ctx context.Context) error {
 	}
 	f.swap(v)
 	return nil
+}
+
+// rest gives what a fold calls between pieces of work, which take less than foldWork.
+func rest(ctx context.Context) func() error {
+	began := time.Now()
+	return func() error {
+		if time.Since(began) > foldWork {
+			time.Sleep(foldRest)
+			began = time.Now()
+		}
+		return ctx.Err()
+	}
 }
 
 // swap goes over to a view that answers as the one before.

@@ -90,7 +90,7 @@ func (m *images) last(log *slog.Logger) *image.Image {
 
 // build makes an image of what fill adds and opens it.
 func (m *images) build(o image.Options, fill func(*image.Builder) error) (*image.Image, error) {
-	return m.next(func(path string) error {
+	return m.next(o.Pause, func(path string) error {
 		b, err := image.Create(path, o)
 		if err != nil {
 			return err
@@ -105,11 +105,11 @@ func (m *images) build(o image.Options, fill func(*image.Builder) error) (*image
 
 // fold makes an image of a view and opens it.
 func (m *images) fold(v *data.View, label image.Label, note []byte, pause func() error) (*image.Image, error) {
-	return m.next(func(path string) error { return v.Fold(path, label, note, pause) })
+	return m.next(pause, func(path string) error { return v.Fold(path, label, note, pause) })
 }
 
 // next makes the image with the next number, opens it and checks it.
-func (m *images) next(write func(path string) error) (*image.Image, error) {
+func (m *images) next(pause func() error, write func(path string) error) (*image.Image, error) {
 	var im *image.Image
 	err := m.place(func(path string) (err error) {
 		if err = write(path); err != nil {
@@ -118,7 +118,7 @@ func (m *images) next(write func(path string) error) (*image.Image, error) {
 		if im, err = image.Open(path); err != nil {
 			return errors.Join(err, os.Remove(path))
 		}
-		return im.Scrub(nil)
+		return im.Scrub(pause)
 	})
 	return im, err
 }

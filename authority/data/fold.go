@@ -11,24 +11,17 @@ import (
 )
 
 // Fold writes the View as an image at path, with the seed and the options of the one
-// it stands on but the given label and note. pause is called now and then; its error ends the
-// fold.
+// it stands on but the given label and note. pause is image.Options.Pause.
 func (v *View) Fold(path string, label image.Label, note []byte, pause func() error) error {
 	b, err := image.Create(path, image.Options{
-		Label: label, Seed: v.im.Seed(), Atlas: v.im.Atlas(), AnyDepth: v.im.AnyDepth(), Note: note, NoSync: true, Alone: true,
+		Label: label, Seed: v.im.Seed(), Atlas: v.im.Atlas(), AnyDepth: v.im.AnyDepth(), Note: note, NoSync: true, Pause: pause,
 	})
 	if err != nil {
 		return err
 	}
 	defer b.Abort()
 	other, added := v.changes()
-	count := 0
 	for n := range v.im.Nodes() {
-		if count++; count%4096 == 0 && pause != nil {
-			if err := pause(); err != nil {
-				return err
-			}
-		}
 		for len(added) > 0 && record.Name(added[0].Name()).Compare(record.Name(n.Name())) < 0 {
 			if err := b.Keep(added[0]); err != nil {
 				return err

@@ -427,6 +427,23 @@ func BenchmarkApplyOne(b *testing.B) {
 	}
 }
 
+// BenchmarkApplyHundred changes 100 RRsets of 500,000, as the next 100 do.
+func BenchmarkApplyHundred(b *testing.B) {
+	first := build(b, b.TempDir(), big(500_000), asClaimed)
+	v, at := first, 0
+	var put []record.Set
+	for i := range 500_000 {
+		put = append(put, set(fmt.Sprintf("host%d.zone%d.example.net", i, i/1000), record.TypeA))
+	}
+	b.ReportAllocs()
+	for b.Loop() {
+		if at += 100; at > 100_000 {
+			v, at = first, 100
+		}
+		v, _ = v.Apply(put[at-100:at], nil, asClaimed)
+	}
+}
+
 func BenchmarkFold500k(b *testing.B) {
 	v := build(b, b.TempDir(), big(500_000), asClaimed)
 	for b.Loop() {

@@ -33,9 +33,10 @@ type Options struct {
 	// Serial gives the serial to answer for a zone, false: the one in its SOA. Nil
 	// means always the one in the SOA.
 	Serial func(apex record.Name) (uint32, bool)
-	// Alone does all work on the caller's goroutine: the other processors stay with those
-	// who answer.
-	Alone bool
+	// Pause is called now and then, between pieces of work of a millisecond at most; its
+	// error ends the build. With it all work is done on the caller's goroutine: the other
+	// processors stay with those who answer. Nil means that there is no need to pause.
+	Pause func() error
 	// NoSync leaves it to the operating system when the file is on disk: for files
 	// that are made anew after a crash.
 	NoSync bool
@@ -330,7 +331,11 @@ func (b *Builder) seat(name []byte, from int, p place, parent bool) error {
 	if at+uint64(len(b.buf)) > maxOffset {
 		return fmt.Errorf("build image: its nodes take more than %d octets", int64(maxOffset))
 	}
-	b.h.names++
+	if b.h.names++; b.h.names%4096 == 0 {
+		if err := b.pause(); err != nil {
+			return err
+		}
+	}
 	k := p.hash >> 56
 	b.pairs[k] = append(b.pairs[k], pair{p.hash, at})
 	if parent {
@@ -417,6 +422,9 @@ func (b *Builder) put(buf []byte, at uint64, all bool) (n int, err error) {
 		}
 		b.sum(buf[n : n+size])
 		n += size
+		if err := b.pause(); err != nil {
+			return n, err
+		}
 	}
 	return n, nil
 }
@@ -498,13 +506,20 @@ func (b *Builder) install() error {
 	return errors.Join(d.Sync(), d.Close())
 }
 
+func (b *Builder) pause() error {
+	if b.o.Pause == nil {
+		return nil
+	}
+	return b.o.Pause()
+}
+
 const maxWorkers = 8
 
 // share has work done by several goroutines, or by this one when it is to stay alone:
 // w is which of the workers it is.
 func (b *Builder) share(work func(w, workers int)) {
 	workers := min(runtime.GOMAXPROCS(0), maxWorkers)
-	if b.o.Alone {
+	if b.o.Pause != nil {
 		workers = 1
 	}
 	var wg sync.WaitGroup
@@ -517,12 +532,17 @@ func (b *Builder) share(work func(w, workers int)) {
 
 // writeIndex sorts what was gathered and writes the slots in one pass.
 func (b *Builder) writeIndex() error {
+	var errs [maxWorkers]error
 	b.share(func(w, workers int) {
 		var s sorter
-		for k := w; k < buckets; k += workers {
+		for k := w; k < buckets && errs[w] == nil; k += workers {
 			s.sort(b.pairs[k])
+			errs[w] = b.pause()
 		}
 	})
+	if err := errors.Join(errs[:]...); err != nil {
+		return err
+	}
 	b.h.homes = max(b.h.names+b.h.names/2, 8)
 	out := make([]byte, 0, min(flushSize, 8*b.h.homes+2*blockSize))
 	at, slot := b.h.index, uint64(0) // slot: the next one to be written

@@ -142,6 +142,7 @@ func (w *udpThread) serve() {
 	// told of.
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
+	beQuick()
 	handle, done := w.server.newHandler()
 	defer done()
 	round := w.oneSocket
@@ -153,6 +154,20 @@ func (w *udpThread) serve() {
 	last := 0
 	for !w.server.udpStops.Load() {
 		last = round(handle, last)
+	}
+}
+
+// slice is the shortest that Linux gives.
+const slice = 100 * time.Microsecond
+
+// beQuick asks the kernel for a short slice: who asks for one waits the less for others
+// to end theirs when it wakes up, and gets no more time in all (Linux 6.12, EEVDF).
+// Older kernels, and those who may not, leave everything as it is.
+func beQuick() {
+	a, err := unix.SchedGetAttr(0, 0)
+	if err == nil && a.Policy == unix.SCHED_NORMAL {
+		a.Runtime = uint64(slice)
+		_ = unix.SchedSetAttr(0, a, 0)
 	}
 }
 

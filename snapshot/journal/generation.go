@@ -15,12 +15,16 @@ import (
 // then CURRENT is switched by a rename. Until the rename nothing has changed;
 // after it, the old files stay until the directory is synced.
 
+// foldRatio is how many times as large as its snapshot, which is compressed, a log may
+// become: a fold costs what the snapshot has RRsets.
+const foldRatio = 4
+
 // setFoldAt is called with mu held. Every host of a fleet appends the same groups;
 // so that they do not all fold at the same moment, which on a machine with several
 // of them is felt in what they answer, each generation has up to as much again by
 // its random id.
 func (w *Writer) setFoldAt() {
-	size := max(w.opts.FoldSize, w.file.Size)
+	size := max(w.opts.FoldSize, foldRatio*w.file.Size)
 	w.foldAt = size + int64(float64(size)*float64(w.now.id>>32)/(1<<32))
 }
 
@@ -32,7 +36,7 @@ func (w *Writer) foldBeside() {
 	w.folding = false
 	if err != nil && !errors.Is(err, fs.ErrClosed) {
 		// The log works on. It is tried again when the log has grown as much again.
-		w.foldAt = w.end - w.start + max(w.opts.FoldSize, w.file.Size)
+		w.foldAt = w.end - w.start + max(w.opts.FoldSize, foldRatio*w.file.Size)
 		if errors.Is(err, ErrCorrupt) {
 			w.damage = err
 		}

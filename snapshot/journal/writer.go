@@ -28,8 +28,8 @@ type Options struct {
 	// manifests are checked against the deltas but not their signatures.
 	Keys []ed25519.PublicKey
 	// FoldSize is how large the log becomes, in octets, before it is folded into a
-	// new snapshot; it is at least as large as the snapshot, and up to as much again
-	// so that hosts do not all fold at once. A larger log makes
+	// new snapshot; it is at least four times as large as the snapshot, and up to as much
+	// again so that hosts do not all fold at once. A larger log makes
 	// opening slower, a smaller one writes more. Zero means 1 MiB; negative
 	// folds only when Fold is called.
 	FoldSize int64
