@@ -10,6 +10,11 @@ import (
 // brings one of its own, and what else the process does - following a journal, building
 // an image, collecting memory - takes turns with it by the kernel's scheduler, and not
 // by Go's, which lets whoever runs go on for 10 ms.
+//
+// Go takes a processor away from who sleeps in a call and from who runs for 10 ms; spare
+// are some that nobody needs, so that one is there when it is wanted back.
+const spare = 4
+
 var processors struct {
 	mu      sync.Mutex // guards below
 	others  int        // GOMAXPROCS without threads; 0: as it is
@@ -36,5 +41,9 @@ func bring(n int) {
 		p.others = runtime.GOMAXPROCS(0)
 	}
 	p.threads += n
-	runtime.GOMAXPROCS(p.others + p.threads)
+	if p.threads == 0 {
+		runtime.GOMAXPROCS(p.others)
+		return
+	}
+	runtime.GOMAXPROCS(p.others + p.threads + spare)
 }
