@@ -148,6 +148,53 @@ struct ExportPage {
   4: string next_after
 }
 
+/** Who is who does something, and why; both at most 1024 octets of UTF-8, author not empty. */
+struct Doer {
+  1: string author
+  2: string reason
+}
+
+/** Override is an RRset that a person has put above everything. */
+struct Override {
+  1: string id
+  2: RecordSet record
+  3: i64 set_ms
+  /** When it ends by itself, unix milliseconds. */
+  4: i64 until_ms
+  5: string author
+  6: string reason
+  /** Address the call came from. */
+  7: string from_address
+  /** Who else claims something there that is not answered because of it, in words. */
+  8: list<string> hides
+}
+
+/** Done is what a person's action did. */
+struct Done {
+  1: answer.Change change
+  /** Id of what was made or ended. */
+  2: string id
+  /** What it did, in words; the first line is a sentence. */
+  3: list<string> text
+}
+
+/** AuditEntry is one thing that a person did, or that followed from it. */
+struct AuditEntry {
+  1: i64 time_ms
+  2: string action
+  3: string subject
+  4: string text
+  5: string author
+  6: string reason
+  7: string from_address
+}
+
+/** AuditPage is one page, oldest first; pass next_after as after for the next one, "" is the end. */
+struct AuditPage {
+  1: list<AuditEntry> entries
+  2: string next_after
+}
+
 service Control {
   Status status() throws (1: answer.Refused refused)
 
@@ -173,4 +220,18 @@ service Control {
    * zone's unless $ORIGIN in it does. At most as large as one call may be.
    */
   answer.Change import_zone(1: string file, 2: binary content, 3: string author, 4: string reason) throws (1: answer.Refused refused)
+
+  /**
+   * Put an RRset above everything for for_ms, 1 s to 30 days. An override of the same
+   * name and type is replaced. Refused: what is in no zone; what would not be answered;
+   * what cannot stand beside the other types of the name (CNAME), unless whole_name.
+   */
+  Done set_override(1: RecordSet record, 2: i64 for_ms, 3: bool whole_name, 4: Doer doer) throws (1: answer.Refused refused)
+
+  list<Override> overrides() throws (1: answer.Refused refused)
+
+  Done clear_override(1: string id, 2: Doer doer) throws (1: answer.Refused refused)
+
+  /** What people did since a time, unix milliseconds. */
+  AuditPage audit(1: i64 since_ms, 2: string after, 3: i32 limit) throws (1: answer.Refused refused)
 }

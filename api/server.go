@@ -164,7 +164,7 @@ func (s *server) accept(ln net.Listener, conns *sync.WaitGroup) error {
 // connection serves one call after another.
 func (s *server) connection(c net.Conn) {
 	defer c.Close()
-	ctx, cancel := context.WithCancel(s.calls)
+	ctx, cancel := context.WithCancel(context.WithValue(s.calls, callerKey{}, c.RemoteAddr()))
 	defer cancel()
 	r := bufio.NewReader(c)
 	in, out := &frame{alive: (&peer{conn: c}).alive}, &frame{}
@@ -181,6 +181,17 @@ func (s *server) connection(c net.Conn) {
 		}
 		return
 	}
+}
+
+type callerKey struct{}
+
+// Caller is the address from where the call that is being handled came; "" when it is
+// none of Serve's.
+func Caller(ctx context.Context) string {
+	if a, ok := ctx.Value(callerKey{}).(net.Addr); ok {
+		return a.String()
+	}
+	return ""
 }
 
 // call reads one call, handles it and answers.

@@ -44,6 +44,7 @@ type Control struct {
 	calls *prometheus.HistogramVec
 
 	imports   sync.Mutex // held while a zone file is imported
+	people    sync.Mutex // held while an override is judged and set
 	claims    claims
 	published published
 	marks     marks

@@ -29,10 +29,8 @@ func (c *Control) ImportZone(ctx context.Context, file string, content []byte, a
 	if err != nil {
 		return nil, api.Refuse(api.Invalid, "give the file a name of letters, digits, dots and dashes", "%v", err)
 	}
-	for _, text := range []string{author, reason} {
-		if len(text) > maxText || !utf8.ValidString(text) {
-			return nil, api.Refuse(api.Invalid, "", "author or reason has %d octets, expected at most %d of UTF-8", len(text), maxText)
-		}
+	if err := checkTexts(author, reason); err != nil {
+		return nil, err
 	}
 	state := tree.Source{Source: source, Where: file, Time: c.deps.Now().UnixMilli()}
 	var claims []record.Claim
@@ -66,4 +64,13 @@ func (c *Control) ImportZone(ctx context.Context, file string, content []byte, a
 	}
 	c.deps.Log.Info("zone file imported", "source", source, "records", state.Records, "changed", changed, "author", author)
 	return &answer.Change{Revision: int64(rev), Changed: changed}, nil
+}
+
+func checkTexts(texts ...string) error {
+	for _, text := range texts {
+		if len(text) > maxText || !utf8.ValidString(text) {
+			return api.Refuse(api.Invalid, "", "author or reason has %d octets, expected at most %d of UTF-8", len(text), maxText)
+		}
+	}
+	return nil
 }

@@ -47,6 +47,7 @@ type Presenter struct {
 	again  time.Time      // not before: something did not work
 	pause  time.Duration  // the last pause
 	asked  time.Time      // when it was read what hosts answer
+	ends   ends           // of overrides
 }
 
 // Status is the presenter's state for people.
@@ -141,10 +142,14 @@ func (p *Presenter) Run(ctx context.Context) error {
 	wg.Go(func() { p.campaign(ctx, terms) })
 
 	batches := p.deps.Store.Watch(ctx, tree.Claims, 0)
+	overrides := p.deps.Store.Watch(ctx, tree.Overrides, 0)
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
 		due, waits := p.due()
+		if end, ok := p.nextEnd(); ok && (!waits || end.Before(due)) {
+			due, waits = end, true
+		}
 		if waits {
 			timer.Reset(max(0, time.Until(due)))
 		} else {
@@ -161,12 +166,21 @@ func (p *Presenter) Run(ctx context.Context) error {
 				return fmt.Errorf("watch %s: %w", tree.Claims, store.ErrClosed)
 			}
 			p.take(b)
+		case b, ok := <-overrides:
+			if ok {
+				p.takeOverrides(b)
+			} else {
+				overrides = nil // the watch of claims says why
+			}
 		case t := <-terms:
 			p.lead(t)
 		case <-p.term.lost():
 			p.depose("the session ended")
 		case <-timer.C:
-			if waits && !time.Now().Before(due) {
+			if end, ok := p.nextEnd(); ok && !time.Now().Before(end) {
+				p.endOverrides(ctx)
+			}
+			if due, waits := p.due(); waits && !time.Now().Before(due) {
 				p.present(ctx)
 			}
 		}

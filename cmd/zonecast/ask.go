@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -62,7 +63,13 @@ func newGet() *cobra.Command {
 			for _, x := range r.Records {
 				views = append(views, viewRecord(x))
 			}
-			v := map[string]any{"version": r.Version, "records": views}
+			all, err := s.overrides(ctx)
+			if err != nil {
+				return err
+			}
+			owner, _ := record.ParseName(args[0]) // checked
+			above := slices.DeleteFunc(all, func(o overrideView) bool { return o.Owner != owner.String() })
+			v := map[string]any{"version": r.Version, "records": views, "overrides": above}
 			err = s.print(v, func(w io.Writer) {
 				for _, x := range views {
 					for _, d := range x.Rdata {
@@ -70,6 +77,9 @@ func newGet() *cobra.Command {
 					}
 				}
 			})
+			if !s.JSON {
+				s.writeOverrides(s.err, above)
+			}
 			if err == nil && len(views) == 0 {
 				return hinted{fmt.Errorf("%s has no such records in version %d", strings.Join(args, " "), r.Version), "`zonecast why " + args[0] + "` shows who claims something there"}
 			}
@@ -187,10 +197,11 @@ func newConflicts() *cobra.Command {
 
 // statusView is what `status --json` prints.
 type statusView struct {
-	Datasets  []datasetView `json:"datasets"`
-	Sources   []sourceView  `json:"sources"`
-	Conflicts int64         `json:"conflicts"`
-	Services  []serviceView `json:"services"`
+	Datasets  []datasetView  `json:"datasets"`
+	Sources   []sourceView   `json:"sources"`
+	Conflicts int64          `json:"conflicts"`
+	Overrides []overrideView `json:"overrides"`
+	Services  []serviceView  `json:"services"`
 }
 
 type datasetView struct {
@@ -254,7 +265,13 @@ func newStatus() *cobra.Command {
 				return err
 			}
 			v := viewStatus(st)
-			return s.print(v, func(w io.Writer) { s.writeStatus(w, v) })
+			if v.Overrides, err = s.overrides(ctx); err != nil {
+				return err
+			}
+			return s.print(v, func(w io.Writer) {
+				s.writeStatus(w, v)
+				s.writeOverrides(w, v.Overrides)
+			})
 		})
 }
 

@@ -163,6 +163,11 @@ type missing struct {
 // says who is missing when time is up. what is the change in words. losses, unless
 // nil, tells which of its records lost against others once hosts have it.
 func (s *session) finish(ctx context.Context, o changeOptions, kind, what string, began time.Time, ch *answer.Change, losses func() ([]unanswered, error)) error {
+	return s.finishAs(ctx, o, kind, what, began, ch, losses, func(a arrival) any { return a })
+}
+
+// finishAs is finish with another form of its JSON.
+func (s *session) finishAs(ctx context.Context, o changeOptions, kind, what string, began time.Time, ch *answer.Change, losses func() ([]unanswered, error), view func(arrival) any) error {
 	a := arrival{Revision: ch.Revision, Changed: ch.Changed, Waited: o.Wait}
 	var late, trouble error
 	if o.Wait {
@@ -185,7 +190,7 @@ func (s *session) finish(ctx context.Context, o changeOptions, kind, what string
 	if o.Wait && late == nil && losses != nil {
 		a.Unanswered, trouble = losses()
 	}
-	err := s.print(a, func(w io.Writer) {
+	err := s.print(view(a), func(w io.Writer) {
 		switch {
 		case late != nil || trouble != nil:
 		case o.Wait:

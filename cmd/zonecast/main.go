@@ -95,10 +95,11 @@ people's zone files are reconciled with them, every DNS host receives all of it,
 		return misused(cmd, err)
 	}
 	root.RunE = func(cmd *cobra.Command, _ []string) error { return cmd.Help() }
-	root.AddGroup(&cobra.Group{ID: "run", Title: "Run it:"}, &cobra.Group{ID: "change", Title: "Change the fleet:"}, &cobra.Group{ID: "ask", Title: "Ask what is and why:"})
+	root.AddGroup(&cobra.Group{ID: "run", Title: "Run it:"}, &cobra.Group{ID: "change", Title: "Change the fleet:"}, &cobra.Group{ID: "people", Title: "Be in control:"}, &cobra.Group{ID: "ask", Title: "Ask what is and why:"})
 	for id, cmds := range map[string][]*cobra.Command{
 		"run":    {newUp(), newRun(), newServe(), newBuild(), newCheck()},
 		"change": {newRegister(), newDeregister(), newRenew(), newImport()},
+		"people": {newOverride(), newAudit()},
 		"ask":    {newServers(), newGet(), newWhy(), newConflicts(), newStatus(), newExport(), newBench()},
 	} {
 		for _, c := range cmds {

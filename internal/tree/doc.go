@@ -18,5 +18,7 @@
 //	/datasets/<name>/manifest              snapshot.Manifest, signed by the publisher
 //	/hosts/<host>                          Host, ephemeral
 //	/services/<name>/<id>                  Service, ephemeral: where a process listens
+//	/overrides/<id>                        Override; its claim is /claims/override/<id>/0
+//	/audit/<time>-<id>                     AuditEntry: what people did
 //	/elect/<what>                          leadership
 package tree

@@ -1,6 +1,8 @@
 package tree
 
 import (
+	"crypto/rand"
+	"encoding/hex"
 	"encoding/json"
 	"fmt"
 	"strconv"
@@ -19,6 +21,9 @@ const (
 	Datasets = "/datasets/"
 	Hosts    = "/hosts/"
 	Services = "/services/"
+
+	Overrides = "/overrides/"
+	Audit     = "/audit/"
 )
 
 // Elections.
@@ -104,6 +109,14 @@ func LogVersion(dataset, path string) (uint64, bool) {
 	return v, err == nil
 }
 
+// OverridePath is the path of an override; OverrideSource is the source of its claim.
+func OverridePath(id string) string          { return Overrides + id }
+func OverrideSource(id string) record.Source { return record.Source(record.KindOverride + "/" + id) }
+
+// AuditPath is the path of an entry: those of one millisecond are told apart by id.
+// Paths sort as their times do.
+func AuditPath(timeMs int64, id string) string { return fmt.Sprintf("%s%020d-%s", Audit, timeMs, id) }
+
 // HostPath is the path of a host's node.
 func HostPath(name string) string { return Hosts + name }
 
@@ -175,6 +188,41 @@ type Service struct {
 type Lease struct {
 	Expires int64 `json:"expires_ms"` // unix milliseconds
 	TTL     int64 `json:"ttl_ms"`     // what a renewal adds to the time of renewal
+}
+
+// Override is an RRset that a person puts above everything for a time.
+type Override struct {
+	ID    string   `json:"id"`
+	Owner string   `json:"owner"`
+	Type  string   `json:"type"`
+	TTL   uint32   `json:"ttl"`
+	Rdata []string `json:"rdata"` // presentation form
+	Set   int64    `json:"set_ms"`
+	Until int64    `json:"until_ms"` // when it ends by itself
+	// Author and Reason are what the person said; From is where the call came from.
+	Author string `json:"author"`
+	Reason string `json:"reason"`
+	From   string `json:"from"`
+}
+
+// AuditEntry is one thing that a person did, or that followed from it. It is never
+// changed.
+type AuditEntry struct {
+	Time    int64  `json:"time_ms"`
+	Action  string `json:"action"`  // what was done: "override set"
+	Subject string `json:"subject"` // to what: an id, a source, a version
+	Text    string `json:"text"`    // what it did, in words
+	Author  string `json:"author"`
+	Reason  string `json:"reason"`
+	From    string `json:"from"` // address of the caller, or the process that did it
+}
+
+// AuditOps notes an entry in the transaction of what it tells of.
+func AuditOps(e AuditEntry) (store.Cond, store.Op) {
+	var b [4]byte
+	rand.Read(b[:]) // does not fail
+	path := AuditPath(e.Time, hex.EncodeToString(b[:]))
+	return store.Cond{Path: path}, store.Op{Path: path, Value: Encode(e)}
 }
 
 // Encode gives a small node's value.
