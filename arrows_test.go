@@ -64,6 +64,7 @@ var arrows = table{
 		"internal/tree":              mechanism,
 		"internal/claimtree":         mechanism,
 		"internal/follow":            mechanism,
+		"internal/history":           mechanism,
 		"internal/zonefile":          mechanism,
 		"internal/zoneload":          mechanism,
 		"internal/tinydns":           mechanism,

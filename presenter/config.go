@@ -27,6 +27,9 @@ type Config struct {
 	// SessionTTL is how long after the death of a leading presenter another takes
 	// over.
 	SessionTTL time.Duration `option:"session-ttl" help:"how long after the death of a presenter another takes over"`
+	// History is how many of the versions that changed content can be gone back to. Zero
+	// means none.
+	History int `option:"history" help:"versions that can be rolled back to"`
 	// AboveHosts is a person's consent after the store was lost or put back: hosts then
 	// answer a newer version than the store has, and go back for nobody. With it the
 	// next version is a whole one above theirs; without it they keep what they have,
@@ -54,8 +57,12 @@ func DefaultConfig() Config {
 		Settle:     2 * time.Millisecond,
 		Gather:     20 * time.Millisecond,
 		SessionTTL: 5 * time.Second,
+		History:    1000,
 	}
 }
+
+// maxHistory keeps what is read at a start below some ten MiB.
+const maxHistory = 50000
 
 // Validate tells what is wrong, by the option's name.
 func (c Config) Validate() error {
@@ -65,6 +72,9 @@ func (c Config) Validate() error {
 	}
 	if c.Settle < 0 || c.Gather < c.Settle {
 		errs = append(errs, fmt.Errorf("settle is %v and gather %v, expected 0 <= settle <= gather", c.Settle, c.Gather))
+	}
+	if c.History < 0 || c.History > maxHistory {
+		errs = append(errs, fmt.Errorf("history is %d, expected 0 to %d", c.History, maxHistory))
 	}
 	if c.SessionTTL < time.Second {
 		errs = append(errs, fmt.Errorf("session-ttl is %v, at least 1s", c.SessionTTL))

@@ -8,6 +8,7 @@ import (
 	"slices"
 
 	"github.com/zonecast/zonecast/internal/follow"
+	"github.com/zonecast/zonecast/internal/history"
 	"github.com/zonecast/zonecast/internal/tree"
 	"github.com/zonecast/zonecast/reconcile"
 	"github.com/zonecast/zonecast/record"
@@ -24,12 +25,13 @@ type position struct {
 	digest   snapshot.Digest
 	chain    snapshot.Chain
 	claims   store.Revision
+	pinned   uint64
 	modified store.Revision // of the head; zero: there is none
 }
 
 // head is the position as it stands in the store.
 func (p position) head() tree.Head {
-	return tree.Head{Version: p.version, Digest: p.digest.String(), Chain: p.chain.String(), Time: p.time, Claims: p.claims, Content: p.content}
+	return tree.Head{Version: p.version, Digest: p.digest.String(), Chain: p.chain.String(), Time: p.time, Claims: p.claims, Content: p.content, Pinned: p.pinned}
 }
 
 // readHead gives the position the head says.
@@ -53,7 +55,7 @@ func (p *Presenter) readHead(ctx context.Context) (position, error) {
 	if err != nil {
 		return position{}, fmt.Errorf("node %s: %w", n.Path, err)
 	}
-	return position{version: h.Version, content: h.Content, time: h.Time, digest: digest, chain: chain, claims: h.Claims, modified: n.Modified}, nil
+	return position{version: h.Version, content: h.Content, time: h.Time, digest: digest, chain: chain, claims: h.Claims, pinned: h.Pinned, modified: n.Modified}, nil
 }
 
 // start reads what is published, and gives the change from there to the reconciled
@@ -64,23 +66,26 @@ func (p *Presenter) start(ctx context.Context) (pos position, change reconcile.C
 	if err != nil {
 		return pos, change, false, err
 	}
+	if p.past, err = history.List(ctx, p.deps.Store, p.cfg.Dataset); err != nil {
+		return pos, change, false, err
+	}
 	newest, host, err := p.answered(ctx)
 	if err != nil {
 		return pos, change, false, err
 	}
 	if p.behind(newest, host, pos.version) && p.cfg.AboveHosts {
 		pos.version = newest
-		change.Put = slices.Collect(p.state.All())
+		change.Put = slices.Collect(p.active().All())
 		return pos, change, true, nil
 	}
 	if pos.modified == 0 {
-		change.Put = slices.Collect(p.state.All())
+		change.Put = slices.Collect(p.active().All())
 		return pos, change, false, nil
 	}
 	published, err := follow.Load(ctx, follow.Config{Dataset: p.cfg.Dataset, Store: p.deps.Store, Fetcher: p.deps.Fetcher, Log: p.log})
 	switch {
 	case err == nil && published.Version() == pos.version && published.Chain() == pos.chain && published.Digest() == pos.digest:
-		return pos, difference(published.All(), p.state.All()), false, nil
+		return pos, difference(published.All(), p.active().All()), false, nil
 	case err == nil:
 		return pos, change, false, fmt.Errorf("read %s: the head is at version %d, chain %s, and what is published at %d, chain %s: read while it changed",
 			p.cfg.Dataset, pos.version, pos.chain, published.Version(), published.Chain())
@@ -90,7 +95,7 @@ func (p *Presenter) start(ctx context.Context) (pos position, change reconcile.C
 	// The log is trimmed or damaged and no snapshot can be had. Freshness records do
 	// not count in digests: they are put again, whatever was published.
 	var digest snapshot.Digest
-	for r := range p.state.All() {
+	for r := range p.active().All() {
 		if snapshot.IsFreshness(r.Key) {
 			change.Put = append(change.Put, r)
 		} else {
@@ -102,7 +107,7 @@ func (p *Presenter) start(ctx context.Context) (pos position, change reconcile.C
 		return pos, change, false, nil
 	}
 	p.log.Warn("published dataset cannot be had: the next version has it whole", "version", pos.version, "error", err)
-	change.Put = slices.Collect(p.state.All())
+	change.Put = slices.Collect(p.active().All())
 	return pos, change, true, nil
 }
 

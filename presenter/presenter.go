@@ -5,12 +5,14 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
 	"github.com/zonecast/zonecast/internal/claimtree"
 	"github.com/zonecast/zonecast/internal/tree"
 	"github.com/zonecast/zonecast/reconcile"
+	"github.com/zonecast/zonecast/record"
 	"github.com/zonecast/zonecast/store"
 )
 
@@ -48,6 +50,10 @@ type Presenter struct {
 	pause  time.Duration  // the last pause
 	asked  time.Time      // when it was read what hosts answer
 	ends   ends           // of overrides
+
+	changed map[record.Source]bool // whose claims are not in a version yet
+	past    []tree.History         // versions that can be gone back to, the oldest first
+	pin     pinned
 }
 
 // Status is the presenter's state for people.
@@ -60,6 +66,8 @@ type Status struct {
 	Conflicts map[reconcile.Kind]int
 	// Held says why what is reconciled is not published; empty when it is.
 	Held string
+	// Pinned says at which version's content the dataset is held, and by whom.
+	Pinned string
 	// Behind says that hosts answer a newer version than the store has, and what to do.
 	Behind string
 	// Problem is what did not work last, and is tried again; empty when all is well.
@@ -83,7 +91,7 @@ func (s Status) String() string {
 		}
 	}
 	text += ", " + plural(conflicts, "conflict") + ", " + plural(warnings, "warning")
-	for _, more := range []string{s.Held, s.Behind, s.Problem, s.Unreadable} {
+	for _, more := range []string{s.Held, s.Pinned, s.Behind, s.Problem, s.Unreadable} {
 		if more != "" {
 			text += "; " + more
 		}
@@ -115,7 +123,7 @@ func New(cfg Config, deps Deps) (*Presenter, error) {
 	}
 	return &Presenter{
 		cfg: cfg, deps: deps, log: deps.Log, metrics: m,
-		state: reconcile.New(deps.Policy), fold: claimtree.NewFold(),
+		state: reconcile.New(deps.Policy), fold: claimtree.NewFold(), changed: map[record.Source]bool{}, pin: newPinned(),
 	}, nil
 }
 
@@ -142,7 +150,7 @@ func (p *Presenter) Run(ctx context.Context) error {
 	wg.Go(func() { p.campaign(ctx, terms) })
 
 	batches := p.deps.Store.Watch(ctx, tree.Claims, 0)
-	overrides := p.deps.Store.Watch(ctx, tree.Overrides, 0)
+	overrides, pins := p.deps.Store.Watch(ctx, tree.Overrides, 0), p.deps.Store.Watch(ctx, tree.Pins, 0)
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
@@ -172,6 +180,12 @@ func (p *Presenter) Run(ctx context.Context) error {
 			} else {
 				overrides = nil // the watch of claims says why
 			}
+		case b, ok := <-pins:
+			if ok {
+				p.takePins(b)
+			} else {
+				pins = nil
+			}
 		case t := <-terms:
 			p.lead(t)
 		case <-p.term.lost():
@@ -189,7 +203,7 @@ func (p *Presenter) Run(ctx context.Context) error {
 
 // due is when there is something to do, unless there is nothing.
 func (p *Presenter) due() (time.Time, bool) {
-	if !p.primed {
+	if !p.primed || !p.pin.primed {
 		return time.Time{}, false
 	}
 	var due time.Time
@@ -216,6 +230,10 @@ func (p *Presenter) take(b store.Batch) {
 	changes, err := p.fold.Apply(b)
 	for _, ch := range changes {
 		p.state.Replace(ch.Source, ch.Shard, ch.Claims)
+		p.pin.take(ch)
+		if len(ch.Claims) == 0 || slices.ContainsFunc(ch.Claims, func(c record.Claim) bool { return matters(c.RRset) }) {
+			p.changed[ch.Source] = true
+		}
 	}
 	if err != nil {
 		p.metrics.unreadable.Inc()
@@ -283,6 +301,9 @@ func (p *Presenter) present(ctx context.Context) {
 	began := time.Now()
 	arrived := p.first
 	change := p.state.Reconcile()
+	if p.pin.state != nil {
+		change = p.pin.state.Reconcile()
+	}
 	p.first, p.last = time.Time{}, time.Time{}
 	p.metrics.reconcile.Observe(time.Since(began).Seconds())
 	p.tell()

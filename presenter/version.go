@@ -22,6 +22,7 @@ type trial struct {
 	version bool // a new version; otherwise the head alone
 	parts   []store.Txn
 	txn     store.Txn
+	entry   *tree.History
 	arrived time.Time // when the first change in it arrived; zero: it had none
 	records int       // RRsets put and removed
 }
@@ -32,6 +33,11 @@ type trial struct {
 func (p *Presenter) publish(ctx context.Context, change reconcile.Change, arrived time.Time) error {
 	full := false
 	if err := p.outrun(ctx); err != nil {
+		return err
+	}
+	if why, err := p.pinUp(ctx); why != "" || err != nil {
+		p.hold(why)
+		p.pos = nil
 		return err
 	}
 	if p.pos == nil {
@@ -54,7 +60,11 @@ func (p *Presenter) publish(ctx context.Context, change reconcile.Change, arrive
 		return err
 	}
 	t.arrived = arrived
-	return p.commit(ctx, t)
+	if err := p.commit(ctx, t); err != nil {
+		return err
+	}
+	p.forget(ctx)
+	return nil
 }
 
 // guard tells why the change must not become a version without a person's consent,
@@ -80,10 +90,10 @@ func (p *Presenter) hold(why string) {
 	p.held = why != ""
 	if was := p.Status().Held; why != "" && why != was {
 		level := slog.LevelWarn
-		if p.pos.version == 0 {
+		if p.pos != nil && p.pos.version == 0 {
 			level = slog.LevelInfo // every first start begins so
 		}
-		p.log.Log(context.Background(), level, "version held", "why", why, "version", p.pos.version)
+		p.log.Log(context.Background(), level, "version held", "why", why, "version", p.Status().Version)
 	}
 	p.metrics.held.Set(0)
 	if p.held {
@@ -97,10 +107,10 @@ func (p *Presenter) hold(why string) {
 func (p *Presenter) prepare(change reconcile.Change, full bool) (*trial, error) {
 	head := store.Cond{Path: tree.HeadPath(p.cfg.Dataset), Modified: p.pos.modified}
 	t := &trial{next: *p.pos}
-	t.next.claims = max(p.seen, p.pos.claims)
+	t.next.claims, t.next.pinned = max(p.seen, p.pos.claims), p.pin.version()
 	t.txn.If = []store.Cond{head, p.term.fence}
 	if change.Empty() && !full && p.pos.version > 0 {
-		if t.next.claims == p.pos.claims {
+		if t.next.claims == p.pos.claims && t.next.pinned == p.pos.pinned {
 			return nil, nil
 		}
 		t.txn.Do = []store.Op{{Path: head.Path, Value: tree.Encode(t.next.head())}}
@@ -132,6 +142,11 @@ func (p *Presenter) prepare(change reconcile.Change, full bool) (*trial, error) 
 		t.next.content = d.Version
 	}
 	t.txn.Do = []store.Op{log, {Path: head.Path, Value: tree.Encode(t.next.head())}}
+	if t.next.content == d.Version && p.cfg.History > 0 {
+		if err := p.remember(t, d, change); err != nil {
+			return nil, err
+		}
+	}
 	return t, nil
 }
 
@@ -209,6 +224,10 @@ func (p *Presenter) done(t *trial, rev store.Revision) {
 	}
 	if !t.version {
 		return
+	}
+	clear(p.changed)
+	if t.entry != nil {
+		p.past = append(p.past, *t.entry)
 	}
 	p.metrics.versions.Inc()
 	p.metrics.changed.Add(float64(t.records))

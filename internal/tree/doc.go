@@ -19,6 +19,8 @@
 //	/hosts/<host>                          Host, ephemeral
 //	/services/<name>/<id>                  Service, ephemeral: where a process listens
 //	/overrides/<id>                        Override; its claim is /claims/override/<id>/0
+//	/pins/<dataset>                        Pin: held at an earlier version's content
+//	/history/<dataset>/<version>           History, and /undo/<dataset>/<version>/<n>
 //	/audit/<time>-<id>                     AuditEntry: what people did
 //	/elect/<what>                          leadership
 package tree

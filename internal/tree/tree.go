@@ -24,6 +24,7 @@ const (
 
 	Overrides = "/overrides/"
 	Audit     = "/audit/"
+	Pins      = "/pins/"
 )
 
 // Elections.
@@ -113,6 +114,22 @@ func LogVersion(dataset, path string) (uint64, bool) {
 func OverridePath(id string) string          { return Overrides + id }
 func OverrideSource(id string) record.Source { return record.Source(record.KindOverride + "/" + id) }
 
+// PinPath is the path of a dataset's Pin.
+func PinPath(dataset string) string { return Pins + dataset }
+
+// HistoryPrefix is the prefix of a dataset's History nodes, with a final slash.
+func HistoryPrefix(dataset string) string { return "/history/" + dataset + "/" }
+
+// HistoryPath is the path of a version's History, UndoPath that of a piece of its undo.
+func HistoryPath(dataset string, version uint64) string {
+	return fmt.Sprintf("%s%020d", HistoryPrefix(dataset), version)
+}
+
+// UndoPath: see HistoryPath.
+func UndoPath(dataset string, version uint64, n int) string {
+	return fmt.Sprintf("/undo/%s/%020d/%06d", dataset, version, n)
+}
+
 // AuditPath is the path of an entry: those of one millisecond are told apart by id.
 // Paths sort as their times do.
 func AuditPath(timeMs int64, id string) string { return fmt.Sprintf("%s%020d-%s", Audit, timeMs, id) }
@@ -144,6 +161,8 @@ type Head struct {
 	Claims store.Revision `json:"claims"`
 	// Content is the last version that changed more than the freshness record.
 	Content uint64 `json:"content"`
+	// Pinned is the version at whose content the dataset is held; zero: at none.
+	Pinned uint64 `json:"pinned,omitempty"`
 }
 
 // Host says what one DNS host has, verified, and answers.
@@ -203,6 +222,30 @@ type Override struct {
 	Author string `json:"author"`
 	Reason string `json:"reason"`
 	From   string `json:"from"`
+}
+
+// Pin holds a dataset at the content of an earlier version until a person lets it go.
+type Pin struct {
+	Version uint64 `json:"version"`
+	Set     int64  `json:"set_ms"`
+	Author  string `json:"author"`
+	Reason  string `json:"reason"`
+	From    string `json:"from"`
+}
+
+// History is a version that changed content.
+type History struct {
+	Version  uint64 `json:"version"`
+	Time     int64  `json:"time_ms"`
+	Created  int    `json:"created"` // RRsets
+	Replaced int    `json:"replaced"`
+	Removed  int    `json:"removed"`
+	// Sources are those whose claims changed, at most 16 of them; Others counts the rest.
+	Sources []record.Source `json:"sources"`
+	Others  int             `json:"others,omitempty"`
+	// Pinned is the version at whose content it was held; zero: at none.
+	Pinned uint64 `json:"pinned,omitempty"`
+	Pieces int    `json:"pieces"` // of the undo; zero: there is no way back
 }
 
 // AuditEntry is one thing that a person did, or that followed from it. It is never
