@@ -178,6 +178,52 @@ struct Done {
   3: list<string> text
 }
 
+/** VersionInfo is a version that changed content. */
+struct VersionInfo {
+  1: i64 version
+  2: i64 time_ms
+  /** RRsets. */
+  3: i64 created
+  4: i64 replaced
+  5: i64 removed
+  /** Whose claims changed; some of them when there are many. */
+  6: list<string> sources
+  7: i64 other_sources
+  /** The version at whose content it was held; 0: at none. */
+  8: i64 pinned
+}
+
+/** History is the newest versions first. */
+struct History {
+  1: list<VersionInfo> versions
+  /** How many can be gone back to in all, and the oldest of them. */
+  2: i64 kept
+  3: i64 oldest
+}
+
+/** Difference is one RRset that two versions have otherwise; an empty list is none. */
+struct Difference {
+  1: list<RecordSet> before
+  2: list<RecordSet> after
+}
+
+struct Diff {
+  /** In canonical order, at most as many as were asked for. */
+  1: list<Difference> differences
+  2: i64 created
+  3: i64 replaced
+  4: i64 removed
+}
+
+/** Pinned is a dataset held at an earlier version's content; version 0: it is not. */
+struct Pinned {
+  1: i64 version
+  2: i64 set_ms
+  3: string author
+  4: string reason
+  5: string from_address
+}
+
 /** AuditEntry is one thing that a person did, or that followed from it. */
 struct AuditEntry {
   1: i64 time_ms
@@ -207,7 +253,8 @@ service Control {
 
   /**
    * Wait until every live host answers what a change made: kind is "servers" for
-   * a revision of the registry, "claims" for one of import_zone. timeout_ms is at
+   * a revision of the registry, "claims" for one of import_zone, "override" for one of
+   * an override, "version" for a version itself. timeout_ms is at
    * most 60000; the answer then has done = false and says who is missing.
    */
   Arrival wait(1: i64 revision, 2: string kind, 3: string dataset, 4: i32 timeout_ms) throws (1: answer.Refused refused)
@@ -234,4 +281,23 @@ service Control {
 
   /** What people did since a time, unix milliseconds. */
   AuditPage audit(1: i64 since_ms, 2: string after, 3: i32 limit) throws (1: answer.Refused refused)
+
+  /** limit is at most 10000; 0 means 20. */
+  History history(1: i32 limit) throws (1: answer.Refused refused)
+
+  /** What differs in the content of two versions; 0 is what is published now. limit as for pages. */
+  Diff diff(1: i64 before, 2: i64 after, 3: i32 limit) throws (1: answer.Refused refused)
+
+  /**
+   * Publish the content of an earlier version again and hold the dataset there until
+   * release; overrides pass. Refused when there is no way back to it. change.revision is
+   * the version that has it, for wait with kind "version"; changed is false when no
+   * presenter has made it within five seconds: it will be made by the next one.
+   */
+  Done rollback(1: i64 version, 2: Doer doer) throws (1: answer.Refused refused)
+
+  Pinned pinned() throws (1: answer.Refused refused)
+
+  /** End what rollback began: what is claimed by now is published. As rollback. */
+  Done release_pin(1: Doer doer) throws (1: answer.Refused refused)
 }

@@ -2,6 +2,7 @@ package control
 
 import (
 	"context"
+	"fmt"
 	"maps"
 	"slices"
 	"strings"
@@ -85,8 +86,10 @@ const maxWait = time.Minute
 
 // Kinds of revisions that Wait understands (api/control.thrift).
 const (
-	kindServers = "servers"
-	kindClaims  = "claims"
+	kindServers  = "servers"
+	kindClaims   = "claims"
+	kindOverride = "override"
+	kindVersion  = "version"
 )
 
 // Wait implements controlapi.Control.
@@ -95,8 +98,8 @@ func (c *Control) Wait(ctx context.Context, revision int64, kind, dataset string
 	if err := c.known(dataset); err != nil {
 		return nil, err
 	}
-	if kind != kindServers && kind != kindClaims {
-		return nil, api.Refuse(api.Invalid, "", "kind is %q, expected servers or claims", kind)
+	if !slices.Contains([]string{kindServers, kindClaims, kindOverride, kindVersion}, kind) {
+		return nil, api.Refuse(api.Invalid, "", "kind is %q, expected servers, claims, override or version", clipped(kind))
 	}
 	began := c.deps.Now()
 	ctx, cancel := context.WithTimeout(ctx, min(time.Duration(max(timeoutMs, 0))*time.Millisecond, maxWait))
@@ -129,9 +132,15 @@ type journey struct {
 }
 
 func (j *journey) look(m *marks, dataset string) *controlapi.Arrival {
+	if j.kind == kindVersion {
+		j.claims, j.version = 1, uint64(j.revision)
+	}
+	if v := m.head.Pinned; v > 0 && (j.kind == kindServers || j.kind == kindClaims) {
+		return &controlapi.Arrival{Stage: fmt.Sprintf("the dataset is pinned at the content of version %d: changes wait for `zonecast release`", v)}
+	}
 	if j.claims == 0 {
 		switch {
-		case j.kind == kindClaims:
+		case j.kind == kindClaims, j.kind == kindOverride:
 			j.claims = j.revision
 		case m.progress.Servers < j.revision:
 			return &controlapi.Arrival{Stage: "the mutator has not made claims of it yet: does `zonecast run mutator` run?"}

@@ -225,9 +225,11 @@ func (p *Presenter) done(t *trial, rev store.Revision) {
 	if !t.version {
 		return
 	}
-	clear(p.changed)
 	if t.entry != nil {
 		p.past = append(p.past, *t.entry)
+	}
+	if t.entry != nil || p.pin.pin == nil { // pinned, what they changed is still to come
+		clear(p.changed)
 	}
 	p.metrics.versions.Inc()
 	p.metrics.changed.Add(float64(t.records))

@@ -201,7 +201,16 @@ type statusView struct {
 	Sources   []sourceView   `json:"sources"`
 	Conflicts int64          `json:"conflicts"`
 	Overrides []overrideView `json:"overrides"`
+	Pinned    *pinView       `json:"pinned,omitempty"`
 	Services  []serviceView  `json:"services"`
+}
+
+type pinView struct {
+	Version int64  `json:"version"`
+	Set     int64  `json:"set_ms"`
+	Author  string `json:"author"`
+	Reason  string `json:"reason"`
+	From    string `json:"from,omitempty"`
 }
 
 type datasetView struct {
@@ -268,8 +277,19 @@ func newStatus() *cobra.Command {
 			if v.Overrides, err = s.overrides(ctx); err != nil {
 				return err
 			}
+			pin, err := s.Control.Pinned(ctx)
+			if err != nil {
+				return err
+			}
+			if pin.Version > 0 {
+				v.Pinned = &pinView{pin.Version, pin.SetMs, pin.Author, pin.Reason, pin.FromAddress}
+			}
 			return s.print(v, func(w io.Writer) {
 				s.writeStatus(w, v)
+				if p := v.Pinned; p != nil {
+					fmt.Fprintf(w, "%s at the content of version %d since %s by %s (%s): changes wait for `zonecast release`\n",
+						s.paint(red, "PINNED"), p.Version, utc(p.Set), plain(p.Author), plain(p.Reason))
+				}
 				s.writeOverrides(w, v.Overrides)
 			})
 		})

@@ -197,6 +197,8 @@ func (s *session) finishAs(ctx context.Context, o changeOptions, kind, what stri
 			fmt.Fprintf(w, "%s: answered by %s as version %d after %.1f ms\n", what, s.paint(green, count(int(a.Hosts), "host")), a.Version, a.Milliseconds)
 		case !a.Changed:
 			fmt.Fprintf(w, "%s: nothing to change\n", what)
+		case kind == "version":
+			fmt.Fprintf(w, "%s: published as version %d (--wait returns when every host answers it)\n", what, a.Revision)
 		default:
 			fmt.Fprintf(w, "%s: stored at revision %d (--wait returns when every host answers it)\n", what, a.Revision)
 		}

@@ -2,8 +2,10 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
+	"strconv"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -23,9 +25,9 @@ type doneView struct {
 }
 
 // done prints what an action did and waits for it when that is asked.
-func (s *session) done(ctx context.Context, o changeOptions, began time.Time, d *controlapi.Done) error {
+func (s *session) done(ctx context.Context, o changeOptions, kind string, began time.Time, d *controlapi.Done) error {
 	if s.JSON {
-		return s.finishAs(ctx, o, "claims", d.ID, began, d.Change, nil, func(a arrival) any { return doneView{d.ID, d.Text, a} })
+		return s.finishAs(ctx, o, kind, d.ID, began, d.Change, nil, func(a arrival) any { return doneView{d.ID, d.Text, a} })
 	}
 	for i, line := range d.Text {
 		if i > 0 {
@@ -35,7 +37,7 @@ func (s *session) done(ctx context.Context, o changeOptions, began time.Time, d 
 		}
 		fmt.Fprintln(s.out, line)
 	}
-	return s.finish(ctx, o, "claims", d.ID, began, d.Change, nil)
+	return s.finish(ctx, o, kind, d.ID, began, d.Change, nil)
 }
 
 func doer(o changeOptions) *controlapi.Doer {
@@ -84,7 +86,7 @@ func newOverrideSet() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return s.done(ctx, change, began, d)
+			return s.done(ctx, change, "override", began, d)
 		})
 	cmd.Flags().DurationVar(&length, "for", 0, "how long it holds, 1s to 720h")
 	cmd.Flags().Int64Var(&ttl, "ttl", 60, "TTL in seconds: how long resolvers keep it, also after its end")
@@ -155,7 +157,7 @@ func newOverrideClear() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return s.done(ctx, change, began, d)
+			return s.done(ctx, change, "override", began, d)
 		})
 	change.declare(cmd)
 	return cmd
@@ -209,3 +211,173 @@ func newAudit() *cobra.Command {
 }
 
 func utc(ms int64) string { return time.UnixMilli(ms).UTC().Format("2006-01-02 15:04:05Z") }
+
+// versionView is a version as JSON.
+type versionView struct {
+	Version      int64    `json:"version"`
+	Time         int64    `json:"time_ms"`
+	Created      int64    `json:"created"`
+	Replaced     int64    `json:"replaced"`
+	Removed      int64    `json:"removed"`
+	Sources      []string `json:"sources"`
+	OtherSources int64    `json:"other_sources,omitempty"`
+	Pinned       int64    `json:"pinned,omitempty"`
+}
+
+func newHistory() *cobra.Command {
+	var limit int32
+	cmd := clientCommand("history", "show the versions that changed content", "history shows the newest versions first: when, how much changed, and whose claims did. `diff` shows what, `rollback` goes back.",
+		exactArgs(), func(ctx context.Context, s *session, args []string) error {
+			h, err := s.Control.History(ctx, limit)
+			if err != nil {
+				return err
+			}
+			views := []versionView{}
+			for _, x := range h.Versions {
+				views = append(views, versionView{x.Version, x.TimeMs, x.Created, x.Replaced, x.Removed, append([]string{}, x.Sources...), x.OtherSources, x.Pinned})
+			}
+			v := map[string]any{"versions": views, "kept": h.Kept, "oldest": h.Oldest}
+			return s.print(v, func(w io.Writer) {
+				t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+				fmt.Fprintln(t, "VERSION\tTIME\tCREATED\tREPLACED\tREMOVED\tSOURCES")
+				for _, x := range views {
+					text := strings.Join(x.Sources, " ")
+					if x.OtherSources > 0 {
+						text += fmt.Sprintf(" and %d more", x.OtherSources)
+					}
+					if x.Pinned > 0 {
+						text += fmt.Sprintf(" (pinned at version %d)", x.Pinned)
+					}
+					fmt.Fprintf(t, "%d\t%s\t%d\t%d\t%d\t%s\n", x.Version, utc(x.Time), x.Created, x.Replaced, x.Removed, plain(text))
+				}
+				t.Flush()
+				if n := h.Kept - int64(len(views)); n > 0 {
+					fmt.Fprintf(w, "%d more, the oldest is %d (--limit)\n", n, h.Oldest)
+				}
+			})
+		})
+	cmd.Flags().Int32Var(&limit, "limit", 20, "how many versions, 1 to 10000")
+	return cmd
+}
+
+// versionArgs reads from least to most version numbers.
+func versionArgs(least, most int) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		if len(args) < least || len(args) > most {
+			return misused(cmd, fmt.Errorf("%s takes %s, found %q", cmd.CommandPath(), strings.TrimPrefix(cmd.Use, cmd.Name()+" "), args))
+		}
+		for _, a := range args {
+			if _, err := strconv.ParseInt(a, 10, 64); err != nil {
+				return misused(cmd, fmt.Errorf("%q is no version, expected a number", a))
+			}
+		}
+		return nil
+	}
+}
+
+func number(args []string, i int) int64 {
+	if i >= len(args) {
+		return 0
+	}
+	n, _ := strconv.ParseInt(args[i], 10, 64) // checked by versionArgs
+	return n
+}
+
+func newDiff() *cobra.Command {
+	var limit int32
+	cmd := clientCommand("diff V1 [V2]", "show what differs between two versions", "diff shows what was otherwise at version V1 than at V2, or than now: lines with - are of V1, those with + of V2.",
+		versionArgs(1, 2), func(ctx context.Context, s *session, args []string) error {
+			d, err := s.Control.Diff(ctx, number(args, 0), number(args, 1), limit)
+			if err != nil {
+				return err
+			}
+			type line struct {
+				Before *recordView `json:"before,omitempty"`
+				After  *recordView `json:"after,omitempty"`
+			}
+			first := func(r []*controlapi.RecordSet) *recordView {
+				if len(r) == 0 {
+					return nil
+				}
+				v := viewRecord(r[0])
+				return &v
+			}
+			lines := []line{}
+			for _, x := range d.Differences {
+				lines = append(lines, line{first(x.Before), first(x.After)})
+			}
+			v := map[string]any{"differences": lines, "created": d.Created, "replaced": d.Replaced, "removed": d.Removed}
+			return s.print(v, func(w io.Writer) {
+				show := func(sign, color string, r *recordView) {
+					if r == nil {
+						return
+					}
+					for _, rd := range r.Rdata {
+						fmt.Fprintln(w, s.paint(color, fmt.Sprintf("%s %s\t%d\tIN\t%s\t%s", sign, r.Owner, r.TTL, r.Type, rd)))
+					}
+				}
+				for _, l := range lines {
+					show("-", red, l.Before)
+					show("+", green, l.After)
+				}
+				if n := d.Created + d.Replaced + d.Removed - int64(len(lines)); n > 0 {
+					fmt.Fprintf(w, "and %d more (--limit)\n", n)
+				}
+				fmt.Fprintf(w, "%d RRsets created, %d replaced, %d removed\n", d.Created, d.Replaced, d.Removed)
+			})
+		})
+	cmd.Flags().Int32Var(&limit, "limit", 1000, "how many RRsets are shown, 1 to 10000")
+	return cmd
+}
+
+func newRollback() *cobra.Command {
+	var change changeOptions
+	cmd := clientCommand("rollback V", "publish an earlier version's content again, and hold it",
+		`rollback publishes the content of version V as a new version and pins the dataset there: what robots and files change waits, overrides pass, until
+"zonecast release". "zonecast diff V" shows beforehand what goes back.`,
+		func(cmd *cobra.Command, args []string) error {
+			if change.Reason == "" {
+				return misused(cmd, fmt.Errorf("--reason is missing: those who come after you will ask"))
+			}
+			return versionArgs(1, 1)(cmd, args)
+		}, func(ctx context.Context, s *session, args []string) error {
+			began := time.Now()
+			d, err := s.Control.Rollback(ctx, number(args, 0), doer(change))
+			if err != nil {
+				return err
+			}
+			return s.made(ctx, change, began, d)
+		})
+	change.declare(cmd)
+	return cmd
+}
+
+func newRelease() *cobra.Command {
+	var change changeOptions
+	cmd := clientCommand("release", "let go of what rollback holds", "release ends what rollback began: what robots, files and people claim by now is published.",
+		func(cmd *cobra.Command, args []string) error {
+			if change.Reason == "" {
+				return misused(cmd, fmt.Errorf("--reason is missing: those who come after you will ask"))
+			}
+			return exactArgs()(cmd, args)
+		}, func(ctx context.Context, s *session, args []string) error {
+			began := time.Now()
+			d, err := s.Control.ReleasePin(ctx, doer(change))
+			if err != nil {
+				return err
+			}
+			return s.made(ctx, change, began, d)
+		})
+	change.declare(cmd)
+	return cmd
+}
+
+// made is done for what becomes a version of its own.
+func (s *session) made(ctx context.Context, o changeOptions, began time.Time, d *controlapi.Done) error {
+	if !d.Change.Changed { // there is no version to wait for
+		late := timeoutError{errors.New(d.ID + " is noted, but no presenter has made it yet")}
+		o.Wait = false
+		return errors.Join(late, s.done(ctx, o, "version", began, d))
+	}
+	return s.done(ctx, o, "version", began, d)
+}
