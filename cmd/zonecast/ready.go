@@ -59,7 +59,14 @@ func (u *up) everywhere(ctx context.Context, n *node, bar *progress) (*controlap
 	}
 	defer c.Close()
 	last := &controlapi.Arrival{} // stays when there is nothing to answer yet
-	for _, goal := range []struct{ kind, prefix string }{{"servers", tree.Servers}, {"claims", tree.Claims}} {
+	type goal struct{ kind, prefix string }
+	goals := []goal{{"servers", tree.Servers}, {"claims", tree.Claims}}
+	if pin, err := c.Control.Pinned(ctx); err != nil {
+		return nil, err
+	} else if pin.Version > 0 { // of what is claimed now only overrides are answered
+		goals = []goal{{"override", tree.Claims}}
+	}
+	for _, goal := range goals {
 		revision, err := newest(ctx, n.store, goal.prefix)
 		if err != nil {
 			return nil, err
