@@ -10,6 +10,7 @@ import (
 type metrics struct {
 	versions, changed, failures, unreadable prometheus.Counter
 	version, records, claims, leading, held prometheus.Gauge
+	waiting                                 prometheus.Gauge
 	conflicts                               *prometheus.GaugeVec
 	gather, reconcile, commit, latency      prometheus.Histogram
 }
@@ -38,6 +39,7 @@ func newMetrics(reg prometheus.Registerer, dataset string) (*metrics, error) {
 		claims:     gauge("claims", "Claims in force."),
 		leading:    gauge("leading", "1 while this process makes the versions."),
 		held:       gauge("held", "1 while a version is held back by a guard."),
+		waiting:    gauge("waiting_sources", "Sources whose changes are held or frozen."),
 		gather:     histogram("gather_seconds", "From the first change of a burst to the beginning of its reconciliation."),
 		reconcile:  histogram("reconcile_seconds", "Reconciliation of a burst."),
 		commit:     histogram("commit_seconds", "Commit of a version, its parts included."),
@@ -47,7 +49,7 @@ func newMetrics(reg prometheus.Registerer, dataset string) (*metrics, error) {
 		}, []string{"kind"}),
 	}
 	for _, c := range []prometheus.Collector{
-		m.versions, m.changed, m.failures, m.unreadable, m.version, m.records, m.claims, m.leading, m.held,
+		m.versions, m.changed, m.failures, m.unreadable, m.version, m.records, m.claims, m.leading, m.held, m.waiting,
 		m.gather, m.reconcile, m.commit, m.latency, m.conflicts,
 	} {
 		if err := reg.Register(c); err != nil {

@@ -24,9 +24,8 @@ import (
 
 // pinned is the pin and the dataset that it makes.
 type pinned struct {
-	primed bool      // the first batch of the watch has been taken
-	pin    *tree.Pin // nil: there is none
-	state  *reconcile.State
+	pin   *tree.Pin // nil: there is none
+	state *reconcile.State
 	// above has the claims that hold although it is pinned.
 	above map[shard][]record.Claim
 }
@@ -95,16 +94,11 @@ func (p *Presenter) takePins(b store.Batch) {
 		}
 		p.pin.pin = &pin
 	}
-	p.pin.primed = true
 	if was == nil && p.pin.pin == nil || was != nil && p.pin.pin != nil && *was == *p.pin.pin {
 		return
 	}
 	p.pin.state, p.pos, p.held = nil, nil, false
-	now := time.Now()
-	if p.first.IsZero() {
-		p.first = now
-	}
-	p.last = now
+	p.wake()
 	text := ""
 	if pin := p.pin.pin; pin != nil {
 		text = fmt.Sprintf("pinned at the content of version %d since %s by %s (%s): changes wait for `zonecast release`",

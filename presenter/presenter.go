@@ -54,6 +54,8 @@ type Presenter struct {
 	changed map[record.Source]bool // whose claims are not in a version yet
 	past    []tree.History         // versions that can be gone back to, the oldest first
 	pin     pinned
+	gate    gate
+	unheard int // kinds of words of people that are still to be heard for the first time
 }
 
 // Status is the presenter's state for people.
@@ -68,6 +70,8 @@ type Status struct {
 	Held string
 	// Pinned says at which version's content the dataset is held, and by whom.
 	Pinned string
+	// Waiting has the changes that are held or frozen, and what to do.
+	Waiting []string
 	// Behind says that hosts answer a newer version than the store has, and what to do.
 	Behind string
 	// Problem is what did not work last, and is tried again; empty when all is well.
@@ -91,7 +95,7 @@ func (s Status) String() string {
 		}
 	}
 	text += ", " + plural(conflicts, "conflict") + ", " + plural(warnings, "warning")
-	for _, more := range []string{s.Held, s.Pinned, s.Behind, s.Problem, s.Unreadable} {
+	for _, more := range append([]string{s.Held, s.Pinned, s.Behind, s.Problem, s.Unreadable}, s.Waiting...) {
 		if more != "" {
 			text += "; " + more
 		}
@@ -123,7 +127,7 @@ func New(cfg Config, deps Deps) (*Presenter, error) {
 	}
 	return &Presenter{
 		cfg: cfg, deps: deps, log: deps.Log, metrics: m,
-		state: reconcile.New(deps.Policy), fold: claimtree.NewFold(), changed: map[record.Source]bool{}, pin: newPinned(),
+		state: reconcile.New(deps.Policy), fold: claimtree.NewFold(), changed: map[record.Source]bool{}, pin: newPinned(), gate: newGate(),
 	}, nil
 }
 
@@ -150,7 +154,30 @@ func (p *Presenter) Run(ctx context.Context) error {
 	wg.Go(func() { p.campaign(ctx, terms) })
 
 	batches := p.deps.Store.Watch(ctx, tree.Claims, 0)
-	overrides, pins := p.deps.Store.Watch(ctx, tree.Overrides, 0), p.deps.Store.Watch(ctx, tree.Pins, 0)
+	// What people said, each with what takes a batch of it.
+	words := make(chan func(), 1)
+	for prefix, take := range map[string]func(store.Batch){
+		tree.Overrides: p.takeOverrides, tree.Pins: p.takePins, tree.Holds: p.takeHolds, tree.Freezes: p.takeFreezes,
+	} {
+		p.unheard++
+		wg.Go(func() {
+			first := true
+			for b := range p.deps.Store.Watch(ctx, prefix, 0) {
+				heard := first
+				first = false
+				select {
+				case words <- func() {
+					take(b)
+					if heard {
+						p.unheard--
+					}
+				}:
+				case <-ctx.Done():
+					return
+				}
+			}
+		})
+	}
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
@@ -174,18 +201,8 @@ func (p *Presenter) Run(ctx context.Context) error {
 				return fmt.Errorf("watch %s: %w", tree.Claims, store.ErrClosed)
 			}
 			p.take(b)
-		case b, ok := <-overrides:
-			if ok {
-				p.takeOverrides(b)
-			} else {
-				overrides = nil // the watch of claims says why
-			}
-		case b, ok := <-pins:
-			if ok {
-				p.takePins(b)
-			} else {
-				pins = nil
-			}
+		case take := <-words:
+			take()
 		case t := <-terms:
 			p.lead(t)
 		case <-p.term.lost():
@@ -203,7 +220,7 @@ func (p *Presenter) Run(ctx context.Context) error {
 
 // due is when there is something to do, unless there is nothing.
 func (p *Presenter) due() (time.Time, bool) {
-	if !p.primed || !p.pin.primed {
+	if !p.primed || p.unheard > 0 {
 		return time.Time{}, false
 	}
 	var due time.Time
@@ -229,7 +246,7 @@ func (p *Presenter) take(b store.Batch) {
 	now := time.Now()
 	changes, err := p.fold.Apply(b)
 	for _, ch := range changes {
-		p.state.Replace(ch.Source, ch.Shard, ch.Claims)
+		p.claimed(ch)
 		p.pin.take(ch)
 		if len(ch.Claims) == 0 || slices.ContainsFunc(ch.Claims, func(c record.Claim) bool { return matters(c.RRset) }) {
 			p.changed[ch.Source] = true
@@ -275,9 +292,11 @@ func (p *Presenter) depose(why string) {
 	}
 	p.term.give()
 	p.term, p.pos, p.trial = nil, nil, nil
+	p.closeGate()
 	p.metrics.leading.Set(0)
 	p.metrics.held.Set(0)
-	p.note(func(s *Status) { s.Leading, s.Held = false, "" })
+	p.metrics.waiting.Set(0)
+	p.note(func(s *Status) { s.Leading, s.Held, s.Waiting = false, "", nil })
 	p.log.Info("presenter no longer leads", "dataset", p.cfg.Dataset, "why", why)
 }
 
@@ -300,7 +319,16 @@ func (p *Presenter) present(ctx context.Context) {
 	}
 	began := time.Now()
 	arrived := p.first
+	if p.term != nil && !p.gate.open {
+		if err := p.openGate(tctx); err != nil {
+			p.failed(ctx, err)
+			return
+		}
+	}
 	change := p.state.Reconcile()
+	if p.term != nil {
+		change = compose([]reconcile.Change{change, p.admit()})
+	}
 	if p.pin.state != nil {
 		change = p.pin.state.Reconcile()
 	}

@@ -109,11 +109,15 @@ func (p *Presenter) prepare(change reconcile.Change, full bool) (*trial, error) 
 	t := &trial{next: *p.pos}
 	t.next.claims, t.next.pinned = max(p.seen, p.pos.claims), p.pin.version()
 	t.txn.If = []store.Cond{head, p.term.fence}
+	before, beside := p.gateOps()
+	for _, ops := range before {
+		t.parts = append(t.parts, store.Txn{If: t.txn.If, Do: ops})
+	}
 	if change.Empty() && !full && p.pos.version > 0 {
-		if t.next.claims == p.pos.claims && t.next.pinned == p.pos.pinned {
+		if t.next.claims == p.pos.claims && t.next.pinned == p.pos.pinned && len(before)+len(beside) == 0 {
 			return nil, nil
 		}
-		t.txn.Do = []store.Op{{Path: head.Path, Value: tree.Encode(t.next.head())}}
+		t.txn.Do = append([]store.Op{{Path: head.Path, Value: tree.Encode(t.next.head())}}, beside...)
 		return t, nil
 	}
 	d := &snapshot.Delta{
@@ -141,7 +145,7 @@ func (p *Presenter) prepare(change reconcile.Change, full bool) (*trial, error) 
 	if full || slices.ContainsFunc(change.Put, matters) || slices.ContainsFunc(change.Old, matters) {
 		t.next.content = d.Version
 	}
-	t.txn.Do = []store.Op{log, {Path: head.Path, Value: tree.Encode(t.next.head())}}
+	t.txn.Do = append([]store.Op{log, {Path: head.Path, Value: tree.Encode(t.next.head())}}, beside...)
 	if t.next.content == d.Version && p.cfg.History > 0 {
 		if err := p.remember(t, d, change); err != nil {
 			return nil, err
@@ -219,6 +223,7 @@ func (p *Presenter) done(t *trial, rev store.Revision) {
 	p.trial = nil
 	p.pos = &t.next
 	p.pos.modified = rev
+	p.written()
 	if !t.arrived.IsZero() {
 		p.metrics.latency.Observe(time.Since(t.arrived).Seconds())
 	}

@@ -145,6 +145,26 @@ func (s *State) Replace(from record.Source, shard string, claims []record.Claim)
 	}
 }
 
+// Shard gives the claims of a shard as Replace was given them; nil when there is none.
+func (s *State) Shard(from record.Source, shard string) []record.Claim {
+	var out []record.Claim
+	for _, c := range s.shards[shardID{from, shard}] {
+		out = append(out, *c.public())
+	}
+	return out
+}
+
+// Shards gives the sources and names of all shards, in no particular order.
+func (s *State) Shards() iter.Seq2[record.Source, string] {
+	return func(yield func(record.Source, string) bool) {
+		for id := range s.shards {
+			if !yield(id.source, id.shard) {
+				return
+			}
+		}
+	}
+}
+
 func (s *State) claim(c *claim) {
 	n := s.node(c.Owner)
 	i, _ := slices.BinarySearchFunc(n.claims, c, (*claim).compare)

@@ -179,7 +179,7 @@ func (s *presenterStage) add(n *node) error {
 	n.add("presenter", p.Run)
 	n.warn("presenter", func() []string {
 		s := p.Status()
-		return []string{s.Held, s.Pinned, s.Behind, s.Problem, s.Unreadable}
+		return append([]string{s.Held, s.Pinned, s.Behind, s.Problem, s.Unreadable}, s.Waiting...)
 	})
 	return nil
 }

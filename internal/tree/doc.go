@@ -19,6 +19,9 @@
 //	/hosts/<host>                          Host, ephemeral
 //	/services/<name>/<id>                  Service, ephemeral: where a process listens
 //	/overrides/<id>                        Override; its claim is /claims/override/<id>/0
+//	/admitted/<dataset>/<source>/<shard>   what of /claims/ is in force: as there
+//	/holds/<id>                            Hold: a source's change that waits for a person
+//	/freezes/<id>                          Freeze
 //	/pins/<dataset>                        Pin: held at an earlier version's content
 //	/history/<dataset>/<version>           History, and /undo/<dataset>/<version>/<n>
 //	/audit/<time>-<id>                     AuditEntry: what people did

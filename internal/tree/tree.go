@@ -25,6 +25,9 @@ const (
 	Overrides = "/overrides/"
 	Audit     = "/audit/"
 	Pins      = "/pins/"
+	Admitted  = "/admitted/"
+	Holds     = "/holds/"
+	Freezes   = "/freezes/"
 )
 
 // Elections.
@@ -109,6 +112,28 @@ func LogVersion(dataset, path string) (uint64, bool) {
 	v, err := strconv.ParseUint(rest, 10, 64)
 	return v, err == nil
 }
+
+// AdmittedPath is the path of what of a shard of claims is in force, of one dataset.
+func AdmittedPath(dataset string, s record.Source, shard string) string {
+	return AdmittedPrefix(dataset) + string(s) + "/" + shard
+}
+
+// AdmittedPrefix is the prefix of what AdmittedPath makes.
+func AdmittedPrefix(dataset string) string { return Admitted + dataset + "/" }
+
+// SplitAdmitted takes a path made by AdmittedPath apart.
+func SplitAdmitted(dataset, path string) (s record.Source, shard string, ok bool) {
+	rest, ok := strings.CutPrefix(path, AdmittedPrefix(dataset))
+	i := strings.LastIndexByte(rest, '/')
+	if !ok || i <= 0 {
+		return "", "", false
+	}
+	return record.Source(rest[:i]), rest[i+1:], true
+}
+
+// HoldPath and FreezePath are the paths of a Hold and a Freeze.
+func HoldPath(id string) string   { return Holds + id }
+func FreezePath(id string) string { return Freezes + id }
 
 // OverridePath is the path of an override; OverrideSource is the source of its claim.
 func OverridePath(id string) string          { return Overrides + id }
@@ -219,6 +244,35 @@ type Override struct {
 	Set   int64    `json:"set_ms"`
 	Until int64    `json:"until_ms"` // when it ends by itself
 	// Author and Reason are what the person said; From is where the call came from.
+	Author string `json:"author"`
+	Reason string `json:"reason"`
+	From   string `json:"from"`
+}
+
+// Hold is a source's change that waits for a person. Its id is a hash of the source and
+// of all that it claims then: the same change is the same hold.
+type Hold struct {
+	ID      string        `json:"id"`
+	Dataset string        `json:"dataset"`
+	Source  record.Source `json:"source"`
+	Since   int64         `json:"since_ms"`
+	// Why are sentences: what the change would do, and which bound it exceeds.
+	Why      []string `json:"why"`
+	Created  int      `json:"created"` // RRsets
+	Replaced int      `json:"replaced"`
+	Removed  int      `json:"removed"`
+	// Decision is what a person said: empty, "release" or "drop".
+	Decision string `json:"decision,omitempty"`
+	Author   string `json:"author,omitempty"`
+}
+
+// Freeze stops the changes of sources until a person thaws it.
+type Freeze struct {
+	ID string `json:"id"`
+	// Source is one source, or a kind with "/*" behind it; empty means every source but
+	// overrides.
+	Source string `json:"source,omitempty"`
+	Since  int64  `json:"since_ms"`
 	Author string `json:"author"`
 	Reason string `json:"reason"`
 	From   string `json:"from"`
