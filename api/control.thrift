@@ -224,6 +224,32 @@ struct Pinned {
   5: string from_address
 }
 
+/** Hold is a source's change that waits for a person. */
+struct Hold {
+  1: string id
+  2: string source
+  3: i64 since_ms
+  /** Sentences: what the change would do, and why it waits. */
+  4: list<string> why
+  /** RRsets. */
+  5: i64 created
+  6: i64 replaced
+  7: i64 removed
+  /** Empty, "release" or "drop". */
+  8: string decision
+}
+
+/** Freeze stops the changes of sources. */
+struct Freeze {
+  1: string id
+  /** A source, or a kind with "/" and "*" behind it; empty: every source but overrides. */
+  2: string source
+  3: i64 since_ms
+  4: string author
+  5: string reason
+  6: string from_address
+}
+
 /** AuditEntry is one thing that a person did, or that followed from it. */
 struct AuditEntry {
   1: i64 time_ms
@@ -300,4 +326,19 @@ service Control {
 
   /** End what rollback began: what is claimed by now is published. As rollback. */
   Done release_pin(1: Doer doer) throws (1: answer.Refused refused)
+
+  list<Hold> holds() throws (1: answer.Refused refused)
+
+  /**
+   * Let a held change through (decision "release") or keep it out until its source says
+   * something else ("drop"). Refused when the change is no longer what the id says.
+   */
+  Done decide(1: string id, 2: string decision, 3: Doer doer) throws (1: answer.Refused refused)
+
+  /** Stop the changes of a source, of a kind of sources, or of all: see Freeze. */
+  Done freeze(1: string source, 2: Doer doer) throws (1: answer.Refused refused)
+
+  list<Freeze> freezes() throws (1: answer.Refused refused)
+
+  Done thaw(1: string id, 2: Doer doer) throws (1: answer.Refused refused)
 }

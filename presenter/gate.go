@@ -399,9 +399,10 @@ func (p *Presenter) takeFreezes(b store.Batch) {
 		var f tree.Freeze
 		if err := tree.Decode(n, &f); err != nil {
 			// What was meant is not known: everything stops rather than nothing.
-			f = tree.Freeze{ID: strings.TrimPrefix(n.Path, tree.Freezes), Author: "somebody", Reason: "cannot be read: " + err.Error()}
+			f = tree.Freeze{Author: "somebody", Reason: "cannot be read: " + err.Error()}
 			p.log.Error("freeze cannot be read: all sources are frozen", "error", err)
 		}
+		f.ID = strings.TrimPrefix(n.Path, tree.Freezes)
 		g.freezes[f.ID] = f
 	}
 	p.wake()

@@ -201,6 +201,8 @@ type statusView struct {
 	Sources   []sourceView   `json:"sources"`
 	Conflicts int64          `json:"conflicts"`
 	Overrides []overrideView `json:"overrides"`
+	Freezes   []freezeView   `json:"freezes"`
+	Holds     []holdView     `json:"holds"`
 	Pinned    *pinView       `json:"pinned,omitempty"`
 	Services  []serviceView  `json:"services"`
 }
@@ -277,6 +279,12 @@ func newStatus() *cobra.Command {
 			if v.Overrides, err = s.overrides(ctx); err != nil {
 				return err
 			}
+			if v.Freezes, err = s.freezes(ctx); err != nil {
+				return err
+			}
+			if v.Holds, err = s.holds(ctx); err != nil {
+				return err
+			}
 			pin, err := s.Control.Pinned(ctx)
 			if err != nil {
 				return err
@@ -290,6 +298,8 @@ func newStatus() *cobra.Command {
 					fmt.Fprintf(w, "%s at the content of version %d since %s by %s (%s): changes wait for `zonecast release`\n",
 						s.paint(red, "PINNED"), p.Version, utc(p.Set), plain(p.Author), plain(p.Reason))
 				}
+				s.writeFreezes(w, v.Freezes)
+				s.writeHolds(w, v.Holds)
 				s.writeOverrides(w, v.Overrides)
 			})
 		})

@@ -99,7 +99,7 @@ people's zone files are reconciled with them, every DNS host receives all of it,
 	for id, cmds := range map[string][]*cobra.Command{
 		"run":    {newUp(), newRun(), newServe(), newBuild(), newCheck()},
 		"change": {newRegister(), newDeregister(), newRenew(), newImport()},
-		"people": {newOverride(), newHistory(), newDiff(), newRollback(), newRelease(), newAudit()},
+		"people": {newOverride(), newFreeze(), newThaw(), newHistory(), newDiff(), newRollback(), newHolds(), newRelease(), newDrop(), newAudit()},
 		"ask":    {newServers(), newGet(), newWhy(), newConflicts(), newStatus(), newExport(), newBench()},
 	} {
 		for _, c := range cmds {
