@@ -31,9 +31,8 @@ import (
 type gate struct {
 	open    bool // what is admitted was read in this term: claims are judged
 	pending map[record.Source]*pending
-	// mirror has the shards that lie in the store as admitted, writes those that are to
-	// be written there with the next version; nil claims: to be deleted.
-	mirror  map[shard]bool
+	// writes has the shards that are to be written as admitted with the next version; nil
+	// claims: to be deleted.
 	writes  map[shard][]record.Claim
 	nodes   map[string]tree.Hold  // in the store, by id
 	news    map[string]*tree.Hold // to be written; nil: to be deleted
@@ -50,7 +49,7 @@ type pending struct {
 
 func newGate() gate {
 	return gate{
-		pending: map[record.Source]*pending{}, mirror: map[shard]bool{}, writes: map[shard][]record.Claim{},
+		pending: map[record.Source]*pending{}, writes: map[shard][]record.Claim{},
 		nodes: map[string]tree.Hold{}, news: map[string]*tree.Hold{}, freezes: map[string]tree.Freeze{},
 	}
 }
@@ -96,7 +95,6 @@ func (p *Presenter) openGate(ctx context.Context) error {
 	}
 	g := &p.gate
 	clear(g.pending)
-	clear(g.mirror)
 	clear(g.writes)
 	clear(g.news)
 	if len(nodes) == 0 {
@@ -116,7 +114,6 @@ func (p *Presenter) openGate(ctx context.Context) error {
 			continue
 		}
 		k := shard{s, name}
-		g.mirror[k] = true
 		claims, err := record.DecodeShard(n.Value)
 		if err != nil {
 			p.log.Error("what is admitted cannot be read: taken as it is claimed", "path", n.Path, "error", err)
@@ -351,16 +348,8 @@ func inBatches(ops []store.Op) (batches [][]store.Op) {
 
 // written takes note that what gateOps said is in the store.
 func (p *Presenter) written() {
-	g := &p.gate
-	for k, claims := range g.writes {
-		if len(claims) == 0 {
-			delete(g.mirror, k)
-		} else {
-			g.mirror[k] = true
-		}
-	}
-	clear(g.writes)
-	clear(g.news)
+	clear(p.gate.writes)
+	clear(p.gate.news)
 }
 
 func (p *Presenter) takeHolds(b store.Batch) {
