@@ -43,6 +43,7 @@ var arrows = table{
 		"fleet":                    noun,
 		"rules":                    noun, // pure, as reconcile is: what the mutator runs
 		"reconcile":                noun,
+		"guard":                    noun, // pure: the presenter asks it
 		"snapshot":                 noun,
 		"snapshot/journal":         noun,
 		"snapshot/journal/faultfs": support,
