@@ -58,7 +58,7 @@ func (h *hearing) zones() {
 	}
 }
 
-// silence looks for a rule or map that returns nothing any more. One RRset that goes is
+// silence looks for a rule or map that returns nothing any more. A few RRsets that go are
 // nothing to speak of.
 func (h *hearing) silence() {
 	if kind := h.source.Kind(); kind != record.KindRule && kind != record.KindMap {
@@ -70,7 +70,7 @@ func (h *hearing) silence() {
 		net += h.tally.zones[i].net
 		counted += h.tally.zones[i].n[removed]
 	}
-	if size > 1 && size+net <= 0 && counted > 0 {
+	if size > h.bounds.Few && size+net <= 0 && counted > 0 {
 		h.trip(Trip{Kind: Silent, Scope: ScopeSource, Count: size, Of: size}, h.which(-1, func(e *event) bool { return e.effect == removed }))
 	}
 }

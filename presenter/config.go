@@ -8,6 +8,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/zonecast/zonecast/guard"
 	"github.com/zonecast/zonecast/internal/follow"
 	"github.com/zonecast/zonecast/reconcile"
 	"github.com/zonecast/zonecast/snapshot"
@@ -30,6 +31,10 @@ type Config struct {
 	// History is how many of the versions that changed content can be gone back to. Zero
 	// means none.
 	History int `option:"history" help:"versions that can be rolled back to"`
+	// Guards false lets every change through at once. Guard bounds what a source may
+	// change without a person.
+	Guards bool         `option:"guards" help:"hold changes of robots and files that exceed bounds for a person"`
+	Guard  guard.Bounds `option:"guard"`
 	// AboveHosts is a person's consent after the store was lost or put back: hosts then
 	// answer a newer version than the store has, and go back for nobody. With it the
 	// next version is a whole one above theirs; without it they keep what they have,
@@ -58,6 +63,8 @@ func DefaultConfig() Config {
 		Gather:     20 * time.Millisecond,
 		SessionTTL: 5 * time.Second,
 		History:    1000,
+		Guards:     true,
+		Guard:      guard.DefaultBounds(),
 	}
 }
 
@@ -78,6 +85,9 @@ func (c Config) Validate() error {
 	}
 	if c.SessionTTL < time.Second {
 		errs = append(errs, fmt.Errorf("session-ttl is %v, at least 1s", c.SessionTTL))
+	}
+	if err := c.Guard.Validate(); err != nil {
+		errs = append(errs, fmt.Errorf("guard: %w", err))
 	}
 	return errors.Join(errs...)
 }

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/zonecast/zonecast/guard"
 	"github.com/zonecast/zonecast/internal/claimtree"
 	"github.com/zonecast/zonecast/internal/tree"
 	"github.com/zonecast/zonecast/reconcile"
@@ -37,6 +38,7 @@ type gate struct {
 	nodes   map[string]tree.Hold  // in the store, by id
 	news    map[string]*tree.Hold // to be written; nil: to be deleted
 	freezes map[string]tree.Freeze
+	judge   *guard.Judge // of this term
 }
 
 // pending is what a source claims otherwise than what is admitted of it, by shard; nil
@@ -88,7 +90,7 @@ func sameClaims(a, b []record.Claim) bool {
 }
 
 // openGate reads what is admitted. Where the claims are otherwise, they wait.
-func (p *Presenter) openGate(ctx context.Context) error {
+func (p *Presenter) openGate(ctx context.Context) (err error) {
 	nodes, _, err := p.deps.Store.List(ctx, tree.AdmittedPrefix(p.cfg.Dataset))
 	if err != nil {
 		return fmt.Errorf("read what is admitted: %w", err)
@@ -97,6 +99,12 @@ func (p *Presenter) openGate(ctx context.Context) error {
 	clear(g.pending)
 	clear(g.writes)
 	clear(g.news)
+	defer func() {
+		if err == nil {
+			p.state.Reconcile()
+			g.judge, err = guard.New(p.cfg.Guard, p.state.All, p.state.Made())
+		}
+	}()
 	if len(nodes) == 0 {
 		// Nothing was published yet, or by a release without a gate.
 		for s, name := range p.state.Shards() {
@@ -193,17 +201,20 @@ func (p *Presenter) admit() reconcile.Change {
 			p.state.Replace(s, name, claims)
 		}
 		change := p.state.Reconcile()
-		if decision == "" {
-			if why := p.judge(s, change); len(why) > 0 {
+		switch now := p.deps.Now(); {
+		case decision == "release" || !p.cfg.Guards:
+			g.judge.Admit(s, change, now)
+		default:
+			if v := g.judge.Judge(s, change, now); v.Held() {
 				for name, claims := range old {
 					p.state.Replace(s, name, claims)
 				}
 				p.state.Reconcile()
-				p.holdBack(s, w, change, why)
+				p.holdBack(s, w, v)
 				continue
 			}
+			g.judge.Accept(s, change, now)
 		}
-		p.accept(s, change)
 		for name, claims := range w.shards {
 			g.writes[shard{s, name}] = claims
 		}
@@ -256,20 +267,35 @@ func (g *gate) end(w *pending) {
 	w.hold = nil
 }
 
-// holdBack notes that a source's change waits for a person.
-func (p *Presenter) holdBack(s record.Source, w *pending, change reconcile.Change, why []string) {
-	h := &tree.Hold{ID: w.id, Dataset: p.cfg.Dataset, Source: s, Since: p.deps.Now().UnixMilli(), Why: why}
-	h.Created, h.Replaced, h.Removed = sizes(change)
-	w.hold = h
-	p.gate.news[h.ID] = h
-	p.log.Warn("change held", "id", h.ID, "source", s, "why", strings.Join(why, "; "))
+// maxWhy and maxSentence bound what a hold says: a node has room for it.
+const (
+	maxWhy      = 20
+	maxSentence = 2000 // octets
+)
+
+func clipped(s string) string {
+	if len(s) <= maxSentence {
+		return s
+	}
+	return strings.ToValidUTF8(s[:maxSentence], "") + "..."
 }
 
-// sizes counts what a change does, in RRsets.
-func sizes(change reconcile.Change) (created, replaced, removed int) {
-	removed = len(change.Remove)
-	replaced = len(change.Old) - removed
-	return len(change.Put) - replaced, replaced, removed
+// holdBack notes that a source's change waits for a person.
+func (p *Presenter) holdBack(s record.Source, w *pending, v guard.Verdict) {
+	h := &tree.Hold{
+		ID: w.id, Dataset: p.cfg.Dataset, Source: s, Since: p.deps.Now().UnixMilli(),
+		Created: v.Created, Replaced: v.Replaced, Removed: v.Removed,
+	}
+	for i, t := range v.Trips {
+		if i == maxWhy {
+			h.Why = append(h.Why, fmt.Sprintf("and %d more of the kind", len(v.Trips)-maxWhy))
+			break
+		}
+		h.Why = append(h.Why, clipped(t.Text))
+	}
+	w.hold = h
+	p.gate.news[h.ID] = h
+	p.log.Warn("change held", "id", h.ID, "source", s, "why", strings.Join(h.Why, "; "))
 }
 
 // frozen gives the freeze that a source is under, or nil.
@@ -452,9 +478,3 @@ func compose(all []reconcile.Change) reconcile.Change {
 	}
 	return out
 }
-
-// judge tells why a source's change must wait for a person, or nothing.
-func (p *Presenter) judge(record.Source, reconcile.Change) []string { return nil }
-
-// accept counts a change that is let through.
-func (p *Presenter) accept(record.Source, reconcile.Change) {}

@@ -74,6 +74,7 @@ func run(t tb, st store.Store, change ...func(*Config, *Deps)) *running {
 	t.Helper()
 	reg := prometheus.NewRegistry()
 	cfg, deps := DefaultConfig(), Deps{Store: st, Log: slog.New(slog.DiscardHandler), Metrics: reg, Name: "test"}
+	cfg.Guards = false
 	for _, f := range change {
 		f(&cfg, &deps)
 	}

@@ -327,6 +327,7 @@ func (p *Presenter) present(ctx context.Context) {
 	}
 	change := p.state.Reconcile()
 	if p.term != nil {
+		p.gate.judge.Admit("", change, p.deps.Now()) // of overrides and freshness
 		change = compose([]reconcile.Change{change, p.admit()})
 	}
 	if p.pin.state != nil {

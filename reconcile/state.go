@@ -464,6 +464,17 @@ func (s *State) All() iter.Seq[record.RRset] {
 	}
 }
 
+// Made counts the RRsets of the dataset by the source whose claim won.
+func (s *State) Made() map[record.Source]int {
+	out := map[record.Source]int{}
+	for _, n := range s.nodes {
+		for _, c := range n.won {
+			out[c.src.name]++
+		}
+	}
+	return out
+}
+
 // Get gives one RRset of the dataset, as of the last Reconcile.
 func (s *State) Get(k record.Key) (record.RRset, bool) {
 	if n := s.nodes[k.Owner]; n != nil {

@@ -243,7 +243,10 @@ type UpOptions struct {
 	Zones string
 	Fleet string
 	Args  []string
-	Line  string // with which the line of readiness starts; default: ready
+	// Guarded leaves the guards on. Most tests are in a hurry: what changes in a year, or
+	// the whole fleet, changes in seconds.
+	Guarded bool
+	Line    string // with which the line of readiness starts; default: ready
 }
 
 // StartUp starts `zonecast up` on free ports and waits until it is ready.
@@ -267,6 +270,9 @@ func StartUp(t testing.TB, o UpOptions) *Up {
 	}
 	if o.Fleet != "" {
 		args = append(args, "--fleet", o.Fleet)
+	}
+	if !o.Guarded {
+		args = append(args, "--presenter-guards=false")
 	}
 	began := time.Now()
 	u.Process = Start(t, "zonecast up", append(args, o.Args...)...)
