@@ -16,7 +16,7 @@ VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unkn
 FUZZTIME ?= 60s
 PACKAGES ?= ./...
 # What acceptance runs: packages, and tests in them by regular expression.
-ACCEPTANCE ?= ./internal/e2e ./internal/difftest ./authority
+ACCEPTANCE ?= ./internal/e2e ./internal/difftest ./authority ./guard
 RUN        ?= .
 # Two packages at a time: several of them start daemons, or measure.
 TESTFLAGS ?= -p 2 -timeout 8m

@@ -15,7 +15,7 @@ func TestDocumentedNodes(t *testing.T) {
 	nodes := map[string]any{
 		"Lease": &tree.Lease{}, "Source": &tree.Source{}, "Progress": &tree.Progress{}, "Head": &tree.Head{},
 		"Host": &tree.Host{}, "Service": &tree.Service{}, "HostDataset": &tree.HostDataset{},
-		"Override": &tree.Override{}, "Pin": &tree.Pin{}, "History": &tree.History{}, "AuditEntry": &tree.AuditEntry{},
+		"Override": &tree.Override{}, "Pin": &tree.Pin{}, "History": &tree.History{}, "Hold": &tree.Hold{}, "Freeze": &tree.Freeze{}, "AuditEntry": &tree.AuditEntry{},
 	}
 	for _, file := range []string{"store.md", "serving.md"} {
 		page, err := os.ReadFile("../../docs/format/" + file)

@@ -136,7 +136,8 @@ func HoldPath(id string) string   { return Holds + id }
 func FreezePath(id string) string { return Freezes + id }
 
 // OverridePath is the path of an override; OverrideSource is the source of its claim.
-func OverridePath(id string) string          { return Overrides + id }
+func OverridePath(id string) string { return Overrides + id }
+
 func OverrideSource(id string) record.Source { return record.Source(record.KindOverride + "/" + id) }
 
 // PinPath is the path of a dataset's Pin.
