@@ -222,6 +222,16 @@ func (p *Presenter) admit() reconcile.Change {
 		delete(g.pending, s)
 		all = append(all, change)
 	}
+	// What went back to what is admitted while nobody led is held no more.
+	waits := map[string]bool{}
+	for s, w := range g.pending {
+		waits[w.identify(s)] = true
+	}
+	for id := range g.nodes {
+		if !waits[id] {
+			g.news[id] = nil
+		}
+	}
 	p.tellWaiting()
 	return compose(all)
 }

@@ -114,7 +114,9 @@ func TestHold(t *testing.T) {
 		if h := held(t, st); h.Source != zoneSource || !strings.Contains(h.Why[0], "take the zone example.net. away") {
 			t.Fatalf("%+v", h)
 		}
-		put(t, st, "zone", zone()) // it comes back to itself
+		p.stop(t)
+		put(t, st, "zone", zone()) // it comes back to itself while nobody leads
+		p = run(t, st, guarded)
 		settle()
 		if nodes, _, _ := st.List(t.Context(), tree.Holds); len(nodes) != 0 {
 			t.Fatalf("%d still held", len(nodes))
