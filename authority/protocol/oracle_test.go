@@ -301,7 +301,9 @@ func TestAgainstOracle(t *testing.T) {
 			}
 			m := ask(t, worker, view, q, TCP)
 			want := o.answer(qname, qtype, do)
-			if diff := cmp.Diff(want.sorted(), got(m).sorted()); diff != "" {
+			want = want.sorted()
+			want.Answer = slices.Compact(want.Answer) // a chain that comes back to a DNAME has it once
+			if diff := cmp.Diff(want, got(m).sorted()); diff != "" {
 				t.Fatalf("%s %s do=%v of\n%v\n(-oracle +server)\n%s", qname, dns.Type(qtype), do, o, diff)
 			}
 		}
