@@ -24,6 +24,7 @@ type Agent struct {
 	unmended string // why a damaged journal was not mended, last; the follower's goroutine's
 
 	changed chan struct{} // status changed in a way to report; holds one
+	direct  *glass        // nil: nobody hands anything over directly
 
 	mu     sync.Mutex // guards below
 	status Status
@@ -61,6 +62,12 @@ func New(cfg Config, deps Deps) (*Agent, error) {
 		}
 		a.keys = append(a.keys, keys...)
 	}
+	if cfg.Direct != "" {
+		var err error
+		if a.direct, err = newGlass(a); err != nil {
+			return nil, fmt.Errorf("agent: %w", err)
+		}
+	}
 	if a.deps.Fetcher == nil {
 		a.deps.Fetcher = follow.HTTP{Log: deps.Log}
 	}
@@ -97,6 +104,9 @@ func (a *Agent) Run(ctx context.Context) error {
 	defer reporting.Wait()
 	defer cancel()
 	reporting.Go(func() { a.report(ctx) })
+	if a.direct != nil {
+		reporting.Go(func() { a.direct.run(ctx) })
+	}
 	for {
 		err := a.keep(ctx)
 		switch {

@@ -39,6 +39,14 @@ type Config struct {
 	// changed nothing but the freshness record; others it says at once. It bounds the
 	// writes of a quiet fleet to hosts/ReportEvery a second.
 	ReportEvery time.Duration `option:"report-every" help:"how often at most a version without changes is reported"`
+	// SampleEvery is how often at most the questions that the authority drew are put into
+	// the store, where changes are tried on them; they say nothing of who asks. Each time
+	// costs it up to 32 KiB. Zero: never.
+	SampleEvery time.Duration `option:"sample-every" help:"how often at most the authority's sample of questions is put into the store; 0 is never"`
+	// Operators is a file of those who may hand overrides to this host directly, without the
+	// store. Direct is where they do, address:port or unix:PATH. Empty: nobody, nowhere.
+	Operators string `option:"operators" help:"file of the operators who may hand overrides to this host directly"`
+	Direct    string `option:"direct" help:"address:port or unix:PATH on which operators hand overrides to this host directly"`
 	// FoldSize is octets of the journal's log after which it is folded into a
 	// snapshot. Zero means the journal's default.
 	FoldSize int64 `option:"fold-size" help:"octets of the journal's log before it is folded; 0 means the default"`
@@ -46,7 +54,7 @@ type Config struct {
 
 // DefaultConfig needs Host, Journal, StatusDir, Keys and DNS yet.
 func DefaultConfig() Config {
-	return Config{Dataset: "internal", SessionTTL: 10 * time.Second, ReportEvery: time.Second}
+	return Config{Dataset: "internal", SessionTTL: 10 * time.Second, ReportEvery: time.Second, SampleEvery: time.Minute}
 }
 
 // Validate tells what is wrong, by the option's name.
@@ -67,11 +75,17 @@ func (c Config) Validate() error {
 	if len(c.Keys) == 0 {
 		errs = append(errs, errors.New("keys is not given, expected one or more files with public keys: without one nothing could be believed"))
 	}
+	if (c.Operators == "") != (c.Direct == "") {
+		errs = append(errs, errors.New("operators and direct go together: who may hand overrides over, and where"))
+	}
 	if c.SessionTTL < time.Second {
 		errs = append(errs, fmt.Errorf("session-ttl is %s, at least 1s", c.SessionTTL))
 	}
 	if c.ReportEvery <= 0 {
 		errs = append(errs, fmt.Errorf("report-every is %s, expected more than 0", c.ReportEvery))
+	}
+	if c.SampleEvery < 0 {
+		errs = append(errs, fmt.Errorf("sample-every is %s, expected 0 or more", c.SampleEvery))
 	}
 	return errors.Join(errs...)
 }
@@ -83,6 +97,16 @@ type Deps struct {
 	Metrics prometheus.Registerer
 	// Fetcher gets snapshots. Nil means follow.HTTP.
 	Fetcher follow.Fetcher
+	// Beside are nodes that live and die with the host's own. Nil: none.
+	Beside Beside
 	// Progress, unless nil, is told how far the fetch of a snapshot is, in octets.
 	Progress func(done, total int64)
+}
+
+// Beside gives nodes that are to be in the host's session.
+type Beside interface {
+	// Nodes are what is to be there, always the same paths.
+	Nodes() []store.Op
+	// Changed says that Nodes gives something else.
+	Changed() <-chan struct{}
 }

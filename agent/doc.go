@@ -7,6 +7,6 @@
 // leave it as it is. What is said in the store is what the authority says it
 // answers, not what is on the way to it.
 //
-// In: manifest and log from the store, snapshots over HTTP, the authority's file
-// "serving". Out: the journal, /hosts/<host>.
+// In: manifest and log from the store, snapshots over HTTP, the authority's files
+// "serving" and "sample". Out: the journal, /hosts/<host>, /samples/<dataset>/<host>.
 package agent

@@ -13,6 +13,7 @@ type metrics struct {
 	applySeconds, appendSeconds, fetchSeconds   prometheus.Histogram
 	octets, refused                             *prometheus.CounterVec
 	journalErrors, quarantined, mended, reports prometheus.Counter
+	samples                                     prometheus.Counter
 }
 
 func newMetrics(reg prometheus.Registerer, dataset string, age func() float64) (*metrics, error) {
@@ -44,6 +45,7 @@ func newMetrics(reg prometheus.Registerer, dataset string, age func() float64) (
 		quarantined:   counter("quarantined_total", "Journals found damaged."),
 		mended:        counter("mended_total", "Journals found damaged while open, and written anew from memory."),
 		reports:       counter("reports_total", "Reports of what the host answers."),
+		samples:       counter("samples_total", "Samples of questions put into the store."),
 	}
 	for _, k := range follow.Kinds() {
 		m.refused.WithLabelValues(string(k))
@@ -52,7 +54,7 @@ func newMetrics(reg prometheus.Registerer, dataset string, age func() float64) (
 	m.octets.WithLabelValues("snapshot")
 	var errs []error
 	for _, c := range []prometheus.Collector{
-		m.version, m.serving, m.applySeconds, m.appendSeconds, m.fetchSeconds, m.octets, m.refused, m.journalErrors, m.quarantined, m.mended, m.reports,
+		m.version, m.serving, m.applySeconds, m.appendSeconds, m.fetchSeconds, m.octets, m.refused, m.journalErrors, m.quarantined, m.mended, m.reports, m.samples,
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 			Name: prefix + "age_seconds", Help: "Since the version in the journal was made, by the clock of its maker; +Inf when there is none.", ConstLabels: labels,
 		}, age),

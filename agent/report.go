@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -9,6 +10,8 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/fsnotify/fsnotify"
@@ -22,8 +25,9 @@ import (
 const ServingFile = "serving"
 
 const (
-	// maxServing bounds the file in octets; it has about 200.
-	maxServing = 4 << 10
+	// maxServing bounds the file in octets; it has about 200, and as many for each direct
+	// override.
+	maxServing = 256 << 10
 	// pollEvery is how often the file is looked at when no event comes: inotify does
 	// not see every file system, and its queue can overflow.
 	pollEvery = 500 * time.Millisecond
@@ -62,6 +66,7 @@ type reporter struct {
 	said    tree.Host // in the session's node; Name is empty when there is none
 	saidAt  time.Time
 	serving tree.HostDataset // last read; Version 0 before the first
+	beside  []store.Op       // in the session; nil when nothing is
 }
 
 // report reports until ctx ends, in one session after another.
@@ -91,9 +96,16 @@ func (r *reporter) session(ctx context.Context, events <-chan struct{}, good fun
 		return err
 	}
 	defer func() { _ = s.Close() }() // its nodes go, at once or after SessionTTL
-	r.said = tree.Host{}
+	r.said, r.beside = tree.Host{}, nil
 	poll := time.NewTicker(min(pollEvery, r.cfg.ReportEvery))
 	defer poll.Stop()
+	sampled := time.NewTicker(sampleLook)
+	defer sampled.Stop()
+	samples := sampler{Agent: r.Agent}
+	var beside <-chan struct{}
+	if r.deps.Beside != nil {
+		beside = r.deps.Beside.Changed()
+	}
 	for {
 		if host, due := r.due(time.Now()); due {
 			if _, err := s.Commit(ctx, store.Txn{Do: []store.Op{{Path: tree.HostPath(r.cfg.Host), Value: tree.Encode(host)}}}); err != nil {
@@ -103,6 +115,9 @@ func (r *reporter) session(ctx context.Context, events <-chan struct{}, good fun
 			r.metrics.reports.Inc()
 			good()
 		}
+		if err := r.putBeside(ctx, s); err != nil {
+			return err
+		}
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
@@ -110,9 +125,34 @@ func (r *reporter) session(ctx context.Context, events <-chan struct{}, good fun
 			return store.ErrSessionLost
 		case <-events:
 		case <-r.changed:
+		case <-beside:
 		case <-poll.C:
+		case <-sampled.C:
+			samples.report(ctx, s, time.Now())
 		}
 	}
+}
+
+// putBeside puts what lives beside the host's node, if it changed.
+func (r *reporter) putBeside(ctx context.Context, s store.Session) error {
+	if r.deps.Beside == nil {
+		return nil
+	}
+	nodes := r.deps.Beside.Nodes()
+	var ops []store.Op
+	for i, op := range nodes {
+		if r.beside == nil || !bytes.Equal(op.Value, r.beside[i].Value) {
+			ops = append(ops, op)
+		}
+	}
+	if len(ops) == 0 {
+		return nil
+	}
+	if _, err := s.Commit(ctx, store.Txn{Do: ops}); err != nil {
+		return err
+	}
+	r.beside = nodes
+	return nil
 }
 
 // due reads what is to be reported, and tells whether it is time. That the content
@@ -123,6 +163,9 @@ func (r *reporter) due(now time.Time) (tree.Host, bool) {
 	host.Refused = s.Refused
 	if s.Trouble != "" {
 		host.Refused = "journal: " + s.Trouble
+	}
+	if all := r.DirectTroubles(); len(all) > 0 && host.Refused == "" {
+		host.Refused = "direct: " + strings.Join(all, "; ")
 	}
 	host.Refused = host.Refused[:min(len(host.Refused), maxText)]
 	serving, err := readServing(r.cfg.StatusDir)
@@ -142,9 +185,9 @@ func (r *reporter) due(now time.Time) (tree.Host, bool) {
 	}
 	old, known := r.said.Datasets[r.cfg.Dataset]
 	switch {
-	case r.said.Name == "", host.Refused != r.said.Refused, known != (r.serving.Version > 0), r.serving.Digest != old.Digest:
+	case r.said.Name == "", host.Refused != r.said.Refused, known != (r.serving.Version > 0), r.serving.Digest != old.Digest, !slices.Equal(r.serving.Direct, old.Direct):
 		return host, true
-	case r.serving == old:
+	case r.serving.Version == old.Version && r.serving.Since == old.Since:
 		return host, false
 	}
 	return host, now.Sub(r.saidAt) >= r.cfg.ReportEvery

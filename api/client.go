@@ -12,6 +12,7 @@ import (
 
 	"github.com/apache/thrift/lib/go/thrift"
 
+	"github.com/zonecast/zonecast/api/configapi"
 	"github.com/zonecast/zonecast/api/controlapi"
 	"github.com/zonecast/zonecast/api/registryapi"
 )
@@ -36,6 +37,8 @@ const (
 type Client struct {
 	Registry registryapi.Registry
 	Control  controlapi.Control
+	// Configuration is refused by servers that keep none.
+	Configuration configapi.Configuration
 
 	network, address string
 
@@ -69,6 +72,7 @@ func Dial(ctx context.Context, addr string) (*Client, error) {
 	c := &Client{network: network, address: address}
 	c.Registry = registryapi.NewRegistryClient(caller{c, RegistryService})
 	c.Control = controlapi.NewControlClient(caller{c, ControlService})
+	c.Configuration = configapi.NewConfigurationClient(caller{c, ConfigurationService})
 	conn, err := c.dial(ctx)
 	if err != nil {
 		return nil, err

@@ -15,6 +15,8 @@ struct HostState {
   5: i64 age_ms
   /** Last thing the host refused and why; empty when nothing. */
   6: string refused
+  /** What operators put on top of the dataset on this host, in words. */
+  7: list<string> direct
 }
 
 struct DatasetState {
@@ -40,6 +42,11 @@ struct SourceState {
   6: string error
   /** Store revision of this state, for wait with kind "claims". */
   7: i64 store_revision
+  /** When error began to be not empty; 0 when it is empty or that is not known. */
+  8: i64 since_ms
+  /** For how many servers, clusters and groups a rule fails, whose last good claims stay; 0
+      when error is about the rule itself. */
+  9: i64 failing
 }
 
 struct ServiceState {
@@ -86,7 +93,7 @@ struct Claim {
   9: i64 time_ms
   10: string revision
   11: string place
-  /** wins, agrees, merged, loses, yields or invalid; the list may grow. */
+  /** wins, agrees, united, loses, yields or waits (held, frozen or pinned); the list may grow. */
   12: string verdict
   /** The rule that decided, in words. */
   13: string rule
@@ -152,6 +159,11 @@ struct ExportPage {
 struct Doer {
   1: string author
   2: string reason
+  /**
+   * What is done, signed by the author (internal/operator); needed where operators are
+   * given (--control-operators), and not read otherwise.
+   */
+  3: binary signed_act
 }
 
 /** Override is an RRset that a person has put above everything. */
@@ -178,6 +190,16 @@ struct Done {
   3: list<string> text
 }
 
+/** Cause is a source whose claims changed, and who brought the newest of what it claims there. */
+struct Cause {
+  1: string source
+  2: string author
+  3: string reason
+  4: string revision
+  /** Id of the hold that a person let through, if it was one. */
+  5: string released
+}
+
 /** VersionInfo is a version that changed content. */
 struct VersionInfo {
   1: i64 version
@@ -187,10 +209,12 @@ struct VersionInfo {
   4: i64 replaced
   5: i64 removed
   /** Whose claims changed; some of them when there are many. */
-  6: list<string> sources
-  7: i64 other_sources
+  6: list<Cause> causes
+  7: i64 other_causes
   /** The version at whose content it was held; 0: at none. */
   8: i64 pinned
+  /** Some of the RRsets that changed: "www.example.net. A". */
+  9: list<string> keys
 }
 
 /** History is the newest versions first. */
@@ -207,12 +231,62 @@ struct Difference {
   2: list<RecordSet> after
 }
 
+/** Example is a question of the live traffic that would be answered otherwise. */
+struct Example {
+  1: string name
+  2: string type
+  /** Of all queries, 0 to 1. */
+  3: double share
+  /** In words. */
+  4: string before
+  5: string after
+  /** As in KindShare. */
+  6: string kind
+}
+
+/**
+ * KindShare is in what way answers differ, and in which part of all queries, 0 to 1. The
+ * kinds are what an answer becomes: nxdomain, nodata, refused, failure, referral, alias
+ * (leads out of the zones here), answer (there was none), data (another one), ttl (nothing
+ * but a TTL differs).
+ */
+struct KindShare {
+  1: string kind
+  2: double share
+}
+
+/** Effect is what a change does to the live traffic, as far as hosts sampled it. */
+struct Effect {
+  /** Queries that were drawn and asked before and after; 0: nothing is known, see unknown. */
+  1: i64 sampled
+  2: i32 hosts
+  /** Of the queries between these, in unix milliseconds; and about how many there were. */
+  3: i64 since_ms
+  4: i64 until_ms
+  5: i64 queries
+  /** Of the queries that would be answered otherwise, 0 to 1; with 95 % it is between low and high. */
+  6: double share
+  7: double low
+  8: double high
+  /** The largest shares first. */
+  9: list<KindShare> kinds
+  10: list<Example> examples
+  /** Questions that would be answered otherwise and are not among the examples. */
+  11: i64 more
+  /** Of the queries that ask for names which are not there, 0 to 1. */
+  12: double no_name
+  /** Why nothing is known, in words. */
+  13: string unknown
+}
+
 struct Diff {
   /** In canonical order, at most as many as were asked for. */
   1: list<Difference> differences
   2: i64 created
   3: i64 replaced
   4: i64 removed
+  /** What it does to the live traffic to go from the one to the other. */
+  5: Effect effect
 }
 
 /** Pinned is a dataset held at an earlier version's content; version 0: it is not. */
@@ -237,6 +311,8 @@ struct Hold {
   7: i64 removed
   /** Empty, "release" or "drop". */
   8: string decision
+  /** What the change would do to the live traffic. */
+  9: Effect effect
 }
 
 /** Freeze stops the changes of sources. */
@@ -250,7 +326,30 @@ struct Freeze {
   6: string from_address
 }
 
-/** AuditEntry is one thing that a person did, or that followed from it. */
+/** Expectation is a mass change that a person announced: guards do not count it. */
+struct Expectation {
+  1: string id
+  /** With the final dot; empty: every zone. */
+  2: string zone
+  /** Empty: every source. */
+  3: string source
+  /** RRsets announced. */
+  4: i64 removals
+  5: i64 replacements
+  6: i64 creations
+  /** RRsets that may still come. */
+  7: i64 left_removals
+  8: i64 left_replacements
+  9: i64 left_creations
+  10: i64 set_ms
+  /** When it ends by itself, unix milliseconds. */
+  11: i64 until_ms
+  12: string author
+  13: string reason
+  14: string from_address
+}
+
+/** AuditEntry is one thing that a person did, or that followed from it, or a version. */
 struct AuditEntry {
   1: i64 time_ms
   2: string action
@@ -280,8 +379,9 @@ service Control {
   /**
    * Wait until every live host answers what a change made: kind is "servers" for
    * a revision of the registry, "claims" for one of import_zone, "override" for one of
-   * an override, "version" for a version itself. timeout_ms is at
-   * most 60000; the answer then has done = false and says who is missing.
+   * an override, "version" for a version itself. Revision 0 is what is there now, as
+   * far as it was read here. timeout_ms is at most 60000; the answer then has
+   * done = false and says who is missing.
    */
   Arrival wait(1: i64 revision, 2: string kind, 3: string dataset, 4: i32 timeout_ms) throws (1: answer.Refused refused)
 
@@ -292,7 +392,7 @@ service Control {
    * source claimed before, and empty content takes it away. The file's name says the
    * zone's unless $ORIGIN in it does. At most as large as one call may be.
    */
-  answer.Change import_zone(1: string file, 2: binary content, 3: string author, 4: string reason) throws (1: answer.Refused refused)
+  answer.Change import_zone(1: string file, 2: binary content, 3: Doer doer) throws (1: answer.Refused refused)
 
   /**
    * Put an RRset above everything for for_ms, 1 s to 30 days. An override of the same
@@ -305,8 +405,8 @@ service Control {
 
   Done clear_override(1: string id, 2: Doer doer) throws (1: answer.Refused refused)
 
-  /** What people did since a time, unix milliseconds. */
-  AuditPage audit(1: i64 since_ms, 2: string after, 3: i32 limit) throws (1: answer.Refused refused)
+  /** What people did since a time, unix milliseconds; with every version that changed content, when versions. */
+  AuditPage audit(1: i64 since_ms, 2: string after, 3: i32 limit, 4: bool versions) throws (1: answer.Refused refused)
 
   /** limit is at most 10000; 0 means 20. */
   History history(1: i32 limit) throws (1: answer.Refused refused)
@@ -341,4 +441,15 @@ service Control {
   list<Freeze> freezes() throws (1: answer.Refused refused)
 
   Done thaw(1: string id, 2: Doer doer) throws (1: answer.Refused refused)
+
+  /**
+   * Announce a mass change of a zone, a source or both, so that guards let it through: as
+   * many RRsets, for for_ms, 1 s to 7 days. Id, set_ms, until_ms, what is left and who are
+   * not read. What is always held is held nevertheless.
+   */
+  Done expect(1: Expectation expectation, 2: i64 for_ms, 3: Doer doer) throws (1: answer.Refused refused)
+
+  list<Expectation> expectations() throws (1: answer.Refused refused)
+
+  Done unexpect(1: string id, 2: Doer doer) throws (1: answer.Refused refused)
 }

@@ -16,6 +16,10 @@ const (
 	Unavailable  = "unavailable"
 	TooMany      = "too_many"
 	Timeout      = "timeout"
+	Denied       = "denied"
+	Conflict     = "conflict"
+	Changed      = "changed"
+	Unapproved   = "unapproved"
 )
 
 // Refuse makes the exception a handler returns. hint may be empty.

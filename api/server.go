@@ -21,6 +21,8 @@ import (
 const (
 	RegistryService = "Registry"
 	ControlService  = "Control"
+	// ConfigurationService is there where a configuration is kept.
+	ConfigurationService = "Configuration"
 )
 
 // ServerConfig bounds what peers can take. Every field must be positive;

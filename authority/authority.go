@@ -37,10 +37,11 @@ type Server struct {
 		run(context.Context)
 		keep(context.Context)
 	}
-	images images
-	guard  *guard
-	tap    *tap.Tap // nil: none
-	top    top
+	images  images
+	guard   *guard
+	tap     *tap.Tap // nil: none
+	top     top
+	sampled sampling // of the goroutine of watch
 
 	once  sync.Once     // closes ready
 	ready chan struct{} // closed when there is a first version to answer
@@ -166,7 +167,21 @@ func (s *Server) Run(ctx context.Context) error {
 	}
 	wg.Go(func() { s.source.run(ctx) })
 	wg.Go(func() { s.source.keep(ctx) })
+	if f, follows := s.source.(*follower); follows {
+		wg.Go(func() { f.followDirect(ctx) })
+	}
 	return s.packet.Run(ctx)
+}
+
+// Reopens tells whether there are files that Reopen begins anew.
+func (s *Server) Reopens() bool { return s.tap != nil && s.config.DnstapFile != "" }
+
+// Reopen has the dnstap file put aside and begun anew, for who moves or mends it. It does
+// not wait for that.
+func (s *Server) Reopen() {
+	if s.Reopens() {
+		s.tap.Reopen()
+	}
 }
 
 // Counts are the zones and RRsets that are answered now.

@@ -10,6 +10,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/zonecast/zonecast/authority/ratelimit"
+	"github.com/zonecast/zonecast/authority/sample"
 	"github.com/zonecast/zonecast/authority/tap"
 )
 
@@ -24,6 +25,12 @@ type Config struct {
 	Journal string `option:"journal" help:"journal directory, written by the agent"`
 	// StatusDir is where the file "serving" is written; empty: it is not written.
 	StatusDir string `option:"status-dir" help:"directory for the file that says what is served; empty writes none"`
+	// Sample is how many questions, drawn at random from those of SampleWindow, are kept in
+	// the file "sample" beside it, so that changes can be tried on them: names, types and
+	// what came of them, and nothing of who asks. Of n questions a share p of the traffic is
+	// told within 2*sqrt(p*(1-p)/n). A worker takes 280 octets for each. Zero keeps none.
+	Sample       int           `option:"sample" help:"how many questions, drawn at random and without who asks, are kept to try changes on; 0 keeps none"`
+	SampleWindow time.Duration `option:"sample-window" help:"from the questions of which time they are drawn, 10s to 1h"`
 	// ImageDir is where the images are kept that are answered from. Empty: in a
 	// directory of their own for temporary files, which goes with the process; then a
 	// start has to build one before it answers.
@@ -78,11 +85,15 @@ type Config struct {
 	RateLimitExempt   []string `option:"rate-limit-exempt" help:"prefixes of clients that are never limited"`
 
 	// The dnstap options, of which at most one of DnstapSocket and DnstapFile is set:
-	// responses are given to a collector, or written to a file; see package tap.
-	DnstapSocket string `option:"dnstap-socket" help:"unix socket of a dnstap collector that gets some of the responses; empty: none"`
-	DnstapFile   string `option:"dnstap-file" help:"file that gets some of the responses as dnstap; it is begun anew at each start; empty: none"`
-	DnstapEvery  int    `option:"dnstap-every" help:"one response of how many is given to dnstap; 0 is 64"`
-	DnstapQueue  int    `option:"dnstap-queue" help:"responses that wait for the collector at most; 0 is 4096"`
+	// responses are given to a collector, or written to a file; see package tap, whose
+	// Config this becomes.
+	DnstapSocket   string        `option:"dnstap-socket" help:"unix socket of a dnstap collector that gets some of the responses; empty: none"`
+	DnstapFile     string        `option:"dnstap-file" help:"file that gets some of the responses as dnstap; at a start, by SIGHUP and at the bounds below it becomes FILE.1, that one FILE.2, and so on; empty: none"`
+	DnstapFileSize int64         `option:"dnstap-file-size" help:"octets of the dnstap file, before it is put aside; 0 is 268435456 (256 MiB), -1 no bound"`
+	DnstapFileAge  time.Duration `option:"dnstap-file-age" help:"age of the dnstap file at which it is put aside; 0 is no bound"`
+	DnstapFileKeep int           `option:"dnstap-file-keep" help:"dnstap files that were put aside and are kept; 0 is 4, -1 none"`
+	DnstapEvery    int           `option:"dnstap-every" help:"one response of how many is given to dnstap; 0 is 64"`
+	DnstapQueue    int           `option:"dnstap-queue" help:"responses that wait for the collector at most; 0 is 4096"`
 
 	// Version and Identity answer the class CH TXT questions version.bind and
 	// hostname.bind / id.server (RFC 4892). Empty: REFUSED.
@@ -92,7 +103,7 @@ type Config struct {
 
 // DefaultConfig answers on the loopback interface.
 func DefaultConfig() Config {
-	return Config{Listen: []string{"127.0.0.1:53"}, Dataset: "internal"}
+	return Config{Listen: []string{"127.0.0.1:53"}, Dataset: "internal", Sample: defaultSample, SampleWindow: defaultSampleWindow}
 }
 
 // FileConfig is DefaultConfig for an authority whose data comes from a Source: it
@@ -119,6 +130,12 @@ func (c Config) Validate() error {
 	}
 	if c.Journal == "" && !c.files {
 		errs = append(errs, errors.New("journal: empty, expected the directory that the agent writes"))
+	}
+	if c.Sample < 0 || c.Sample > sample.MaxKept {
+		errs = append(errs, fmt.Errorf("sample: %d, expected 0 to %d", c.Sample, sample.MaxKept))
+	}
+	if c.Sample > 0 && (c.SampleWindow < minSampleWindow || c.SampleWindow > maxSampleWindow) {
+		errs = append(errs, fmt.Errorf("sample-window: %s, expected %s to %s", c.SampleWindow, minSampleWindow, maxSampleWindow))
 	}
 	if c.MaxUDP != 0 && (c.MaxUDP < 512 || c.MaxUDP > 4096) {
 		errs = append(errs, fmt.Errorf("max-udp: %d, expected 512 to 4096, or 0 for 1232", c.MaxUDP))
@@ -153,10 +170,15 @@ func (c Config) Validate() error {
 	return errors.Join(errs...)
 }
 
+// samples tells whether a sample of questions is kept.
+func (c Config) samples() bool { return c.StatusDir != "" && c.Sample > 0 }
+
 // tap is what the dnstap options say; on is false when there are none.
 func (c Config) tap() (tc tap.Config, on bool) {
-	return tap.Config{Socket: c.DnstapSocket, File: c.DnstapFile, Every: c.DnstapEvery, Queue: c.DnstapQueue, Identity: c.Identity, Version: c.Version},
-		c.DnstapSocket != "" || c.DnstapFile != ""
+	return tap.Config{
+		Socket: c.DnstapSocket, File: c.DnstapFile, FileSize: c.DnstapFileSize, FileAge: c.DnstapFileAge, FileKeep: c.DnstapFileKeep,
+		Every: c.DnstapEvery, Queue: c.DnstapQueue, Identity: c.Identity, Version: c.Version,
+	}, c.DnstapSocket != "" || c.DnstapFile != ""
 }
 
 // limits is what the rate-limit options say, for a number of workers that share them.

@@ -13,6 +13,7 @@
 // while REFUSED would say that this server never will.
 //
 // In: a journal directory, the publisher's public keys, DNS queries. Out: DNS
-// responses, metrics, and the file "serving" (tree.HostDataset as JSON) in the
-// status directory, by which the agent reports what is really answered.
+// responses, metrics, and in the status directory the file "serving" (tree.HostDataset
+// as JSON), by which the agent reports what is really answered, and the file "sample"
+// (tree.Sample), by which it reports what is asked, without who asks.
 package authority

@@ -46,7 +46,7 @@ func (f *follower) keep(ctx context.Context) {
 		f.mend()
 		f.mu.Lock()
 		v := f.view
-		if f.resuming {
+		if f.resuming || f.over.some() {
 			v = nil
 		}
 		f.mu.Unlock()
@@ -82,7 +82,7 @@ func (f *follower) keep(ctx context.Context) {
 func (f *follower) fold(ctx context.Context) error {
 	f.mu.Lock()
 	base := f.view
-	if base == nil {
+	if base == nil || f.over.some() { // an image is of the dataset alone
 		f.mu.Unlock()
 		return nil
 	}

@@ -103,6 +103,7 @@ func (s *Server) watch(ctx context.Context) {
 		case <-t.C:
 		}
 		s.turnTop(time.Now())
+		s.sampleNow(time.Now())
 		s.rereadSecrets()
 		s.logLimits()
 	}

@@ -13,6 +13,7 @@ import (
 
 	"github.com/zonecast/zonecast/authority/data"
 	"github.com/zonecast/zonecast/authority/image"
+	"github.com/zonecast/zonecast/authority/image/imagetest"
 	"github.com/zonecast/zonecast/authority/protocol"
 	"github.com/zonecast/zonecast/authority/wire"
 	"github.com/zonecast/zonecast/internal/difftest"
@@ -77,7 +78,7 @@ func serve(t *testing.T, zones []difftest.Zone) netip.AddrPort {
 			sets = append(sets, record.Set{RRset: s})
 		}
 	}
-	im, err := data.Build(filepath.Join(t.TempDir(), "image"), sets, image.Options{NoSync: true})
+	im, err := imagetest.Build(filepath.Join(t.TempDir(), "image"), sets, image.Options{NoSync: true})
 	if err != nil {
 		t.Fatal(err)
 	}

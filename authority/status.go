@@ -11,16 +11,18 @@ import (
 	"github.com/zonecast/zonecast/internal/tree"
 )
 
-// unsay removes the file "serving".
+// unsay removes the files "serving" and "sample".
 func (s *Server) unsay() error {
 	if s.config.StatusDir == "" {
 		return nil
 	}
-	err := os.Remove(filepath.Join(s.config.StatusDir, "serving"))
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
+	var errs []error
+	for _, file := range []string{"serving", sampleFile} {
+		if err := os.Remove(filepath.Join(s.config.StatusDir, file)); !errors.Is(err, fs.ErrNotExist) {
+			errs = append(errs, err)
+		}
 	}
-	return err
+	return errors.Join(errs...)
 }
 
 // writeServing replaces the file "serving" atomically. It is not synced to the

@@ -24,6 +24,7 @@ import (
 
 	"github.com/zonecast/zonecast/authority/data"
 	"github.com/zonecast/zonecast/authority/image"
+	"github.com/zonecast/zonecast/authority/image/imagetest"
 	"github.com/zonecast/zonecast/authority/protocol"
 	"github.com/zonecast/zonecast/authority/wire"
 	"github.com/zonecast/zonecast/internal/tinydns"
@@ -86,7 +87,7 @@ func serveTinydns(t *testing.T, text []byte, ip string) netip.AddrPort {
 	if err != nil {
 		t.Fatal(err)
 	}
-	im, err := data.Build(filepath.Join(t.TempDir(), "image"), d.Sets, image.Options{NoSync: true, AnyDepth: d.AnyDepth, Atlas: atlas})
+	im, err := imagetest.Build(filepath.Join(t.TempDir(), "image"), d.Sets, image.Options{NoSync: true, AnyDepth: d.AnyDepth, Atlas: atlas})
 	if err != nil {
 		t.Fatal(err)
 	}

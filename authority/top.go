@@ -86,6 +86,11 @@ func (k *worker) observe(m *protocol.Message, o protocol.Outcome, took time.Dura
 	k.latency[o].observe(took)
 	if key := questionKey(&k.key, m.Query); key != nil {
 		k.names.Load().Add(key)
+		if k.sample != nil {
+			if key = sampledKey(key, m.Query); key != nil {
+				k.sample.Add(key, uint8(o))
+			}
+		}
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/netip"
 	"runtime/debug"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -13,6 +14,7 @@ import (
 	"github.com/zonecast/zonecast/authority/heavy"
 	"github.com/zonecast/zonecast/authority/protocol"
 	"github.com/zonecast/zonecast/authority/ratelimit"
+	"github.com/zonecast/zonecast/authority/sample"
 	"github.com/zonecast/zonecast/authority/tap"
 	"github.com/zonecast/zonecast/authority/wire"
 )
@@ -26,6 +28,7 @@ type worker struct {
 	limiter  *ratelimit.Limiter                                              // nil: nothing is limited
 	tap      *tap.Worker                                                     // nil: no dnstap
 	names    atomic.Pointer[heavy.Counter]
+	sample   *sample.Drawer     // nil: none is kept
 	key      [heavy.MaxKey]byte // of the query that is counted
 	latency  [protocol.Outcomes]latency
 }
@@ -78,6 +81,9 @@ func (w *workers) get(s *Server) *worker {
 	k.answer = k.protocol.Answer
 	k.protocol.Sample = k.observe
 	k.names.Store(heavy.New(topEntries))
+	if s.config.samples() {
+		k.sample = sample.New(s.config.Sample)
+	}
 	if s.tap != nil {
 		k.tap = s.tap.NewWorker()
 	}
@@ -105,14 +111,19 @@ func (s *Server) newHandler() (wire.Handler, func()) {
 	return k, func() { s.workers.put(k) }
 }
 
-// Answer implements wire.Handler: every batch takes the newest state once.
+// Answer implements wire.Handler: every protocol.MaxBatch messages take the newest state
+// once.
 func (k *worker) Answer(batch []wire.Message, t protocol.Transport) {
 	began := time.Now()
-	if !k.try(batch, t, began) && len(batch) > 1 {
-		// One of them has found a bug. The others are to be answered all the same.
-		for i := range batch {
-			batch[i].Response = batch[i].Response[:0]
-			k.try(batch[i:i+1], t, began)
+	for some := range slices.Chunk(batch, protocol.MaxBatch) {
+		if k.try(some, t, began) || len(some) == 1 {
+			continue
+		}
+		// One of them has found a bug, and nothing was counted. The others are to be
+		// answered all the same.
+		for i := range some {
+			some[i].Response = some[i].Response[:0]
+			k.try(some[i:i+1], t, began)
 		}
 	}
 	if k.tap != nil {
@@ -158,6 +169,7 @@ func (k *worker) try(batch []wire.Message, t protocol.Transport, now time.Time) 
 				batch[i].Response = batch[i].Response[:0]
 			}
 			if len(batch) == 1 {
+				k.protocol.Counters.Queries[t].Add(1) // it came, and is not among the answered
 				s.lost(p, &batch[0])
 			}
 			// A file that was cut off under its mapping comes as a fault.

@@ -13,8 +13,11 @@ import (
 
 	"github.com/zonecast/zonecast/internal/claimtree"
 	"github.com/zonecast/zonecast/internal/follow"
+	"github.com/zonecast/zonecast/internal/operator"
+	"github.com/zonecast/zonecast/internal/replay"
 	"github.com/zonecast/zonecast/internal/tree"
 	"github.com/zonecast/zonecast/reconcile"
+	"github.com/zonecast/zonecast/record"
 	"github.com/zonecast/zonecast/store"
 )
 
@@ -22,6 +25,9 @@ import (
 type Config struct {
 	// Dataset is the dataset that is explained and exported.
 	Dataset string `option:"dataset" help:"name of the dataset"`
+	// Operators is a file of those who may act: name, key and rights of one a line. Empty:
+	// whoever reaches the API may, under any name.
+	Operators string `option:"operators" help:"file of the operators who alone may act, and sign what they do; empty lets everybody who reaches the API"`
 }
 
 // DefaultConfig speaks of the dataset that everybody has.
@@ -35,6 +41,9 @@ type Deps struct {
 	Policy  reconcile.Policy // the presenter's
 	Fetcher follow.Fetcher
 	Now     func() time.Time // nil means time.Now
+	// Answers makes what answers questions as hosts do, to try changes on. Nil: they are not
+	// tried.
+	Answers func() (replay.Server, error)
 }
 
 // Control answers the Control service. Its methods may be called concurrently.
@@ -43,18 +52,13 @@ type Control struct {
 	deps  Deps
 	calls *prometheus.HistogramVec
 
+	operators operator.File
 	imports   sync.Mutex // held while a zone file is imported
 	people    sync.Mutex // held while an override is judged and set
 	claims    claims
 	published published
 	marks     marks
-}
-
-// claims is the reconciliation of all claims, as of revision.
-type claims struct {
-	mu    sync.Mutex // guards below
-	state *reconcile.State
-	ready bool
+	effects   effects
 }
 
 // New makes a Control that knows nothing until Run has read the store.
@@ -74,7 +78,8 @@ func New(cfg Config, deps Deps) (*Control, error) {
 	if err := deps.Metrics.Register(c.calls); err != nil {
 		return nil, fmt.Errorf("register metrics: %w", err)
 	}
-	c.claims.state = reconcile.New(deps.Policy)
+	c.claims.fold, c.claims.state = claimtree.NewFold(), reconcile.New(deps.Policy)
+	c.claims.waiting, c.claims.shards, c.claims.revisions = map[shard][]record.Claim{}, map[record.Source]int{}, map[record.Source][]store.Revision{}
 	c.marks.changed = make(chan struct{})
 	return c, nil
 }
@@ -83,8 +88,10 @@ func New(cfg Config, deps Deps) (*Control, error) {
 func (c *Control) Run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return c.followClaims(ctx) })
+	g.Go(func() error { return c.followAdmitted(ctx) })
 	g.Go(func() error { return c.followPublished(ctx) })
-	for _, prefix := range []string{"/progress/", tree.DatasetPrefix(c.cfg.Dataset), tree.Hosts} {
+	g.Go(func() error { return c.followDirect(ctx) })
+	for _, prefix := range []string{"/progress/", tree.DatasetPrefix(c.cfg.Dataset), tree.Hosts, tree.Holds, tree.Freezes, tree.Pins} {
 		g.Go(func() error { return c.followMarks(ctx, prefix) })
 	}
 	err := g.Wait()
@@ -92,24 +99,6 @@ func (c *Control) Run(ctx context.Context) error {
 		return nil
 	}
 	return err
-}
-
-func (c *Control) followClaims(ctx context.Context) error {
-	fold := claimtree.NewFold()
-	for b := range c.deps.Store.Watch(ctx, tree.Claims, 0) {
-		changes, err := fold.Apply(b)
-		if err != nil {
-			c.deps.Log.Warn("claims not read, the last good ones stay", "error", err)
-		}
-		c.claims.mu.Lock()
-		for _, ch := range changes {
-			c.claims.state.Replace(ch.Source, ch.Shard, ch.Claims)
-		}
-		c.claims.state.Reconcile()
-		c.claims.ready = true
-		c.claims.mu.Unlock()
-	}
-	return ctx.Err()
 }
 
 // observe measures a call: defer c.observe("why")().

@@ -13,8 +13,10 @@ import (
 
 	"github.com/zonecast/zonecast/api/answer"
 	"github.com/zonecast/zonecast/api/controlapi"
+	"github.com/zonecast/zonecast/internal/claimtree"
 	"github.com/zonecast/zonecast/internal/follow"
 	"github.com/zonecast/zonecast/internal/memstore"
+	"github.com/zonecast/zonecast/internal/replay"
 	"github.com/zonecast/zonecast/internal/tree"
 	"github.com/zonecast/zonecast/reconcile"
 	"github.com/zonecast/zonecast/record"
@@ -34,8 +36,15 @@ type world struct {
 func newWorld(t *testing.T) *world {
 	t.Helper()
 	st := memstore.New()
+	t.Cleanup(func() { st.Close() })
+	return startedOn(t, st)
+}
+
+func startedOn(t *testing.T, st *memstore.Store) *world {
+	t.Helper()
 	c, err := New(DefaultConfig(), Deps{
 		Store: st, Log: slog.New(slog.NewTextHandler(io.Discard, nil)), Metrics: prometheus.NewRegistry(), Policy: reconcile.DefaultPolicy(),
+		Answers: func() (replay.Server, error) { return simple{}, nil },
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -48,7 +57,6 @@ func newWorld(t *testing.T) *world {
 		if err := <-done; err != nil {
 			t.Errorf("Run = %v, want nil", err)
 		}
-		st.Close()
 	})
 	return &world{Control: c, t: t, st: st, dataset: snapshot.NewDataset("internal")}
 }
@@ -131,7 +139,9 @@ func TestWaitFollowsAChange(t *testing.T) {
 	if a := wait(1); a.Done || !strings.Contains(a.Stage, "mutator") {
 		t.Errorf("before the mutator: %+v", a)
 	}
-	inClaims := w.commit(store.Op{Path: tree.MutatorProgress, Value: tree.Encode(tree.Progress{Servers: registered})})
+	inClaims := w.commit(
+		claimtree.Ops("rule/address", "web1", []record.Claim{{RRset: rrset(t, "web1.example.net.", record.TypeA, "\xc0\x00\x02\x01"), Source: "rule/address"}}),
+		store.Op{Path: tree.MutatorProgress, Value: tree.Encode(tree.Progress{Servers: registered})})
 	if a := wait(50); a.Done || !strings.Contains(a.Stage, "presenter") {
 		t.Errorf("before the presenter: %+v", a)
 	}
@@ -147,6 +157,11 @@ func TestWaitFollowsAChange(t *testing.T) {
 	w.host("host1", 1)
 	if a := <-arrived; !a.Done || a.Hosts != 2 || a.Version != 1 {
 		t.Errorf("with both hosts: %+v", a)
+	}
+	for _, kind := range []string{"servers", "claims", "override", "version"} {
+		if a, err := w.Wait(t.Context(), 0, kind, "internal", 10_000); err != nil || !a.Done || a.Version != 1 {
+			t.Errorf("for what is there now, as %s: %+v, %v", kind, a, err)
+		}
 	}
 	// A heartbeat is another version with the same content: nobody waits for it.
 	w.publish(inClaims, rrset(t, "_fresh.internal.example.net.", record.TypeTXT, "\x01x"))
@@ -177,11 +192,11 @@ www IN A 192.0.2.80
 
 func TestImportWhyGetExport(t *testing.T) {
 	w := newWorld(t)
-	ch, err := w.ImportZone(t.Context(), "example.net", []byte(zone), "alice", "first")
+	ch, err := w.ImportZone(t.Context(), "example.net", []byte(zone), &controlapi.Doer{Author: "alice", Reason: "first"})
 	if err != nil || !ch.Changed || ch.Revision == 0 {
 		t.Fatalf("import = %+v, %v", ch, err)
 	}
-	again, err := w.ImportZone(t.Context(), "example.net", []byte(zone), "alice", "again")
+	again, err := w.ImportZone(t.Context(), "example.net", []byte(zone), &controlapi.Doer{Author: "alice", Reason: "again"})
 	if err != nil || again.Revision == 0 {
 		t.Fatalf("import again = %+v, %v", again, err)
 	}
@@ -196,12 +211,12 @@ func TestImportWhyGetExport(t *testing.T) {
 		return nil
 	})
 	var refused *answer.Refused
-	_, err = w.ImportZone(t.Context(), "example.net", []byte(zone+"bad IN A 192.0.2.999\n"), "alice", "")
+	_, err = w.ImportZone(t.Context(), "example.net", []byte(zone+"bad IN A 192.0.2.999\n"), &controlapi.Doer{Author: "alice", Reason: ""})
 	if !errors.As(err, &refused) || !strings.Contains(refused.Message, "example.net:6") {
 		t.Errorf("a broken file: %v, want it refused with file and line", err)
 	}
 	for _, name := range []string{"", "a/b", "..", "a b"} {
-		if _, err := w.ImportZone(t.Context(), name, []byte(zone), "", ""); !errors.As(err, &refused) {
+		if _, err := w.ImportZone(t.Context(), name, []byte(zone), &controlapi.Doer{Author: "", Reason: ""}); !errors.As(err, &refused) {
 			t.Errorf("file name %q: %v, want it refused", name, err)
 		}
 	}
@@ -242,7 +257,7 @@ func TestImportWhyGetExport(t *testing.T) {
 	if _, err := w.ExportRecords(t.Context(), "internal", "99/1", 2); !errors.As(err, &refused) {
 		t.Errorf("a cursor of another version: %v, want it refused", err)
 	}
-	if _, err := w.ImportZone(t.Context(), "example.net", nil, "alice", "gone"); err != nil {
+	if _, err := w.ImportZone(t.Context(), "example.net", nil, &controlapi.Doer{Author: "alice", Reason: "gone"}); err != nil {
 		t.Fatal(err)
 	}
 	w.eventually(func() error {

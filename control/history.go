@@ -13,9 +13,10 @@ import (
 	"github.com/zonecast/zonecast/api/answer"
 	"github.com/zonecast/zonecast/api/controlapi"
 	"github.com/zonecast/zonecast/internal/history"
+	"github.com/zonecast/zonecast/internal/operator"
+	"github.com/zonecast/zonecast/internal/replay"
 	"github.com/zonecast/zonecast/internal/tree"
 	"github.com/zonecast/zonecast/record"
-	"github.com/zonecast/zonecast/snapshot"
 	"github.com/zonecast/zonecast/store"
 )
 
@@ -45,22 +46,23 @@ func (c *Control) History(ctx context.Context, limit int32) (*controlapi.History
 		}
 		v := &controlapi.VersionInfo{
 			Version: int64(e.Version), TimeMs: e.Time, Created: int64(e.Created), Replaced: int64(e.Replaced), Removed: int64(e.Removed),
-			OtherSources: int64(e.Others), Pinned: int64(e.Pinned),
+			OtherCauses: int64(e.Others), Pinned: int64(e.Pinned), Keys: e.Keys,
 		}
-		for _, s := range e.Sources {
-			v.Sources = append(v.Sources, string(s))
+		for _, s := range e.Causes {
+			v.Causes = append(v.Causes, &controlapi.Cause{Source: string(s.Source), Author: s.Author, Reason: s.Reason, Revision: s.Revision, Released: s.Released})
 		}
 		out.Versions = append(out.Versions, v)
 	}
 	return out, nil
 }
 
-// back gives what a version has otherwise than a dataset at a digest; 0 is nothing.
-func (c *Control) back(ctx context.Context, now snapshot.Digest, version uint64) (history.Past, error) {
+// back gives what a version has otherwise than another; 0 is nothing. With
+// below it is what lay below overrides.
+func (c *Control) back(ctx context.Context, now history.At, version uint64, below bool) (history.Past, error) {
 	if version == 0 {
 		return history.Past{}, nil
 	}
-	past, _, err := history.Back(ctx, c.deps.Store, c.cfg.Dataset, now, version)
+	past, _, err := history.Back(ctx, c.deps.Store, c.cfg.Dataset, now, version, below)
 	switch {
 	case errors.Is(err, history.ErrGone):
 		return nil, api.Refuse(api.NotFound, "`zonecast history` shows the versions that are kept; --presenter-history says how many", "%v", err)
@@ -70,8 +72,9 @@ func (c *Control) back(ctx context.Context, now snapshot.Digest, version uint64)
 	return past, nil
 }
 
-// compare gives the differences of two versions; 0 is what is published now.
-func (c *Control) compare(ctx context.Context, before, after uint64, limit int) (*controlapi.Diff, error) {
+// compare gives the differences of two versions, with below of what lay below overrides; 0
+// is what is published now. With traffic, they are tried on it.
+func (c *Control) compare(ctx context.Context, before, after uint64, below bool, limit int, traffic *replay.Traffic) (*controlapi.Diff, error) {
 	p := &c.published
 	for {
 		p.mu.Lock()
@@ -81,24 +84,36 @@ func (c *Control) compare(ctx context.Context, before, after uint64, limit int) 
 			return nil, starting()
 		}
 		newest, digest := d.Version(), d.Digest()
+		now := history.At{Version: newest, Digest: digest}
 		p.mu.Unlock()
 		if v := max(before, after); v > newest {
 			return nil, api.Refuse(api.NotFound, "`zonecast history` shows the versions", "there is no version %d yet, the newest is %d", v, newest)
 		}
-		a, err := c.back(ctx, digest, before)
+		was, is := before, after
+		if below { // of what is published now, too, it lies with its version
+			was, is = cmp.Or(before, newest), cmp.Or(after, newest)
+		}
+		a, err := c.back(ctx, now, was, below)
 		if err != nil {
 			return nil, err
 		}
-		b, err := c.back(ctx, digest, after)
+		b, err := c.back(ctx, now, is, below)
 		if err != nil {
 			return nil, err
 		}
+		c.claims.mu.Lock()
 		p.mu.Lock()
 		if p.dataset.Digest() == digest {
+			defer c.claims.mu.Unlock()
 			defer p.mu.Unlock()
-			return c.difference(a, b, limit), nil
+			out := c.difference(a, b, limit)
+			if traffic != nil {
+				out.Effect = c.between(a, b, *traffic)
+			}
+			return out, nil
 		}
 		p.mu.Unlock() // it went on meanwhile
+		c.claims.mu.Unlock()
 	}
 }
 
@@ -108,7 +123,11 @@ func (c *Control) Diff(ctx context.Context, before, after int64, limit int32) (*
 	if before < 0 || after < 0 {
 		return nil, api.Refuse(api.Invalid, "", "versions are %d and %d, expected 0 (now) or more", before, after)
 	}
-	return c.compare(ctx, uint64(before), uint64(after), pageSize(limit))
+	t, err := c.live(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return c.compare(ctx, uint64(before), uint64(after), false, pageSize(limit), &t)
 }
 
 // difference compares two pasts of what is published now. The caller holds
@@ -163,13 +182,14 @@ func counts(d *controlapi.Diff) string {
 // Rollback implements controlapi.Control.
 func (c *Control) Rollback(ctx context.Context, version int64, by *controlapi.Doer) (*controlapi.Done, error) {
 	defer c.observe("rollback")()
-	if err := checkDoer(by); err != nil {
+	signed, err := c.may(ctx, operator.Rollback(version, reasonOf(by)), by)
+	if err != nil {
 		return nil, err
 	}
 	if version <= 0 {
 		return nil, api.Refuse(api.Invalid, "`zonecast history` shows the versions", "version is %d, expected 1 or more", version)
 	}
-	effect, err := c.compare(ctx, 0, uint64(version), 0)
+	effect, err := c.compare(ctx, 0, uint64(version), true, 0, nil)
 	if err != nil {
 		return nil, err
 	}
@@ -184,17 +204,18 @@ func (c *Control) Rollback(ctx context.Context, version int64, by *controlapi.Do
 	}
 	path := tree.PinPath(c.cfg.Dataset)
 	_, err = c.act(ctx, store.Txn{If: []store.Cond{{Path: path, Modified: modified}}, Do: []store.Op{{Path: path, Value: tree.Encode(pin)}}},
-		tree.AuditEntry{Action: "rollback", Subject: fmt.Sprint(version), Text: text, Author: by.Author, Reason: by.Reason, From: pin.From})
+		tree.AuditEntry{Action: "rollback", Subject: fmt.Sprint(version), Text: text, Author: by.Author, Reason: by.Reason, From: pin.From}, signed)
 	if err != nil {
 		return nil, err
 	}
-	return c.made(ctx, pin.Version, fmt.Sprintf("rollback to version %d", version), text+".", "changes of robots and files wait for `zonecast release`; overrides pass")
+	return c.made(ctx, pin.Version, fmt.Sprintf("rollback to version %d", version), text+".", "changes of robots and files wait for `zonecast release`", "overrides of now stay above; what overrides of then had put there does not come back")
 }
 
 // ReleasePin implements controlapi.Control.
 func (c *Control) ReleasePin(ctx context.Context, by *controlapi.Doer) (*controlapi.Done, error) {
 	defer c.observe("release_pin")()
-	if err := checkDoer(by); err != nil {
+	signed, err := c.may(ctx, operator.Release(reasonOf(by)), by)
+	if err != nil {
 		return nil, err
 	}
 	was, modified, err := c.readPin(ctx)
@@ -207,7 +228,7 @@ func (c *Control) ReleasePin(ctx context.Context, by *controlapi.Doer) (*control
 	text := fmt.Sprintf("what is claimed by now; it was pinned at version %d by %s (%s)", was.Version, cmp.Or(was.Author, "nobody"), was.Reason)
 	path := tree.PinPath(c.cfg.Dataset)
 	_, err = c.act(ctx, store.Txn{If: []store.Cond{{Path: path, Modified: modified}}, Do: []store.Op{{Path: path, Delete: true}}},
-		tree.AuditEntry{Action: "release", Subject: c.cfg.Dataset, Text: text, Author: by.Author, Reason: by.Reason, From: api.Caller(ctx)})
+		tree.AuditEntry{Action: "release", Subject: c.cfg.Dataset, Text: text, Author: by.Author, Reason: by.Reason, From: api.Caller(ctx)}, signed)
 	if err != nil {
 		return nil, err
 	}

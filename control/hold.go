@@ -11,6 +11,7 @@ import (
 	"github.com/zonecast/zonecast/api"
 	"github.com/zonecast/zonecast/api/answer"
 	"github.com/zonecast/zonecast/api/controlapi"
+	"github.com/zonecast/zonecast/internal/operator"
 	"github.com/zonecast/zonecast/internal/tree"
 	"github.com/zonecast/zonecast/reconcile"
 	"github.com/zonecast/zonecast/record"
@@ -39,13 +40,15 @@ func (c *Control) Holds(ctx context.Context) ([]*controlapi.Hold, error) {
 		}
 	}
 	slices.SortStableFunc(out, func(a, b *controlapi.Hold) int { return cmp.Compare(a.SinceMs, b.SinceMs) })
+	c.held(ctx, out)
 	return out, nil
 }
 
 // Decide implements controlapi.Control.
 func (c *Control) Decide(ctx context.Context, id, decision string, by *controlapi.Doer) (*controlapi.Done, error) {
 	defer c.observe("decide")()
-	if err := checkDoer(by); err != nil {
+	signed, err := c.may(ctx, operator.Decide(id, decision, reasonOf(by)), by)
+	if err != nil {
 		return nil, err
 	}
 	if decision != "release" && decision != "drop" {
@@ -70,13 +73,15 @@ func (c *Control) Decide(ctx context.Context, id, decision string, by *controlap
 	h.Decision, h.Author = decision, by.Author
 	text := fmt.Sprintf("%s of %s: %d RRsets created, %d replaced, %d removed", decision, h.Source, h.Created, h.Replaced, h.Removed)
 	rev, err := c.act(ctx, store.Txn{If: []store.Cond{{Path: path, Modified: n.Modified}}, Do: []store.Op{{Path: path, Value: tree.Encode(h)}}},
-		tree.AuditEntry{Action: "hold " + decision, Subject: id, Text: text + " (" + strings.Join(h.Why, "; ") + ")", Author: by.Author, Reason: by.Reason, From: api.Caller(ctx)})
+		tree.AuditEntry{Action: "hold " + decision, Subject: id, Text: text + " (" + strings.Join(h.Why, "; ") + ")", Author: by.Author, Reason: by.Reason, From: api.Caller(ctx)}, signed)
 	if err != nil {
 		return nil, err
 	}
 	lines := []string{fmt.Sprintf("hold %s: %s", id, text)}
 	if decision == "drop" {
 		lines = append(lines, string(h.Source)+" stays as it was until it claims something else; then that is judged")
+	} else if f, frozen := c.frozen(h.Source); frozen {
+		lines = append(lines, fmt.Sprintf("%s is frozen by %s (%s): it comes with `zonecast thaw %s`", h.Source, f.Author, f.Reason, f.ID))
 	}
 	return &controlapi.Done{Change: &answer.Change{Revision: int64(rev), Changed: true}, ID: id, Text: lines}, nil
 }
@@ -84,7 +89,8 @@ func (c *Control) Decide(ctx context.Context, id, decision string, by *controlap
 // Freeze implements controlapi.Control.
 func (c *Control) Freeze(ctx context.Context, source string, by *controlapi.Doer) (*controlapi.Done, error) {
 	defer c.observe("freeze")()
-	if err := checkDoer(by); err != nil {
+	signed, err := c.may(ctx, operator.Freeze(source, reasonOf(by)), by)
+	if err != nil {
 		return nil, err
 	}
 	if err := checkFrozen(source); err != nil {
@@ -94,7 +100,7 @@ func (c *Control) Freeze(ctx context.Context, source string, by *controlapi.Doer
 	path := tree.FreezePath(f.ID)
 	what := cmp.Or(source, "everything but overrides")
 	rev, err := c.act(ctx, store.Txn{If: []store.Cond{{Path: path}}, Do: []store.Op{{Path: path, Value: tree.Encode(f)}}},
-		tree.AuditEntry{Action: "freeze", Subject: f.ID, Text: what, Author: by.Author, Reason: by.Reason, From: f.From})
+		tree.AuditEntry{Action: "freeze", Subject: f.ID, Text: what, Author: by.Author, Reason: by.Reason, From: f.From}, signed)
 	if err != nil {
 		return nil, err
 	}
@@ -145,7 +151,8 @@ func (c *Control) Freezes(ctx context.Context) ([]*controlapi.Freeze, error) {
 // Thaw implements controlapi.Control.
 func (c *Control) Thaw(ctx context.Context, id string, by *controlapi.Doer) (*controlapi.Done, error) {
 	defer c.observe("thaw")()
-	if err := checkDoer(by); err != nil {
+	signed, err := c.may(ctx, operator.Thaw(id, reasonOf(by)), by)
+	if err != nil {
 		return nil, err
 	}
 	path := tree.FreezePath(id)
@@ -164,7 +171,7 @@ func (c *Control) Thaw(ctx context.Context, id string, by *controlapi.Doer) (*co
 	_ = tree.Decode(n, &f) // what cannot be read can be thawed
 	what := cmp.Or(f.Source, "everything but overrides")
 	rev, err := c.act(ctx, store.Txn{If: []store.Cond{{Path: path, Modified: n.Modified}}, Do: []store.Op{{Path: path, Delete: true}}},
-		tree.AuditEntry{Action: "thaw", Subject: id, Text: what + ", frozen by " + cmp.Or(f.Author, "somebody"), Author: by.Author, Reason: by.Reason, From: api.Caller(ctx)})
+		tree.AuditEntry{Action: "thaw", Subject: id, Text: what + ", frozen by " + cmp.Or(f.Author, "somebody"), Author: by.Author, Reason: by.Reason, From: api.Caller(ctx)}, signed)
 	if err != nil {
 		return nil, err
 	}

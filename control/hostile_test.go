@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"github.com/zonecast/zonecast/api"
+	"github.com/zonecast/zonecast/api/controlapi"
 )
 
 const zoneHead = "$TTL 300\n@ SOA ns1 admin 1 7200 900 604800 60\n@ NS ns1\n"
@@ -14,11 +15,11 @@ const zoneHead = "$TTL 300\n@ SOA ns1 admin 1 7200 900 604800 60\n@ NS ns1\n"
 func TestImportIsBounded(t *testing.T) {
 	w := newWorld(t)
 	bomb := zoneHead + "$GENERATE 0-65535 a$ TXT" + strings.Repeat(` "`+strings.Repeat("x", 250)+`"`, 16) + "\n"
-	if _, err := w.ImportZone(t.Context(), "example.net", []byte(bomb), "", ""); api.Code(err) != api.Invalid || !strings.Contains(api.Message(err), "octets of names and RDATA") {
+	if _, err := w.ImportZone(t.Context(), "example.net", []byte(bomb), &controlapi.Doer{Author: "", Reason: ""}); api.Code(err) != api.Invalid || !strings.Contains(api.Message(err), "octets of names and RDATA") {
 		t.Errorf("a file of %d octets that makes 256 MiB: %v", len(bomb), err)
 	}
 	for _, text := range []string{strings.Repeat("x", 1025), "\xff"} {
-		if _, err := w.ImportZone(t.Context(), "example.net", []byte(zoneHead), "alice", text); api.Code(err) != api.Invalid {
+		if _, err := w.ImportZone(t.Context(), "example.net", []byte(zoneHead), &controlapi.Doer{Author: "alice", Reason: text}); api.Code(err) != api.Invalid {
 			t.Errorf("reason of %d octets: %v", len(text), err)
 		}
 	}
@@ -28,13 +29,13 @@ func TestImportIsBounded(t *testing.T) {
 // brought them.
 func TestImportAgain(t *testing.T) {
 	w := newWorld(t)
-	if ch, err := w.ImportZone(t.Context(), "example.net", []byte(zoneHead), "alice", ""); err != nil || !ch.Changed {
+	if ch, err := w.ImportZone(t.Context(), "example.net", []byte(zoneHead), &controlapi.Doer{Author: "alice", Reason: ""}); err != nil || !ch.Changed {
 		t.Fatal(ch, err)
 	}
-	if ch, err := w.ImportZone(t.Context(), "example.net", []byte(zoneHead), "bob", ""); err != nil || ch.Changed {
+	if ch, err := w.ImportZone(t.Context(), "example.net", []byte(zoneHead), &controlapi.Doer{Author: "bob", Reason: ""}); err != nil || ch.Changed {
 		t.Errorf("the same again: %v, %v", ch, err)
 	}
-	if _, err := w.ImportZone(t.Context(), "example.net", []byte(zoneHead+"www A 192.0.2.1\n"), "bob", ""); err != nil {
+	if _, err := w.ImportZone(t.Context(), "example.net", []byte(zoneHead+"www A 192.0.2.1\n"), &controlapi.Doer{Author: "bob", Reason: ""}); err != nil {
 		t.Fatal(err)
 	}
 	w.eventually(func() error {

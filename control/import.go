@@ -3,12 +3,15 @@ package control
 import (
 	"context"
 	"errors"
+	"fmt"
 	"testing/fstest"
 	"unicode/utf8"
 
 	"github.com/zonecast/zonecast/api"
 	"github.com/zonecast/zonecast/api/answer"
+	"github.com/zonecast/zonecast/api/controlapi"
 	"github.com/zonecast/zonecast/internal/claimtree"
+	"github.com/zonecast/zonecast/internal/operator"
 	"github.com/zonecast/zonecast/internal/tree"
 	"github.com/zonecast/zonecast/internal/zonefile"
 	"github.com/zonecast/zonecast/record"
@@ -23,13 +26,23 @@ const (
 
 // ImportZone implements controlapi.Control. No content takes away what the file
 // claimed before.
-func (c *Control) ImportZone(ctx context.Context, file string, content []byte, author, reason string) (*answer.Change, error) {
+func (c *Control) ImportZone(ctx context.Context, file string, content []byte, by *controlapi.Doer) (*answer.Change, error) {
 	defer c.observe("import_zone")()
 	source, err := zonefile.ImportSourceOf(file)
 	if err != nil {
 		return nil, api.Refuse(api.Invalid, "give the file a name of letters, digits, dots and dashes", "%v", err)
 	}
-	if err := checkTexts(author, reason); err != nil {
+	if by == nil {
+		by = &controlapi.Doer{} // a file says by itself who and why, mostly
+	}
+	author, reason := by.Author, by.Reason
+	var signed once
+	if c.cfg.Operators != "" {
+		signed, err = c.may(ctx, operator.Import(file, content, reason), by)
+	} else {
+		err = checkTexts(author, reason)
+	}
+	if err != nil {
 		return nil, err
 	}
 	state := tree.Source{Source: source, Where: file, Time: c.deps.Now().UnixMilli()}
@@ -55,7 +68,14 @@ func (c *Control) ImportZone(ctx context.Context, file string, content []byte, a
 		}
 	}
 	mark := store.Op{Path: tree.SourcePath(source), Value: tree.Encode(state), Delete: len(content) == 0}
-	rev, changed, err := claimtree.Replace(ctx, c.deps.Store, source, claims, store.Txn{Do: []store.Op{mark}})
+	text := fmt.Sprintf("%d records, revision %s", state.Records, state.Revision)
+	if mark.Delete {
+		text = "what it claimed is taken away"
+	}
+	_, note := tree.AuditOps(tree.AuditEntry{
+		Time: state.Time, Action: "import", Subject: string(source), Text: text, Author: author, Reason: reason, From: api.Caller(ctx), Signed: signed.id,
+	})
+	rev, changed, err := claimtree.Replace(ctx, c.deps.Store, source, claims, store.Txn{Do: append([]store.Op{mark, note}, signed.ops...)})
 	switch {
 	case errors.Is(err, store.ErrConflict):
 		return nil, api.Refuse(api.Unavailable, "try again", "somebody else imports %s at the same time", file)

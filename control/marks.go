@@ -24,8 +24,19 @@ type marks struct {
 	progress tree.Progress
 	// claims is the store revision at which progress.Servers were in the claims.
 	claims store.Revision
+	heard  bool // the head was read, or that there is none
 	head   tree.Head
 	hosts  map[string]tree.Host
+	// holds and freezes are by id; pin is nil when there is none.
+	holds   map[string]tree.Hold
+	freezes map[string]tree.Freeze
+	pin     *tree.Pin
+}
+
+// move tells those who wait that a mark moved. The caller holds mu.
+func (m *marks) move() {
+	close(m.changed)
+	m.changed = make(chan struct{})
 }
 
 func (c *Control) followMarks(ctx context.Context, prefix string) error {
@@ -33,8 +44,7 @@ func (c *Control) followMarks(ctx context.Context, prefix string) error {
 		c.marks.mu.Lock()
 		moved := c.takeMarks(prefix, b)
 		if moved {
-			close(c.marks.changed)
-			c.marks.changed = make(chan struct{})
+			c.marks.move()
 		}
 		c.marks.mu.Unlock()
 	}
@@ -43,8 +53,20 @@ func (c *Control) followMarks(ctx context.Context, prefix string) error {
 
 func (c *Control) takeMarks(prefix string, b store.Batch) (moved bool) {
 	m := &c.marks
-	if b.Reset && prefix == tree.Hosts {
-		m.hosts, moved = map[string]tree.Host{}, true
+	if b.Reset {
+		moved = true
+		switch prefix {
+		case tree.Hosts:
+			m.hosts = map[string]tree.Host{}
+		case tree.Holds:
+			m.holds = map[string]tree.Hold{}
+		case tree.Freezes:
+			m.freezes = map[string]tree.Freeze{}
+		case tree.Pins:
+			m.pin = nil
+		case tree.DatasetPrefix(c.cfg.Dataset):
+			m.heard = true
+		}
 	}
 	for _, n := range b.Puts {
 		var err error
@@ -67,19 +89,48 @@ func (c *Control) takeMarks(prefix string, b store.Batch) (moved bool) {
 			if err = tree.Decode(n, &h); err == nil {
 				m.hosts[strings.TrimPrefix(n.Path, tree.Hosts)], moved = h, true
 			}
+		case prefix == tree.Holds:
+			var h tree.Hold
+			if err = tree.Decode(n, &h); err == nil && h.Dataset == c.cfg.Dataset {
+				m.holds[h.ID], moved = h, true
+			}
+		case prefix == tree.Freezes:
+			f := tree.Freeze{}
+			if err = tree.Decode(n, &f); err != nil { // then everything is frozen
+				f = tree.Freeze{Author: "somebody", Reason: "it cannot be read"}
+			}
+			m.freezes[strings.TrimPrefix(n.Path, tree.Freezes)], moved = f, true
+		case n.Path == tree.PinPath(c.cfg.Dataset):
+			pin := new(tree.Pin)
+			if err = tree.Decode(n, pin); err == nil {
+				m.pin, moved = pin, true
+			}
 		}
 		if err != nil {
 			c.deps.Log.Warn("node not read", "error", err)
 		}
 	}
 	for _, path := range b.Deletes {
-		if prefix == tree.Hosts {
+		moved = true
+		switch prefix {
+		case tree.Hosts:
 			delete(m.hosts, strings.TrimPrefix(path, tree.Hosts))
-			moved = true
+		case tree.Holds:
+			delete(m.holds, strings.TrimPrefix(path, tree.Holds))
+		case tree.Freezes:
+			delete(m.freezes, strings.TrimPrefix(path, tree.Freezes))
+		case tree.Pins:
+			if path == tree.PinPath(c.cfg.Dataset) {
+				m.pin = nil
+			}
 		}
 	}
 	return moved
 }
+
+// maxUnread is how long it is waited for the claims of a revision to be read here. What
+// says a revision may say one at which no claim came, which is never read.
+const maxUnread = time.Second
 
 // maxWait bounds one call of Wait; a client asks again.
 const maxWait = time.Minute
@@ -105,17 +156,35 @@ func (c *Control) Wait(ctx context.Context, revision int64, kind, dataset string
 	ctx, cancel := context.WithTimeout(ctx, min(time.Duration(max(timeoutMs, 0))*time.Millisecond, maxWait))
 	defer cancel()
 	way := journey{kind: kind, revision: store.Revision(revision)}
+	if revision <= 0 && kind != kindServers && kind != kindVersion {
+		way.claims = max(c.read(), 1)
+	}
 	for {
 		c.marks.mu.Lock()
-		a := way.look(&c.marks, dataset)
+		way.find(&c.marks)
 		changed := c.marks.changed
+		c.marks.mu.Unlock()
+		waits, unread := "", time.Duration(0)
+		if way.claims > 0 && way.version == 0 && kind != kindVersion {
+			waits, unread = c.awaits(way.claims), maxUnread-c.deps.Now().Sub(began)
+			if waits == unreadClaims && unread <= 0 {
+				waits = ""
+			}
+		}
+		c.marks.mu.Lock()
+		a := way.look(&c.marks, dataset, waits)
 		c.marks.mu.Unlock()
 		a.Milliseconds = c.deps.Now().Sub(began).Milliseconds()
 		if a.Done {
 			return a, nil
 		}
+		var again <-chan time.Time
+		if waits == unreadClaims {
+			again = time.After(unread)
+		}
 		select {
 		case <-changed:
+		case <-again:
 		case <-ctx.Done():
 			return a, nil
 		}
@@ -131,26 +200,34 @@ type journey struct {
 	version  uint64         // the version that has it; 0 is not known yet
 }
 
-func (j *journey) look(m *marks, dataset string) *controlapi.Arrival {
-	if j.kind == kindVersion {
+// find looks where the change is in the claims.
+func (j *journey) find(m *marks) {
+	switch {
+	case j.claims > 0:
+	case j.kind == kindVersion:
 		j.claims, j.version = 1, uint64(j.revision)
+	case j.kind != kindServers:
+		j.claims = j.revision
+	case m.progress.Servers >= j.revision:
+		j.claims = m.claims
 	}
+}
+
+// look tells how far the change is. waits is what it waits for although a presenter has
+// seen it, in words.
+func (j *journey) look(m *marks, dataset, waits string) *controlapi.Arrival {
 	if v := m.head.Pinned; v > 0 && (j.kind == kindServers || j.kind == kindClaims) {
 		return &controlapi.Arrival{Stage: fmt.Sprintf("the dataset is pinned at the content of version %d: changes wait for `zonecast release`", v)}
 	}
 	if j.claims == 0 {
-		switch {
-		case j.kind == kindClaims, j.kind == kindOverride:
-			j.claims = j.revision
-		case m.progress.Servers < j.revision:
-			return &controlapi.Arrival{Stage: "the mutator has not made claims of it yet: does `zonecast run mutator` run?"}
-		default:
-			j.claims = m.claims
-		}
+		return &controlapi.Arrival{Stage: "the mutator has not made claims of it yet: does `zonecast run mutator` run?"}
 	}
 	if j.version == 0 {
 		if m.head.Claims < j.claims {
 			return &controlapi.Arrival{Stage: "the presenter has not made a version of it yet: does `zonecast run presenter` run?"}
+		}
+		if waits != "" {
+			return &controlapi.Arrival{Stage: waits}
 		}
 		// A heartbeat after the change is a later version with the same content.
 		j.version = max(m.head.Content, 1)

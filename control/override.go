@@ -5,7 +5,6 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/hex"
-	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -15,6 +14,7 @@ import (
 	"github.com/zonecast/zonecast/api/controlapi"
 	"github.com/zonecast/zonecast/internal/claimtree"
 	"github.com/zonecast/zonecast/internal/dnswire"
+	"github.com/zonecast/zonecast/internal/operator"
 	"github.com/zonecast/zonecast/internal/tree"
 	"github.com/zonecast/zonecast/reconcile"
 	"github.com/zonecast/zonecast/record"
@@ -37,7 +37,12 @@ const maxSkew = 2 * time.Second
 // SetOverride implements controlapi.Control.
 func (c *Control) SetOverride(ctx context.Context, r *controlapi.RecordSet, forMs int64, wholeName bool, by *controlapi.Doer) (*controlapi.Done, error) {
 	defer c.observe("set_override")()
-	if err := checkDoer(by); err != nil {
+	act := operator.Act{}
+	if r != nil {
+		act = operator.OverrideSet(r.Owner, r.Type, r.TTL, r.Rdata, forMs, wholeName, reasonOf(by))
+	}
+	signed, err := c.may(ctx, act, by)
+	if err != nil {
 		return nil, err
 	}
 	length := time.Duration(forMs) * time.Millisecond
@@ -87,7 +92,7 @@ func (c *Control) SetOverride(ctx context.Context, r *controlapi.RecordSet, forM
 		txn.If = append(txn.If, store.Cond{Path: tree.OverridePath(replaced.ID), Modified: replaced.modified})
 		txn.Do = append(txn.Do, endOverride(replaced.ID)...)
 	}
-	rev, err := c.act(ctx, txn, tree.AuditEntry{Action: "override set", Subject: o.ID, Text: text, Author: o.Author, Reason: o.Reason, From: o.From})
+	rev, err := c.act(ctx, txn, tree.AuditEntry{Action: "override set", Subject: o.ID, Text: text, Author: o.Author, Reason: o.Reason, From: o.From}, signed)
 	if err != nil {
 		return nil, err
 	}
@@ -117,7 +122,7 @@ func (c *Control) clock() (now time.Time, notes []string) {
 func (c *Control) judge(cl record.Claim, wholeName bool, replaced *knownOverride) (hides []string, err error) {
 	c.claims.mu.Lock()
 	defer c.claims.mu.Unlock()
-	if !c.claims.ready {
+	if !c.explains() {
 		return nil, starting()
 	}
 	s := c.claims.state
@@ -176,7 +181,8 @@ func (c *Control) Overrides(ctx context.Context) ([]*controlapi.Override, error)
 // ClearOverride implements controlapi.Control.
 func (c *Control) ClearOverride(ctx context.Context, id string, by *controlapi.Doer) (*controlapi.Done, error) {
 	defer c.observe("clear_override")()
-	if err := checkDoer(by); err != nil {
+	signed, err := c.may(ctx, operator.OverrideClear(id, reasonOf(by)), by)
+	if err != nil {
 		return nil, err
 	}
 	known, err := c.readOverrides(ctx)
@@ -190,7 +196,7 @@ func (c *Control) ClearOverride(ctx context.Context, id string, by *controlapi.D
 	o := known[i]
 	text := fmt.Sprintf("%s %s %s, set by %s", o.Owner, o.Type, joined(o.Rdata), cmp.Or(o.Author, "nobody"))
 	rev, err := c.act(ctx, store.Txn{If: []store.Cond{{Path: tree.OverridePath(id), Modified: o.modified}}, Do: endOverride(id)},
-		tree.AuditEntry{Action: "override cleared", Subject: id, Text: text, Author: by.Author, Reason: by.Reason, From: api.Caller(ctx)})
+		tree.AuditEntry{Action: "override cleared", Subject: id, Text: text, Author: by.Author, Reason: by.Reason, From: api.Caller(ctx)}, signed)
 	if err != nil {
 		return nil, err
 	}
@@ -240,32 +246,6 @@ func overrideClaim(o tree.Override, set record.RRset) record.Claim {
 		RRset: set, Source: tree.OverrideSource(o.ID), Place: "the API until " + stamp(o.Until),
 		Provenance: record.Provenance{Author: o.Author, Reason: o.Reason, Time: time.UnixMilli(o.Set).UTC()},
 	}
-}
-
-// act does what a person asked for, and notes it, in one transaction.
-func (c *Control) act(ctx context.Context, txn store.Txn, e tree.AuditEntry) (store.Revision, error) {
-	e.Time = c.deps.Now().UnixMilli()
-	cond, op := tree.AuditOps(e)
-	txn.If, txn.Do = append(txn.If, cond), append(txn.Do, op)
-	rev, err := c.deps.Store.Commit(ctx, txn)
-	switch {
-	case errors.Is(err, store.ErrConflict):
-		return 0, api.Refuse(api.Unavailable, "look again and decide", "somebody else changed it at the same moment; nothing was done")
-	case err != nil:
-		return 0, unavailable(err)
-	}
-	c.deps.Log.Info("person acted", "action", e.Action, "subject", e.Subject, "what", e.Text, "author", e.Author)
-	return rev, nil
-}
-
-func checkDoer(by *controlapi.Doer) error {
-	switch {
-	case by == nil || by.Author == "":
-		return api.Refuse(api.Invalid, "--author says it", "nobody is named who does it")
-	case by.Reason == "":
-		return api.Refuse(api.Invalid, "--reason says it to those who ask later", "no reason is given")
-	}
-	return checkTexts(by.Author, by.Reason)
 }
 
 // recordSetOf reads an RRset that a person typed.

@@ -3,12 +3,17 @@ package control
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+
 	"github.com/zonecast/zonecast/api"
 	"github.com/zonecast/zonecast/api/controlapi"
+	"github.com/zonecast/zonecast/internal/tree"
+	"github.com/zonecast/zonecast/record"
 )
 
 var alice = &controlapi.Doer{Author: "alice", Reason: "the new one burns"}
@@ -21,7 +26,7 @@ func typed(owner, typ string, rdata ...string) *controlapi.RecordSet {
 func peopled(t *testing.T) *world {
 	w := newWorld(t)
 	zone := zoneHead + "www A 192.0.2.1\nalias CNAME www\nsub NS ns.sub\nns.sub A 192.0.2.9\n"
-	if _, err := w.ImportZone(t.Context(), "example.net", []byte(zone), "zoe", ""); err != nil {
+	if _, err := w.ImportZone(t.Context(), "example.net", []byte(zone), &controlapi.Doer{Author: "zoe", Reason: ""}); err != nil {
 		t.Fatal(err)
 	}
 	w.wins("www.example.net", "192.0.2.1")
@@ -78,7 +83,7 @@ func TestOverride(t *testing.T) {
 	w.wins("www.example.net", "192.0.2.1")
 	var page []string
 	for after := ""; ; {
-		p, err := w.Audit(t.Context(), 0, after, 2)
+		p, err := w.Audit(t.Context(), 0, after, 2, false)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -89,14 +94,12 @@ func TestOverride(t *testing.T) {
 			break
 		}
 	}
-	want := []string{"override set " + d.ID, "override set " + again.ID, "override cleared " + again.ID}
-	if len(page) != len(want) {
-		t.Fatalf("audit has %q", page)
+	want := []string{"import zone/import/example.net by zoe: "}
+	for _, x := range []string{"override set " + d.ID, "override set " + again.ID, "override cleared " + again.ID} {
+		want = append(want, x+" by alice: the new one burns")
 	}
-	for _, x := range want {
-		if !strings.Contains(strings.Join(page, "\n"), x+" by alice: the new one burns") {
-			t.Errorf("audit has %q, want %s", page, x)
-		}
+	if diff := cmp.Diff(want, page); diff != "" {
+		t.Errorf("the audit (-want +got):\n%s", diff)
 	}
 }
 
@@ -135,7 +138,7 @@ func TestOverrideRefused(t *testing.T) {
 	if list, err := w.Overrides(t.Context()); err != nil || len(list) != 0 {
 		t.Errorf("%d overrides are left, %v", len(list), err)
 	}
-	if p, err := w.Audit(t.Context(), 0, "", 0); err != nil || len(p.Entries) != 0 {
+	if p, err := w.Audit(t.Context(), 0, "", 0, false); err != nil || len(p.Entries) != 1 { // the import
 		t.Errorf("audit has %v, %v", p.Entries, err)
 	}
 	w.wins("www.example.net", "192.0.2.1") // the question left no trace
@@ -163,5 +166,109 @@ func TestOverridesOfTwo(t *testing.T) {
 		t.Errorf("%v, %v", a, b)
 	} else if err := errors.Join(a, b); api.Code(err) != api.NotFound && api.Code(err) != api.Unavailable {
 		t.Error(err)
+	}
+}
+
+// TestExpectations announces a mass change and takes it back; what makes no sense is refused
+// and leaves nothing behind.
+func TestExpectations(t *testing.T) {
+	w := peopled(t)
+	w.publish(1, rrset(t, "example.net.", record.TypeSOA, record.Rdata("\x02ns\x00\x04root\x00"+strings.Repeat("\x00", 20))))
+	w.eventually(func() error {
+		if _, known := w.published.apex(rrset(t, "www.example.net.", record.TypeA, "\xc0\x00\x02\x01").Owner); !known {
+			return errors.New("nothing is published yet")
+		}
+		return nil
+	})
+	day := time.Hour.Milliseconds() * 24
+	for _, c := range []struct {
+		e    controlapi.Expectation
+		ms   int64
+		code string
+		says string
+	}{
+		{controlapi.Expectation{Zone: "example.net."}, day, api.Invalid, "nothing is announced"},
+		{controlapi.Expectation{Removals: 1}, day, api.Invalid, "neither a zone nor a source"},
+		{controlapi.Expectation{Removals: -1, Zone: "example.net."}, day, api.Invalid, "removals is -1"},
+		{controlapi.Expectation{Creations: maxAnnounced + 1, Zone: "example.net."}, day, api.Invalid, "creations is 10000001, expected 0 to 10000000"},
+		{controlapi.Expectation{Removals: 1, Zone: "example.net."}, 0, api.Invalid, "for 0 ms"},
+		{controlapi.Expectation{Removals: 1, Zone: "example.net."}, 8 * day, api.Invalid, "expected 1s to 168h"},
+		{controlapi.Expectation{Removals: 1, Zone: "www.example.net."}, day, api.Invalid, "it is a name in the zone example.net."},
+		{controlapi.Expectation{Removals: 1, Zone: "example.org."}, day, api.Invalid, "is in no zone of dataset internal"},
+		{controlapi.Expectation{Removals: 1, Zone: "a..b"}, day, api.Invalid, "zone: "},
+		{controlapi.Expectation{Removals: 1, Source: "nonsense"}, day, api.Invalid, "source"},
+	} {
+		_, err := w.Expect(t.Context(), &c.e, c.ms, alice)
+		if api.Code(err) != c.code || !strings.Contains(api.Message(err), c.says) {
+			t.Errorf("%+v for %d ms: %v, want one that says %q", c.e, c.ms, err, c.says)
+		}
+	}
+	if _, err := w.Expect(t.Context(), &controlapi.Expectation{Removals: 1, Zone: "example.net."}, day, &controlapi.Doer{Author: "alice"}); api.Code(err) != api.Invalid {
+		t.Errorf("without a reason: %v", err)
+	}
+	if list, err := w.Expectations(t.Context()); err != nil || len(list) != 0 {
+		t.Fatalf("refused, and %d are expected; %v", len(list), err)
+	}
+	d, err := w.Expect(t.Context(), &controlapi.Expectation{Removals: 500, Creations: 3, Zone: "Example.net", Source: "rule/address"}, day, alice)
+	if err != nil || !strings.Contains(d.Text[0], "RRsets 500 removed, 3 created in example.net. by rule/address until ") {
+		t.Fatalf("%v, %v", d, err)
+	}
+	list, err := w.Expectations(t.Context())
+	if err != nil || len(list) != 1 || list[0].ID != d.ID || list[0].LeftRemovals != 500 || list[0].LeftCreations != 3 || list[0].UntilMs-list[0].SetMs != day || list[0].Author != "alice" {
+		t.Fatalf("%+v, %v", list, err)
+	}
+	if _, err := w.Unexpect(t.Context(), "nobody", alice); api.Code(err) != api.NotFound {
+		t.Errorf("take back what is not there: %v", err)
+	}
+	if _, err := w.Unexpect(t.Context(), d.ID, alice); err != nil {
+		t.Fatal(err)
+	}
+	if list, err := w.Expectations(t.Context()); err != nil || len(list) != 0 {
+		t.Errorf("taken back, and %d are expected; %v", len(list), err)
+	}
+	page, err := w.Audit(t.Context(), 0, "", 10, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var actions []string
+	for _, e := range page.Entries {
+		actions = append(actions, e.Action+" "+e.Subject)
+	}
+	if got := strings.Join(actions, ", "); !strings.HasSuffix(got, "expect "+d.ID+", expect cleared "+d.ID) {
+		t.Errorf("the audit has %s", got)
+	}
+}
+
+// TestAuditOrder holds that the audit is in the order in which things were done, also when
+// two are of one millisecond or a clock goes wrong, page by page.
+func TestAuditOrder(t *testing.T) {
+	w := newWorld(t)
+	var want []string
+	for i := range 40 {
+		subject := fmt.Sprint(i)
+		_, op := tree.AuditOps(tree.AuditEntry{Time: int64(1000 + i%3), Action: "freeze", Subject: subject})
+		w.commit(op)
+		want = append(want, subject)
+	}
+	for _, size := range []int32{0, 1, 7} {
+		var got []string
+		for after := ""; ; {
+			p, err := w.Audit(t.Context(), 0, after, size, false)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, e := range p.Entries {
+				got = append(got, e.Subject)
+			}
+			if after = p.NextAfter; after == "" {
+				break
+			}
+		}
+		if !slices.Equal(got, want) {
+			t.Errorf("in pages of %d: %s", size, got)
+		}
+	}
+	if _, err := w.Audit(t.Context(), 0, "/audit/x", 0, false); api.Code(err) != api.Invalid {
+		t.Errorf("a cursor that is no entry: %v", err)
 	}
 }

@@ -19,6 +19,7 @@ type published struct {
 	mu      sync.Mutex // guards below
 	dataset *snapshot.Dataset
 	keys    map[record.Name][]record.Key // of the dataset's RRsets, by owner
+	below   map[record.Name]int          // owners below a name; without those of which there are none
 	export  export
 }
 
@@ -34,12 +35,25 @@ type export struct {
 // reset takes over a dataset that nobody else changes.
 func (p *published) reset(d *snapshot.Dataset) {
 	keys := make(map[record.Name][]record.Key, d.Len())
+	below := map[record.Name]int{}
 	for r := range d.All() {
+		if keys[r.Owner] == nil {
+			count(below, r.Owner, 1)
+		}
 		keys[r.Owner] = append(keys[r.Owner], r.Key)
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.dataset, p.keys = d, keys
+	p.dataset, p.keys, p.below = d, keys, below
+}
+
+// count adds an owner that came, or went, to the names above it.
+func count(below map[record.Name]int, owner record.Name, n int) {
+	for name := owner.Parent(); name != ""; name = name.Parent() {
+		if below[name] += n; below[name] == 0 {
+			delete(below, name)
+		}
+	}
 }
 
 func (p *published) apply(delta *snapshot.Delta) error {
@@ -50,21 +64,41 @@ func (p *published) apply(delta *snapshot.Delta) error {
 	}
 	if delta.Full {
 		clear(p.keys)
+		clear(p.below)
 	}
 	for _, k := range delta.Remove {
 		rest := slices.DeleteFunc(p.keys[k.Owner], func(l record.Key) bool { return l == k })
 		if len(rest) == 0 {
+			if p.keys[k.Owner] != nil {
+				count(p.below, k.Owner, -1)
+			}
 			delete(p.keys, k.Owner)
 			continue
 		}
 		p.keys[k.Owner] = rest
 	}
 	for _, r := range delta.Put {
+		if p.keys[r.Owner] == nil {
+			count(p.below, r.Owner, 1)
+		}
 		if !slices.Contains(p.keys[r.Owner], r.Key) {
 			p.keys[r.Owner] = append(p.keys[r.Owner], r.Key)
 		}
 	}
 	return nil
+}
+
+// apex gives the zone that a name is in, "" when it is in none; known is false while
+// nothing was read yet.
+func (p *published) apex(name record.Name) (apex record.Name, known bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for ; name != ""; name = name.Parent() {
+		if slices.ContainsFunc(p.keys[name], func(k record.Key) bool { return k.Type == record.TypeSOA }) {
+			return name, true
+		}
+	}
+	return "", p.dataset != nil
 }
 
 func (p *published) len() (int, bool) {
@@ -83,6 +117,17 @@ func (p *published) version() uint64 {
 		return 0
 	}
 	return p.dataset.Version()
+}
+
+// has tells whether a claim's data is answered, among others when it may be united.
+func (p *published) has(c record.Claim, united bool) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.dataset == nil {
+		return false
+	}
+	r, ok := p.dataset.Get(c.Key)
+	return ok && (united || len(r.Data) == len(c.Data)) && !slices.ContainsFunc(c.Data, func(d record.Rdata) bool { return !slices.Contains(r.Data, d) })
 }
 
 // GetRecords implements controlapi.Control.

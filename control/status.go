@@ -7,6 +7,7 @@ import (
 
 	"github.com/zonecast/zonecast/api"
 	"github.com/zonecast/zonecast/api/controlapi"
+	"github.com/zonecast/zonecast/internal/direct"
 	"github.com/zonecast/zonecast/internal/tree"
 	"github.com/zonecast/zonecast/reconcile"
 	"github.com/zonecast/zonecast/store"
@@ -33,6 +34,7 @@ func (c *Control) Status(ctx context.Context) (*controlapi.Status, error) {
 		st.Sources = append(st.Sources, &controlapi.SourceState{
 			Source: string(s.value.Source), Where: s.value.Where, Revision: s.value.Revision,
 			Records: int64(s.value.Records), TimeMs: s.value.Time, Error: s.value.Error, StoreRevision: int64(s.revision),
+			SinceMs: s.value.Since, Failing: int64(s.value.Failing),
 		})
 	}
 	services, err := list[tree.Service](ctx, c, tree.Services)
@@ -76,6 +78,9 @@ func (c *Control) datasetState(ctx context.Context, hosts []entry[tree.Host]) (*
 		hs := &controlapi.HostState{Name: h.value.Name, DNS: h.value.DNS, Version: int64(d.Version), Digest: d.Digest, AgeMs: -1, Refused: h.value.Refused}
 		if ok && d.Time != 0 {
 			hs.AgeMs = max(now-d.Time, 0)
+		}
+		for _, x := range d.Direct {
+			hs.Direct = append(hs.Direct, direct.Text(x))
 		}
 		ds.Hosts = append(ds.Hosts, hs)
 	}

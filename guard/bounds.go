@@ -40,32 +40,32 @@ const (
 type Bounds struct {
 	// Window is the time over which changes add up, 1s to 24h. Longer catches slower
 	// robots and lets less through in a day.
-	Window time.Duration `option:"window" help:"time over which changes add up"`
+	Window time.Duration `json:"window_ns" option:"window" help:"time over which changes add up"`
 	// Few is how many RRsets a source may always remove, replace, repoint or create
 	// within the window, however small the zone; at least 1.
-	Few     int    `option:"few" help:"RRsets that may always change, however small the zone"`
-	Zone    Limits `option:"zone"`    // of one source in one zone; of the zone's RRsets
-	Source  Limits `option:"source"`  // of one source in all zones; of the RRsets that it made
-	Overall Limits `option:"overall"` // of all sources; of the dataset
+	Few     int    `json:"few" option:"few" help:"RRsets that may always change, however small the zone"`
+	Zone    Limits `json:"zone" option:"zone"`       // of one source in one zone; of the zone's RRsets
+	Source  Limits `json:"source" option:"source"`   // of one source in all zones; of the RRsets that it made
+	Overall Limits `json:"overall" option:"overall"` // of all sources; of the dataset
 	// Lowered bounds RRsets whose TTL falls to 0 or near it, by zone and by source.
-	Lowered Bound `option:"ttl-lowered" help:"RRsets whose TTL may fall to 0 or near it, by zone and by source: PERCENT% FLOOR..CEILING, or off"`
+	Lowered Bound `json:"ttl_lowered" option:"ttl-lowered" help:"RRsets whose TTL may fall to 0 or near it, by zone and by source: PERCENT% FLOOR..CEILING, or off"`
 	// Reviewed has the kinds of sources, or sources, whose changes people look at
 	// before they land: they may repoint aliases in numbers. Scripts that write zone
 	// files are a reason to take zone out. Empty means none.
-	Reviewed []string `option:"reviewed" help:"kinds of sources, or sources, that people review: they may repoint aliases in numbers"`
+	Reviewed []string `json:"reviewed,omitempty" option:"reviewed" help:"kinds of sources, or sources, that people review: they may repoint aliases in numbers"`
 	// Protect has names that no robot takes an RRset from, such as those of VIPs;
 	// *.x is every name below x.
-	Protect []record.Name `option:"protect" help:"names that lose no RRset without a person's consent; *.x is all below x"`
+	Protect []record.Name `json:"protect,omitempty" option:"protect" help:"names that lose no RRset without a person's consent; *.x is all below x"`
 }
 
 // Limits has a bound for each way to change an RRset. Each counts RRsets.
 type Limits struct {
-	Removed  Bound `option:"removed" help:"RRsets that may be removed: PERCENT% FLOOR..CEILING, or off"`
-	Replaced Bound `option:"replaced" help:"RRsets that may get other data or another TTL: PERCENT% FLOOR..CEILING, or off"`
+	Removed  Bound `json:"removed" option:"removed" help:"RRsets that may be removed: PERCENT% FLOOR..CEILING, or off"`
+	Replaced Bound `json:"replaced" option:"replaced" help:"RRsets that may get other data or another TTL: PERCENT% FLOOR..CEILING, or off"`
 	// Repointed is for CNAMEs of a reviewed source that lead to another name; those of
 	// other sources are replaced.
-	Repointed Bound `option:"repointed" help:"CNAMEs that reviewed sources may lead to other names: PERCENT% FLOOR..CEILING, or off"`
-	Created   Bound `option:"created" help:"RRsets that may be created where some were before: PERCENT% FLOOR..CEILING, or off"`
+	Repointed Bound `json:"repointed" option:"repointed" help:"CNAMEs that reviewed sources may lead to other names: PERCENT% FLOOR..CEILING, or off"`
+	Created   Bound `json:"created" option:"created" help:"RRsets that may be created where some were before: PERCENT% FLOOR..CEILING, or off"`
 }
 
 // Bound lets through Percent of what was there when the window began, but at least

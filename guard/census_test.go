@@ -108,6 +108,28 @@ func TestCensus(t *testing.T) {
 			if d := cmp.Diff(sizes(&fresh.census), sizes(&j.census)); d != "" {
 				t.Fatalf("after %s, which does %+v, the census is (-new +followed):\n%s", source, change, d)
 			}
+			fork, err := j.Fork(DefaultBounds())
+			if err != nil {
+				t.Fatal(err)
+			}
+			if d := cmp.Diff(sizes(&j.census), sizes(&fork.census)); d != "" {
+				t.Fatalf("the fork's census is (-judge +fork):\n%s", d)
+			}
+			// What a fork takes in is not the judge's.
+			var all []record.Claim
+			for r := range state.All() {
+				all = append(all, record.Claim{RRset: r})
+			}
+			empty := reconcile.Change{}
+			for _, c := range all {
+				empty.Remove, empty.Old = append(empty.Remove, c.Key), append(empty.Old, c.RRset)
+			}
+			was := sizes(&j.census)
+			fork.census.all = reconcile.New(reconcile.DefaultPolicy()).All
+			fork.Accept(source, empty, now)
+			if d := cmp.Diff(was, sizes(&j.census)); d != "" || fork.Size() != 0 {
+				t.Fatalf("the fork has %d RRsets; what it took in changed the judge (-before +after):\n%s", fork.Size(), d)
+			}
 			if v.Held() && source.Kind() == record.KindOverride {
 				t.Fatalf("an override is held: %s", v)
 			}

@@ -41,22 +41,37 @@ func New(b Bounds, all func() iter.Seq[record.RRset], made map[record.Source]int
 	}
 	j := &Judge{
 		bounds: b, limits: b.options(), span: b.Window.Milliseconds(),
-		protect: map[record.Name]bool{}, below: map[record.Name]bool{},
 		census: census{all: all, sources: map[record.Source]int{}}, windows: map[place]*window{}, overall: &window{span: b.Window.Milliseconds()},
 		clock: clock{latest: never}, swept: never,
 	}
-	for _, n := range b.Protect {
-		if n.IsWildcard() {
-			j.below[n.Parent()] = true
-		} else {
-			j.protect[n] = true
-		}
-	}
+	j.shelter()
 	for source, n := range made {
 		j.Attribute(source, n)
 	}
 	j.census.count(never)
 	return j, nil
+}
+
+// Fork makes a Judge that judges changes of the same dataset by other bounds, without any
+// effect on j. It knows what is there, and of what changed lately only which zones are young:
+// not what was counted, what was expected, or what is whose (Restore, Expect and Attribute
+// say that). The cost is in the zones.
+func (j *Judge) Fork(b Bounds) (*Judge, error) {
+	if err := b.Validate(); err != nil {
+		return nil, err
+	}
+	span := b.Window.Milliseconds()
+	k := &Judge{
+		bounds: b, limits: b.options(), span: span,
+		census:  census{all: j.census.all, zones: make(map[record.Name]*zone, len(j.census.zones)), sources: map[record.Source]int{}, rrsets: j.census.rrsets, longest: j.census.longest},
+		windows: map[place]*window{}, overall: &window{span: span}, clock: j.clock, swept: never,
+	}
+	for apex, z := range j.census.zones {
+		own := *z
+		k.census.zones[apex] = &own
+	}
+	k.shelter()
+	return k, nil
 }
 
 // Attribute says how many RRsets of the dataset are the source's. The Judge goes on
@@ -102,19 +117,26 @@ func (j *Judge) Judge(source record.Source, change reconcile.Change, now time.Ti
 	return v
 }
 
-// Accept remembers that a change became part of the dataset because nothing tripped.
-// It uses up what was expected. Call it before the next change is judged.
-func (j *Judge) Accept(source record.Source, change reconcile.Change, now time.Time) {
+// Accept remembers that a change became part of the dataset because nothing tripped, and
+// gives what of it counts. It uses up what was expected. Call it before the next change is
+// judged.
+func (j *Judge) Accept(source record.Source, change reconcile.Change, now time.Time) (counted []Count) {
 	e := j.clock.set(now)
 	t := j.tally(source, &change, e)
 	if source.Kind() != record.KindOverride {
 		if len(j.expected) > 0 {
 			j.expected = t.announce(source, j.Expectations(now))
 		}
+		for i := range t.zones {
+			if s := &t.zones[i]; s.n != (counts{}) {
+				counted = append(counted, countOf(source, s.apex, s.n))
+			}
+		}
 		j.sweep(e)
 		j.remember(source, t, e)
 	}
 	j.census.follow(source, t, e)
+	return counted
 }
 
 // Admit remembers that a change became part of the dataset because a person let it
@@ -190,6 +212,37 @@ func (j *Judge) sweep(now int64) {
 			delete(j.windows, p)
 		} else {
 			w.forget(now)
+		}
+	}
+}
+
+// SetBounds changes what is let through from now on. What was counted still counts, for as
+// long as the new window says; of a longer window than before, what was older than the old
+// one is not known.
+func (j *Judge) SetBounds(b Bounds) error {
+	if err := b.Validate(); err != nil {
+		return err
+	}
+	j.bounds, j.limits = b, b.options()
+	j.shelter()
+	if span := b.Window.Milliseconds(); span != j.span {
+		j.span = span
+		j.overall.rescale(span, j.clock.latest)
+		for _, w := range j.windows {
+			w.rescale(span, j.clock.latest)
+		}
+	}
+	return nil
+}
+
+// shelter takes the names in Protect apart.
+func (j *Judge) shelter() {
+	j.protect, j.below = map[record.Name]bool{}, map[record.Name]bool{}
+	for _, n := range j.bounds.Protect {
+		if n.IsWildcard() {
+			j.below[n.Parent()] = true
+		} else {
+			j.protect[n] = true
 		}
 	}
 }

@@ -62,6 +62,28 @@ func (v Verdict) String() string {
 	return b.String()
 }
 
+// Bounds of what is said to people of a change that is held: a node of the store has room
+// for it.
+const (
+	maxWhy      = 20
+	maxSentence = 2000 // octets
+)
+
+// Why says what is wrong in the words of a hold, a sentence each.
+func (v Verdict) Why() (why []string) {
+	for i, t := range v.Trips {
+		if i == maxWhy {
+			return append(why, fmt.Sprintf("and %d more of the kind", len(v.Trips)-maxWhy))
+		}
+		s := t.Text
+		if len(s) > maxSentence {
+			s = strings.ToValidUTF8(s[:maxSentence], "") + "..."
+		}
+		why = append(why, s)
+	}
+	return why
+}
+
 // Trip is one thing that is wrong.
 type Trip struct {
 	Kind  Kind

@@ -86,6 +86,25 @@ func (w *window) renew(from int64, e effect, now int64) {
 	}
 }
 
+// rescale makes the window one of another span. Each bucket goes to where it ended, so that
+// nothing leaves the window early.
+func (w *window) rescale(span, now int64) {
+	to := func(at int64) int64 { return min((at+1)*wide(w.span)-1, now) / wide(span) }
+	var fresh []bucket
+	for _, b := range w.buckets {
+		b.at = to(b.at)
+		if n := len(fresh); n > 0 && fresh[n-1].at == b.at {
+			fresh[n-1].n.add(&b.n)
+		} else {
+			fresh = append(fresh, b)
+		}
+	}
+	for d, at := range w.seen {
+		w.seen[d] = to(at)
+	}
+	w.buckets, w.span = fresh, span
+}
+
 // empty tells whether the window has nothing any more.
 func (w *window) empty(now int64) bool {
 	return len(w.buckets) == 0 || past(w.buckets[len(w.buckets)-1].at, now, w.span)

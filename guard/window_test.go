@@ -397,6 +397,73 @@ func TestAdmit(t *testing.T) {
 
 // BenchmarkJudge is a judgement of a change that goes through, in a dataset of 200,000
 // RRsets, after others; and of one that does not, with its words.
+// TestSetBounds changes bounds while something counts: the next change is judged by the new
+// ones, what was counted stays as long as the new window says, and bounds that make no sense
+// change nothing.
+func TestSetBounds(t *testing.T) {
+	const z = "example.net."
+	d := newDataset(join(zone(z), hosts(z, 0, 1000))...)
+	b := guard.DefaultBounds()
+	j := d.judge(t, b, map[record.Source]int{"rule/fleet": 1000})
+	next, now := 0, start
+	// held tells whether removing n more would be held, and removes them if not.
+	held := func(n int) bool {
+		t.Helper()
+		c := d.change(nil, hosts(z, next, n)...)
+		if v := j.Judge("rule/fleet", c, now); v.Held() {
+			return true
+		}
+		j.Accept("rule/fleet", c, now)
+		d.apply(c)
+		next += n
+		return false
+	}
+	set := func(change func(*guard.Bounds)) {
+		t.Helper()
+		change(&b)
+		if err := j.SetBounds(b); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if held(80) || !held(30) {
+		t.Fatal("bounds of 10 % of 1,000 are not those")
+	}
+	set(func(b *guard.Bounds) { b.Zone.Removed = guard.Bound{Percent: 5, Floor: 25, Ceiling: 1000} })
+	if !held(1) {
+		t.Error("81 of 1,000 are not held by 5 %")
+	}
+	bad := b
+	bad.Few, bad.Zone = 0, guard.Limits{}
+	if err := j.SetBounds(bad); err == nil || !held(1) {
+		t.Errorf("bounds that make no sense: error %v, or they are in force", err)
+	}
+	set(func(b *guard.Bounds) {
+		b.Zone.Removed = guard.Bound{Percent: 10, Floor: 25, Ceiling: 1000}
+		b.Protect = []record.Name{name(fmt.Sprintf("*.%s", z))}
+	})
+	if !held(1) {
+		t.Error("protected names are not held")
+	}
+	set(func(b *guard.Bounds) { b.Protect = nil })
+	if held(1) || !held(30) {
+		t.Error("with the first bounds again it is not as it was")
+	}
+	for _, window := range []time.Duration{time.Hour, time.Second, 7 * time.Minute, 24 * time.Hour} {
+		set(func(b *guard.Bounds) { b.Window = window })
+		if !held(30) {
+			t.Errorf("with a window of %v what was counted in this second is forgotten", window)
+		}
+	}
+	now = now.Add(30 * time.Minute)
+	if !held(30) {
+		t.Error("a window of 24 hours forgets after 30 minutes")
+	}
+	set(func(b *guard.Bounds) { b.Window = 10 * time.Minute })
+	if held(30) {
+		t.Error("a window of 10 minutes counts what was 30 minutes ago")
+	}
+}
+
 func BenchmarkJudge(b *testing.B) {
 	const z = "a.rather.long.zone.example.net."
 	all := hosts(z, 0, 200_000)

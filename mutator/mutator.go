@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"time"
 
@@ -12,14 +13,20 @@ import (
 
 	"github.com/zonecast/zonecast/internal/lead"
 	"github.com/zonecast/zonecast/internal/tree"
+	"github.com/zonecast/zonecast/record"
 	"github.com/zonecast/zonecast/rules"
+	"github.com/zonecast/zonecast/rules/script"
 	"github.com/zonecast/zonecast/store"
 )
 
 // Config of a Mutator.
 type Config struct {
 	Rules rules.Params `option:"rules"`
-	Fresh FreshConfig  `option:"fresh"`
+	// RulesDir is a directory of rules in Starlark, which is followed: NAME.star is the rule
+	// rule/NAME, and takes the place of the built-in rule of that name. Empty: none.
+	// A directory takes the place of the rules that landed (docs/review.md).
+	RulesDir string      `option:"rules-dir" help:"directory of rules in Starlark, in place of those that landed; one named as a built-in rule takes its place"`
+	Fresh    FreshConfig `option:"fresh"`
 	// SessionTTL is how long after the death of the process that mutates another one
 	// takes over.
 	SessionTTL time.Duration `option:"session-ttl" help:"how long leadership outlives its process"`
@@ -46,6 +53,14 @@ type Deps struct {
 	Store   store.Store
 	Log     *slog.Logger
 	Metrics prometheus.Registerer
+	// Rules compiles and evaluates rules of users; nil means in a child process.
+	Rules Rules
+}
+
+// Rules are script.Load, and the end of whatever evaluates what it gave.
+type Rules interface {
+	Load(files fs.FS) ([]script.Loaded, error)
+	Close() error
 }
 
 const (
@@ -61,8 +76,11 @@ const (
 	// gather is how long batches are taken together at most, so that changes that
 	// never stop are written all the same.
 	gather = 20 * time.Millisecond
+	// lookInterval is how often it is looked whether the rules have changed.
+	lookInterval = time.Second
 	// sourcesInterval is how often the states of the rules' sources are written when
-	// they have changed.
+	// they have changed, and how often is tried again what may have failed for a while
+	// only. New errors are written at the next lookInterval.
 	sourcesInterval = 10 * time.Second
 )
 
@@ -71,7 +89,8 @@ const (
 type Mutator struct {
 	cfg     Config
 	deps    Deps
-	rules   []rules.Rule
+	builtIn []Ruled
+	host    Rules // evaluates rules of users
 	metrics metrics
 }
 
@@ -79,6 +98,7 @@ type metrics struct {
 	evaluations, writes, errors prometheus.Counter
 	servers                     prometheus.Gauge
 	flush                       prometheus.Histogram
+	failing                     *prometheus.GaugeVec // by source
 }
 
 // New makes a mutator.
@@ -90,7 +110,10 @@ func New(cfg Config, deps Deps) (*Mutator, error) {
 	if err != nil {
 		return nil, fmt.Errorf("mutator: %w", err)
 	}
-	m := &Mutator{cfg: cfg, deps: deps, rules: rs, metrics: metrics{
+	if deps.Rules == nil {
+		deps.Rules = script.NewHost()
+	}
+	m := &Mutator{cfg: cfg, deps: deps, host: deps.Rules, metrics: metrics{
 		evaluations: prometheus.NewCounter(prometheus.CounterOpts{Name: "zonecast_mutator_evaluations_total", Help: "Shards whose rule was run."}),
 		writes:      prometheus.NewCounter(prometheus.CounterOpts{Name: "zonecast_mutator_shards_written_total", Help: "Shards written or removed."}),
 		errors:      prometheus.NewCounter(prometheus.CounterOpts{Name: "zonecast_mutator_errors_total", Help: "Servers that could not be read, rules that failed, commits that failed."}),
@@ -99,8 +122,12 @@ func New(cfg Config, deps Deps) (*Mutator, error) {
 			Name: "zonecast_mutator_flush_seconds", Help: "From a change of servers seen to its claims in the store.",
 			Buckets: prometheus.ExponentialBuckets(0.0005, 2, 16),
 		}), // 0.5 ms to 16 s
+		failing: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "zonecast_mutator_rule_failing", Help: "Of how many servers and groups the rule fails, whose last good claims stay; 1 when the rule itself is broken.",
+		}, []string{"source"}),
 	}}
-	for _, c := range []prometheus.Collector{m.metrics.evaluations, m.metrics.writes, m.metrics.errors, m.metrics.servers, m.metrics.flush} {
+	m.builtIn = builtIn(rs)
+	for _, c := range []prometheus.Collector{m.metrics.evaluations, m.metrics.writes, m.metrics.errors, m.metrics.servers, m.metrics.flush, m.metrics.failing} {
 		if err := deps.Metrics.Register(c); err != nil {
 			return nil, fmt.Errorf("mutator: register metric: %w", err)
 		}
@@ -110,6 +137,11 @@ func New(cfg Config, deps Deps) (*Mutator, error) {
 
 // Run mutates and stamps while this process is the one elected to, until ctx ends.
 func (m *Mutator) Run(ctx context.Context) error {
+	defer func() {
+		if err := m.host.Close(); err != nil {
+			m.deps.Log.Warn("process that evaluates rules not ended in order", "error", err)
+		}
+	}()
 	lead.Run(ctx, lead.Election{Store: m.deps.Store, Path: tree.ElectMutator, TTL: m.cfg.SessionTTL, Log: m.deps.Log}, m.lead)
 	return nil
 }
@@ -132,25 +164,41 @@ type term struct {
 	claims store.Revision
 	// said is what Progress says in the store.
 	said tree.Progress
-	// errs are the errors of each rule at its last run, by shard.
-	errs    []map[string]error
-	sources []tree.Source // as written last
+	// heard is whether the servers were read: before that all would be taken for gone.
+	heard bool
+	// errs are the errors of rules at their last run.
+	errs     map[key]error
+	errsNew  bool                          // they are otherwise than they were reported
+	logged   map[int]int                   // how many were logged since, by rule
+	sources  map[record.Source]tree.Source // as written last
+	failures map[string]tree.Failure       // as written last, by path
+	// looked is the fingerprint of the rules' directory when it was read, or its error.
+	looked string
+	landed landed
+	// overruled is whether there are rules that landed, and a directory in their place.
+	overruled bool
 }
 
 func newTerm(m *Mutator, fence store.Cond) *term {
-	return &term{
-		Mutator: m, fence: fence, state: newState(m.rules),
-		errs: make([]map[string]error, len(m.rules)), sources: make([]tree.Source, len(m.rules)),
-	}
+	return &term{Mutator: m, fence: fence, state: newState(m.builtIn), errs: map[key]error{}, logged: map[int]int{}, sources: map[record.Source]tree.Source{}, failures: map[string]tree.Failure{}}
 }
 
 // mutate follows the servers.
 func (m *Mutator) mutate(ctx context.Context, fence store.Cond) error {
 	r := newTerm(m, fence)
 	defer m.metrics.servers.Set(0)
+	defer m.metrics.failing.Reset()
+	at, err := r.openLanded(ctx)
+	if err != nil {
+		return err
+	}
+	r.readRules()
 	if err := r.load(ctx); err != nil {
 		return err
 	}
+	configs := m.deps.Store.Watch(ctx, tree.Config, at)
+	look := time.NewTicker(lookInterval)
+	defer look.Stop()
 	batches := m.deps.Store.Watch(ctx, tree.Servers, 0)
 	sources := time.NewTicker(sourcesInterval)
 	defer sources.Stop()
@@ -159,34 +207,77 @@ func (m *Mutator) mutate(ctx context.Context, fence store.Cond) error {
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-sources.C:
+			if err := r.again(ctx); err != nil {
+				return err
+			}
 			if err := r.report(ctx); err != nil {
+				return err
+			}
+		case <-look.C:
+			if m.cfg.RulesDir != "" {
+				if err := r.changeRules(ctx); err != nil {
+					return err
+				}
+			}
+			if r.errsNew || r.state.failedNew {
+				if err := r.report(ctx); err != nil {
+					return err
+				}
+			}
+		case b, ok := <-configs:
+			if !ok {
+				return ctx.Err()
+			}
+			if err := r.takeLanded(ctx, b); err != nil {
+				return err
+			}
+			if err := r.changeRules(ctx); err != nil {
 				return err
 			}
 		case b, ok := <-batches:
 			if !ok {
 				return ctx.Err()
 			}
-			began := time.Now()
+			began, first := time.Now(), !r.heard
 			if err := r.take(ctx, b, batches); err != nil {
 				return err
 			}
 			m.metrics.flush.Observe(time.Since(began).Seconds())
+			if first { // which rules there are is known from the start
+				if err := r.report(ctx); err != nil {
+					return err
+				}
+			}
 		}
 	}
 }
 
+// changeRules takes over rules that have changed, and writes what they make.
+func (r *term) changeRules(ctx context.Context) error {
+	if !r.readRules() {
+		return nil
+	}
+	if !r.heard {
+		return nil // the first batch makes all
+	}
+	if err := r.flush(ctx, r.said.Servers); err != nil {
+		return err
+	}
+	return r.report(ctx)
+}
+
 // load reads what is written already, by whoever led before.
 func (r *term) load(ctx context.Context) error {
-	for i, rule := range r.rules {
-		nodes, rev, err := r.deps.Store.List(ctx, tree.ClaimsPrefix(rule.Source()))
-		if err != nil {
-			return fmt.Errorf("list claims of %s: %w", rule.Source(), err)
-		}
-		for _, n := range nodes {
-			r.state.load(i, n)
-		}
-		r.claims = max(r.claims, rev)
-		r.errs[i] = make(map[string]error)
+	nodes, rev, err := r.deps.Store.List(ctx, tree.Claims+record.KindRule+"/")
+	if err != nil {
+		return fmt.Errorf("list claims of rules: %w", err)
+	}
+	for _, n := range nodes {
+		r.state.load(n)
+	}
+	r.claims = rev
+	if err := r.loadReports(ctx); err != nil {
+		return err
 	}
 	node, err := r.deps.Store.Get(ctx, tree.MutatorProgress)
 	switch {
@@ -206,14 +297,18 @@ func (r *term) load(ctx context.Context) error {
 // take applies a batch and those that are waiting behind it, and writes what they
 // change.
 func (r *term) take(ctx context.Context, b store.Batch, batches <-chan store.Batch) error {
+	r.heard = true
 	rev := store.Revision(0)
 	began := time.Now()
-	for more := true; more && time.Since(began) < gather; {
+	for more := true; more; {
 		if err := r.state.apply(b); err != nil {
 			r.metrics.errors.Inc()
 			r.deps.Log.Error("servers cannot be read, their last good state stays in force", "error", err)
 		}
 		rev = max(rev, b.Revision)
+		if time.Since(began) >= gather { // before the next is received: what is received is applied
+			break
+		}
 		select {
 		case b, more = <-batches:
 		default:
@@ -231,6 +326,7 @@ func (r *term) flush(ctx context.Context, rev store.Revision) error {
 	size := 0
 	before, written := r.state.evaluations, 0
 	changed := r.state.changed()
+	r.state.aheadOf(changed)
 	for _, k := range changed {
 		if r.state.withheld(k) {
 			continue
@@ -255,7 +351,7 @@ func (r *term) flush(ctx context.Context, rev store.Revision) error {
 	if len(ws) == 0 {
 		progress.Claims = r.claims
 	}
-	if progress == r.said {
+	if len(ws) == 0 && progress == r.said {
 		return nil
 	}
 	if err := r.commit(ctx, ws, &progress); err != nil {
@@ -310,49 +406,4 @@ func persist(ctx context.Context, m *Mutator, t store.Txn) (store.Revision, erro
 		case <-time.After(pause):
 		}
 	}
-}
-
-// note keeps the books of rules that fail.
-func (r *term) note(k key, err error) {
-	errs := r.errs[k.rule]
-	if err == nil {
-		delete(errs, k.shard)
-		return
-	}
-	r.metrics.errors.Inc()
-	if errs[k.shard] == nil { // once: a role that is too large meets it with each server
-		r.deps.Log.Error("rule failed, or left something out", "error", err)
-	}
-	errs[k.shard] = err
-}
-
-// report writes the states of the rules' sources that have changed.
-func (r *term) report(ctx context.Context) error {
-	counts := r.state.claims()
-	t := store.Txn{If: []store.Cond{r.fence}}
-	now := make([]tree.Source, len(r.rules))
-	for i, rule := range r.rules {
-		now[i] = tree.Source{Source: rule.Source(), Where: "built-in rule", Records: counts[i], Time: r.sources[i].Time}
-		for _, err := range r.errs[i] {
-			if text := err.Error(); now[i].Error == "" || text < now[i].Error { // always the same one of many
-				now[i].Error = text
-			}
-		}
-		if now[i] != r.sources[i] {
-			now[i].Time = time.Now().UnixMilli()
-			t.Do = append(t.Do, store.Op{Path: tree.SourcePath(rule.Source()), Value: tree.Encode(now[i])})
-		}
-	}
-	if len(t.Do) == 0 {
-		return nil
-	}
-	if _, err := r.deps.Store.Commit(ctx, t); err != nil {
-		if errors.Is(err, store.ErrConflict) {
-			return fmt.Errorf("write sources: %w", err)
-		}
-		r.deps.Log.Warn("states of rules cannot be written", "error", err)
-		return nil
-	}
-	r.sources = now
-	return nil
 }

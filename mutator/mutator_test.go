@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"net/netip"
 	"slices"
@@ -22,6 +23,7 @@ import (
 	"github.com/zonecast/zonecast/internal/tree"
 	"github.com/zonecast/zonecast/record"
 	"github.com/zonecast/zonecast/rules"
+	"github.com/zonecast/zonecast/rules/script"
 	"github.com/zonecast/zonecast/store"
 )
 
@@ -69,7 +71,7 @@ func commit(t failer, st store.Store, txn store.Txn) store.Revision {
 	return rev
 }
 
-func builtIn(t failer) []rules.Rule {
+func builtInRules(t failer) []rules.Rule {
 	t.Helper()
 	rs, err := rules.BuiltIn(rules.DefaultParams())
 	if err != nil {
@@ -85,7 +87,7 @@ func fromScratch(t failer, st store.Store) map[string]string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	rs := builtIn(t)
+	rs := builtInRules(t)
 	members := make(map[key][]fleet.Server)
 	for _, n := range nodes {
 		s, err := fleet.Decode(n.Value)
@@ -93,7 +95,11 @@ func fromScratch(t failer, st store.Store) map[string]string {
 			t.Fatal(err)
 		}
 		for i, r := range rs {
-			for _, name := range r.Shards(s) {
+			names, err := r.Shards(s)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, name := range names {
 				members[key{i, name}] = append(members[key{i, name}], s)
 			}
 		}
@@ -118,7 +124,7 @@ func claims(t failer, st store.Store) (map[string]string, store.Revision) {
 	t.Helper()
 	out := make(map[string]string)
 	newest := store.Revision(0)
-	for _, r := range builtIn(t) {
+	for _, r := range builtInRules(t) {
 		nodes, _, err := st.List(context.Background(), tree.ClaimsPrefix(r.Source()))
 		if err != nil {
 			t.Fatal(err)
@@ -138,6 +144,12 @@ func mustBeRight(t failer, st store.Store) {
 	}
 }
 
+// here evaluates rules in this process: a child has no part in a bubble's time.
+type here struct{}
+
+func (here) Load(files fs.FS) ([]script.Loaded, error) { return script.Load(files) }
+func (here) Close() error                              { return nil }
+
 func newMutator(t failer, st store.Store, change func(*Config)) *Mutator {
 	t.Helper()
 	cfg := DefaultConfig()
@@ -145,7 +157,7 @@ func newMutator(t failer, st store.Store, change func(*Config)) *Mutator {
 	if change != nil {
 		change(&cfg)
 	}
-	m, err := New(cfg, Deps{st, slog.New(slog.DiscardHandler), prometheus.NewRegistry()})
+	m, err := New(cfg, Deps{Store: st, Log: slog.New(slog.DiscardHandler), Metrics: prometheus.NewRegistry(), Rules: here{}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -260,7 +272,7 @@ func TestRestart(t *testing.T) {
 // The number of rules run for one change is the number of shards it concerns, how
 // large the fleet may be.
 func TestEvaluations(t *testing.T) {
-	s := newState(builtIn(t))
+	s := newState(builtIn(builtInRules(t)))
 	b := store.Batch{Revision: 1, Reset: true}
 	for i := range 1000 {
 		f := web(i, func(s *fleet.Server) { s.Role = fmt.Sprintf("role%d", i%10) })
@@ -401,6 +413,41 @@ func TestIncrementalIsFromScratch(t *testing.T) {
 	})
 }
 
+// A burst longer than what is gathered is taken to its end: the batch at which
+// gathering ends is not passed over.
+func TestBurstIsTakenWhole(t *testing.T) {
+	const batches, each = 100, 100 // decoding them takes several times gather
+	st := memstore.New()
+	defer st.Close()
+	m := newMutator(t, st, func(c *Config) { c.Fresh.Interval = 0 })
+	fence := store.Cond{Path: tree.ElectMutator, Modified: commit(t, st, store.Txn{Do: []store.Op{{Path: tree.ElectMutator, Value: []byte("me")}}})}
+	r := newTerm(m, fence)
+	if err := r.load(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	ch := make(chan store.Batch, batches)
+	for i := range batches {
+		b := store.Batch{Revision: store.Revision(i + 1)}
+		for n := range each {
+			s := web(i*each+n, nil)
+			b.Puts = append(b.Puts, store.Node{Path: tree.ServerPath(s.Cluster, s.ID()), Value: s.Encode(), Modified: b.Revision})
+		}
+		ch <- b
+	}
+	turns := 0
+	for ; len(ch) > 0; turns++ {
+		if err := r.take(t.Context(), <-ch, ch); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if turns < 2 {
+		t.Errorf("the burst was gathered in %d turn, and this test needs several", turns)
+	}
+	if got := len(r.state.servers); got != batches*each {
+		t.Errorf("%d servers are known after a burst of %d taken in %d turns", got, batches*each, turns)
+	}
+}
+
 func TestOutageAndFence(t *testing.T) {
 	bubble(t, nil, func(t *testing.T, st *memstore.Store) {
 		put(t, st, web(1, nil))
@@ -526,7 +573,7 @@ func TestConfig(t *testing.T) {
 
 // BenchmarkOneChange is one server's change among 100,000.
 func BenchmarkOneChange(b *testing.B) {
-	s := newState(builtIn(b))
+	s := newState(builtIn(builtInRules(b)))
 	const n = 100_000
 	batch := store.Batch{Revision: 1, Reset: true}
 	server := func(i int, ttl uint32) fleet.Server {

@@ -31,10 +31,13 @@ type Config struct {
 	// History is how many of the versions that changed content can be gone back to. Zero
 	// means none.
 	History int `option:"history" help:"versions that can be rolled back to"`
+	// Audit is of how many older versions it is kept how they came about, some 200 octets
+	// each. Zero means none. It follows History: without one nothing is kept of any.
+	Audit int `option:"audit" help:"older versions of which the audit still has how they came about"`
 	// Guards false lets every change through at once. Guard bounds what a source may
-	// change without a person.
+	// change without a person; Presenter.SetGuard changes it later.
 	Guards bool         `option:"guards" help:"hold changes of robots and files that exceed bounds for a person"`
-	Guard  guard.Bounds `option:"guard"`
+	Guard  guard.Bounds `option:"guard" live:"true"`
 	// AboveHosts is a person's consent after the store was lost or put back: hosts then
 	// answer a newer version than the store has, and go back for nobody. With it the
 	// next version is a whole one above theirs; without it they keep what they have,
@@ -63,13 +66,18 @@ func DefaultConfig() Config {
 		Gather:     20 * time.Millisecond,
 		SessionTTL: 5 * time.Second,
 		History:    1000,
+		Audit:      100_000,
 		Guards:     true,
 		Guard:      guard.DefaultBounds(),
 	}
 }
 
-// maxHistory keeps what is read at a start below some ten MiB.
-const maxHistory = 50000
+// maxHistory keeps what is read at a start below some ten MiB, maxAudit what an audit
+// reads below some hundred.
+const (
+	maxHistory = 50_000
+	maxAudit   = 1_000_000
+)
 
 // Validate tells what is wrong, by the option's name.
 func (c Config) Validate() error {
@@ -82,6 +90,9 @@ func (c Config) Validate() error {
 	}
 	if c.History < 0 || c.History > maxHistory {
 		errs = append(errs, fmt.Errorf("history is %d, expected 0 to %d", c.History, maxHistory))
+	}
+	if c.Audit < 0 || c.Audit > maxAudit {
+		errs = append(errs, fmt.Errorf("audit is %d, expected 0 to %d", c.Audit, maxAudit))
 	}
 	if c.SessionTTL < time.Second {
 		errs = append(errs, fmt.Errorf("session-ttl is %v, at least 1s", c.SessionTTL))

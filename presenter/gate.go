@@ -16,7 +16,6 @@ import (
 	"github.com/zonecast/zonecast/internal/tree"
 	"github.com/zonecast/zonecast/reconcile"
 	"github.com/zonecast/zonecast/record"
-	"github.com/zonecast/zonecast/snapshot"
 	"github.com/zonecast/zonecast/store"
 )
 
@@ -35,10 +34,18 @@ type gate struct {
 	// writes has the shards that are to be written as admitted with the next version; nil
 	// claims: to be deleted.
 	writes  map[shard][]record.Claim
-	nodes   map[string]tree.Hold  // in the store, by id
+	nodes   map[string]own        // holds in the store, by id, as this process knows from itself
+	said    map[string]own        // holds as the watch has them: for what people decided
 	news    map[string]*tree.Hold // to be written; nil: to be deleted
+	notes   []store.Op            // for the audit
 	freezes map[string]tree.Freeze
-	judge   *guard.Judge // of this term
+	judge   *guard.Judge // of this term, or of the last one
+
+	expects  map[string]expect     // by id
+	left     map[string]tree.Left  // what the store has of them, and will have; absent: all
+	leftNews map[string]*tree.Left // to be written; nil: to be deleted
+	anew     bool                  // what is held is to be judged again
+	counted  []tree.Counted        // what was accepted since the last History
 }
 
 // pending is what a source claims otherwise than what is admitted of it, by shard; nil
@@ -49,16 +56,18 @@ type pending struct {
 	hold   *tree.Hold
 }
 
+// own is a hold in the store. Only who leads makes and ends them; people decide.
+type own struct {
+	tree.Hold
+	modified store.Revision
+}
+
 func newGate() gate {
 	return gate{
 		pending: map[record.Source]*pending{}, writes: map[shard][]record.Claim{},
-		nodes: map[string]tree.Hold{}, news: map[string]*tree.Hold{}, freezes: map[string]tree.Freeze{},
+		nodes: map[string]own{}, said: map[string]own{}, news: map[string]*tree.Hold{}, freezes: map[string]tree.Freeze{},
+		expects: map[string]expect{}, left: map[string]tree.Left{}, leftNews: map[string]*tree.Left{},
 	}
-}
-
-// passes tells whether claims are in force without being admitted.
-func passes(s record.Source, claims []record.Claim) bool {
-	return s.Kind() == record.KindOverride || slices.ContainsFunc(claims, func(c record.Claim) bool { return snapshot.IsFreshness(c.Key) })
 }
 
 // claimed takes what a source claims now.
@@ -66,8 +75,15 @@ func (p *Presenter) claimed(ch claimtree.Change) {
 	g := &p.gate
 	k := shard{ch.Source, ch.Shard}
 	now := p.state.Shard(ch.Source, ch.Shard)
-	if !g.open || passes(ch.Source, ch.Claims) || len(ch.Claims) == 0 && passes(ch.Source, now) {
+	if !g.open || claimtree.PassesOver(ch.Source, now, ch.Claims) {
 		p.state.Replace(ch.Source, ch.Shard, ch.Claims)
+		if w := g.pending[ch.Source]; w != nil {
+			delete(w.shards, ch.Shard)
+			w.id = ""
+		}
+		if g.open && ch.Source.Kind() == record.KindOverride {
+			p.caused(ch.Source, ch.Claims, "")
+		}
 		return
 	}
 	w := g.pending[ch.Source]
@@ -76,21 +92,57 @@ func (p *Presenter) claimed(ch claimtree.Change) {
 		g.pending[ch.Source] = w
 	}
 	w.id = ""
-	if sameClaims(now, ch.Claims) {
+	if claimtree.Same(now, ch.Claims) {
 		delete(w.shards, k.name)
 	} else {
 		w.shards[k.name] = ch.Claims
 	}
 }
 
-func sameClaims(a, b []record.Claim) bool {
-	return slices.EqualFunc(a, b, func(a, b record.Claim) bool {
-		return a.RRset.Equal(b.RRset) && a.Source == b.Source && a.Provenance == b.Provenance && a.Place == b.Place && a.Fallback == b.Fallback
-	})
+// caused is a source whose change is in force, and the turn in which it came.
+type caused struct {
+	tree.Cause
+	turn int
+}
+
+// caused keeps who brought claims that are in force now, for the history of the next version.
+// released is the hold that they were, if they were one.
+func (p *Presenter) caused(s record.Source, claims []record.Claim, released string) {
+	if len(claims) > 0 && !slices.ContainsFunc(claims, func(c record.Claim) bool { return matters(c.RRset) }) {
+		return
+	}
+	cause, known := p.changed[s]
+	if !known {
+		cause.Source = s
+	}
+	if released != "" {
+		cause.Released = released
+	}
+	var newest *record.Provenance
+	for i := range claims {
+		if at := &claims[i].Provenance; newest == nil || at.Time.After(newest.Time) {
+			newest = at
+		}
+	}
+	if newest != nil {
+		cause.Author, cause.Reason, cause.Revision = clipped(newest.Author, maxCause), clipped(newest.Reason, maxCause), clipped(newest.Revision, maxCause)
+	}
+	cause.turn = p.turn
+	p.changed[s] = cause
 }
 
 // openGate reads what is admitted. Where the claims are otherwise, they wait.
 func (p *Presenter) openGate(ctx context.Context) (err error) {
+	if err := p.finish(ctx); err != nil {
+		return err
+	}
+	if err := p.listen(ctx); err != nil {
+		return err
+	}
+	pos, err := p.readHead(ctx)
+	if err != nil {
+		return err
+	}
 	nodes, _, err := p.deps.Store.List(ctx, tree.AdmittedPrefix(p.cfg.Dataset))
 	if err != nil {
 		return fmt.Errorf("read what is admitted: %w", err)
@@ -99,17 +151,52 @@ func (p *Presenter) openGate(ctx context.Context) (err error) {
 	clear(g.pending)
 	clear(g.writes)
 	clear(g.news)
+	clear(g.nodes)
+	maps.Copy(g.nodes, g.said)
+	clear(g.leftNews)
+	g.counted, g.notes = nil, nil
+	clear(p.changed)
 	defer func() {
 		if err == nil {
 			p.state.Reconcile()
 			g.judge, err = guard.New(p.cfg.Guard, p.state.All, p.state.Made())
 		}
+		if err == nil {
+			err = p.recall(ctx)
+		}
+		if err != nil {
+			p.closeGate()
+		}
 	}()
-	if len(nodes) == 0 {
-		// Nothing was published yet, or by a release without a gate.
-		for s, name := range p.state.Shards() {
-			if claims := p.state.Shard(s, name); !passes(s, claims) {
-				g.writes[shard{s, name}] = claims
+	wait := func(k shard, wanted, admitted []record.Claim) {
+		w := g.pending[k.source]
+		if w == nil {
+			w = &pending{shards: map[string][]record.Claim{}}
+			g.pending[k.source] = w
+		}
+		w.shards[k.name] = wanted
+		p.state.Replace(k.source, k.name, admitted)
+	}
+	var all []shard
+	for s, name := range p.state.Shards() {
+		all = append(all, shard{s, name})
+	}
+	if !pos.gated {
+		// Nothing was published yet, or by a release without a gate; what lies there is of a
+		// first version that was never made.
+		for _, n := range nodes {
+			if s, name, ok := tree.SplitAdmitted(p.cfg.Dataset, n.Path); ok {
+				g.writes[shard{s, name}] = nil
+			}
+		}
+		for _, k := range all {
+			switch claims := p.state.Shard(k.source, k.name); {
+			case claimtree.Passes(k.source, claims):
+			case pos.version == 0 && p.frozen(k.source) != nil:
+				wait(k, claims, nil)
+			default:
+				g.writes[k] = claims
+				p.caused(k.source, claims, "")
 			}
 		}
 		g.open = true
@@ -130,28 +217,19 @@ func (p *Presenter) openGate(ctx context.Context) (err error) {
 		}
 		admitted[k] = claims
 	}
-	var all []shard
-	for s, name := range p.state.Shards() {
-		all = append(all, shard{s, name})
-	}
-	wait := func(k shard, wanted []record.Claim) {
-		w := g.pending[k.source]
-		if w == nil {
-			w = &pending{shards: map[string][]record.Claim{}}
-			g.pending[k.source] = w
-		}
-		w.shards[k.name] = wanted
-		p.state.Replace(k.source, k.name, admitted[k])
-	}
 	for _, k := range all {
 		wanted := p.state.Shard(k.source, k.name)
-		if !passes(k.source, wanted) && !sameClaims(wanted, admitted[k]) {
-			wait(k, wanted)
+		if !claimtree.PassesOver(k.source, admitted[k], wanted) && !claimtree.Same(wanted, admitted[k]) {
+			wait(k, wanted, admitted[k])
 		}
 		delete(admitted, k)
 	}
 	for k := range admitted {
-		wait(k, nil)
+		if p.fold.Adopt(k.source, k.name) { // it cannot be read: the last good one stays
+			p.state.Replace(k.source, k.name, admitted[k])
+			continue
+		}
+		wait(k, nil, admitted[k])
 	}
 	g.open = true
 	return nil
@@ -190,9 +268,14 @@ func (p *Presenter) admit() reconcile.Change {
 		}
 		decision := ""
 		if n, ok := g.nodes[id]; ok {
-			w.hold, decision = &n, n.Decision
+			if said := g.said[id]; said.modified > n.modified {
+				n = said
+			}
+			w.hold, decision = &n.Hold, n.Decision
+			delete(g.news, id) // it was to go, and the change has come again
 		}
-		if w.hold != nil && decision != "release" {
+		looked := g.anew && w.hold != nil && g.announcedSince(w.hold.Since)
+		if w.hold != nil && decision != "release" && (decision == "drop" || p.cfg.Guards && !looked) {
 			continue
 		}
 		old := map[string][]record.Claim{}
@@ -213,10 +296,19 @@ func (p *Presenter) admit() reconcile.Change {
 				p.holdBack(s, w, v)
 				continue
 			}
-			g.judge.Accept(s, change, now)
+			g.count(g.judge.Accept(s, change, now))
+			p.use(now)
+		}
+		released := ""
+		if decision == "release" {
+			released = id
 		}
 		for name, claims := range w.shards {
+			if claimtree.Passes(s, claims) {
+				claims = nil
+			}
 			g.writes[shard{s, name}] = claims
+			p.caused(s, claims, released)
 		}
 		g.end(w)
 		delete(g.pending, s)
@@ -232,6 +324,7 @@ func (p *Presenter) admit() reconcile.Change {
 			g.news[id] = nil
 		}
 	}
+	g.anew = false
 	p.tellWaiting()
 	return compose(all)
 }
@@ -277,31 +370,36 @@ func (g *gate) end(w *pending) {
 	w.hold = nil
 }
 
-// maxWhy and maxSentence bound what a hold says: a node has room for it.
-const (
-	maxWhy      = 20
-	maxSentence = 2000 // octets
-)
+// maxCause bounds what a History says of each source, in octets.
+const maxCause = 200
 
-func clipped(s string) string {
-	if len(s) <= maxSentence {
+// maxSentence bounds what the audit says of a hold, in octets.
+const maxSentence = 2000
+
+func clipped(s string, most int) string {
+	if len(s) <= most {
 		return s
 	}
-	return strings.ToValidUTF8(s[:maxSentence], "") + "..."
+	return strings.ToValidUTF8(s[:most], "") + "..."
 }
 
 // holdBack notes that a source's change waits for a person.
 func (p *Presenter) holdBack(s record.Source, w *pending, v guard.Verdict) {
 	h := &tree.Hold{
 		ID: w.id, Dataset: p.cfg.Dataset, Source: s, Since: p.deps.Now().UnixMilli(),
-		Created: v.Created, Replaced: v.Replaced, Removed: v.Removed,
+		Created: v.Created, Replaced: v.Replaced, Removed: v.Removed, Why: v.Why(),
 	}
-	for i, t := range v.Trips {
-		if i == maxWhy {
-			h.Why = append(h.Why, fmt.Sprintf("and %d more of the kind", len(v.Trips)-maxWhy))
-			break
+	if old := w.hold; old != nil && old.ID == h.ID {
+		h.Since = old.Since
+		if slices.Equal(old.Why, h.Why) {
+			return
 		}
-		h.Why = append(h.Why, clipped(t.Text))
+	}
+	if w.hold == nil || w.hold.ID != h.ID {
+		_, note := tree.AuditOps(tree.AuditEntry{
+			Time: h.Since, Action: "held", Subject: h.ID, Text: clipped(fmt.Sprintf("%s: %s", s, strings.Join(h.Why, "; ")), maxSentence), Author: "presenter", From: p.deps.Name,
+		})
+		p.gate.notes = append(p.gate.notes, note)
 	}
 	w.hold = h
 	p.gate.news[h.ID] = h
@@ -335,66 +433,146 @@ func (p *Presenter) tellWaiting() {
 	p.note(func(s *Status) { s.Waiting = lines })
 }
 
-// gateOps says what goes into the store with the next version: first in transactions of
-// their own what is too much for one.
-func (p *Presenter) gateOps() (batches [][]store.Op, ops []store.Op) {
+// gateOps says what is to change of what is admitted and held, and whether that is too
+// much for the transaction of the version.
+func (p *Presenter) gateOps() (ops []store.Op, large bool) {
 	g := &p.gate
-	const most, octets = 32, 256 << 10 // in the version's own
-	var all []store.Op
+	const most, octets = 96, 256 << 10 // beside log, head, history, undo and their conditions
 	for k, claims := range g.writes {
 		op := store.Op{Path: tree.AdmittedPath(p.cfg.Dataset, k.source, k.name), Delete: len(claims) == 0}
 		if !op.Delete {
 			op.Value = record.EncodeShard(k.source, claims)
 		}
-		all = append(all, op)
+		ops = append(ops, op)
 	}
-	slices.SortFunc(all, func(a, b store.Op) int { return cmp.Compare(a.Path, b.Path) })
+	slices.SortFunc(ops, func(a, b store.Op) int { return cmp.Compare(a.Path, b.Path) })
 	for id, h := range g.news {
 		op := store.Op{Path: tree.HoldPath(id), Delete: h == nil}
 		if h != nil {
 			op.Value = tree.Encode(h)
 		}
-		all = append(all, op)
+		ops = append(ops, op)
 	}
-	size := 0
-	for i, op := range all {
-		if size += len(op.Path) + len(op.Value); i >= most || size > octets {
-			batches = inBatches(all)
-			return batches, nil
+	for _, id := range slices.Sorted(maps.Keys(g.leftNews)) {
+		op := store.Op{Path: tree.ExpectedPath(id), Delete: g.leftNews[id] == nil}
+		if !op.Delete {
+			op.Value = tree.Encode(g.leftNews[id])
 		}
+		ops = append(ops, op)
 	}
-	return nil, all
+	ops = append(ops, g.notes...)
+	size := 0
+	for _, op := range ops {
+		size += len(op.Path) + len(op.Value)
+	}
+	return ops, len(ops) > most || size > octets
 }
 
-// inBatches parts operations into what fits transactions with room for conditions.
-func inBatches(ops []store.Op) (batches [][]store.Op) {
+// What is too much for the version's transaction is staged before it: all of it, or, when
+// the version never comes, nothing of it takes its place.
+
+// stage gives what writes ops to where they wait.
+func (p *Presenter) stage(ops []store.Op) [][]store.Op {
+	staged := make([]store.Op, len(ops))
+	for i, op := range ops {
+		staged[i] = store.Op{Path: tree.StagedPath(p.cfg.Dataset, op.Path), Value: op.Value} // without a value: to be deleted
+	}
+	return inBatches(staged, 1)
+}
+
+// unstage does ops, which are staged, and takes what was staged away. It may be done again
+// where it was interrupted.
+func (p *Presenter) unstage(ctx context.Context, ops []store.Op) error {
+	var all []store.Op
+	for _, op := range ops {
+		all = append(all, op, store.Op{Path: tree.StagedPath(p.cfg.Dataset, op.Path), Delete: true})
+	}
+	if err := p.doAll(ctx, all, 2); err != nil { // what is in its place must not be put there again
+		return err
+	}
+	return p.doAll(ctx, []store.Op{{Path: tree.AdmittingPath(p.cfg.Dataset), Delete: true}}, 1)
+}
+
+// doAll does ops in as many transactions as it takes, each run of the given length in one.
+func (p *Presenter) doAll(ctx context.Context, ops []store.Op, run int) error {
+	for _, b := range inBatches(ops, run) {
+		if _, err := p.deps.Store.Commit(ctx, store.Txn{If: []store.Cond{p.term.fence}, Do: b}); err != nil {
+			return fmt.Errorf("write what is admitted of %s: %w", p.cfg.Dataset, err)
+		}
+	}
+	return nil
+}
+
+// finish does what is staged of a version that is there, or takes away what is staged of
+// one that is not.
+func (p *Presenter) finish(ctx context.Context) error {
+	nodes, _, err := p.deps.Store.List(ctx, tree.AdmittingPrefix(p.cfg.Dataset))
+	if err != nil {
+		return fmt.Errorf("read what is staged: %w", err)
+	}
+	var ops, away []store.Op
+	whole := false
+	for _, n := range nodes {
+		away = append(away, store.Op{Path: n.Path, Delete: true})
+		if path, ok := tree.UnstagedPath(p.cfg.Dataset, n.Path); ok {
+			ops = append(ops, store.Op{Path: path, Value: n.Value, Delete: len(n.Value) == 0})
+		}
+		whole = whole || n.Path == tree.AdmittingPath(p.cfg.Dataset)
+	}
+	if whole {
+		return p.unstage(ctx, ops)
+	}
+	return p.doAll(ctx, away, 1)
+}
+
+// inBatches parts operations into what fits transactions with room for conditions, and
+// leaves runs of the given length whole.
+func inBatches(ops []store.Op, run int) (batches [][]store.Op) {
 	const room = 4 << 10
 	for len(ops) > 0 {
 		n, size := 0, 0
-		for n < len(ops) && n < store.MaxTxnOps-4 {
-			if size += len(ops[n].Path) + len(ops[n].Value); size > store.MaxTxnBytes-room && n > 0 {
+		for n < len(ops) && n+run <= store.MaxTxnOps-4 {
+			for _, op := range ops[n : n+run] {
+				size += len(op.Path) + len(op.Value)
+			}
+			if size > store.MaxTxnBytes-room && n > 0 {
 				break
 			}
-			n++
+			n += run
 		}
 		batches, ops = append(batches, ops[:n]), ops[n:]
 	}
 	return batches
 }
 
-// written takes note that what gateOps said is in the store.
-func (p *Presenter) written() {
-	clear(p.gate.writes)
-	clear(p.gate.news)
+// written takes note that what gateOps said is in the store, at the revision or later.
+func (p *Presenter) written(rev store.Revision) {
+	g := &p.gate
+	for id, h := range g.news {
+		if h == nil {
+			delete(g.nodes, id)
+		} else {
+			g.nodes[id] = own{*h, rev}
+		}
+	}
+	clear(g.writes)
+	clear(g.news)
+	g.notes = nil
+	for id, l := range g.leftNews {
+		if l == nil {
+			delete(g.left, id)
+		}
+	}
+	clear(g.leftNews)
 }
 
 func (p *Presenter) takeHolds(b store.Batch) {
 	g := &p.gate
 	if b.Reset {
-		clear(g.nodes)
+		clear(g.said)
 	}
 	for _, path := range b.Deletes {
-		delete(g.nodes, strings.TrimPrefix(path, tree.Holds))
+		delete(g.said, strings.TrimPrefix(path, tree.Holds))
 	}
 	for _, n := range b.Puts {
 		var h tree.Hold
@@ -405,7 +583,7 @@ func (p *Presenter) takeHolds(b store.Batch) {
 		if h.Dataset != p.cfg.Dataset {
 			continue
 		}
-		g.nodes[h.ID] = h
+		g.said[h.ID] = own{h, n.Modified}
 		if h.Decision != "" {
 			p.wake()
 		}
@@ -440,51 +618,4 @@ func (p *Presenter) wake() {
 		p.first = now
 	}
 	p.last = now
-}
-
-// compose makes one change of several, one after the other.
-func compose(all []reconcile.Change) reconcile.Change {
-	if len(all) == 1 {
-		return all[0]
-	}
-	type ends struct{ was, is *record.RRset }
-	keys := map[record.Key]*ends{}
-	for c := range all {
-		change := &all[c]
-		at := func(k record.Key, was *record.RRset) *ends {
-			e := keys[k]
-			if e == nil {
-				e = &ends{was: was}
-				keys[k] = e
-			}
-			return e
-		}
-		old := make(map[record.Key]*record.RRset, len(change.Old))
-		for i := range change.Old {
-			old[change.Old[i].Key] = &change.Old[i]
-		}
-		for i := range change.Put {
-			r := &change.Put[i]
-			at(r.Key, old[r.Key]).is = r
-		}
-		for _, k := range change.Remove {
-			at(k, old[k]).is = nil
-		}
-	}
-	var out reconcile.Change
-	for _, k := range slices.SortedFunc(maps.Keys(keys), record.Key.Compare) {
-		e := keys[k]
-		switch {
-		case e.was != nil && e.is != nil && e.was.Equal(*e.is), e.was == nil && e.is == nil:
-			continue
-		case e.is == nil:
-			out.Remove = append(out.Remove, k)
-		default:
-			out.Put = append(out.Put, *e.is)
-		}
-		if e.was != nil {
-			out.Old = append(out.Old, *e.was)
-		}
-	}
-	return out
 }

@@ -12,7 +12,7 @@ import (
 	"github.com/zonecast/zonecast/store"
 )
 
-// Overrides end by themselves. The leading presenter takes them away, because it is the
+// Overrides and expectations end by themselves. The leading presenter takes them away, because it is the
 // one that makes the version in which they are gone: what ran out while nobody led goes
 // as soon as somebody does.
 
@@ -44,15 +44,23 @@ func (p *Presenter) takeOverrides(b store.Batch) {
 	}
 }
 
-// nextEnd is when the next override is to be taken away, unless there is none or
-// somebody else leads.
+// nextEnd is when the next override or expectation is to be taken away, unless there is
+// none or somebody else leads.
 func (p *Presenter) nextEnd() (end time.Time, ok bool) {
 	if p.term == nil {
 		return end, false
 	}
-	for _, o := range p.ends.overrides {
-		if t := p.endOf(o); !ok || t.Before(end) {
+	sooner := func(until int64) {
+		if t := p.endOf(until); !ok || t.Before(end) {
 			end, ok = t, true
+		}
+	}
+	for _, o := range p.ends.overrides {
+		sooner(o.Until)
+	}
+	if p.gate.open {
+		for _, x := range p.gate.expects {
+			sooner(x.Until)
 		}
 	}
 	if end.Before(p.ends.again) {
@@ -61,25 +69,39 @@ func (p *Presenter) nextEnd() (end time.Time, ok bool) {
 	return end, ok
 }
 
-// endOf is the end of an override by the clock of timers.
-func (p *Presenter) endOf(o override) time.Time {
-	return time.Now().Add(time.UnixMilli(o.Until).Sub(p.deps.Now()))
+// endOf is an end by the clock of timers.
+func (p *Presenter) endOf(until int64) time.Time {
+	return time.Now().Add(time.UnixMilli(until).Sub(p.deps.Now()))
 }
 
-// endOverrides takes away those whose time is over.
-func (p *Presenter) endOverrides(ctx context.Context) {
+// end takes away what is over.
+func (p *Presenter) end(ctx context.Context) {
+	now := p.deps.Now().UnixMilli()
+	later := func(what, id string, err error) {
+		p.ends.again = time.Now().Add(firstPause)
+		if !errors.Is(err, store.ErrConflict) { // cleared meanwhile, or another leads: the watch says so
+			p.log.Warn(what+" not ended, trying again", "id", id, "error", err)
+		}
+	}
 	for path, o := range p.ends.overrides {
-		if p.deps.Now().UnixMilli() < o.Until {
+		if now < o.Until {
 			continue
 		}
 		if err := p.endOverride(ctx, path, o); err != nil {
-			p.ends.again = time.Now().Add(firstPause)
-			if !errors.Is(err, store.ErrConflict) { // cleared meanwhile, or another leads: the watch says so
-				p.log.Warn("override not ended, trying again", "id", o.ID, "error", err)
-			}
+			later("override", o.ID, err)
 			return
 		}
 		delete(p.ends.overrides, path)
+	}
+	for id, x := range p.gate.expects {
+		if now < x.Until || !p.gate.open {
+			continue
+		}
+		if err := p.endExpect(ctx, x); err != nil {
+			later("expectation", id, err)
+			return
+		}
+		delete(p.gate.expects, id)
 	}
 }
 

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
+	"maps"
 	"slices"
 	"time"
 
@@ -28,6 +30,14 @@ type pinned struct {
 	state *reconcile.State
 	// above has the claims that hold although it is pinned.
 	above map[shard][]record.Claim
+	// was has what is published, as of its last Reconcile, when that is not what the pin
+	// says; nil: it is, or it is not known what is published.
+	was *reconcile.State
+	// turned tells that the pin is another since a version whose outcome is unknown, and
+	// that it is not known here what that published.
+	turned bool
+	// unsettled makes state, once what the pin says is published; nil: that is done.
+	unsettled func() bool
 }
 
 type shard struct {
@@ -51,11 +61,17 @@ func (p *pinned) version() uint64 {
 // take keeps what holds above.
 func (p *pinned) take(ch claimtree.Change) {
 	k := shard{ch.Source, ch.Shard}
-	if ch.Source.Kind() != record.KindOverride && !slices.ContainsFunc(ch.Claims, func(c record.Claim) bool { return snapshot.IsFreshness(c.Key) }) {
-		if _, known := p.above[k]; !known {
-			return
+	if ch.Source.Kind() != record.KindOverride {
+		var signs []record.Claim
+		for _, c := range ch.Claims {
+			if !matters(c.RRset) {
+				signs = append(signs, c)
+			}
 		}
-		ch.Claims = nil
+		ch.Claims = signs
+	}
+	if _, known := p.above[k]; !known && len(ch.Claims) == 0 {
+		return
 	}
 	if len(ch.Claims) == 0 {
 		delete(p.above, k)
@@ -97,7 +113,18 @@ func (p *Presenter) takePins(b store.Batch) {
 	if was == nil && p.pin.pin == nil || was != nil && p.pin.pin != nil && *was == *p.pin.pin {
 		return
 	}
-	p.pin.state, p.pos, p.held = nil, nil, false
+	switch {
+	case p.pos == nil:
+		p.pin.was = nil
+	case p.pin.was != nil:
+	case was == nil || p.pin.state != nil:
+		p.pin.was = p.active()
+	case p.trial != nil: // of the pin before, whose state is not made yet
+		p.pin.turned = true
+	default:
+		p.forgetPosition()
+	}
+	p.pin.state, p.held = nil, false
 	p.wake()
 	text := ""
 	if pin := p.pin.pin; pin != nil {
@@ -110,8 +137,139 @@ func (p *Presenter) takePins(b store.Batch) {
 	p.note(func(s *Status) { s.Pinned = text })
 }
 
-// pinUp makes the state of a new pin. why says that its content cannot be had: what is
-// published stays then.
+// goOver gives the change from what is published to what the pin says now. change is what
+// the claims did since what is published. why says that the pin's content cannot be had:
+// what is published stays then.
+//
+// To go back is in proportion to what changed since, when no override stands above: the
+// state of the pin is made when the version is out (settlePin).
+func (p *Presenter) goOver(ctx context.Context, change reconcile.Change) (_ reconcile.Change, why string, err error) {
+	was, pin := p.pin.was, p.pin.pin
+	if pin == nil {
+		p.pin.was = nil
+		return difference(was.All(), p.state.All()), "", nil
+	}
+	past, digest, err := history.Back(ctx, p.deps.Store, p.cfg.Dataset, history.At{Version: p.pos.version, Digest: p.pos.digest}, pin.Version, true)
+	if why := p.gone(err, p.pos.version); why != "" {
+		return change, why, nil
+	}
+	if err != nil {
+		return change, "", fmt.Errorf("pin at version %d: %w", pin.Version, err)
+	}
+	// published is what is otherwise in it than in was.
+	published := history.Past{}
+	if was == p.state {
+		for _, k := range change.Remove {
+			published[k] = nil
+		}
+		for _, r := range change.Put {
+			published[r.Key] = nil
+		}
+		for i := range change.Old {
+			published[change.Old[i].Key] = &change.Old[i]
+		}
+	}
+	var back reconcile.Change
+	got := p.pos.digest
+	for _, k := range slices.SortedFunc(maps.Keys(past), record.Key.Compare) {
+		old, other := published[k]
+		if r, there := was.Get(k); there && !other {
+			old = &r
+		}
+		now := past[k]
+		published[k] = now
+		if old == nil && now == nil || old != nil && now != nil && old.Equal(*now) {
+			continue
+		}
+		if old != nil {
+			back.Old = append(back.Old, *old)
+			got = got.Sub(snapshot.HashRRset(*old))
+		}
+		if now != nil {
+			back.Put = append(back.Put, *now)
+			got = got.Add(snapshot.HashRRset(*now))
+		} else {
+			back.Remove = append(back.Remove, k)
+		}
+	}
+	if got != digest {
+		return change, p.wrong(got, digest, p.pos.version), nil
+	}
+	if len(p.ends.overrides) == 0 && !p.overridden() {
+		p.pin.was, p.pin.unsettled = nil, func() bool { return p.settlePin(was, published) }
+		return back, "", nil
+	}
+	p.pin.was = nil
+	if !p.settlePin(was, published) {
+		return change, fmt.Sprintf("pinned, but the content of version %d is not whole by itself; version %d stays, `zonecast release` ends the pin", pin.Version, p.pos.version), nil
+	}
+	return compose([]reconcile.Change{back, p.pin.state.Reconcile()}), "", nil
+}
+
+// overridden tells whether an override holds.
+func (p *Presenter) overridden() bool {
+	for k := range p.pin.above {
+		if k.source.Kind() == record.KindOverride {
+			return true
+		}
+	}
+	return false
+}
+
+// settlePin makes the state of the pin: of what was, but for what is otherwise, with what
+// stands above. False: it does not stand by itself.
+func (p *Presenter) settlePin(was *reconcile.State, otherwise history.Past) bool {
+	pin := p.pin.pin
+	content := func(yield func(record.RRset) bool) {
+		for r := range was.All() {
+			if _, other := otherwise[r.Key]; !other && !snapshot.IsFreshness(r.Key) && !yield(r) {
+				return
+			}
+		}
+		for _, r := range otherwise {
+			if r != nil && !snapshot.IsFreshness(r.Key) && !yield(*r) {
+				return
+			}
+		}
+	}
+	s, claims := reconcile.New(reconcile.DefaultPolicy()), pinClaims(pin, content)
+	s.Replace(pinSource, "0", claims)
+	s.Reconcile()
+	if s.Len() != len(claims) {
+		return false
+	}
+	for k, claims := range p.pin.above {
+		s.Replace(k.source, k.name, claims)
+	}
+	p.pin.state = s
+	return true
+}
+
+// pinClaims makes the claims of a pin's content.
+func pinClaims(pin *tree.Pin, content iter.Seq[record.RRset]) (claims []record.Claim) {
+	who := record.Provenance{Author: pin.Author, Reason: pin.Reason, Time: time.UnixMilli(pin.Set).UTC()}
+	place := fmt.Sprintf("version %d", pin.Version)
+	for r := range content {
+		claims = append(claims, record.Claim{RRset: r, Source: pinSource, Provenance: who, Place: place})
+	}
+	return claims
+}
+
+// gone and wrong say why a pin's content cannot be had.
+func (p *Presenter) gone(err error, version uint64) string {
+	if !errors.Is(err, history.ErrGone) {
+		return ""
+	}
+	return fmt.Sprintf("pinned, but the content cannot be had: %v; version %d stays, `zonecast release` ends the pin", err, version)
+}
+
+func (p *Presenter) wrong(got, want snapshot.Digest, version uint64) string {
+	return fmt.Sprintf("pinned, but the content of version %d comes out at the digest %s instead of %s; version %d stays, `zonecast release` ends the pin",
+		p.pin.pin.Version, got, want, version)
+}
+
+// pinUp makes the state of a pin when it is not known what is published, as at a start. why
+// says that its content cannot be had: what is published stays then.
 func (p *Presenter) pinUp(ctx context.Context) (why string, err error) {
 	if p.pin.pin == nil || p.pin.state != nil {
 		return "", nil
@@ -121,27 +279,22 @@ func (p *Presenter) pinUp(ctx context.Context) (why string, err error) {
 	if err != nil {
 		return "", fmt.Errorf("pin at version %d: %w", pin.Version, err)
 	}
-	past, digest, err := history.Back(ctx, p.deps.Store, p.cfg.Dataset, now.Digest(), pin.Version)
-	if errors.Is(err, history.ErrGone) {
-		return fmt.Sprintf("pinned, but the content cannot be had: %v; version %d stays, `zonecast release` ends the pin", err, now.Version()), nil
+	past, digest, err := history.Back(ctx, p.deps.Store, p.cfg.Dataset, history.At{Version: now.Version(), Digest: now.Digest()}, pin.Version, true)
+	if why := p.gone(err, now.Version()); why != "" {
+		return why, nil
 	}
 	if err != nil {
 		return "", fmt.Errorf("pin at version %d: %w", pin.Version, err)
 	}
 	s := reconcile.New(reconcile.DefaultPolicy())
-	who := record.Provenance{Author: pin.Author, Reason: pin.Reason, Time: time.UnixMilli(pin.Set).UTC()}
-	var claims []record.Claim
-	for _, r := range past.Apply(now) {
-		claims = append(claims, record.Claim{RRset: r, Source: pinSource, Provenance: who, Place: fmt.Sprintf("version %d", pin.Version)})
-	}
-	s.Replace(pinSource, "0", claims)
+	s.Replace(pinSource, "0", pinClaims(pin, slices.Values(past.Apply(now))))
 	s.Reconcile()
 	var got snapshot.Digest
 	for r := range s.All() {
 		got = got.Add(snapshot.HashRRset(r))
 	}
 	if got != digest {
-		return fmt.Sprintf("pinned, but the content of version %d comes out at the digest %s instead of %s; version %d stays, `zonecast release` ends the pin", pin.Version, got, digest, now.Version()), nil
+		return p.wrong(got, digest, now.Version()), nil
 	}
 	for k, claims := range p.pin.above {
 		s.Replace(k.source, k.name, claims)
@@ -151,12 +304,15 @@ func (p *Presenter) pinUp(ctx context.Context) (why string, err error) {
 	return "", nil
 }
 
-// maxSources bounds the sources in a History.
-const maxSources = 16
+// maxCauses and maxKeys bound what a History names.
+const (
+	maxCauses = 16
+	maxKeys   = 3
+)
 
 // remember notes a version in the history, with the way back from it.
 func (p *Presenter) remember(t *trial, d *snapshot.Delta, change reconcile.Change) error {
-	e := &tree.History{Version: d.Version, Time: d.Time, Pinned: t.next.pinned}
+	e := &tree.History{Version: d.Version, Time: d.Time, Pinned: t.next.pinned, Counted: p.gate.countedNodes()}
 	undo := &snapshot.Delta{Dataset: d.Dataset, Version: d.Version, Time: d.Time, BaseDigest: d.Digest, Digest: d.BaseDigest}
 	old := make(map[record.Key]bool, len(change.Old))
 	for _, r := range change.Old {
@@ -176,52 +332,78 @@ func (p *Presenter) remember(t *trial, d *snapshot.Delta, change reconcile.Chang
 		}
 	}
 	e.Removed = len(undo.Put) - e.Replaced
-	for s := range p.changed {
-		e.Sources = append(e.Sources, s)
+	for _, keys := range []iter.Seq[record.Key]{slices.Values(change.Remove), keysOf(change.Put)} {
+		for k := range keys {
+			if len(e.Keys) < maxKeys && !snapshot.IsFreshness(k) {
+				e.Keys = append(e.Keys, clipped(k.String(), maxCause))
+			}
+		}
 	}
-	slices.Sort(e.Sources)
-	if n := len(e.Sources); n > maxSources {
-		e.Sources, e.Others = e.Sources[:maxSources], n-maxSources
+	for _, s := range slices.Sorted(maps.Keys(p.changed)) {
+		switch {
+		case p.pin.pin != nil && s.Kind() != record.KindOverride: // what they changed is still to come
+		case len(e.Causes) == maxCauses:
+			e.Others++
+		default:
+			e.Causes = append(e.Causes, p.changed[s].Cause)
+		}
 	}
 	if d.Full || p.pos.version == 0 {
 		undo = nil
 	}
-	batches, ops, err := history.Ops(d.Dataset, *e, undo)
+	batches, ops, err := history.Ops(d.Dataset, e, undo, p.under(d))
 	if err != nil {
 		return err
 	}
 	for _, b := range batches {
 		t.parts = append(t.parts, store.Txn{If: t.txn.If, Do: b})
 	}
-	e.Pieces = len(ops) - 1
-	for _, b := range batches {
-		e.Pieces += len(b)
-	}
 	t.txn.Do, t.entry = append(t.txn.Do, ops...), e
 	return nil
 }
 
-// forget takes the oldest versions out of the history, but for those that the way back to
-// a pin needs. What cannot be taken out now is tried with the next version.
-func (p *Presenter) forget(ctx context.Context) {
-	const slack = 16 // so that it is not done with every version
-	if len(p.past) <= p.cfg.History+slack {
-		return
-	}
-	for len(p.past) > p.cfg.History {
-		e := p.past[0]
-		if v := p.pin.version(); v > 0 && e.Version > v {
-			return
-		}
-		ops := history.Forget(p.cfg.Dataset, e)
-		for len(ops) > 0 {
-			n := min(store.MaxTxnOps-1, len(ops))
-			if _, err := p.deps.Store.Commit(ctx, store.Txn{If: []store.Cond{p.term.fence}, Do: ops[:n]}); err != nil {
-				p.log.Warn("old version not taken out of the history, trying again later", "version", e.Version, "error", err)
+func keysOf(sets []record.RRset) iter.Seq[record.Key] {
+	return func(yield func(record.Key) bool) {
+		for i := range sets {
+			if !yield(sets[i].Key) {
 				return
 			}
-			ops = ops[n:]
 		}
-		p.past = p.past[1:]
 	}
+}
+
+// under leads from a version that is the state now to what lies below the overrides; nil
+// when that is the same. It takes them out of the state for a moment.
+func (p *Presenter) under(d *snapshot.Delta) *snapshot.Delta {
+	if !p.overridden() {
+		return nil
+	}
+	s := p.active()
+	overrides := func(claims func(shard) []record.Claim) reconcile.Change {
+		for k := range p.pin.above {
+			if k.source.Kind() == record.KindOverride {
+				s.Replace(k.source, k.name, claims(k))
+			}
+		}
+		return s.Reconcile()
+	}
+	change := overrides(func(shard) []record.Claim { return nil })
+	overrides(func(k shard) []record.Claim { return p.pin.above[k] })
+	under := &snapshot.Delta{Dataset: d.Dataset, Version: d.Version, Time: d.Time, BaseDigest: d.Digest, Digest: d.Digest}
+	under.Digest = count(under.Digest, change.Old, snapshot.Digest.Sub)
+	under.Digest = count(under.Digest, change.Put, snapshot.Digest.Add)
+	for _, r := range change.Put {
+		if matters(r) {
+			under.Put = append(under.Put, r)
+		}
+	}
+	for _, k := range change.Remove {
+		if !snapshot.IsFreshness(k) {
+			under.Remove = append(under.Remove, k)
+		}
+	}
+	if len(under.Put)+len(under.Remove) == 0 {
+		return nil
+	}
+	return under
 }

@@ -155,21 +155,49 @@ func TestPinGone(t *testing.T) {
 	})
 }
 
-// TestHistoryIsBounded holds that the oldest versions go, with their pieces, and that what
-// a pin needs stays.
+// TestHistoryIsBounded holds that the oldest versions go, with their pieces, that how they
+// came about is kept, the newest of them, and that what a pin needs stays.
 func TestHistoryIsBounded(t *testing.T) {
 	bubble(t, func(t *testing.T, st *memstore.Store) {
 		put(t, st, "zone", zone())
-		p := run(t, st, func(c *Config, _ *Deps) { c.History = 3 })
+		p := run(t, st, func(c *Config, _ *Deps) { c.History, c.Audit = 3, 100 })
 		defer func() { p.stop(t) }()
 		settle()
-		for i := range 60 {
-			put(t, st, "a", address("www", byte(i)))
+		for i := range 250 {
+			www := address("www", byte(i))
+			www.Provenance.Author = fmt.Sprint("author ", i)
+			put(t, st, "a", www)
 			settle()
+			if i == 125 {
+				p.stop(t)
+				p = run(t, st, func(c *Config, _ *Deps) { c.History, c.Audit = 3, 100 })
+				settle()
+			}
 		}
 		entries, err := history.List(t.Context(), st, "internal")
-		if err != nil || len(entries) < 3 || len(entries) > 20 {
+		if err != nil || len(entries) < 3 || len(entries) > 3+slack {
 			t.Fatalf("%d versions, %v", len(entries), err)
+		}
+		nodes, _, err := st.List(t.Context(), tree.VersionsPrefix("internal"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		var told []tree.History
+		for _, n := range nodes {
+			var v tree.Versions
+			if err := tree.Decode(n, &v); err != nil {
+				t.Fatal(err)
+			}
+			told = append(told, v.Versions...)
+		}
+		if len(told) < 100-slack || len(told) > 100 {
+			t.Errorf("of %d versions it is told how they came about, expected about 100", len(told))
+		}
+		told = append(told, entries...)
+		for i, e := range told {
+			if v := told[0].Version + uint64(i); e.Version != v || len(e.Causes) != 1 || e.Causes[0].Author != fmt.Sprint("author ", v-2) || len(e.Keys) != 1 || e.Keys[0] != "www.example.net. A" {
+				t.Fatalf("of version %d it is told %+v", v, e)
+			}
 		}
 		pieces, _, err := st.List(t.Context(), "/undo/internal/")
 		if err != nil || len(pieces) != len(entries) {
@@ -178,19 +206,19 @@ func TestHistoryIsBounded(t *testing.T) {
 		v := entries[len(entries)-2].Version
 		pin(t, st, v)
 		want := content(t, st)
-		for i := range 40 {
-			setOverride(t, st, "o", address("www", byte(100+i)), time.Now().Add(time.Hour))
+		for i := range 2 * slack {
+			setOverride(t, st, "o", address("www", byte(i)), time.Now().Add(time.Hour))
 			settle()
 		}
 		p.stop(t)
-		p = run(t, st, func(c *Config, _ *Deps) { c.History = 3 })
+		p = run(t, st, func(c *Config, _ *Deps) { c.History, c.Audit = 3, 100 })
 		time.Sleep(time.Second)
 		if _, err := st.Commit(t.Context(), store.Txn{Do: []store.Op{{Path: tree.ClaimsPrefix(tree.OverrideSource("o")) + "0", Delete: true}}}); err != nil {
 			t.Fatal(err)
 		}
 		settle()
 		if content(t, st) != want {
-			t.Fatalf("pinned at %d, after 40 overrides and a restart:\n%s\nwant\n%s", v, content(t, st), want)
+			t.Fatalf("pinned at %d, after overrides and a restart:\n%s\nwant\n%s", v, content(t, st), want)
 		}
 	})
 }

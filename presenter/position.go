@@ -26,12 +26,13 @@ type position struct {
 	chain    snapshot.Chain
 	claims   store.Revision
 	pinned   uint64
+	gated    bool
 	modified store.Revision // of the head; zero: there is none
 }
 
 // head is the position as it stands in the store.
 func (p position) head() tree.Head {
-	return tree.Head{Version: p.version, Digest: p.digest.String(), Chain: p.chain.String(), Time: p.time, Claims: p.claims, Content: p.content, Pinned: p.pinned}
+	return tree.Head{Version: p.version, Digest: p.digest.String(), Chain: p.chain.String(), Time: p.time, Claims: p.claims, Content: p.content, Pinned: p.pinned, Gated: p.gated}
 }
 
 // readHead gives the position the head says.
@@ -55,7 +56,7 @@ func (p *Presenter) readHead(ctx context.Context) (position, error) {
 	if err != nil {
 		return position{}, fmt.Errorf("node %s: %w", n.Path, err)
 	}
-	return position{version: h.Version, content: h.Content, time: h.Time, digest: digest, chain: chain, claims: h.Claims, pinned: h.Pinned, modified: n.Modified}, nil
+	return position{version: h.Version, content: h.Content, time: h.Time, digest: digest, chain: chain, claims: h.Claims, pinned: h.Pinned, gated: h.Gated, modified: n.Modified}, nil
 }
 
 // start reads what is published, and gives the change from there to the reconciled

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"slices"
 	"sync"
 	"time"
 
@@ -33,8 +32,11 @@ type Presenter struct {
 	log     *slog.Logger
 	metrics *metrics
 
-	mu     sync.Mutex // guards status
+	rebound chan struct{} // has room for one: bounds are to be taken
+
+	mu     sync.Mutex // guards status and bounds
 	status Status
+	bounds *bounds // to be taken; nil: none
 
 	state  *reconcile.State
 	fold   *claimtree.Fold
@@ -46,16 +48,25 @@ type Presenter struct {
 	pos    *position      // nil: what is published must be read before the next version
 	trial  *trial         // a version of which it is not known whether it happened
 	held   bool           // only new claims can lead to a version
+	reread bool           // the claims are to be read again: who led before has seen more
 	again  time.Time      // not before: something did not work
 	pause  time.Duration  // the last pause
 	asked  time.Time      // when it was read what hosts answer
 	ends   ends           // of overrides
+	// inForce are the bounds of guards as they are told, told those that the store has, as far
+	// as this term knows; nil: it does not.
+	inForce, told []byte
 
-	changed map[record.Source]bool // whose claims are not in a version yet
-	past    []tree.History         // versions that can be gone back to, the oldest first
-	pin     pinned
-	gate    gate
-	unheard int // kinds of words of people that are still to be heard for the first time
+	// changed has the sources whose change is in force and in no version yet.
+	changed  map[record.Source]caused
+	turn     int            // a version is prepared in one, and takes what changed up to it
+	past     []tree.History // versions that can be gone back to, the oldest first
+	archived []archived     // older ones; nil: not read yet
+	pin      pinned
+	gate     gate
+	unheard  int // kinds of words of people that are still to be heard for the first time
+	// heard is up to which revision each kind of words was heard, by prefix.
+	heard map[string]store.Revision
 }
 
 // Status is the presenter's state for people.
@@ -121,13 +132,17 @@ func New(cfg Config, deps Deps) (*Presenter, error) {
 	if deps.Now == nil {
 		deps.Now = time.Now
 	}
+	inForce, err := cfg.encodeBounds(cfg.Guard)
+	if err != nil {
+		return nil, err
+	}
 	m, err := newMetrics(deps.Metrics, cfg.Dataset)
 	if err != nil {
 		return nil, err
 	}
 	return &Presenter{
-		cfg: cfg, deps: deps, log: deps.Log, metrics: m,
-		state: reconcile.New(deps.Policy), fold: claimtree.NewFold(), changed: map[record.Source]bool{}, pin: newPinned(), gate: newGate(),
+		cfg: cfg, deps: deps, log: deps.Log, metrics: m, inForce: inForce,
+		rebound: make(chan struct{}, 1), state: reconcile.New(deps.Policy), fold: claimtree.NewFold(), changed: map[record.Source]caused{}, pin: newPinned(), gate: newGate(), heard: map[string]store.Revision{},
 	}, nil
 }
 
@@ -153,12 +168,19 @@ func (p *Presenter) Run(ctx context.Context) error {
 	terms := make(chan *term)
 	wg.Go(func() { p.campaign(ctx, terms) })
 
-	batches := p.deps.Store.Watch(ctx, tree.Claims, 0)
+	var batches <-chan store.Batch
+	unwatch := func() {}
+	defer func() { unwatch() }()
+	watch := func() {
+		unwatch()
+		var wctx context.Context
+		wctx, unwatch = context.WithCancel(ctx)
+		batches = p.deps.Store.Watch(wctx, tree.Claims, 0)
+	}
+	watch()
 	// What people said, each with what takes a batch of it.
 	words := make(chan func(), 1)
-	for prefix, take := range map[string]func(store.Batch){
-		tree.Overrides: p.takeOverrides, tree.Pins: p.takePins, tree.Holds: p.takeHolds, tree.Freezes: p.takeFreezes,
-	} {
+	for _, prefix := range []string{tree.Overrides, tree.Pins, tree.Holds, tree.Freezes, tree.Expects} {
 		p.unheard++
 		wg.Go(func() {
 			first := true
@@ -167,7 +189,7 @@ func (p *Presenter) Run(ctx context.Context) error {
 				first = false
 				select {
 				case words <- func() {
-					take(b)
+					p.hear(prefix, b)
 					if heard {
 						p.unheard--
 					}
@@ -203,19 +225,58 @@ func (p *Presenter) Run(ctx context.Context) error {
 			p.take(b)
 		case take := <-words:
 			take()
+		case <-p.rebound:
+			p.takeBounds()
 		case t := <-terms:
 			p.lead(t)
 		case <-p.term.lost():
 			p.depose("the session ended")
 		case <-timer.C:
 			if end, ok := p.nextEnd(); ok && !time.Now().Before(end) {
-				p.endOverrides(ctx)
+				p.end(ctx)
 			}
 			if due, waits := p.due(); waits && !time.Now().Before(due) {
 				p.present(ctx)
 			}
+			if p.reread {
+				p.reread = false
+				watch()
+			}
 		}
 	}
+}
+
+// hear takes what people said. A watch may lag behind what was read.
+func (p *Presenter) hear(prefix string, b store.Batch) {
+	if b.Revision <= p.heard[prefix] && p.heard[prefix] > 0 {
+		return
+	}
+	p.heard[prefix] = b.Revision
+	switch prefix {
+	case tree.Overrides:
+		p.takeOverrides(b)
+	case tree.Pins:
+		p.takePins(b)
+	case tree.Holds:
+		p.takeHolds(b)
+	case tree.Freezes:
+		p.takeFreezes(b)
+	case tree.Expects:
+		p.takeExpects(b)
+	}
+}
+
+// listen reads what people said up to now: who leads must not know less of it than who led
+// before.
+func (p *Presenter) listen(ctx context.Context) error {
+	for _, prefix := range []string{tree.Pins, tree.Holds, tree.Freezes} {
+		nodes, rev, err := p.deps.Store.List(ctx, prefix)
+		if err != nil {
+			return fmt.Errorf("read what people said: %w", err)
+		}
+		p.hear(prefix, store.Batch{Revision: rev, Reset: true, Puts: nodes})
+	}
+	return nil
 }
 
 // due is when there is something to do, unless there is nothing.
@@ -248,9 +309,6 @@ func (p *Presenter) take(b store.Batch) {
 	for _, ch := range changes {
 		p.claimed(ch)
 		p.pin.take(ch)
-		if len(ch.Claims) == 0 || slices.ContainsFunc(ch.Claims, func(c record.Claim) bool { return matters(c.RRset) }) {
-			p.changed[ch.Source] = true
-		}
 	}
 	if err != nil {
 		p.metrics.unreadable.Inc()
@@ -278,7 +336,8 @@ func (p *Presenter) take(b store.Batch) {
 // lead begins a term.
 func (p *Presenter) lead(t *term) {
 	p.depose("another term began")
-	p.term, p.pos, p.trial, p.held = t, nil, nil, false
+	p.term, p.trial, p.held, p.archived, p.told = t, nil, false, nil, nil
+	p.forgetPosition()
 	p.again, p.pause = time.Time{}, 0
 	p.metrics.leading.Set(1)
 	p.note(func(s *Status) { s.Leading, s.Problem = true, "" })
@@ -315,6 +374,9 @@ func (p *Presenter) present(ctx context.Context) {
 		if err := p.resolve(tctx); err != nil {
 			p.failed(ctx, err)
 			return
+		}
+		if p.pin.turned {
+			p.forgetPosition()
 		}
 	}
 	began := time.Now()
@@ -369,8 +431,9 @@ func (p *Presenter) failed(ctx context.Context, err error) {
 	p.note(func(s *Status) { s.Problem = err.Error() })
 	p.log.Warn("version not made, trying again", "error", err, "pause", p.pause)
 	if p.trial == nil {
-		p.pos = nil // the change is no longer what leads from pos to the state
+		p.forgetPosition() // the change is no longer what leads from pos to the state
 	}
+	p.held = false // what was held before may not be now: that is still to be found out
 	if errors.Is(err, store.ErrConflict) || errors.Is(err, store.ErrSessionLost) {
 		p.depose(err.Error())
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -305,12 +306,11 @@ func TestTakeoverNeverGoesBack(t *testing.T) {
 	bubble(t, func(t *testing.T, st *memstore.Store) {
 		put(t, st, "1", zone())
 		slow := make(chan struct{})
-		first := true
+		var later atomic.Bool // it may be asked for a second watch
 		f := &faulty{Store: st.Peer(), watch: func(store.Batch) {
-			if !first {
+			if later.Swap(true) {
 				<-slow
 			}
-			first = false
 		}}
 		p := run(t, st)
 		settle()

@@ -1,10 +1,12 @@
 package presenter
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"slices"
 	"time"
 
@@ -22,7 +24,10 @@ type trial struct {
 	version bool // a new version; otherwise the head alone
 	parts   []store.Txn
 	txn     store.Txn
+	staged  []store.Op // what takes its place when it is there
+	tells   []byte     // the bounds of guards that the store has with it
 	entry   *tree.History
+	turn    int
 	arrived time.Time // when the first change in it arrived; zero: it had none
 	records int       // RRsets put and removed
 }
@@ -35,9 +40,19 @@ func (p *Presenter) publish(ctx context.Context, change reconcile.Change, arrive
 	if err := p.outrun(ctx); err != nil {
 		return err
 	}
-	if why, err := p.pinUp(ctx); why != "" || err != nil {
+	if p.pos == nil {
+		p.pin.was = nil
+	}
+	var why string
+	var err error
+	if p.pin.unsettled = nil; p.pin.was != nil {
+		change, why, err = p.goOver(ctx, change)
+	} else {
+		why, err = p.pinUp(ctx)
+	}
+	if why != "" || err != nil {
 		p.hold(why)
-		p.pos = nil
+		p.forgetPosition()
 		return err
 	}
 	if p.pos == nil {
@@ -46,13 +61,14 @@ func (p *Presenter) publish(ctx context.Context, change reconcile.Change, arrive
 			return err
 		}
 		p.pos, change, full = &pos, difference, whole
+		p.credit(change)
 		p.metrics.version.Set(float64(pos.version))
 		p.note(func(s *Status) { s.Version, s.Digest = pos.version, pos.digest.String() })
 	}
-	why := p.guard(change)
+	why = p.guard(change)
 	p.hold(why)
 	if why != "" {
-		p.pos = nil // what is held is found again by comparing, when claims come
+		p.forgetPosition() // what is held is found again by comparing, when claims come
 		return nil
 	}
 	t, err := p.prepare(change, full)
@@ -63,8 +79,33 @@ func (p *Presenter) publish(ctx context.Context, change reconcile.Change, arrive
 	if err := p.commit(ctx, t); err != nil {
 		return err
 	}
+	if settle := p.pin.unsettled; settle != nil {
+		if p.pin.unsettled = nil; !settle() {
+			p.log.Error("the pin's content does not stand by itself: it is looked at again", "version", p.pin.version())
+			p.forgetPosition()
+		}
+		p.wake()
+	}
 	p.forget(ctx)
 	return nil
+}
+
+// forgetPosition has what is published read again before the next version.
+func (p *Presenter) forgetPosition() {
+	p.pos, p.pin.was, p.pin.unsettled, p.pin.turned = nil, nil, nil, false
+}
+
+// credit notes the overrides that have a part in a change that came while nobody led.
+func (p *Presenter) credit(change reconcile.Change) {
+	put := make(map[record.Key]bool, len(change.Put))
+	for _, r := range change.Put {
+		put[r.Key] = true
+	}
+	for k, claims := range p.pin.above {
+		if k.source.Kind() == record.KindOverride && slices.ContainsFunc(claims, func(c record.Claim) bool { return put[c.Key] }) {
+			p.caused(k.source, claims, "")
+		}
+	}
 }
 
 // guard tells why the change must not become a version without a person's consent,
@@ -77,9 +118,10 @@ func (p *Presenter) guard(reconcile.Change) string {
 	case p.state.Claims() == 0:
 		return fmt.Sprintf("there are no claims at all: version %d stays, because that is rather a loss than a wish", p.pos.version)
 	case p.seen < p.pos.claims && p.pos.claims < p.pos.modified:
-		// Who led before us has seen more. A version now would go back. Any claim
-		// that comes takes us past. (A head older than the claims it speaks of was
-		// copied from another store: its revisions mean nothing here.)
+		// Who led before us has seen more, or has read the same later. A version now would
+		// go back. Reading them again takes us past. (A head older than the claims it
+		// speaks of was copied from another store: its revisions mean nothing here.)
+		p.reread = true
 		return fmt.Sprintf("version %d has the claims up to revision %d, and this process has seen them up to %d", p.pos.version, p.pos.claims, p.seen)
 	}
 	return ""
@@ -106,15 +148,28 @@ func (p *Presenter) hold(why string) {
 // to publish.
 func (p *Presenter) prepare(change reconcile.Change, full bool) (*trial, error) {
 	head := store.Cond{Path: tree.HeadPath(p.cfg.Dataset), Modified: p.pos.modified}
-	t := &trial{next: *p.pos}
-	t.next.claims, t.next.pinned = max(p.seen, p.pos.claims), p.pin.version()
+	t := &trial{next: *p.pos, turn: p.turn, tells: p.inForce}
+	p.turn++
+	t.next.claims, t.next.pinned, t.next.gated = max(p.seen, p.pos.claims), p.pin.version(), true
 	t.txn.If = []store.Cond{head, p.term.fence}
-	before, beside := p.gateOps()
-	for _, ops := range before {
-		t.parts = append(t.parts, store.Txn{If: t.txn.If, Do: ops})
+	beside, large := p.gateOps()
+	idle := len(beside) == 0
+	if large {
+		before := inBatches(beside, 1)
+		if beside = nil; p.pos.gated { // otherwise nobody believes them before the version is there
+			t.staged = slices.Concat(before...)
+			before = p.stage(t.staged)
+			beside = []store.Op{{Path: tree.AdmittingPath(p.cfg.Dataset), Value: tree.Encode(tree.Admitting{Version: p.pos.version + 1})}}
+		}
+		for _, ops := range before {
+			t.parts = append(t.parts, store.Txn{If: t.txn.If, Do: ops})
+		}
+	}
+	if !bytes.Equal(p.inForce, p.told) {
+		beside = append(beside, store.Op{Path: tree.GuardsPath(p.cfg.Dataset), Value: p.inForce})
 	}
 	if change.Empty() && !full && p.pos.version > 0 {
-		if t.next.claims == p.pos.claims && t.next.pinned == p.pos.pinned && len(before)+len(beside) == 0 {
+		if t.next.claims == p.pos.claims && t.next.pinned == p.pos.pinned && p.pos.gated && idle {
 			return nil, nil
 		}
 		t.txn.Do = append([]store.Op{{Path: head.Path, Value: tree.Encode(t.next.head())}}, beside...)
@@ -188,8 +243,7 @@ func (p *Presenter) commit(ctx context.Context, t *trial) error {
 		return fmt.Errorf("commit version %d of %s: %w", t.next.version, p.cfg.Dataset, err)
 	}
 	p.metrics.commit.Observe(time.Since(began).Seconds())
-	p.done(t, rev)
-	return nil
+	return p.done(ctx, t, rev)
 }
 
 // unknown tells whether a commit with this error may have happened. Everything but
@@ -211,31 +265,45 @@ func (p *Presenter) resolve(ctx context.Context) error {
 		return p.commit(ctx, t)
 	case now.version == t.next.version && now.chain == t.next.chain && now.claims == t.next.claims:
 		p.log.Info("version was made although the store did not say so", "version", now.version)
-		p.done(t, now.modified)
-		return nil
+		return p.done(ctx, t, now.modified)
 	}
 	p.trial = nil
 	return fmt.Errorf("head of %s is at version %d and was at %d: %w", p.cfg.Dataset, now.version, p.pos.version, store.ErrConflict)
 }
 
-// done takes a trial that happened as the position.
-func (p *Presenter) done(t *trial, rev store.Revision) {
+// done takes a trial that happened as the position. An error is of what follows from it:
+// then what is admitted is read again.
+func (p *Presenter) done(ctx context.Context, t *trial, rev store.Revision) error {
 	p.trial = nil
 	p.pos = &t.next
 	p.pos.modified = rev
-	p.written()
+	p.told = t.tells
+	p.written(rev)
 	if !t.arrived.IsZero() {
 		p.metrics.latency.Observe(time.Since(t.arrived).Seconds())
 	}
-	if !t.version {
-		return
+	if t.version {
+		p.made(t)
 	}
+	if len(t.staged) == 0 {
+		return nil
+	}
+	err := p.unstage(ctx, t.staged)
+	if err != nil {
+		p.closeGate()
+	}
+	return err
+}
+
+// made notes a new version.
+func (p *Presenter) made(t *trial) {
 	if t.entry != nil {
 		p.past = append(p.past, *t.entry)
+		p.gate.counted = nil
 	}
-	if t.entry != nil || p.pin.pin == nil { // pinned, what they changed is still to come
-		clear(p.changed)
-	}
+	maps.DeleteFunc(p.changed, func(s record.Source, c caused) bool {
+		return c.turn <= t.turn && (t.next.pinned == 0 || s.Kind() == record.KindOverride) // of others, what they changed is still to come
+	})
 	p.metrics.versions.Inc()
 	p.metrics.changed.Add(float64(t.records))
 	p.metrics.version.Set(float64(t.next.version))

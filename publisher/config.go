@@ -105,4 +105,15 @@ type Deps struct {
 	// Nil means that the log or a full delta must do.
 	Fetcher follow.Fetcher
 	Name    string // of this process, for people who ask who leads
+	// Swarm lets hosts fetch snapshots from each other. Nil: they fetch from URLs alone.
+	Swarm Swarm
+}
+
+// Swarm offers files to peers (package swarm).
+type Swarm interface {
+	// Offer lets peers fetch the file at path, that ref points at, and returns the info
+	// hash and the metainfo by which they do.
+	Offer(ref snapshot.Ref, path string) (infoHash string, metainfo []byte, err error)
+	// Withdraw ends the offers of all but some.
+	Withdraw(keep []snapshot.ID)
 }

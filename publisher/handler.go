@@ -14,6 +14,9 @@ import (
 // Prefix is the path below which Handler serves.
 const Prefix = "/snapshots/"
 
+// torrentSuffix ends the path of a metainfo.
+const torrentSuffix = ".torrent"
+
 // snapshotPath is the path of a snapshot in its URL.
 func snapshotPath(dataset string, id snapshot.ID) string {
 	return Prefix + dataset + "/" + id.String()
@@ -29,12 +32,17 @@ const (
 	retryAfter = 2
 )
 
-// Handler serves /snapshots/<dataset>/<id> of the snapshots that are offered,
-// ranges included, and nothing else: no listing, no other file.
+// Handler serves /snapshots/<dataset>/<id> of the snapshots that are offered, ranges included,
+// /snapshots/<dataset>/<id>.torrent and, of the newest one, /snapshots/<dataset>.torrent, the
+// metainfo by which any BitTorrent client fetches it; and nothing else: no listing, no other file.
 func (p *Publisher) Handler() http.Handler {
 	places := make(chan struct{}, p.cfg.MaxDownloads)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		text, ok := strings.CutPrefix(r.URL.Path, Prefix+p.cfg.Dataset+"/")
+		if r.URL.Path == Prefix+p.cfg.Dataset+torrentSuffix {
+			text, ok = p.shelf.newest().ID.String()+torrentSuffix, true
+		}
+		text, isTorrent := strings.CutSuffix(text, torrentSuffix)
 		id, err := snapshot.ParseID(text)
 		ref, offered := p.shelf.has(id)
 		if !ok || err != nil || !offered {
@@ -44,6 +52,10 @@ func (p *Publisher) Handler() http.Handler {
 		if r.Method != http.MethodGet && r.Method != http.MethodHead {
 			w.Header().Set("Allow", "GET, HEAD")
 			http.Error(w, "method is not GET or HEAD", http.StatusMethodNotAllowed)
+			return
+		}
+		if isTorrent {
+			p.serveTorrent(w, id)
 			return
 		}
 		select {
@@ -71,4 +83,17 @@ func (p *Publisher) Handler() http.Handler {
 		p.metrics.downloads.Inc()
 		http.ServeContent(w, r, "", time.Time{}, f)
 	})
+}
+
+// serveTorrent serves the metainfo of a snapshot that is offered.
+func (p *Publisher) serveTorrent(w http.ResponseWriter, id snapshot.ID) {
+	o := p.torrent(id)
+	if o.infoHash == "" {
+		http.Error(w, "the snapshot is not offered to peers", http.StatusNotFound)
+		return
+	}
+	w.Header().Set("Content-Type", "application/x-bittorrent")
+	w.Header().Set("X-Content-Type-Options", "nosniff")
+	w.Header().Set("Content-Length", strconv.Itoa(len(o.metainfo)))
+	_, _ = w.Write(o.metainfo) // the client is gone when it does not work
 }

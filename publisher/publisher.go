@@ -28,9 +28,10 @@ type Publisher struct {
 	wake chan struct{}          // the signer has something to look at; holds one
 	work chan *snapshot.Dataset // clones to make snapshots of; holds one
 
-	mu     sync.Mutex // guards below
-	newest version    // version 0: none yet
-	status Status
+	mu       sync.Mutex // guards below
+	torrents map[snapshot.ID]offer
+	newest   version // version 0: none yet
+	status   Status
 	// since the last snapshot was begun
 	versions uint64
 	octets   int64
@@ -82,6 +83,10 @@ func New(cfg Config, deps Deps) (*Publisher, error) {
 		cfg: cfg, deps: deps, key: key, metrics: m, shelf: s, start: newest,
 		wake: make(chan struct{}, 1), work: make(chan *snapshot.Dataset, 1),
 	}
+	if deps.Swarm != nil && len(cfg.URLs) == 0 {
+		return nil, errors.New("publisher: there is a swarm and no url, expected one: hosts need it where there is no peer")
+	}
+	p.offer()
 	p.status = Status{Dataset: cfg.Dataset, Key: snapshot.KeyID(p.PublicKey())}
 	if newest != nil {
 		p.begun = time.Now() // not at once again after each restart
@@ -226,6 +231,7 @@ func (p *Publisher) makeSnapshots(ctx context.Context) {
 				p.deps.Log.Error("snapshot not made, the older ones stay offered", "dataset", p.cfg.Dataset, "version", d.Version(), "error", err)
 				continue
 			}
+			p.offer()
 			p.metrics.snapshots.WithLabelValues("ok").Inc()
 			p.metrics.snapshotBytes.Set(float64(ref.Size))
 			p.deps.Log.Info("snapshot made", "dataset", p.cfg.Dataset, "version", ref.Version, "id", ref.ID.String()[:12], "size", ref.Size, "took", took)

@@ -23,7 +23,9 @@ type signer struct {
 	modified store.Revision
 	// oldest is the oldest delta in the log, 0 when that is empty.
 	oldest uint64
-	trim   chan uint64 // versions below which the log is to be trimmed; holds one
+	// metas are the paths of metainfo in the store, by the snapshot's id.
+	metas map[string][]string
+	trim  chan uint64 // versions below which the log is to be trimmed; holds one
 }
 
 // Pauses after a commit that did not work.
@@ -34,7 +36,7 @@ const (
 
 // sign signs every version for as long as this process leads.
 func (p *Publisher) sign(ctx context.Context, fence store.Cond) (err error) {
-	s := &signer{Publisher: p, fence: fence, trim: make(chan uint64, 1)}
+	s := &signer{Publisher: p, fence: fence, metas: map[string][]string{}, trim: make(chan uint64, 1)}
 	defer func() {
 		p.mu.Lock()
 		p.status.Leading, p.status.Signed, p.status.Oldest = false, 0, 0
@@ -89,6 +91,14 @@ func (p *Publisher) sign(ctx context.Context, fence store.Cond) (err error) {
 func (s *signer) begin(ctx context.Context) error {
 	if err := s.read(ctx); err != nil {
 		return err
+	}
+	metas, _, err := s.deps.Store.List(ctx, tree.Torrents+s.cfg.Dataset+"/")
+	if err != nil {
+		return err
+	}
+	for _, n := range metas {
+		id, _, _ := strings.Cut(strings.TrimPrefix(n.Path, tree.Torrents+s.cfg.Dataset+"/"), "/")
+		s.metas[id] = append(s.metas[id], n.Path)
 	}
 	nodes, _, err := s.deps.Store.List(ctx, tree.LogPrefix(s.cfg.Dataset))
 	if err != nil {
@@ -158,9 +168,10 @@ func (s *signer) publish(ctx context.Context) error {
 		return err
 	}
 	path := tree.ManifestPath(s.cfg.Dataset)
+	metas, ops := s.metainfo(offered, m.Snapshot.ID)
 	rev, err := s.deps.Store.Commit(ctx, store.Txn{
 		If: []store.Cond{s.fence, {Path: path, Modified: s.modified}},
-		Do: []store.Op{{Path: path, Value: signed}},
+		Do: append(ops, store.Op{Path: path, Value: signed}),
 	})
 	if errors.Is(err, store.ErrConflict) {
 		return s.conflict(ctx, err)
@@ -171,7 +182,7 @@ func (s *signer) publish(ctx context.Context) error {
 	if m.Version > s.last.Version {
 		s.metrics.signSeconds.Observe(time.Since(v.seen).Seconds())
 	}
-	s.last, s.modified = m, rev
+	s.last, s.modified, s.metas = m, rev, metas
 	s.mu.Lock()
 	s.status.Signed, s.status.Oldest = m.Version, m.Oldest
 	s.mu.Unlock()
@@ -205,14 +216,55 @@ func (s *signer) refer(offered []snapshot.Ref, v version) snapshot.Ref {
 		if ref.Version > v.version {
 			continue // of a life in which we were further
 		}
-		ref.URLs = nil
-		for _, base := range s.cfg.URLs {
-			ref.URLs = append(ref.URLs, strings.TrimRight(base, "/")+snapshotPath(s.cfg.Dataset, ref.ID))
-		}
-		return ref
+		return s.reachable(ref)
 	}
 	return s.last.Snapshot
 }
+
+// metainfo is what the store has afterwards of the snapshots that are offered and of the one that
+// is signed, and the operations that bring it there. What does not fit into one transaction beside
+// that of the signed one comes with the next manifest.
+func (s *signer) metainfo(offered []snapshot.Ref, signed snapshot.ID) (metas map[string][]string, ops []store.Op) {
+	metas = map[string][]string{}
+	ids := []snapshot.ID{signed}
+	for _, ref := range offered {
+		if ref.ID != signed {
+			ids = append(ids, ref.ID)
+		}
+	}
+	room := tree.MaxTorrent
+	for _, id := range ids {
+		name, o := id.String(), s.torrent(id)
+		if there := s.metas[name]; there != nil {
+			metas[name] = there // ours, or that of another publisher, who signed it
+			continue
+		}
+		if o.infoHash == "" || len(o.metainfo) > room {
+			continue
+		}
+		room -= len(o.metainfo)
+		for _, op := range tree.TorrentOps(s.cfg.Dataset, name, o.metainfo) {
+			ops = append(ops, op)
+			metas[name] = append(metas[name], op.Path)
+		}
+	}
+	for name, there := range s.metas {
+		if metas[name] != nil {
+			continue
+		}
+		if len(ops)+len(there) > maxMetaOps {
+			metas[name] = there // with the next manifest
+			continue
+		}
+		for _, path := range there {
+			ops = append(ops, store.Op{Path: path, Delete: true})
+		}
+	}
+	return metas, ops
+}
+
+// maxMetaOps leaves room in a transaction for the manifest.
+const maxMetaOps = store.MaxTxnOps - 8
 
 // keep is the oldest delta that stays in the log: the one behind the older of two
 // snapshots that are offered. It never grows otherwise.
@@ -243,5 +295,5 @@ func same(a, b snapshot.Manifest) bool {
 func equalButURLs(a, b snapshot.Manifest) bool {
 	return a.Dataset == b.Dataset && a.Version == b.Version && a.Time == b.Time && a.Digest == b.Digest && a.Chain == b.Chain &&
 		a.Content == b.Content && a.Oldest == b.Oldest && a.Snapshot.ID == b.Snapshot.ID && a.Snapshot.Size == b.Snapshot.Size &&
-		a.Snapshot.Version == b.Snapshot.Version && a.Snapshot.Chain == b.Snapshot.Chain
+		a.Snapshot.Version == b.Snapshot.Version && a.Snapshot.Torrent == b.Snapshot.Torrent && a.Snapshot.Chain == b.Snapshot.Chain
 }

@@ -229,6 +229,21 @@ func (s *State) Conflicts() iter.Seq[Conflict] {
 	}
 }
 
+// ConflictsOn gives the conflicts of the claims on a name, but no warnings, in the order of
+// Conflicts, as of the last Reconcile.
+func (s *State) ConflictsOn(name record.Name) (list []Conflict) {
+	n := s.nodes[name]
+	if n == nil {
+		return nil
+	}
+	all := slices.Clone(s.conflicts[n])
+	slices.SortFunc(all, compareConflicts)
+	for _, c := range all {
+		list = append(list, s.public(c))
+	}
+	return list
+}
+
 func compareConflicts(a, b conflict) int {
 	return cmp.Or(a.loser.Owner.Compare(b.loser.Owner), a.loser.compare(b.loser), cmp.Compare(a.why, b.why), strings.Compare(a.text, b.text))
 }

@@ -26,6 +26,7 @@ const (
 type Finding struct {
 	Claim   record.Claim
 	Verdict Verdict
+	Kind    Kind          // of the conflict that a claim loses; otherwise ""
 	Rule    string        // why, in words
 	Against *record.Claim // the claim that decided against it, or that it agrees with; may be nil
 }
@@ -75,6 +76,16 @@ func (s *State) Explain(name record.Name, t record.Type) Explanation {
 	return x
 }
 
+// Findings gives every claim on a name and what became of it, as Explain does, as of the
+// last Reconcile.
+func (s *State) Findings(name record.Name) []Finding {
+	n := s.nodes[name]
+	if n == nil {
+		return nil
+	}
+	return s.findings(n, s.setting(name), 0)
+}
+
 // findings says what became of the claims on n that matter for the type.
 func (s *State) findings(n *node, e setting, t record.Type) []Finding {
 	lost := make(map[*claim]conflict)
@@ -97,7 +108,7 @@ func (s *State) findings(n *node, e setting, t record.Type) []Finding {
 		}
 		f := Finding{Claim: *c.public()}
 		if l, ok := lost[c]; ok {
-			f.Verdict, f.Rule = Loses, s.rule(l)
+			f.Verdict, f.Kind, f.Rule = Loses, l.why.kind(), s.rule(l)
 			if w := l.against(); w != nil {
 				f.Against = w.public()
 			}

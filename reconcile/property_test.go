@@ -177,16 +177,32 @@ func TestReconcileIsOrderBlind(t *testing.T) {
 			}
 		}
 		final := map[shardID][]record.Claim{}
+		told := map[record.Name]int{}
+		s.Tell(func(n record.Name) { told[n]++ })
+		quiet := func() {
+			before := map[record.Name][]string{}
+			for _, n := range owners() {
+				before[n] = losers(s.ConflictsOn(n))
+			}
+			clear(told)
+			settle()
+			for _, n := range owners() {
+				if told[n] == 0 && !slices.Equal(losers(s.ConflictsOn(n)), before[n]) {
+					t.Fatalf("%s was told %d times, its conflicts were %q and are %q", n, told[n], before[n], losers(s.ConflictsOn(n)))
+				}
+			}
+		}
 		for _, st := range drawHistory(t) {
 			s.Replace(st.source, st.shard, st.claims)
 			if final[st.shardID] = st.claims; len(st.claims) == 0 {
 				delete(final, st.shardID)
 			}
 			if st.settle {
-				settle()
+				quiet()
 			}
 		}
-		settle()
+		quiet()
+		s.Tell(nil)
 		if s.Dirty() {
 			t.Fatal("dirty after Reconcile")
 		}
@@ -251,13 +267,37 @@ func account(t *rapid.T, s *reconcile.State, all []record.Claim, v view) {
 			t.Fatalf("%d conflicts of kind %s counted, there are %d", n, k, byKind[k])
 		}
 	}
+	on := []reconcile.Conflict{}
+	for _, n := range slices.SortedFunc(slices.Values(owners()), record.Name.Compare) {
+		on = append(on, s.ConflictsOn(n)...)
+	}
+	if d := cmp.Diff(on, slices.DeleteFunc(append([]reconcile.Conflict{}, v.Conflicts...), func(c reconcile.Conflict) bool { return c.Kind == reconcile.Warning })); d != "" {
+		t.Fatalf("conflicts by name and all (-by name +all):\n%s", d)
+	}
+	made, some := s.Made(), map[record.Source]int{}
+	for i, source := range sources() {
+		if i%2 == 0 {
+			some[source] = 0
+		} else {
+			delete(made, source)
+		}
+	}
+	s.MadeBy(some)
+	maps.DeleteFunc(some, func(_ record.Source, n int) bool { return n == 0 })
+	if d := cmp.Diff(made, some); d != "" {
+		t.Fatalf("Made and MadeBy differ (-Made +MadeBy):\n%s", d)
+	}
 	claimed := map[string]int{}
 	for _, c := range all {
 		claimed[id(c)]++
 	}
 	found := 0
 	for _, owner := range owners() {
-		for _, f := range s.Explain(owner, 0).Findings {
+		x := s.Explain(owner, 0)
+		if d := cmp.Diff(x.Findings, s.Findings(owner)); d != "" || x.Zone != s.Zone(owner) {
+			t.Fatalf("Explain and Findings of %s differ, or the zone %s and %s (-Explain +Findings):\n%s", owner, x.Zone, s.Zone(owner), d)
+		}
+		for _, f := range x.Findings {
 			found++
 			r, held := s.Get(f.Claim.Key)
 			ok := f.Rule != ""
@@ -271,7 +311,7 @@ func account(t *rapid.T, s *reconcile.State, all []record.Claim, v view) {
 			case reconcile.Yields:
 				ok = ok && f.Claim.Fallback && f.Against != nil
 			case reconcile.Loses:
-				ok = ok && lost[id(f.Claim)] == claimed[id(f.Claim)]
+				ok = ok && lost[id(f.Claim)] == claimed[id(f.Claim)] && slices.ContainsFunc(on, func(c reconcile.Conflict) bool { return c.Kind == f.Kind && id(*c.Loser) == id(f.Claim) })
 			default:
 				ok = false
 			}
@@ -283,6 +323,14 @@ func account(t *rapid.T, s *reconcile.State, all []record.Claim, v view) {
 	if found != len(all) {
 		t.Fatalf("%d claims, %d findings", len(all), found)
 	}
+}
+
+// losers says which claims lose, and in what kind of conflict.
+func losers(conflicts []reconcile.Conflict) (all []string) {
+	for _, c := range conflicts {
+		all = append(all, string(c.Kind)+" "+id(*c.Loser))
+	}
+	return all
 }
 
 func losesLater(conflicts []reconcile.Conflict, c *record.Claim) bool {

@@ -43,6 +43,7 @@ type State struct {
 	dirty     []*node
 	touched   []before // by the Reconcile that is under way
 	idle      []*source
+	told      func(record.Name) // nil: nobody; see Tell
 
 	live  []*claim // scratch space of decide
 	picks []pick   // likewise
@@ -318,6 +319,9 @@ func (s *State) evaluate(n *node) {
 	}
 	e := s.setting(n.name)
 	v := s.decide(n, e)
+	if s.told != nil && len(v.conflicts)+len(s.conflicts[n]) > 0 {
+		s.told(n.name)
+	}
 	s.setConflicts(s.conflicts, n, v.conflicts)
 
 	f := n.facts &^ decided
@@ -464,6 +468,28 @@ func (s *State) All() iter.Seq[record.RRset] {
 	}
 }
 
+// At gives the RRsets of a name, as of the last Reconcile.
+func (s *State) At(name record.Name) (sets []record.RRset) {
+	if n := s.nodes[name]; n != nil {
+		for _, c := range n.won {
+			sets = append(sets, c.RRset)
+		}
+	}
+	return sets
+}
+
+// Below gives the names below one that own an RRset, as of the last Reconcile. The State
+// must not change meanwhile.
+func (s *State) Below(name record.Name) iter.Seq[record.Name] {
+	return func(yield func(record.Name) bool) {
+		for n := range s.index.below(name) {
+			if n.name != name && len(n.won) > 0 && !yield(n.name) {
+				return
+			}
+		}
+	}
+}
+
 // Made counts the RRsets of the dataset by the source whose claim won.
 func (s *State) Made() map[record.Source]int {
 	out := map[record.Source]int{}
@@ -475,6 +501,28 @@ func (s *State) Made() map[record.Source]int {
 	return out
 }
 
+// MadeBy counts, for each source that made has, the RRsets of the dataset in which a claim of
+// it won. The cost is in the shards and in these sources' claims.
+func (s *State) MadeBy(made map[record.Source]int) {
+	for id, claims := range s.shards {
+		n, asked := made[id.source]
+		if !asked {
+			continue
+		}
+		for _, c := range claims {
+			if slices.ContainsFunc(s.nodes[c.Owner].won, func(w *claim) bool { return w == c || w.first == c }) {
+				n++
+			}
+		}
+		made[id.source] = n
+	}
+}
+
+// Tell has Reconcile call f, once or more, with each name that it decides anew and that had
+// conflicts or has: no other name's conflicts change, but for the words about what stands
+// above it. Nil ends that.
+func (s *State) Tell(f func(record.Name)) { s.told = f }
+
 // Get gives one RRset of the dataset, as of the last Reconcile.
 func (s *State) Get(k record.Key) (record.RRset, bool) {
 	if n := s.nodes[k.Owner]; n != nil {
@@ -485,6 +533,15 @@ func (s *State) Get(k record.Key) (record.RRset, bool) {
 		}
 	}
 	return record.RRset{}, false
+}
+
+// Zone gives the apex of the zone that holds a name, as of the last Reconcile; "" when none
+// does.
+func (s *State) Zone(name record.Name) record.Name {
+	if e := s.setting(name); e.zone != nil {
+		return e.zone.name
+	}
+	return ""
 }
 
 // Zones gives the apexes in canonical order, as of the last Reconcile.

@@ -140,6 +140,7 @@ func (n Name) String() string {
 		return "."
 	}
 	var sb strings.Builder
+	sb.Grow(len(n)) // enough without escapes
 	for i := 0; i < len(n) && n[i] != 0; {
 		end := min(i+1+int(n[i]), len(n))
 		for _, c := range []byte(n[i+1 : end]) {

@@ -10,7 +10,7 @@ type address struct{}
 
 func (address) Source() record.Source { return "rule/address" }
 
-func (address) Shards(s fleet.Server) []string { return []string{s.ID()} }
+func (address) Shards(s fleet.Server) ([]string, error) { return []string{s.ID()}, nil }
 
 func (r address) Claims(shard string, members func() []fleet.Server) ([]record.Claim, error) {
 	s, err := one(shard, members)
@@ -43,7 +43,7 @@ type ptr struct{}
 
 func (ptr) Source() record.Source { return "rule/ptr" }
 
-func (ptr) Shards(s fleet.Server) []string { return []string{s.ID()} }
+func (ptr) Shards(s fleet.Server) ([]string, error) { return []string{s.ID()}, nil }
 
 func (r ptr) Claims(shard string, members func() []fleet.Server) ([]record.Claim, error) {
 	s, err := one(shard, members)

@@ -94,14 +94,14 @@ type reverseZone struct{ params Params }
 
 func (reverseZone) Source() record.Source { return "rule/reverse-zone" }
 
-func (reverseZone) Shards(s fleet.Server) []string {
+func (reverseZone) Shards(s fleet.Server) ([]string, error) {
 	var shards []string
 	for _, a := range s.Addresses {
 		if z := shardOf(ReverseZone(a)); !slices.Contains(shards, z) {
 			shards = append(shards, z)
 		}
 	}
-	return shards
+	return shards, nil
 }
 
 func (r reverseZone) Claims(shard string, _ func() []fleet.Server) ([]record.Claim, error) {

@@ -13,8 +13,9 @@ type Rule interface {
 	// Source names the rule: "rule/" and a noun.
 	Source() record.Source
 	// Shards are the shards that s is a member of, none twice. A shard's name is one
-	// element of a store path that does not begin with "@".
-	Shards(s fleet.Server) []string
+	// element of a store path that does not begin with "@". With an error those that are
+	// given are certain, and of others it is not known (Uncertain).
+	Shards(s fleet.Server) ([]string, error)
 	// Claims are the claims of a shard that has members. They are ordered by name and
 	// made when members is called: a rule for which their existence is enough does
 	// not pay for them. An error beside claims says what they leave out; without

@@ -50,7 +50,11 @@ func claims(t interface {
 	members := make(map[key][]fleet.Server)
 	for _, r := range builtIn(t) {
 		for _, s := range servers {
-			for _, shard := range r.Shards(s) {
+			shards, err := r.Shards(s)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, shard := range shards {
 				members[key{r, shard}] = append(members[key{r, shard}], s)
 			}
 		}

@@ -32,12 +32,12 @@ type service struct{}
 
 func (service) Source() record.Source { return "rule/service" }
 
-func (service) Shards(s fleet.Server) []string {
+func (service) Shards(s fleet.Server) ([]string, error) {
 	n, err := s.Service()
 	if err != nil {
-		return nil // fleet.Server.Check refuses such a role
+		return nil, nil // fleet.Server.Check refuses such a role
 	}
-	return []string{shardOf(n)}
+	return []string{shardOf(n)}, nil
 }
 
 func (r service) Claims(shard string, members func() []fleet.Server) ([]record.Claim, error) {
@@ -97,12 +97,12 @@ type srv struct{}
 
 func (srv) Source() record.Source { return "rule/srv" }
 
-func (srv) Shards(s fleet.Server) []string {
+func (srv) Shards(s fleet.Server) ([]string, error) {
 	n, err := s.ServiceSRV()
 	if n == "" || err != nil {
-		return nil // fleet.Server.Check refuses the error
+		return nil, nil // fleet.Server.Check refuses the error
 	}
-	return []string{shardOf(n)}
+	return []string{shardOf(n)}, nil
 }
 
 func (r srv) Claims(shard string, members func() []fleet.Server) ([]record.Claim, error) {

@@ -17,10 +17,10 @@ case "$(thrift --version)" in
 	exit 1
 	;;
 esac
-packages="answer registryapi controlapi"
+packages="answer registryapi controlapi configapi"
 out=$(mktemp -d)
 trap 'rm -rf "$out"' EXIT
-for idl in answer registry control; do
+for idl in answer registry control config; do
 	thrift -strict -I api -out "$out" \
 		--gen go:package_prefix=github.com/zonecast/zonecast/api/,skip_remote \
 		"api/$idl.thrift"

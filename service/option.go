@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"reflect"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -36,7 +37,8 @@ var optionName = regexp.MustCompile(`^[a-z][a-z0-9]*(-[a-z0-9]+)*$`)
 // which a flag or a variable writes with commas and a file as an array. A struct
 // field with a tag is a group: its options are called name-inner; an embedded
 // struct is taken as if its fields were cfg's own. The tag `secret:"true"` keeps
-// the value out of Origins and help.
+// the value out of Origins and help; `live:"true"`, of a field or a group, says that
+// Overlay may change it while the program runs.
 //
 // The fields are set by Load and by the command's flags.
 func Declare(cmd *cobra.Command, section string, cfg any) error {
@@ -57,7 +59,7 @@ func declare(flags *pflag.FlagSet, section string, cfg any) error {
 		return fmt.Errorf("declare options of section %q: the name does not match %v", section, optionName)
 	}
 	found := 0
-	if err := declareFields(flags, section, "", cfg, v.Elem(), &found); err != nil {
+	if err := declareFields(flags, section, inside{}, cfg, v.Elem(), &found); err != nil {
 		return fmt.Errorf("declare options of section %q: %w", section, err)
 	}
 	if found == 0 {
@@ -66,13 +68,21 @@ func declare(flags *pflag.FlagSet, section string, cfg any) error {
 	return nil
 }
 
-func declareFields(flags *pflag.FlagSet, section, group string, root any, v reflect.Value, found *int) error {
+// inside is where within the struct that was given to Declare fields are.
+type inside struct {
+	group string
+	live  bool
+	index []int // as reflect's FieldByIndex takes it
+}
+
+func declareFields(flags *pflag.FlagSet, section string, in inside, root any, v reflect.Value, found *int) error {
 	for i := range v.NumField() {
 		field := v.Type().Field(i)
+		index := append(slices.Clone(in.index), i)
 		name, tagged := field.Tag.Lookup("option")
 		if !tagged {
 			if field.Anonymous && field.Type.Kind() == reflect.Struct {
-				if err := declareFields(flags, section, group, root, v.Field(i), found); err != nil {
+				if err := declareFields(flags, section, inside{in.group, in.live, index}, root, v.Field(i), found); err != nil {
 					return err
 				}
 			}
@@ -84,12 +94,13 @@ func declareFields(flags *pflag.FlagSet, section, group string, root any, v refl
 		if !optionName.MatchString(name) {
 			return fmt.Errorf("field %s: the name %q does not match %v", field.Name, name, optionName)
 		}
-		if group != "" {
-			name = group + "-" + name
+		if in.group != "" {
+			name = in.group + "-" + name
 		}
+		live := in.live || field.Tag.Get("live") == "true"
 		kind, err := kindOf(field.Type)
 		if err != nil && field.Type.Kind() == reflect.Struct {
-			if err := declareFields(flags, section, name, root, v.Field(i), found); err != nil {
+			if err := declareFields(flags, section, inside{name, live, index}, root, v.Field(i), found); err != nil {
 				return err
 			}
 			continue
@@ -99,7 +110,7 @@ func declareFields(flags *pflag.FlagSet, section, group string, root any, v refl
 		}
 		o := &option{
 			section: section, name: name, help: field.Tag.Get("help"), secret: field.Tag.Get("secret") == "true",
-			kind: kind, root: root, seq: *found, field: v.Field(i), from: fromDefault,
+			kind: kind, root: root, seq: *found, index: index, live: live, field: v.Field(i), from: fromDefault,
 		}
 		if o.help == "" {
 			return fmt.Errorf("field %s: option %s has no help", field.Name, name)
@@ -129,6 +140,8 @@ type option struct {
 	kind                kind
 	root                any           // what Declare was given
 	seq                 int           // in root
+	index               []int         // of the field in what root points to
+	live                bool          // may change while the program runs
 	field               reflect.Value // the value in force
 	def                 reflect.Value // a copy of the value at Declare
 	from                from

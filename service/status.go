@@ -58,6 +58,8 @@ type TaskStatus struct {
 	State    TaskState `json:"state"`
 	Since    time.Time `json:"since"` // of State; zero before the start
 	Restarts int       `json:"restarts,omitempty"`
+	// Detail is what the task has to say about itself.
+	Detail string `json:"detail,omitempty"`
 	// Error is the newest failure, which the task may have got over since.
 	Error string `json:"error,omitempty"`
 }
@@ -161,6 +163,9 @@ func (r *running) status() TaskStatus {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	st := TaskStatus{Name: r.Name, State: r.state, Since: r.since, Restarts: r.restarts}
+	if r.Detail != nil {
+		st.Detail = r.Detail()
+	}
 	if r.last != nil {
 		st.Error = r.last.Error()
 	}

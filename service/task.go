@@ -30,6 +30,9 @@ type Task struct {
 	Grace time.Duration
 	// Restart is what happens when Run fails. The zero value ends the service.
 	Restart Restart
+	// Detail says in a line what of the task the status should tell; may be nil. It is
+	// called at any time.
+	Detail func() string
 	// Collectors are the task's metrics; Service.Add registers them.
 	Collectors []prometheus.Collector
 }

@@ -17,6 +17,9 @@ type Ref struct {
 	Chain   Chain    `json:"chain"`
 	Time    int64    `json:"time_ms"` // Delta.Time of that version
 	URLs    []string `json:"urls,omitempty"`
+	// Torrent is the info hash (BEP 3) under which peers have the file, 40 hexadecimal
+	// digits; empty when none do. What they give is still believed by ID alone.
+	Torrent string `json:"torrent,omitempty"`
 }
 
 // A snapshot file is (docs/format/snapshot.md; integers are big endian):

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/ed25519"
 	"encoding/base64"
+	"encoding/hex"
 	"encoding/json"
 	"fmt"
 )
@@ -54,10 +55,18 @@ func (m *Manifest) Check() error {
 	case s.Version == m.Version && (s.Digest != m.Digest || s.Chain != m.Chain || s.Time != m.Time):
 		return fmt.Errorf("manifest %d of %s: snapshot of the same version has digest %s, chain %s, time %d, expected %s, %s, %d",
 			m.Version, m.Dataset, s.Digest, s.Chain, s.Time, m.Digest, m.Chain, m.Time)
+	case s.Torrent != "" && !isTorrent(s.Torrent):
+		return fmt.Errorf("manifest %d of %s: snapshot has the torrent %.80q, expected 40 lower-case hexadecimal digits", m.Version, m.Dataset, s.Torrent)
 	case s.Size < 1:
 		return fmt.Errorf("manifest %d of %s: snapshot has %d octets, expected more", m.Version, m.Dataset, s.Size)
 	}
 	return nil
+}
+
+// isTorrent tells whether text is an info hash.
+func isTorrent(text string) bool {
+	b, err := hex.DecodeString(text)
+	return err == nil && len(b) == 20 && hex.EncodeToString(b) == text
 }
 
 // payload is what is signed.

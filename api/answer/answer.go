@@ -32,7 +32,11 @@ var _ = bytes.Equal
 //	               is starting or stopping: try again. Whether a change happened
 //	               is not known; repeating it is safe, since changes are idempotent
 //	too_many       a bound was reached: connections, items of a call, octets
+//	denied         the caller may not do this, or did not sign it as an operator
 //	timeout        the caller's deadline or the server's own bound passed
+//	conflict       what others did meanwhile does not go together with it
+//	changed        what was agreed to is not what would happen: look again
+//	unapproved     approvals are missing
 //
 // Attributes:
 //   - Code

@@ -31,13 +31,15 @@ var _ = answer.GoUnusedProtection__
 //   - Digest: Hex.
 //   - AgeMs: Milliseconds since the presenter made the version it answers; -1: unknown.
 //   - Refused: Last thing the host refused and why; empty when nothing.
+//   - Direct: What operators put on top of the dataset on this host, in words.
 type HostState struct {
-	Name    string `thrift:"name,1" db:"name" json:"name"`
-	DNS     string `thrift:"dns,2" db:"dns" json:"dns"`
-	Version int64  `thrift:"version,3" db:"version" json:"version"`
-	Digest  string `thrift:"digest,4" db:"digest" json:"digest"`
-	AgeMs   int64  `thrift:"age_ms,5" db:"age_ms" json:"age_ms"`
-	Refused string `thrift:"refused,6" db:"refused" json:"refused"`
+	Name    string   `thrift:"name,1" db:"name" json:"name"`
+	DNS     string   `thrift:"dns,2" db:"dns" json:"dns"`
+	Version int64    `thrift:"version,3" db:"version" json:"version"`
+	Digest  string   `thrift:"digest,4" db:"digest" json:"digest"`
+	AgeMs   int64    `thrift:"age_ms,5" db:"age_ms" json:"age_ms"`
+	Refused string   `thrift:"refused,6" db:"refused" json:"refused"`
+	Direct  []string `thrift:"direct,7" db:"direct" json:"direct"`
 }
 
 func NewHostState() *HostState {
@@ -66,6 +68,10 @@ func (p *HostState) GetAgeMs() int64 {
 
 func (p *HostState) GetRefused() string {
 	return p.Refused
+}
+
+func (p *HostState) GetDirect() []string {
+	return p.Direct
 }
 func (p *HostState) Read(ctx context.Context, iprot thrift.TProtocol) error {
 	if _, err := iprot.ReadStructBegin(ctx); err != nil {
@@ -134,6 +140,16 @@ func (p *HostState) Read(ctx context.Context, iprot thrift.TProtocol) error {
 		case 6:
 			if fieldTypeId == thrift.STRING {
 				if err := p.ReadField6(ctx, iprot); err != nil {
+					return err
+				}
+			} else {
+				if err := iprot.Skip(ctx, fieldTypeId); err != nil {
+					return err
+				}
+			}
+		case 7:
+			if fieldTypeId == thrift.LIST {
+				if err := p.ReadField7(ctx, iprot); err != nil {
 					return err
 				}
 			} else {
@@ -210,6 +226,28 @@ func (p *HostState) ReadField6(ctx context.Context, iprot thrift.TProtocol) erro
 	return nil
 }
 
+func (p *HostState) ReadField7(ctx context.Context, iprot thrift.TProtocol) error {
+	_, size, err := iprot.ReadListBegin(ctx)
+	if err != nil {
+		return thrift.PrependError("error reading list begin: ", err)
+	}
+	tSlice := make([]string, 0, size)
+	p.Direct = tSlice
+	for i := 0; i < size; i++ {
+		var _elem0 string
+		if v, err := iprot.ReadString(ctx); err != nil {
+			return thrift.PrependError("error reading field 0: ", err)
+		} else {
+			_elem0 = v
+		}
+		p.Direct = append(p.Direct, _elem0)
+	}
+	if err := iprot.ReadListEnd(ctx); err != nil {
+		return thrift.PrependError("error reading list end: ", err)
+	}
+	return nil
+}
+
 func (p *HostState) Write(ctx context.Context, oprot thrift.TProtocol) error {
 	if err := oprot.WriteStructBegin(ctx, "HostState"); err != nil {
 		return thrift.PrependError(fmt.Sprintf("%T write struct begin error: ", p), err)
@@ -231,6 +269,9 @@ func (p *HostState) Write(ctx context.Context, oprot thrift.TProtocol) error {
 			return err
 		}
 		if err := p.writeField6(ctx, oprot); err != nil {
+			return err
+		}
+		if err := p.writeField7(ctx, oprot); err != nil {
 			return err
 		}
 	}
@@ -321,6 +362,27 @@ func (p *HostState) writeField6(ctx context.Context, oprot thrift.TProtocol) (er
 	return err
 }
 
+func (p *HostState) writeField7(ctx context.Context, oprot thrift.TProtocol) (err error) {
+	if err := oprot.WriteFieldBegin(ctx, "direct", thrift.LIST, 7); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T write field begin error 7:direct: ", p), err)
+	}
+	if err := oprot.WriteListBegin(ctx, thrift.STRING, len(p.Direct)); err != nil {
+		return thrift.PrependError("error writing list begin: ", err)
+	}
+	for _, v := range p.Direct {
+		if err := oprot.WriteString(ctx, string(v)); err != nil {
+			return thrift.PrependError(fmt.Sprintf("%T. (0) field write error: ", p), err)
+		}
+	}
+	if err := oprot.WriteListEnd(ctx); err != nil {
+		return thrift.PrependError("error writing list end: ", err)
+	}
+	if err := oprot.WriteFieldEnd(ctx); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T write field end error 7:direct: ", p), err)
+	}
+	return err
+}
+
 func (p *HostState) Equals(other *HostState) bool {
 	if p == other {
 		return true
@@ -344,6 +406,15 @@ func (p *HostState) Equals(other *HostState) bool {
 	}
 	if p.Refused != other.Refused {
 		return false
+	}
+	if len(p.Direct) != len(other.Direct) {
+		return false
+	}
+	for i, _tgt := range p.Direct {
+		_src1 := other.Direct[i]
+		if _tgt != _src1 {
+			return false
+		}
 	}
 	return true
 }
@@ -556,11 +627,11 @@ func (p *DatasetState) ReadField6(ctx context.Context, iprot thrift.TProtocol) e
 	tSlice := make([]*HostState, 0, size)
 	p.Hosts = tSlice
 	for i := 0; i < size; i++ {
-		_elem0 := &HostState{}
-		if err := _elem0.Read(ctx, iprot); err != nil {
-			return thrift.PrependError(fmt.Sprintf("%T error reading struct: ", _elem0), err)
+		_elem2 := &HostState{}
+		if err := _elem2.Read(ctx, iprot); err != nil {
+			return thrift.PrependError(fmt.Sprintf("%T error reading struct: ", _elem2), err)
 		}
-		p.Hosts = append(p.Hosts, _elem0)
+		p.Hosts = append(p.Hosts, _elem2)
 	}
 	if err := iprot.ReadListEnd(ctx); err != nil {
 		return thrift.PrependError("error reading list end: ", err)
@@ -737,8 +808,8 @@ func (p *DatasetState) Equals(other *DatasetState) bool {
 		return false
 	}
 	for i, _tgt := range p.Hosts {
-		_src1 := other.Hosts[i]
-		if !_tgt.Equals(_src1) {
+		_src3 := other.Hosts[i]
+		if !_tgt.Equals(_src3) {
 			return false
 		}
 	}
@@ -763,6 +834,10 @@ func (p *DatasetState) String() string {
 //   - TimeMs
 //   - Error: Why the newest state of the source is not in force; empty when all is well.
 //   - StoreRevision: Store revision of this state, for wait with kind "claims".
+//   - SinceMs: When error began to be not empty; 0 when it is empty or that is not known.
+//   - Failing: For how many servers, clusters and groups a rule fails, whose last good claims stay; 0
+//
+// when error is about the rule itself.
 type SourceState struct {
 	Source        string `thrift:"source,1" db:"source" json:"source"`
 	Where         string `thrift:"where,2" db:"where" json:"where"`
@@ -771,6 +846,8 @@ type SourceState struct {
 	TimeMs        int64  `thrift:"time_ms,5" db:"time_ms" json:"time_ms"`
 	Error         string `thrift:"error,6" db:"error" json:"error"`
 	StoreRevision int64  `thrift:"store_revision,7" db:"store_revision" json:"store_revision"`
+	SinceMs       int64  `thrift:"since_ms,8" db:"since_ms" json:"since_ms"`
+	Failing       int64  `thrift:"failing,9" db:"failing" json:"failing"`
 }
 
 func NewSourceState() *SourceState {
@@ -803,6 +880,14 @@ func (p *SourceState) GetError() string {
 
 func (p *SourceState) GetStoreRevision() int64 {
 	return p.StoreRevision
+}
+
+func (p *SourceState) GetSinceMs() int64 {
+	return p.SinceMs
+}
+
+func (p *SourceState) GetFailing() int64 {
+	return p.Failing
 }
 func (p *SourceState) Read(ctx context.Context, iprot thrift.TProtocol) error {
 	if _, err := iprot.ReadStructBegin(ctx); err != nil {
@@ -888,6 +973,26 @@ func (p *SourceState) Read(ctx context.Context, iprot thrift.TProtocol) error {
 					return err
 				}
 			}
+		case 8:
+			if fieldTypeId == thrift.I64 {
+				if err := p.ReadField8(ctx, iprot); err != nil {
+					return err
+				}
+			} else {
+				if err := iprot.Skip(ctx, fieldTypeId); err != nil {
+					return err
+				}
+			}
+		case 9:
+			if fieldTypeId == thrift.I64 {
+				if err := p.ReadField9(ctx, iprot); err != nil {
+					return err
+				}
+			} else {
+				if err := iprot.Skip(ctx, fieldTypeId); err != nil {
+					return err
+				}
+			}
 		default:
 			if err := iprot.Skip(ctx, fieldTypeId); err != nil {
 				return err
@@ -966,6 +1071,24 @@ func (p *SourceState) ReadField7(ctx context.Context, iprot thrift.TProtocol) er
 	return nil
 }
 
+func (p *SourceState) ReadField8(ctx context.Context, iprot thrift.TProtocol) error {
+	if v, err := iprot.ReadI64(ctx); err != nil {
+		return thrift.PrependError("error reading field 8: ", err)
+	} else {
+		p.SinceMs = v
+	}
+	return nil
+}
+
+func (p *SourceState) ReadField9(ctx context.Context, iprot thrift.TProtocol) error {
+	if v, err := iprot.ReadI64(ctx); err != nil {
+		return thrift.PrependError("error reading field 9: ", err)
+	} else {
+		p.Failing = v
+	}
+	return nil
+}
+
 func (p *SourceState) Write(ctx context.Context, oprot thrift.TProtocol) error {
 	if err := oprot.WriteStructBegin(ctx, "SourceState"); err != nil {
 		return thrift.PrependError(fmt.Sprintf("%T write struct begin error: ", p), err)
@@ -990,6 +1113,12 @@ func (p *SourceState) Write(ctx context.Context, oprot thrift.TProtocol) error {
 			return err
 		}
 		if err := p.writeField7(ctx, oprot); err != nil {
+			return err
+		}
+		if err := p.writeField8(ctx, oprot); err != nil {
+			return err
+		}
+		if err := p.writeField9(ctx, oprot); err != nil {
 			return err
 		}
 	}
@@ -1093,6 +1222,32 @@ func (p *SourceState) writeField7(ctx context.Context, oprot thrift.TProtocol) (
 	return err
 }
 
+func (p *SourceState) writeField8(ctx context.Context, oprot thrift.TProtocol) (err error) {
+	if err := oprot.WriteFieldBegin(ctx, "since_ms", thrift.I64, 8); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T write field begin error 8:since_ms: ", p), err)
+	}
+	if err := oprot.WriteI64(ctx, int64(p.SinceMs)); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T.since_ms (8) field write error: ", p), err)
+	}
+	if err := oprot.WriteFieldEnd(ctx); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T write field end error 8:since_ms: ", p), err)
+	}
+	return err
+}
+
+func (p *SourceState) writeField9(ctx context.Context, oprot thrift.TProtocol) (err error) {
+	if err := oprot.WriteFieldBegin(ctx, "failing", thrift.I64, 9); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T write field begin error 9:failing: ", p), err)
+	}
+	if err := oprot.WriteI64(ctx, int64(p.Failing)); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T.failing (9) field write error: ", p), err)
+	}
+	if err := oprot.WriteFieldEnd(ctx); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T write field end error 9:failing: ", p), err)
+	}
+	return err
+}
+
 func (p *SourceState) Equals(other *SourceState) bool {
 	if p == other {
 		return true
@@ -1118,6 +1273,12 @@ func (p *SourceState) Equals(other *SourceState) bool {
 		return false
 	}
 	if p.StoreRevision != other.StoreRevision {
+		return false
+	}
+	if p.SinceMs != other.SinceMs {
+		return false
+	}
+	if p.Failing != other.Failing {
 		return false
 	}
 	return true
@@ -1481,11 +1642,11 @@ func (p *Status) ReadField1(ctx context.Context, iprot thrift.TProtocol) error {
 	tSlice := make([]*DatasetState, 0, size)
 	p.Datasets = tSlice
 	for i := 0; i < size; i++ {
-		_elem2 := &DatasetState{}
-		if err := _elem2.Read(ctx, iprot); err != nil {
-			return thrift.PrependError(fmt.Sprintf("%T error reading struct: ", _elem2), err)
+		_elem4 := &DatasetState{}
+		if err := _elem4.Read(ctx, iprot); err != nil {
+			return thrift.PrependError(fmt.Sprintf("%T error reading struct: ", _elem4), err)
 		}
-		p.Datasets = append(p.Datasets, _elem2)
+		p.Datasets = append(p.Datasets, _elem4)
 	}
 	if err := iprot.ReadListEnd(ctx); err != nil {
 		return thrift.PrependError("error reading list end: ", err)
@@ -1501,11 +1662,11 @@ func (p *Status) ReadField2(ctx context.Context, iprot thrift.TProtocol) error {
 	tSlice := make([]*SourceState, 0, size)
 	p.Sources = tSlice
 	for i := 0; i < size; i++ {
-		_elem3 := &SourceState{}
-		if err := _elem3.Read(ctx, iprot); err != nil {
-			return thrift.PrependError(fmt.Sprintf("%T error reading struct: ", _elem3), err)
+		_elem5 := &SourceState{}
+		if err := _elem5.Read(ctx, iprot); err != nil {
+			return thrift.PrependError(fmt.Sprintf("%T error reading struct: ", _elem5), err)
 		}
-		p.Sources = append(p.Sources, _elem3)
+		p.Sources = append(p.Sources, _elem5)
 	}
 	if err := iprot.ReadListEnd(ctx); err != nil {
 		return thrift.PrependError("error reading list end: ", err)
@@ -1530,11 +1691,11 @@ func (p *Status) ReadField4(ctx context.Context, iprot thrift.TProtocol) error {
 	tSlice := make([]*ServiceState, 0, size)
 	p.Services = tSlice
 	for i := 0; i < size; i++ {
-		_elem4 := &ServiceState{}
-		if err := _elem4.Read(ctx, iprot); err != nil {
-			return thrift.PrependError(fmt.Sprintf("%T error reading struct: ", _elem4), err)
+		_elem6 := &ServiceState{}
+		if err := _elem6.Read(ctx, iprot); err != nil {
+			return thrift.PrependError(fmt.Sprintf("%T error reading struct: ", _elem6), err)
 		}
-		p.Services = append(p.Services, _elem4)
+		p.Services = append(p.Services, _elem6)
 	}
 	if err := iprot.ReadListEnd(ctx); err != nil {
 		return thrift.PrependError("error reading list end: ", err)
@@ -1655,8 +1816,8 @@ func (p *Status) Equals(other *Status) bool {
 		return false
 	}
 	for i, _tgt := range p.Datasets {
-		_src5 := other.Datasets[i]
-		if !_tgt.Equals(_src5) {
+		_src7 := other.Datasets[i]
+		if !_tgt.Equals(_src7) {
 			return false
 		}
 	}
@@ -1664,8 +1825,8 @@ func (p *Status) Equals(other *Status) bool {
 		return false
 	}
 	for i, _tgt := range p.Sources {
-		_src6 := other.Sources[i]
-		if !_tgt.Equals(_src6) {
+		_src8 := other.Sources[i]
+		if !_tgt.Equals(_src8) {
 			return false
 		}
 	}
@@ -1676,8 +1837,8 @@ func (p *Status) Equals(other *Status) bool {
 		return false
 	}
 	for i, _tgt := range p.Services {
-		_src7 := other.Services[i]
-		if !_tgt.Equals(_src7) {
+		_src9 := other.Services[i]
+		if !_tgt.Equals(_src9) {
 			return false
 		}
 	}
@@ -1853,13 +2014,13 @@ func (p *RecordSet) ReadField5(ctx context.Context, iprot thrift.TProtocol) erro
 	tSlice := make([]string, 0, size)
 	p.Rdata = tSlice
 	for i := 0; i < size; i++ {
-		var _elem8 string
+		var _elem10 string
 		if v, err := iprot.ReadString(ctx); err != nil {
 			return thrift.PrependError("error reading field 0: ", err)
 		} else {
-			_elem8 = v
+			_elem10 = v
 		}
-		p.Rdata = append(p.Rdata, _elem8)
+		p.Rdata = append(p.Rdata, _elem10)
 	}
 	if err := iprot.ReadListEnd(ctx); err != nil {
 		return thrift.PrependError("error reading list end: ", err)
@@ -1992,8 +2153,8 @@ func (p *RecordSet) Equals(other *RecordSet) bool {
 		return false
 	}
 	for i, _tgt := range p.Rdata {
-		_src9 := other.Rdata[i]
-		if _tgt != _src9 {
+		_src11 := other.Rdata[i]
+		if _tgt != _src11 {
 			return false
 		}
 	}
@@ -2092,11 +2253,11 @@ func (p *Records) ReadField2(ctx context.Context, iprot thrift.TProtocol) error 
 	tSlice := make([]*RecordSet, 0, size)
 	p.Records = tSlice
 	for i := 0; i < size; i++ {
-		_elem10 := &RecordSet{}
-		if err := _elem10.Read(ctx, iprot); err != nil {
-			return thrift.PrependError(fmt.Sprintf("%T error reading struct: ", _elem10), err)
+		_elem12 := &RecordSet{}
+		if err := _elem12.Read(ctx, iprot); err != nil {
+			return thrift.PrependError(fmt.Sprintf("%T error reading struct: ", _elem12), err)
 		}
-		p.Records = append(p.Records, _elem10)
+		p.Records = append(p.Records, _elem12)
 	}
 	if err := iprot.ReadListEnd(ctx); err != nil {
 		return thrift.PrependError("error reading list end: ", err)
@@ -2172,8 +2333,8 @@ func (p *Records) Equals(other *Records) bool {
 		return false
 	}
 	for i, _tgt := range p.Records {
-		_src11 := other.Records[i]
-		if !_tgt.Equals(_src11) {
+		_src13 := other.Records[i]
+		if !_tgt.Equals(_src13) {
 			return false
 		}
 	}
@@ -2199,7 +2360,7 @@ func (p *Records) String() string {
 //   - TimeMs
 //   - Revision
 //   - Place
-//   - Verdict: wins, agrees, merged, loses, yields or invalid; the list may grow.
+//   - Verdict: wins, agrees, united, loses, yields or waits (held, frozen or pinned); the list may grow.
 //   - Rule: The rule that decided, in words.
 type Claim struct {
 	Owner    string   `thrift:"owner,1" db:"owner" json:"owner"`
@@ -2466,13 +2627,13 @@ func (p *Claim) ReadField4(ctx context.Context, iprot thrift.TProtocol) error {
 	tSlice := make([]string, 0, size)
 	p.Rdata = tSlice
 	for i := 0; i < size; i++ {
-		var _elem12 string
+		var _elem14 string
 		if v, err := iprot.ReadString(ctx); err != nil {
 			return thrift.PrependError("error reading field 0: ", err)
 		} else {
-			_elem12 = v
+			_elem14 = v
 		}
-		p.Rdata = append(p.Rdata, _elem12)
+		p.Rdata = append(p.Rdata, _elem14)
 	}
 	if err := iprot.ReadListEnd(ctx); err != nil {
 		return thrift.PrependError("error reading list end: ", err)
@@ -2811,8 +2972,8 @@ func (p *Claim) Equals(other *Claim) bool {
 		return false
 	}
 	for i, _tgt := range p.Rdata {
-		_src13 := other.Rdata[i]
-		if _tgt != _src13 {
+		_src15 := other.Rdata[i]
+		if _tgt != _src15 {
 			return false
 		}
 	}
@@ -2979,11 +3140,11 @@ func (p *Explanation) ReadField3(ctx context.Context, iprot thrift.TProtocol) er
 	tSlice := make([]*Claim, 0, size)
 	p.Claims = tSlice
 	for i := 0; i < size; i++ {
-		_elem14 := &Claim{}
-		if err := _elem14.Read(ctx, iprot); err != nil {
-			return thrift.PrependError(fmt.Sprintf("%T error reading struct: ", _elem14), err)
+		_elem16 := &Claim{}
+		if err := _elem16.Read(ctx, iprot); err != nil {
+			return thrift.PrependError(fmt.Sprintf("%T error reading struct: ", _elem16), err)
 		}
-		p.Claims = append(p.Claims, _elem14)
+		p.Claims = append(p.Claims, _elem16)
 	}
 	if err := iprot.ReadListEnd(ctx); err != nil {
 		return thrift.PrependError("error reading list end: ", err)
@@ -2999,13 +3160,13 @@ func (p *Explanation) ReadField4(ctx context.Context, iprot thrift.TProtocol) er
 	tSlice := make([]string, 0, size)
 	p.Notes = tSlice
 	for i := 0; i < size; i++ {
-		var _elem15 string
+		var _elem17 string
 		if v, err := iprot.ReadString(ctx); err != nil {
 			return thrift.PrependError("error reading field 0: ", err)
 		} else {
-			_elem15 = v
+			_elem17 = v
 		}
-		p.Notes = append(p.Notes, _elem15)
+		p.Notes = append(p.Notes, _elem17)
 	}
 	if err := iprot.ReadListEnd(ctx); err != nil {
 		return thrift.PrependError("error reading list end: ", err)
@@ -3124,8 +3285,8 @@ func (p *Explanation) Equals(other *Explanation) bool {
 		return false
 	}
 	for i, _tgt := range p.Claims {
-		_src16 := other.Claims[i]
-		if !_tgt.Equals(_src16) {
+		_src18 := other.Claims[i]
+		if !_tgt.Equals(_src18) {
 			return false
 		}
 	}
@@ -3133,8 +3294,8 @@ func (p *Explanation) Equals(other *Explanation) bool {
 		return false
 	}
 	for i, _tgt := range p.Notes {
-		_src17 := other.Notes[i]
-		if _tgt != _src17 {
+		_src19 := other.Notes[i]
+		if _tgt != _src19 {
 			return false
 		}
 	}
@@ -3677,11 +3838,11 @@ func (p *ConflictPage) ReadField1(ctx context.Context, iprot thrift.TProtocol) e
 	tSlice := make([]*Conflict, 0, size)
 	p.Conflicts = tSlice
 	for i := 0; i < size; i++ {
-		_elem18 := &Conflict{}
-		if err := _elem18.Read(ctx, iprot); err != nil {
-			return thrift.PrependError(fmt.Sprintf("%T error reading struct: ", _elem18), err)
+		_elem20 := &Conflict{}
+		if err := _elem20.Read(ctx, iprot); err != nil {
+			return thrift.PrependError(fmt.Sprintf("%T error reading struct: ", _elem20), err)
 		}
-		p.Conflicts = append(p.Conflicts, _elem18)
+		p.Conflicts = append(p.Conflicts, _elem20)
 	}
 	if err := iprot.ReadListEnd(ctx); err != nil {
 		return thrift.PrependError("error reading list end: ", err)
@@ -3788,8 +3949,8 @@ func (p *ConflictPage) Equals(other *ConflictPage) bool {
 		return false
 	}
 	for i, _tgt := range p.Conflicts {
-		_src19 := other.Conflicts[i]
-		if !_tgt.Equals(_src19) {
+		_src21 := other.Conflicts[i]
+		if !_tgt.Equals(_src21) {
 			return false
 		}
 	}
@@ -4131,11 +4292,11 @@ func (p *Arrival) ReadField4(ctx context.Context, iprot thrift.TProtocol) error 
 	tSlice := make([]*MissingHost, 0, size)
 	p.Missing = tSlice
 	for i := 0; i < size; i++ {
-		_elem20 := &MissingHost{}
-		if err := _elem20.Read(ctx, iprot); err != nil {
-			return thrift.PrependError(fmt.Sprintf("%T error reading struct: ", _elem20), err)
+		_elem22 := &MissingHost{}
+		if err := _elem22.Read(ctx, iprot); err != nil {
+			return thrift.PrependError(fmt.Sprintf("%T error reading struct: ", _elem22), err)
 		}
-		p.Missing = append(p.Missing, _elem20)
+		p.Missing = append(p.Missing, _elem22)
 	}
 	if err := iprot.ReadListEnd(ctx); err != nil {
 		return thrift.PrependError("error reading list end: ", err)
@@ -4299,8 +4460,8 @@ func (p *Arrival) Equals(other *Arrival) bool {
 		return false
 	}
 	for i, _tgt := range p.Missing {
-		_src21 := other.Missing[i]
-		if !_tgt.Equals(_src21) {
+		_src23 := other.Missing[i]
+		if !_tgt.Equals(_src23) {
 			return false
 		}
 	}
@@ -4449,11 +4610,11 @@ func (p *ExportPage) ReadField3(ctx context.Context, iprot thrift.TProtocol) err
 	tSlice := make([]*RecordSet, 0, size)
 	p.Records = tSlice
 	for i := 0; i < size; i++ {
-		_elem22 := &RecordSet{}
-		if err := _elem22.Read(ctx, iprot); err != nil {
-			return thrift.PrependError(fmt.Sprintf("%T error reading struct: ", _elem22), err)
+		_elem24 := &RecordSet{}
+		if err := _elem24.Read(ctx, iprot); err != nil {
+			return thrift.PrependError(fmt.Sprintf("%T error reading struct: ", _elem24), err)
 		}
-		p.Records = append(p.Records, _elem22)
+		p.Records = append(p.Records, _elem24)
 	}
 	if err := iprot.ReadListEnd(ctx); err != nil {
 		return thrift.PrependError("error reading list end: ", err)
@@ -4573,8 +4734,8 @@ func (p *ExportPage) Equals(other *ExportPage) bool {
 		return false
 	}
 	for i, _tgt := range p.Records {
-		_src23 := other.Records[i]
-		if !_tgt.Equals(_src23) {
+		_src25 := other.Records[i]
+		if !_tgt.Equals(_src25) {
 			return false
 		}
 	}
@@ -4596,9 +4757,13 @@ func (p *ExportPage) String() string {
 // Attributes:
 //   - Author
 //   - Reason
+//   - SignedAct: What is done, signed by the author (internal/operator); needed where operators are
+//
+// given (--control-operators), and not read otherwise.
 type Doer struct {
-	Author string `thrift:"author,1" db:"author" json:"author"`
-	Reason string `thrift:"reason,2" db:"reason" json:"reason"`
+	Author    string `thrift:"author,1" db:"author" json:"author"`
+	Reason    string `thrift:"reason,2" db:"reason" json:"reason"`
+	SignedAct []byte `thrift:"signed_act,3" db:"signed_act" json:"signed_act"`
 }
 
 func NewDoer() *Doer {
@@ -4611,6 +4776,10 @@ func (p *Doer) GetAuthor() string {
 
 func (p *Doer) GetReason() string {
 	return p.Reason
+}
+
+func (p *Doer) GetSignedAct() []byte {
+	return p.SignedAct
 }
 func (p *Doer) Read(ctx context.Context, iprot thrift.TProtocol) error {
 	if _, err := iprot.ReadStructBegin(ctx); err != nil {
@@ -4639,6 +4808,16 @@ func (p *Doer) Read(ctx context.Context, iprot thrift.TProtocol) error {
 		case 2:
 			if fieldTypeId == thrift.STRING {
 				if err := p.ReadField2(ctx, iprot); err != nil {
+					return err
+				}
+			} else {
+				if err := iprot.Skip(ctx, fieldTypeId); err != nil {
+					return err
+				}
+			}
+		case 3:
+			if fieldTypeId == thrift.STRING {
+				if err := p.ReadField3(ctx, iprot); err != nil {
 					return err
 				}
 			} else {
@@ -4679,6 +4858,15 @@ func (p *Doer) ReadField2(ctx context.Context, iprot thrift.TProtocol) error {
 	return nil
 }
 
+func (p *Doer) ReadField3(ctx context.Context, iprot thrift.TProtocol) error {
+	if v, err := iprot.ReadBinary(ctx); err != nil {
+		return thrift.PrependError("error reading field 3: ", err)
+	} else {
+		p.SignedAct = v
+	}
+	return nil
+}
+
 func (p *Doer) Write(ctx context.Context, oprot thrift.TProtocol) error {
 	if err := oprot.WriteStructBegin(ctx, "Doer"); err != nil {
 		return thrift.PrependError(fmt.Sprintf("%T write struct begin error: ", p), err)
@@ -4688,6 +4876,9 @@ func (p *Doer) Write(ctx context.Context, oprot thrift.TProtocol) error {
 			return err
 		}
 		if err := p.writeField2(ctx, oprot); err != nil {
+			return err
+		}
+		if err := p.writeField3(ctx, oprot); err != nil {
 			return err
 		}
 	}
@@ -4726,6 +4917,19 @@ func (p *Doer) writeField2(ctx context.Context, oprot thrift.TProtocol) (err err
 	return err
 }
 
+func (p *Doer) writeField3(ctx context.Context, oprot thrift.TProtocol) (err error) {
+	if err := oprot.WriteFieldBegin(ctx, "signed_act", thrift.STRING, 3); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T write field begin error 3:signed_act: ", p), err)
+	}
+	if err := oprot.WriteBinary(ctx, p.SignedAct); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T.signed_act (3) field write error: ", p), err)
+	}
+	if err := oprot.WriteFieldEnd(ctx); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T write field end error 3:signed_act: ", p), err)
+	}
+	return err
+}
+
 func (p *Doer) Equals(other *Doer) bool {
 	if p == other {
 		return true
@@ -4736,6 +4940,9 @@ func (p *Doer) Equals(other *Doer) bool {
 		return false
 	}
 	if p.Reason != other.Reason {
+		return false
+	}
+	if bytes.Compare(p.SignedAct, other.SignedAct) != 0 {
 		return false
 	}
 	return true
@@ -4993,13 +5200,13 @@ func (p *Override) ReadField8(ctx context.Context, iprot thrift.TProtocol) error
 	tSlice := make([]string, 0, size)
 	p.Hides = tSlice
 	for i := 0; i < size; i++ {
-		var _elem24 string
+		var _elem26 string
 		if v, err := iprot.ReadString(ctx); err != nil {
 			return thrift.PrependError("error reading field 0: ", err)
 		} else {
-			_elem24 = v
+			_elem26 = v
 		}
-		p.Hides = append(p.Hides, _elem24)
+		p.Hides = append(p.Hides, _elem26)
 	}
 	if err := iprot.ReadListEnd(ctx); err != nil {
 		return thrift.PrependError("error reading list end: ", err)
@@ -5189,8 +5396,8 @@ func (p *Override) Equals(other *Override) bool {
 		return false
 	}
 	for i, _tgt := range p.Hides {
-		_src25 := other.Hides[i]
-		if _tgt != _src25 {
+		_src27 := other.Hides[i]
+		if _tgt != _src27 {
 			return false
 		}
 	}
@@ -5324,13 +5531,13 @@ func (p *Done) ReadField3(ctx context.Context, iprot thrift.TProtocol) error {
 	tSlice := make([]string, 0, size)
 	p.Text = tSlice
 	for i := 0; i < size; i++ {
-		var _elem26 string
+		var _elem28 string
 		if v, err := iprot.ReadString(ctx); err != nil {
 			return thrift.PrependError("error reading field 0: ", err)
 		} else {
-			_elem26 = v
+			_elem28 = v
 		}
-		p.Text = append(p.Text, _elem26)
+		p.Text = append(p.Text, _elem28)
 	}
 	if err := iprot.ReadListEnd(ctx); err != nil {
 		return thrift.PrependError("error reading list end: ", err)
@@ -5425,8 +5632,8 @@ func (p *Done) Equals(other *Done) bool {
 		return false
 	}
 	for i, _tgt := range p.Text {
-		_src27 := other.Text[i]
-		if _tgt != _src27 {
+		_src29 := other.Text[i]
+		if _tgt != _src29 {
 			return false
 		}
 	}
@@ -5440,6 +5647,295 @@ func (p *Done) String() string {
 	return fmt.Sprintf("Done(%+v)", *p)
 }
 
+// Cause is a source whose claims changed, and who brought the newest of what it claims there.
+//
+// Attributes:
+//   - Source
+//   - Author
+//   - Reason
+//   - Revision
+//   - Released: Id of the hold that a person let through, if it was one.
+type Cause struct {
+	Source   string `thrift:"source,1" db:"source" json:"source"`
+	Author   string `thrift:"author,2" db:"author" json:"author"`
+	Reason   string `thrift:"reason,3" db:"reason" json:"reason"`
+	Revision string `thrift:"revision,4" db:"revision" json:"revision"`
+	Released string `thrift:"released,5" db:"released" json:"released"`
+}
+
+func NewCause() *Cause {
+	return &Cause{}
+}
+
+func (p *Cause) GetSource() string {
+	return p.Source
+}
+
+func (p *Cause) GetAuthor() string {
+	return p.Author
+}
+
+func (p *Cause) GetReason() string {
+	return p.Reason
+}
+
+func (p *Cause) GetRevision() string {
+	return p.Revision
+}
+
+func (p *Cause) GetReleased() string {
+	return p.Released
+}
+func (p *Cause) Read(ctx context.Context, iprot thrift.TProtocol) error {
+	if _, err := iprot.ReadStructBegin(ctx); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T read error: ", p), err)
+	}
+
+	for {
+		_, fieldTypeId, fieldId, err := iprot.ReadFieldBegin(ctx)
+		if err != nil {
+			return thrift.PrependError(fmt.Sprintf("%T field %d read error: ", p, fieldId), err)
+		}
+		if fieldTypeId == thrift.STOP {
+			break
+		}
+		switch fieldId {
+		case 1:
+			if fieldTypeId == thrift.STRING {
+				if err := p.ReadField1(ctx, iprot); err != nil {
+					return err
+				}
+			} else {
+				if err := iprot.Skip(ctx, fieldTypeId); err != nil {
+					return err
+				}
+			}
+		case 2:
+			if fieldTypeId == thrift.STRING {
+				if err := p.ReadField2(ctx, iprot); err != nil {
+					return err
+				}
+			} else {
+				if err := iprot.Skip(ctx, fieldTypeId); err != nil {
+					return err
+				}
+			}
+		case 3:
+			if fieldTypeId == thrift.STRING {
+				if err := p.ReadField3(ctx, iprot); err != nil {
+					return err
+				}
+			} else {
+				if err := iprot.Skip(ctx, fieldTypeId); err != nil {
+					return err
+				}
+			}
+		case 4:
+			if fieldTypeId == thrift.STRING {
+				if err := p.ReadField4(ctx, iprot); err != nil {
+					return err
+				}
+			} else {
+				if err := iprot.Skip(ctx, fieldTypeId); err != nil {
+					return err
+				}
+			}
+		case 5:
+			if fieldTypeId == thrift.STRING {
+				if err := p.ReadField5(ctx, iprot); err != nil {
+					return err
+				}
+			} else {
+				if err := iprot.Skip(ctx, fieldTypeId); err != nil {
+					return err
+				}
+			}
+		default:
+			if err := iprot.Skip(ctx, fieldTypeId); err != nil {
+				return err
+			}
+		}
+		if err := iprot.ReadFieldEnd(ctx); err != nil {
+			return err
+		}
+	}
+	if err := iprot.ReadStructEnd(ctx); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T read struct end error: ", p), err)
+	}
+	return nil
+}
+
+func (p *Cause) ReadField1(ctx context.Context, iprot thrift.TProtocol) error {
+	if v, err := iprot.ReadString(ctx); err != nil {
+		return thrift.PrependError("error reading field 1: ", err)
+	} else {
+		p.Source = v
+	}
+	return nil
+}
+
+func (p *Cause) ReadField2(ctx context.Context, iprot thrift.TProtocol) error {
+	if v, err := iprot.ReadString(ctx); err != nil {
+		return thrift.PrependError("error reading field 2: ", err)
+	} else {
+		p.Author = v
+	}
+	return nil
+}
+
+func (p *Cause) ReadField3(ctx context.Context, iprot thrift.TProtocol) error {
+	if v, err := iprot.ReadString(ctx); err != nil {
+		return thrift.PrependError("error reading field 3: ", err)
+	} else {
+		p.Reason = v
+	}
+	return nil
+}
+
+func (p *Cause) ReadField4(ctx context.Context, iprot thrift.TProtocol) error {
+	if v, err := iprot.ReadString(ctx); err != nil {
+		return thrift.PrependError("error reading field 4: ", err)
+	} else {
+		p.Revision = v
+	}
+	return nil
+}
+
+func (p *Cause) ReadField5(ctx context.Context, iprot thrift.TProtocol) error {
+	if v, err := iprot.ReadString(ctx); err != nil {
+		return thrift.PrependError("error reading field 5: ", err)
+	} else {
+		p.Released = v
+	}
+	return nil
+}
+
+func (p *Cause) Write(ctx context.Context, oprot thrift.TProtocol) error {
+	if err := oprot.WriteStructBegin(ctx, "Cause"); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T write struct begin error: ", p), err)
+	}
+	if p != nil {
+		if err := p.writeField1(ctx, oprot); err != nil {
+			return err
+		}
+		if err := p.writeField2(ctx, oprot); err != nil {
+			return err
+		}
+		if err := p.writeField3(ctx, oprot); err != nil {
+			return err
+		}
+		if err := p.writeField4(ctx, oprot); err != nil {
+			return err
+		}
+		if err := p.writeField5(ctx, oprot); err != nil {
+			return err
+		}
+	}
+	if err := oprot.WriteFieldStop(ctx); err != nil {
+		return thrift.PrependError("write field stop error: ", err)
+	}
+	if err := oprot.WriteStructEnd(ctx); err != nil {
+		return thrift.PrependError("write struct stop error: ", err)
+	}
+	return nil
+}
+
+func (p *Cause) writeField1(ctx context.Context, oprot thrift.TProtocol) (err error) {
+	if err := oprot.WriteFieldBegin(ctx, "source", thrift.STRING, 1); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T write field begin error 1:source: ", p), err)
+	}
+	if err := oprot.WriteString(ctx, string(p.Source)); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T.source (1) field write error: ", p), err)
+	}
+	if err := oprot.WriteFieldEnd(ctx); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T write field end error 1:source: ", p), err)
+	}
+	return err
+}
+
+func (p *Cause) writeField2(ctx context.Context, oprot thrift.TProtocol) (err error) {
+	if err := oprot.WriteFieldBegin(ctx, "author", thrift.STRING, 2); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T write field begin error 2:author: ", p), err)
+	}
+	if err := oprot.WriteString(ctx, string(p.Author)); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T.author (2) field write error: ", p), err)
+	}
+	if err := oprot.WriteFieldEnd(ctx); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T write field end error 2:author: ", p), err)
+	}
+	return err
+}
+
+func (p *Cause) writeField3(ctx context.Context, oprot thrift.TProtocol) (err error) {
+	if err := oprot.WriteFieldBegin(ctx, "reason", thrift.STRING, 3); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T write field begin error 3:reason: ", p), err)
+	}
+	if err := oprot.WriteString(ctx, string(p.Reason)); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T.reason (3) field write error: ", p), err)
+	}
+	if err := oprot.WriteFieldEnd(ctx); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T write field end error 3:reason: ", p), err)
+	}
+	return err
+}
+
+func (p *Cause) writeField4(ctx context.Context, oprot thrift.TProtocol) (err error) {
+	if err := oprot.WriteFieldBegin(ctx, "revision", thrift.STRING, 4); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T write field begin error 4:revision: ", p), err)
+	}
+	if err := oprot.WriteString(ctx, string(p.Revision)); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T.revision (4) field write error: ", p), err)
+	}
+	if err := oprot.WriteFieldEnd(ctx); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T write field end error 4:revision: ", p), err)
+	}
+	return err
+}
+
+func (p *Cause) writeField5(ctx context.Context, oprot thrift.TProtocol) (err error) {
+	if err := oprot.WriteFieldBegin(ctx, "released", thrift.STRING, 5); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T write field begin error 5:released: ", p), err)
+	}
+	if err := oprot.WriteString(ctx, string(p.Released)); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T.released (5) field write error: ", p), err)
+	}
+	if err := oprot.WriteFieldEnd(ctx); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T write field end error 5:released: ", p), err)
+	}
+	return err
+}
+
+func (p *Cause) Equals(other *Cause) bool {
+	if p == other {
+		return true
+	} else if p == nil || other == nil {
+		return false
+	}
+	if p.Source != other.Source {
+		return false
+	}
+	if p.Author != other.Author {
+		return false
+	}
+	if p.Reason != other.Reason {
+		return false
+	}
+	if p.Revision != other.Revision {
+		return false
+	}
+	if p.Released != other.Released {
+		return false
+	}
+	return true
+}
+
+func (p *Cause) String() string {
+	if p == nil {
+		return "<nil>"
+	}
+	return fmt.Sprintf("Cause(%+v)", *p)
+}
+
 // VersionInfo is a version that changed content.
 //
 // Attributes:
@@ -5448,18 +5944,20 @@ func (p *Done) String() string {
 //   - Created: RRsets.
 //   - Replaced
 //   - Removed
-//   - Sources: Whose claims changed; some of them when there are many.
-//   - OtherSources
+//   - Causes: Whose claims changed; some of them when there are many.
+//   - OtherCauses
 //   - Pinned: The version at whose content it was held; 0: at none.
+//   - Keys: Some of the RRsets that changed: "www.example.net. A".
 type VersionInfo struct {
-	Version      int64    `thrift:"version,1" db:"version" json:"version"`
-	TimeMs       int64    `thrift:"time_ms,2" db:"time_ms" json:"time_ms"`
-	Created      int64    `thrift:"created,3" db:"created" json:"created"`
-	Replaced     int64    `thrift:"replaced,4" db:"replaced" json:"replaced"`
-	Removed      int64    `thrift:"removed,5" db:"removed" json:"removed"`
-	Sources      []string `thrift:"sources,6" db:"sources" json:"sources"`
-	OtherSources int64    `thrift:"other_sources,7" db:"other_sources" json:"other_sources"`
-	Pinned       int64    `thrift:"pinned,8" db:"pinned" json:"pinned"`
+	Version     int64    `thrift:"version,1" db:"version" json:"version"`
+	TimeMs      int64    `thrift:"time_ms,2" db:"time_ms" json:"time_ms"`
+	Created     int64    `thrift:"created,3" db:"created" json:"created"`
+	Replaced    int64    `thrift:"replaced,4" db:"replaced" json:"replaced"`
+	Removed     int64    `thrift:"removed,5" db:"removed" json:"removed"`
+	Causes      []*Cause `thrift:"causes,6" db:"causes" json:"causes"`
+	OtherCauses int64    `thrift:"other_causes,7" db:"other_causes" json:"other_causes"`
+	Pinned      int64    `thrift:"pinned,8" db:"pinned" json:"pinned"`
+	Keys        []string `thrift:"keys,9" db:"keys" json:"keys"`
 }
 
 func NewVersionInfo() *VersionInfo {
@@ -5486,16 +5984,20 @@ func (p *VersionInfo) GetRemoved() int64 {
 	return p.Removed
 }
 
-func (p *VersionInfo) GetSources() []string {
-	return p.Sources
+func (p *VersionInfo) GetCauses() []*Cause {
+	return p.Causes
 }
 
-func (p *VersionInfo) GetOtherSources() int64 {
-	return p.OtherSources
+func (p *VersionInfo) GetOtherCauses() int64 {
+	return p.OtherCauses
 }
 
 func (p *VersionInfo) GetPinned() int64 {
 	return p.Pinned
+}
+
+func (p *VersionInfo) GetKeys() []string {
+	return p.Keys
 }
 func (p *VersionInfo) Read(ctx context.Context, iprot thrift.TProtocol) error {
 	if _, err := iprot.ReadStructBegin(ctx); err != nil {
@@ -5591,6 +6093,16 @@ func (p *VersionInfo) Read(ctx context.Context, iprot thrift.TProtocol) error {
 					return err
 				}
 			}
+		case 9:
+			if fieldTypeId == thrift.LIST {
+				if err := p.ReadField9(ctx, iprot); err != nil {
+					return err
+				}
+			} else {
+				if err := iprot.Skip(ctx, fieldTypeId); err != nil {
+					return err
+				}
+			}
 		default:
 			if err := iprot.Skip(ctx, fieldTypeId); err != nil {
 				return err
@@ -5656,16 +6168,14 @@ func (p *VersionInfo) ReadField6(ctx context.Context, iprot thrift.TProtocol) er
 	if err != nil {
 		return thrift.PrependError("error reading list begin: ", err)
 	}
-	tSlice := make([]string, 0, size)
-	p.Sources = tSlice
+	tSlice := make([]*Cause, 0, size)
+	p.Causes = tSlice
 	for i := 0; i < size; i++ {
-		var _elem28 string
-		if v, err := iprot.ReadString(ctx); err != nil {
-			return thrift.PrependError("error reading field 0: ", err)
-		} else {
-			_elem28 = v
+		_elem30 := &Cause{}
+		if err := _elem30.Read(ctx, iprot); err != nil {
+			return thrift.PrependError(fmt.Sprintf("%T error reading struct: ", _elem30), err)
 		}
-		p.Sources = append(p.Sources, _elem28)
+		p.Causes = append(p.Causes, _elem30)
 	}
 	if err := iprot.ReadListEnd(ctx); err != nil {
 		return thrift.PrependError("error reading list end: ", err)
@@ -5677,7 +6187,7 @@ func (p *VersionInfo) ReadField7(ctx context.Context, iprot thrift.TProtocol) er
 	if v, err := iprot.ReadI64(ctx); err != nil {
 		return thrift.PrependError("error reading field 7: ", err)
 	} else {
-		p.OtherSources = v
+		p.OtherCauses = v
 	}
 	return nil
 }
@@ -5687,6 +6197,28 @@ func (p *VersionInfo) ReadField8(ctx context.Context, iprot thrift.TProtocol) er
 		return thrift.PrependError("error reading field 8: ", err)
 	} else {
 		p.Pinned = v
+	}
+	return nil
+}
+
+func (p *VersionInfo) ReadField9(ctx context.Context, iprot thrift.TProtocol) error {
+	_, size, err := iprot.ReadListBegin(ctx)
+	if err != nil {
+		return thrift.PrependError("error reading list begin: ", err)
+	}
+	tSlice := make([]string, 0, size)
+	p.Keys = tSlice
+	for i := 0; i < size; i++ {
+		var _elem31 string
+		if v, err := iprot.ReadString(ctx); err != nil {
+			return thrift.PrependError("error reading field 0: ", err)
+		} else {
+			_elem31 = v
+		}
+		p.Keys = append(p.Keys, _elem31)
+	}
+	if err := iprot.ReadListEnd(ctx); err != nil {
+		return thrift.PrependError("error reading list end: ", err)
 	}
 	return nil
 }
@@ -5718,6 +6250,9 @@ func (p *VersionInfo) Write(ctx context.Context, oprot thrift.TProtocol) error {
 			return err
 		}
 		if err := p.writeField8(ctx, oprot); err != nil {
+			return err
+		}
+		if err := p.writeField9(ctx, oprot); err != nil {
 			return err
 		}
 	}
@@ -5796,35 +6331,35 @@ func (p *VersionInfo) writeField5(ctx context.Context, oprot thrift.TProtocol) (
 }
 
 func (p *VersionInfo) writeField6(ctx context.Context, oprot thrift.TProtocol) (err error) {
-	if err := oprot.WriteFieldBegin(ctx, "sources", thrift.LIST, 6); err != nil {
-		return thrift.PrependError(fmt.Sprintf("%T write field begin error 6:sources: ", p), err)
+	if err := oprot.WriteFieldBegin(ctx, "causes", thrift.LIST, 6); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T write field begin error 6:causes: ", p), err)
 	}
-	if err := oprot.WriteListBegin(ctx, thrift.STRING, len(p.Sources)); err != nil {
+	if err := oprot.WriteListBegin(ctx, thrift.STRUCT, len(p.Causes)); err != nil {
 		return thrift.PrependError("error writing list begin: ", err)
 	}
-	for _, v := range p.Sources {
-		if err := oprot.WriteString(ctx, string(v)); err != nil {
-			return thrift.PrependError(fmt.Sprintf("%T. (0) field write error: ", p), err)
+	for _, v := range p.Causes {
+		if err := v.Write(ctx, oprot); err != nil {
+			return thrift.PrependError(fmt.Sprintf("%T error writing struct: ", v), err)
 		}
 	}
 	if err := oprot.WriteListEnd(ctx); err != nil {
 		return thrift.PrependError("error writing list end: ", err)
 	}
 	if err := oprot.WriteFieldEnd(ctx); err != nil {
-		return thrift.PrependError(fmt.Sprintf("%T write field end error 6:sources: ", p), err)
+		return thrift.PrependError(fmt.Sprintf("%T write field end error 6:causes: ", p), err)
 	}
 	return err
 }
 
 func (p *VersionInfo) writeField7(ctx context.Context, oprot thrift.TProtocol) (err error) {
-	if err := oprot.WriteFieldBegin(ctx, "other_sources", thrift.I64, 7); err != nil {
-		return thrift.PrependError(fmt.Sprintf("%T write field begin error 7:other_sources: ", p), err)
+	if err := oprot.WriteFieldBegin(ctx, "other_causes", thrift.I64, 7); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T write field begin error 7:other_causes: ", p), err)
 	}
-	if err := oprot.WriteI64(ctx, int64(p.OtherSources)); err != nil {
-		return thrift.PrependError(fmt.Sprintf("%T.other_sources (7) field write error: ", p), err)
+	if err := oprot.WriteI64(ctx, int64(p.OtherCauses)); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T.other_causes (7) field write error: ", p), err)
 	}
 	if err := oprot.WriteFieldEnd(ctx); err != nil {
-		return thrift.PrependError(fmt.Sprintf("%T write field end error 7:other_sources: ", p), err)
+		return thrift.PrependError(fmt.Sprintf("%T write field end error 7:other_causes: ", p), err)
 	}
 	return err
 }
@@ -5838,6 +6373,27 @@ func (p *VersionInfo) writeField8(ctx context.Context, oprot thrift.TProtocol) (
 	}
 	if err := oprot.WriteFieldEnd(ctx); err != nil {
 		return thrift.PrependError(fmt.Sprintf("%T write field end error 8:pinned: ", p), err)
+	}
+	return err
+}
+
+func (p *VersionInfo) writeField9(ctx context.Context, oprot thrift.TProtocol) (err error) {
+	if err := oprot.WriteFieldBegin(ctx, "keys", thrift.LIST, 9); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T write field begin error 9:keys: ", p), err)
+	}
+	if err := oprot.WriteListBegin(ctx, thrift.STRING, len(p.Keys)); err != nil {
+		return thrift.PrependError("error writing list begin: ", err)
+	}
+	for _, v := range p.Keys {
+		if err := oprot.WriteString(ctx, string(v)); err != nil {
+			return thrift.PrependError(fmt.Sprintf("%T. (0) field write error: ", p), err)
+		}
+	}
+	if err := oprot.WriteListEnd(ctx); err != nil {
+		return thrift.PrependError("error writing list end: ", err)
+	}
+	if err := oprot.WriteFieldEnd(ctx); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T write field end error 9:keys: ", p), err)
 	}
 	return err
 }
@@ -5863,20 +6419,29 @@ func (p *VersionInfo) Equals(other *VersionInfo) bool {
 	if p.Removed != other.Removed {
 		return false
 	}
-	if len(p.Sources) != len(other.Sources) {
+	if len(p.Causes) != len(other.Causes) {
 		return false
 	}
-	for i, _tgt := range p.Sources {
-		_src29 := other.Sources[i]
-		if _tgt != _src29 {
+	for i, _tgt := range p.Causes {
+		_src32 := other.Causes[i]
+		if !_tgt.Equals(_src32) {
 			return false
 		}
 	}
-	if p.OtherSources != other.OtherSources {
+	if p.OtherCauses != other.OtherCauses {
 		return false
 	}
 	if p.Pinned != other.Pinned {
 		return false
+	}
+	if len(p.Keys) != len(other.Keys) {
+		return false
+	}
+	for i, _tgt := range p.Keys {
+		_src33 := other.Keys[i]
+		if _tgt != _src33 {
+			return false
+		}
 	}
 	return true
 }
@@ -5982,11 +6547,11 @@ func (p *History) ReadField1(ctx context.Context, iprot thrift.TProtocol) error 
 	tSlice := make([]*VersionInfo, 0, size)
 	p.Versions = tSlice
 	for i := 0; i < size; i++ {
-		_elem30 := &VersionInfo{}
-		if err := _elem30.Read(ctx, iprot); err != nil {
-			return thrift.PrependError(fmt.Sprintf("%T error reading struct: ", _elem30), err)
+		_elem34 := &VersionInfo{}
+		if err := _elem34.Read(ctx, iprot); err != nil {
+			return thrift.PrependError(fmt.Sprintf("%T error reading struct: ", _elem34), err)
 		}
-		p.Versions = append(p.Versions, _elem30)
+		p.Versions = append(p.Versions, _elem34)
 	}
 	if err := iprot.ReadListEnd(ctx); err != nil {
 		return thrift.PrependError("error reading list end: ", err)
@@ -6093,8 +6658,8 @@ func (p *History) Equals(other *History) bool {
 		return false
 	}
 	for i, _tgt := range p.Versions {
-		_src31 := other.Versions[i]
-		if !_tgt.Equals(_src31) {
+		_src35 := other.Versions[i]
+		if !_tgt.Equals(_src35) {
 			return false
 		}
 	}
@@ -6192,11 +6757,11 @@ func (p *Difference) ReadField1(ctx context.Context, iprot thrift.TProtocol) err
 	tSlice := make([]*RecordSet, 0, size)
 	p.Before = tSlice
 	for i := 0; i < size; i++ {
-		_elem32 := &RecordSet{}
-		if err := _elem32.Read(ctx, iprot); err != nil {
-			return thrift.PrependError(fmt.Sprintf("%T error reading struct: ", _elem32), err)
+		_elem36 := &RecordSet{}
+		if err := _elem36.Read(ctx, iprot); err != nil {
+			return thrift.PrependError(fmt.Sprintf("%T error reading struct: ", _elem36), err)
 		}
-		p.Before = append(p.Before, _elem32)
+		p.Before = append(p.Before, _elem36)
 	}
 	if err := iprot.ReadListEnd(ctx); err != nil {
 		return thrift.PrependError("error reading list end: ", err)
@@ -6212,11 +6777,11 @@ func (p *Difference) ReadField2(ctx context.Context, iprot thrift.TProtocol) err
 	tSlice := make([]*RecordSet, 0, size)
 	p.After = tSlice
 	for i := 0; i < size; i++ {
-		_elem33 := &RecordSet{}
-		if err := _elem33.Read(ctx, iprot); err != nil {
-			return thrift.PrependError(fmt.Sprintf("%T error reading struct: ", _elem33), err)
+		_elem37 := &RecordSet{}
+		if err := _elem37.Read(ctx, iprot); err != nil {
+			return thrift.PrependError(fmt.Sprintf("%T error reading struct: ", _elem37), err)
 		}
-		p.After = append(p.After, _elem33)
+		p.After = append(p.After, _elem37)
 	}
 	if err := iprot.ReadListEnd(ctx); err != nil {
 		return thrift.PrependError("error reading list end: ", err)
@@ -6297,8 +6862,8 @@ func (p *Difference) Equals(other *Difference) bool {
 		return false
 	}
 	for i, _tgt := range p.Before {
-		_src34 := other.Before[i]
-		if !_tgt.Equals(_src34) {
+		_src38 := other.Before[i]
+		if !_tgt.Equals(_src38) {
 			return false
 		}
 	}
@@ -6306,8 +6871,8 @@ func (p *Difference) Equals(other *Difference) bool {
 		return false
 	}
 	for i, _tgt := range p.After {
-		_src35 := other.After[i]
-		if !_tgt.Equals(_src35) {
+		_src39 := other.After[i]
+		if !_tgt.Equals(_src39) {
 			return false
 		}
 	}
@@ -6321,16 +6886,1202 @@ func (p *Difference) String() string {
 	return fmt.Sprintf("Difference(%+v)", *p)
 }
 
+// Example is a question of the live traffic that would be answered otherwise.
+//
+// Attributes:
+//   - Name
+//   - Type
+//   - Share: Of all queries, 0 to 1.
+//   - Before: In words.
+//   - After
+//   - Kind: As in KindShare.
+type Example struct {
+	Name   string  `thrift:"name,1" db:"name" json:"name"`
+	Type   string  `thrift:"type,2" db:"type" json:"type"`
+	Share  float64 `thrift:"share,3" db:"share" json:"share"`
+	Before string  `thrift:"before,4" db:"before" json:"before"`
+	After  string  `thrift:"after,5" db:"after" json:"after"`
+	Kind   string  `thrift:"kind,6" db:"kind" json:"kind"`
+}
+
+func NewExample() *Example {
+	return &Example{}
+}
+
+func (p *Example) GetName() string {
+	return p.Name
+}
+
+func (p *Example) GetType() string {
+	return p.Type
+}
+
+func (p *Example) GetShare() float64 {
+	return p.Share
+}
+
+func (p *Example) GetBefore() string {
+	return p.Before
+}
+
+func (p *Example) GetAfter() string {
+	return p.After
+}
+
+func (p *Example) GetKind() string {
+	return p.Kind
+}
+func (p *Example) Read(ctx context.Context, iprot thrift.TProtocol) error {
+	if _, err := iprot.ReadStructBegin(ctx); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T read error: ", p), err)
+	}
+
+	for {
+		_, fieldTypeId, fieldId, err := iprot.ReadFieldBegin(ctx)
+		if err != nil {
+			return thrift.PrependError(fmt.Sprintf("%T field %d read error: ", p, fieldId), err)
+		}
+		if fieldTypeId == thrift.STOP {
+			break
+		}
+		switch fieldId {
+		case 1:
+			if fieldTypeId == thrift.STRING {
+				if err := p.ReadField1(ctx, iprot); err != nil {
+					return err
+				}
+			} else {
+				if err := iprot.Skip(ctx, fieldTypeId); err != nil {
+					return err
+				}
+			}
+		case 2:
+			if fieldTypeId == thrift.STRING {
+				if err := p.ReadField2(ctx, iprot); err != nil {
+					return err
+				}
+			} else {
+				if err := iprot.Skip(ctx, fieldTypeId); err != nil {
+					return err
+				}
+			}
+		case 3:
+			if fieldTypeId == thrift.DOUBLE {
+				if err := p.ReadField3(ctx, iprot); err != nil {
+					return err
+				}
+			} else {
+				if err := iprot.Skip(ctx, fieldTypeId); err != nil {
+					return err
+				}
+			}
+		case 4:
+			if fieldTypeId == thrift.STRING {
+				if err := p.ReadField4(ctx, iprot); err != nil {
+					return err
+				}
+			} else {
+				if err := iprot.Skip(ctx, fieldTypeId); err != nil {
+					return err
+				}
+			}
+		case 5:
+			if fieldTypeId == thrift.STRING {
+				if err := p.ReadField5(ctx, iprot); err != nil {
+					return err
+				}
+			} else {
+				if err := iprot.Skip(ctx, fieldTypeId); err != nil {
+					return err
+				}
+			}
+		case 6:
+			if fieldTypeId == thrift.STRING {
+				if err := p.ReadField6(ctx, iprot); err != nil {
+					return err
+				}
+			} else {
+				if err := iprot.Skip(ctx, fieldTypeId); err != nil {
+					return err
+				}
+			}
+		default:
+			if err := iprot.Skip(ctx, fieldTypeId); err != nil {
+				return err
+			}
+		}
+		if err := iprot.ReadFieldEnd(ctx); err != nil {
+			return err
+		}
+	}
+	if err := iprot.ReadStructEnd(ctx); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T read struct end error: ", p), err)
+	}
+	return nil
+}
+
+func (p *Example) ReadField1(ctx context.Context, iprot thrift.TProtocol) error {
+	if v, err := iprot.ReadString(ctx); err != nil {
+		return thrift.PrependError("error reading field 1: ", err)
+	} else {
+		p.Name = v
+	}
+	return nil
+}
+
+func (p *Example) ReadField2(ctx context.Context, iprot thrift.TProtocol) error {
+	if v, err := iprot.ReadString(ctx); err != nil {
+		return thrift.PrependError("error reading field 2: ", err)
+	} else {
+		p.Type = v
+	}
+	return nil
+}
+
+func (p *Example) ReadField3(ctx context.Context, iprot thrift.TProtocol) error {
+	if v, err := iprot.ReadDouble(ctx); err != nil {
+		return thrift.PrependError("error reading field 3: ", err)
+	} else {
+		p.Share = v
+	}
+	return nil
+}
+
+func (p *Example) ReadField4(ctx context.Context, iprot thrift.TProtocol) error {
+	if v, err := iprot.ReadString(ctx); err != nil {
+		return thrift.PrependError("error reading field 4: ", err)
+	} else {
+		p.Before = v
+	}
+	return nil
+}
+
+func (p *Example) ReadField5(ctx context.Context, iprot thrift.TProtocol) error {
+	if v, err := iprot.ReadString(ctx); err != nil {
+		return thrift.PrependError("error reading field 5: ", err)
+	} else {
+		p.After = v
+	}
+	return nil
+}
+
+func (p *Example) ReadField6(ctx context.Context, iprot thrift.TProtocol) error {
+	if v, err := iprot.ReadString(ctx); err != nil {
+		return thrift.PrependError("error reading field 6: ", err)
+	} else {
+		p.Kind = v
+	}
+	return nil
+}
+
+func (p *Example) Write(ctx context.Context, oprot thrift.TProtocol) error {
+	if err := oprot.WriteStructBegin(ctx, "Example"); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T write struct begin error: ", p), err)
+	}
+	if p != nil {
+		if err := p.writeField1(ctx, oprot); err != nil {
+			return err
+		}
+		if err := p.writeField2(ctx, oprot); err != nil {
+			return err
+		}
+		if err := p.writeField3(ctx, oprot); err != nil {
+			return err
+		}
+		if err := p.writeField4(ctx, oprot); err != nil {
+			return err
+		}
+		if err := p.writeField5(ctx, oprot); err != nil {
+			return err
+		}
+		if err := p.writeField6(ctx, oprot); err != nil {
+			return err
+		}
+	}
+	if err := oprot.WriteFieldStop(ctx); err != nil {
+		return thrift.PrependError("write field stop error: ", err)
+	}
+	if err := oprot.WriteStructEnd(ctx); err != nil {
+		return thrift.PrependError("write struct stop error: ", err)
+	}
+	return nil
+}
+
+func (p *Example) writeField1(ctx context.Context, oprot thrift.TProtocol) (err error) {
+	if err := oprot.WriteFieldBegin(ctx, "name", thrift.STRING, 1); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T write field begin error 1:name: ", p), err)
+	}
+	if err := oprot.WriteString(ctx, string(p.Name)); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T.name (1) field write error: ", p), err)
+	}
+	if err := oprot.WriteFieldEnd(ctx); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T write field end error 1:name: ", p), err)
+	}
+	return err
+}
+
+func (p *Example) writeField2(ctx context.Context, oprot thrift.TProtocol) (err error) {
+	if err := oprot.WriteFieldBegin(ctx, "type", thrift.STRING, 2); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T write field begin error 2:type: ", p), err)
+	}
+	if err := oprot.WriteString(ctx, string(p.Type)); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T.type (2) field write error: ", p), err)
+	}
+	if err := oprot.WriteFieldEnd(ctx); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T write field end error 2:type: ", p), err)
+	}
+	return err
+}
+
+func (p *Example) writeField3(ctx context.Context, oprot thrift.TProtocol) (err error) {
+	if err := oprot.WriteFieldBegin(ctx, "share", thrift.DOUBLE, 3); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T write field begin error 3:share: ", p), err)
+	}
+	if err := oprot.WriteDouble(ctx, float64(p.Share)); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T.share (3) field write error: ", p), err)
+	}
+	if err := oprot.WriteFieldEnd(ctx); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T write field end error 3:share: ", p), err)
+	}
+	return err
+}
+
+func (p *Example) writeField4(ctx context.Context, oprot thrift.TProtocol) (err error) {
+	if err := oprot.WriteFieldBegin(ctx, "before", thrift.STRING, 4); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T write field begin error 4:before: ", p), err)
+	}
+	if err := oprot.WriteString(ctx, string(p.Before)); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T.before (4) field write error: ", p), err)
+	}
+	if err := oprot.WriteFieldEnd(ctx); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T write field end error 4:before: ", p), err)
+	}
+	return err
+}
+
+func (p *Example) writeField5(ctx context.Context, oprot thrift.TProtocol) (err error) {
+	if err := oprot.WriteFieldBegin(ctx, "after", thrift.STRING, 5); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T write field begin error 5:after: ", p), err)
+	}
+	if err := oprot.WriteString(ctx, string(p.After)); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T.after (5) field write error: ", p), err)
+	}
+	if err := oprot.WriteFieldEnd(ctx); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T write field end error 5:after: ", p), err)
+	}
+	return err
+}
+
+func (p *Example) writeField6(ctx context.Context, oprot thrift.TProtocol) (err error) {
+	if err := oprot.WriteFieldBegin(ctx, "kind", thrift.STRING, 6); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T write field begin error 6:kind: ", p), err)
+	}
+	if err := oprot.WriteString(ctx, string(p.Kind)); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T.kind (6) field write error: ", p), err)
+	}
+	if err := oprot.WriteFieldEnd(ctx); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T write field end error 6:kind: ", p), err)
+	}
+	return err
+}
+
+func (p *Example) Equals(other *Example) bool {
+	if p == other {
+		return true
+	} else if p == nil || other == nil {
+		return false
+	}
+	if p.Name != other.Name {
+		return false
+	}
+	if p.Type != other.Type {
+		return false
+	}
+	if p.Share != other.Share {
+		return false
+	}
+	if p.Before != other.Before {
+		return false
+	}
+	if p.After != other.After {
+		return false
+	}
+	if p.Kind != other.Kind {
+		return false
+	}
+	return true
+}
+
+func (p *Example) String() string {
+	if p == nil {
+		return "<nil>"
+	}
+	return fmt.Sprintf("Example(%+v)", *p)
+}
+
+// KindShare is in what way answers differ, and in which part of all queries, 0 to 1. The
+// kinds are what an answer becomes: nxdomain, nodata, refused, failure, referral, alias
+// (leads out of the zones here), answer (there was none), data (another one), ttl (nothing
+// but a TTL differs).
+//
+// Attributes:
+//   - Kind
+//   - Share
+type KindShare struct {
+	Kind  string  `thrift:"kind,1" db:"kind" json:"kind"`
+	Share float64 `thrift:"share,2" db:"share" json:"share"`
+}
+
+func NewKindShare() *KindShare {
+	return &KindShare{}
+}
+
+func (p *KindShare) GetKind() string {
+	return p.Kind
+}
+
+func (p *KindShare) GetShare() float64 {
+	return p.Share
+}
+func (p *KindShare) Read(ctx context.Context, iprot thrift.TProtocol) error {
+	if _, err := iprot.ReadStructBegin(ctx); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T read error: ", p), err)
+	}
+
+	for {
+		_, fieldTypeId, fieldId, err := iprot.ReadFieldBegin(ctx)
+		if err != nil {
+			return thrift.PrependError(fmt.Sprintf("%T field %d read error: ", p, fieldId), err)
+		}
+		if fieldTypeId == thrift.STOP {
+			break
+		}
+		switch fieldId {
+		case 1:
+			if fieldTypeId == thrift.STRING {
+				if err := p.ReadField1(ctx, iprot); err != nil {
+					return err
+				}
+			} else {
+				if err := iprot.Skip(ctx, fieldTypeId); err != nil {
+					return err
+				}
+			}
+		case 2:
+			if fieldTypeId == thrift.DOUBLE {
+				if err := p.ReadField2(ctx, iprot); err != nil {
+					return err
+				}
+			} else {
+				if err := iprot.Skip(ctx, fieldTypeId); err != nil {
+					return err
+				}
+			}
+		default:
+			if err := iprot.Skip(ctx, fieldTypeId); err != nil {
+				return err
+			}
+		}
+		if err := iprot.ReadFieldEnd(ctx); err != nil {
+			return err
+		}
+	}
+	if err := iprot.ReadStructEnd(ctx); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T read struct end error: ", p), err)
+	}
+	return nil
+}
+
+func (p *KindShare) ReadField1(ctx context.Context, iprot thrift.TProtocol) error {
+	if v, err := iprot.ReadString(ctx); err != nil {
+		return thrift.PrependError("error reading field 1: ", err)
+	} else {
+		p.Kind = v
+	}
+	return nil
+}
+
+func (p *KindShare) ReadField2(ctx context.Context, iprot thrift.TProtocol) error {
+	if v, err := iprot.ReadDouble(ctx); err != nil {
+		return thrift.PrependError("error reading field 2: ", err)
+	} else {
+		p.Share = v
+	}
+	return nil
+}
+
+func (p *KindShare) Write(ctx context.Context, oprot thrift.TProtocol) error {
+	if err := oprot.WriteStructBegin(ctx, "KindShare"); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T write struct begin error: ", p), err)
+	}
+	if p != nil {
+		if err := p.writeField1(ctx, oprot); err != nil {
+			return err
+		}
+		if err := p.writeField2(ctx, oprot); err != nil {
+			return err
+		}
+	}
+	if err := oprot.WriteFieldStop(ctx); err != nil {
+		return thrift.PrependError("write field stop error: ", err)
+	}
+	if err := oprot.WriteStructEnd(ctx); err != nil {
+		return thrift.PrependError("write struct stop error: ", err)
+	}
+	return nil
+}
+
+func (p *KindShare) writeField1(ctx context.Context, oprot thrift.TProtocol) (err error) {
+	if err := oprot.WriteFieldBegin(ctx, "kind", thrift.STRING, 1); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T write field begin error 1:kind: ", p), err)
+	}
+	if err := oprot.WriteString(ctx, string(p.Kind)); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T.kind (1) field write error: ", p), err)
+	}
+	if err := oprot.WriteFieldEnd(ctx); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T write field end error 1:kind: ", p), err)
+	}
+	return err
+}
+
+func (p *KindShare) writeField2(ctx context.Context, oprot thrift.TProtocol) (err error) {
+	if err := oprot.WriteFieldBegin(ctx, "share", thrift.DOUBLE, 2); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T write field begin error 2:share: ", p), err)
+	}
+	if err := oprot.WriteDouble(ctx, float64(p.Share)); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T.share (2) field write error: ", p), err)
+	}
+	if err := oprot.WriteFieldEnd(ctx); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T write field end error 2:share: ", p), err)
+	}
+	return err
+}
+
+func (p *KindShare) Equals(other *KindShare) bool {
+	if p == other {
+		return true
+	} else if p == nil || other == nil {
+		return false
+	}
+	if p.Kind != other.Kind {
+		return false
+	}
+	if p.Share != other.Share {
+		return false
+	}
+	return true
+}
+
+func (p *KindShare) String() string {
+	if p == nil {
+		return "<nil>"
+	}
+	return fmt.Sprintf("KindShare(%+v)", *p)
+}
+
+// Effect is what a change does to the live traffic, as far as hosts sampled it.
+//
+// Attributes:
+//   - Sampled: Queries that were drawn and asked before and after; 0: nothing is known, see unknown.
+//   - Hosts
+//   - SinceMs: Of the queries between these, in unix milliseconds; and about how many there were.
+//   - UntilMs
+//   - Queries
+//   - Share: Of the queries that would be answered otherwise, 0 to 1; with 95 % it is between low and high.
+//   - Low
+//   - High
+//   - Kinds: The largest shares first.
+//   - Examples
+//   - More: Questions that would be answered otherwise and are not among the examples.
+//   - NoName: Of the queries that ask for names which are not there, 0 to 1.
+//   - Unknown: Why nothing is known, in words.
+type Effect struct {
+	Sampled  int64        `thrift:"sampled,1" db:"sampled" json:"sampled"`
+	Hosts    int32        `thrift:"hosts,2" db:"hosts" json:"hosts"`
+	SinceMs  int64        `thrift:"since_ms,3" db:"since_ms" json:"since_ms"`
+	UntilMs  int64        `thrift:"until_ms,4" db:"until_ms" json:"until_ms"`
+	Queries  int64        `thrift:"queries,5" db:"queries" json:"queries"`
+	Share    float64      `thrift:"share,6" db:"share" json:"share"`
+	Low      float64      `thrift:"low,7" db:"low" json:"low"`
+	High     float64      `thrift:"high,8" db:"high" json:"high"`
+	Kinds    []*KindShare `thrift:"kinds,9" db:"kinds" json:"kinds"`
+	Examples []*Example   `thrift:"examples,10" db:"examples" json:"examples"`
+	More     int64        `thrift:"more,11" db:"more" json:"more"`
+	NoName   float64      `thrift:"no_name,12" db:"no_name" json:"no_name"`
+	Unknown  string       `thrift:"unknown,13" db:"unknown" json:"unknown"`
+}
+
+func NewEffect() *Effect {
+	return &Effect{}
+}
+
+func (p *Effect) GetSampled() int64 {
+	return p.Sampled
+}
+
+func (p *Effect) GetHosts() int32 {
+	return p.Hosts
+}
+
+func (p *Effect) GetSinceMs() int64 {
+	return p.SinceMs
+}
+
+func (p *Effect) GetUntilMs() int64 {
+	return p.UntilMs
+}
+
+func (p *Effect) GetQueries() int64 {
+	return p.Queries
+}
+
+func (p *Effect) GetShare() float64 {
+	return p.Share
+}
+
+func (p *Effect) GetLow() float64 {
+	return p.Low
+}
+
+func (p *Effect) GetHigh() float64 {
+	return p.High
+}
+
+func (p *Effect) GetKinds() []*KindShare {
+	return p.Kinds
+}
+
+func (p *Effect) GetExamples() []*Example {
+	return p.Examples
+}
+
+func (p *Effect) GetMore() int64 {
+	return p.More
+}
+
+func (p *Effect) GetNoName() float64 {
+	return p.NoName
+}
+
+func (p *Effect) GetUnknown() string {
+	return p.Unknown
+}
+func (p *Effect) Read(ctx context.Context, iprot thrift.TProtocol) error {
+	if _, err := iprot.ReadStructBegin(ctx); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T read error: ", p), err)
+	}
+
+	for {
+		_, fieldTypeId, fieldId, err := iprot.ReadFieldBegin(ctx)
+		if err != nil {
+			return thrift.PrependError(fmt.Sprintf("%T field %d read error: ", p, fieldId), err)
+		}
+		if fieldTypeId == thrift.STOP {
+			break
+		}
+		switch fieldId {
+		case 1:
+			if fieldTypeId == thrift.I64 {
+				if err := p.ReadField1(ctx, iprot); err != nil {
+					return err
+				}
+			} else {
+				if err := iprot.Skip(ctx, fieldTypeId); err != nil {
+					return err
+				}
+			}
+		case 2:
+			if fieldTypeId == thrift.I32 {
+				if err := p.ReadField2(ctx, iprot); err != nil {
+					return err
+				}
+			} else {
+				if err := iprot.Skip(ctx, fieldTypeId); err != nil {
+					return err
+				}
+			}
+		case 3:
+			if fieldTypeId == thrift.I64 {
+				if err := p.ReadField3(ctx, iprot); err != nil {
+					return err
+				}
+			} else {
+				if err := iprot.Skip(ctx, fieldTypeId); err != nil {
+					return err
+				}
+			}
+		case 4:
+			if fieldTypeId == thrift.I64 {
+				if err := p.ReadField4(ctx, iprot); err != nil {
+					return err
+				}
+			} else {
+				if err := iprot.Skip(ctx, fieldTypeId); err != nil {
+					return err
+				}
+			}
+		case 5:
+			if fieldTypeId == thrift.I64 {
+				if err := p.ReadField5(ctx, iprot); err != nil {
+					return err
+				}
+			} else {
+				if err := iprot.Skip(ctx, fieldTypeId); err != nil {
+					return err
+				}
+			}
+		case 6:
+			if fieldTypeId == thrift.DOUBLE {
+				if err := p.ReadField6(ctx, iprot); err != nil {
+					return err
+				}
+			} else {
+				if err := iprot.Skip(ctx, fieldTypeId); err != nil {
+					return err
+				}
+			}
+		case 7:
+			if fieldTypeId == thrift.DOUBLE {
+				if err := p.ReadField7(ctx, iprot); err != nil {
+					return err
+				}
+			} else {
+				if err := iprot.Skip(ctx, fieldTypeId); err != nil {
+					return err
+				}
+			}
+		case 8:
+			if fieldTypeId == thrift.DOUBLE {
+				if err := p.ReadField8(ctx, iprot); err != nil {
+					return err
+				}
+			} else {
+				if err := iprot.Skip(ctx, fieldTypeId); err != nil {
+					return err
+				}
+			}
+		case 9:
+			if fieldTypeId == thrift.LIST {
+				if err := p.ReadField9(ctx, iprot); err != nil {
+					return err
+				}
+			} else {
+				if err := iprot.Skip(ctx, fieldTypeId); err != nil {
+					return err
+				}
+			}
+		case 10:
+			if fieldTypeId == thrift.LIST {
+				if err := p.ReadField10(ctx, iprot); err != nil {
+					return err
+				}
+			} else {
+				if err := iprot.Skip(ctx, fieldTypeId); err != nil {
+					return err
+				}
+			}
+		case 11:
+			if fieldTypeId == thrift.I64 {
+				if err := p.ReadField11(ctx, iprot); err != nil {
+					return err
+				}
+			} else {
+				if err := iprot.Skip(ctx, fieldTypeId); err != nil {
+					return err
+				}
+			}
+		case 12:
+			if fieldTypeId == thrift.DOUBLE {
+				if err := p.ReadField12(ctx, iprot); err != nil {
+					return err
+				}
+			} else {
+				if err := iprot.Skip(ctx, fieldTypeId); err != nil {
+					return err
+				}
+			}
+		case 13:
+			if fieldTypeId == thrift.STRING {
+				if err := p.ReadField13(ctx, iprot); err != nil {
+					return err
+				}
+			} else {
+				if err := iprot.Skip(ctx, fieldTypeId); err != nil {
+					return err
+				}
+			}
+		default:
+			if err := iprot.Skip(ctx, fieldTypeId); err != nil {
+				return err
+			}
+		}
+		if err := iprot.ReadFieldEnd(ctx); err != nil {
+			return err
+		}
+	}
+	if err := iprot.ReadStructEnd(ctx); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T read struct end error: ", p), err)
+	}
+	return nil
+}
+
+func (p *Effect) ReadField1(ctx context.Context, iprot thrift.TProtocol) error {
+	if v, err := iprot.ReadI64(ctx); err != nil {
+		return thrift.PrependError("error reading field 1: ", err)
+	} else {
+		p.Sampled = v
+	}
+	return nil
+}
+
+func (p *Effect) ReadField2(ctx context.Context, iprot thrift.TProtocol) error {
+	if v, err := iprot.ReadI32(ctx); err != nil {
+		return thrift.PrependError("error reading field 2: ", err)
+	} else {
+		p.Hosts = v
+	}
+	return nil
+}
+
+func (p *Effect) ReadField3(ctx context.Context, iprot thrift.TProtocol) error {
+	if v, err := iprot.ReadI64(ctx); err != nil {
+		return thrift.PrependError("error reading field 3: ", err)
+	} else {
+		p.SinceMs = v
+	}
+	return nil
+}
+
+func (p *Effect) ReadField4(ctx context.Context, iprot thrift.TProtocol) error {
+	if v, err := iprot.ReadI64(ctx); err != nil {
+		return thrift.PrependError("error reading field 4: ", err)
+	} else {
+		p.UntilMs = v
+	}
+	return nil
+}
+
+func (p *Effect) ReadField5(ctx context.Context, iprot thrift.TProtocol) error {
+	if v, err := iprot.ReadI64(ctx); err != nil {
+		return thrift.PrependError("error reading field 5: ", err)
+	} else {
+		p.Queries = v
+	}
+	return nil
+}
+
+func (p *Effect) ReadField6(ctx context.Context, iprot thrift.TProtocol) error {
+	if v, err := iprot.ReadDouble(ctx); err != nil {
+		return thrift.PrependError("error reading field 6: ", err)
+	} else {
+		p.Share = v
+	}
+	return nil
+}
+
+func (p *Effect) ReadField7(ctx context.Context, iprot thrift.TProtocol) error {
+	if v, err := iprot.ReadDouble(ctx); err != nil {
+		return thrift.PrependError("error reading field 7: ", err)
+	} else {
+		p.Low = v
+	}
+	return nil
+}
+
+func (p *Effect) ReadField8(ctx context.Context, iprot thrift.TProtocol) error {
+	if v, err := iprot.ReadDouble(ctx); err != nil {
+		return thrift.PrependError("error reading field 8: ", err)
+	} else {
+		p.High = v
+	}
+	return nil
+}
+
+func (p *Effect) ReadField9(ctx context.Context, iprot thrift.TProtocol) error {
+	_, size, err := iprot.ReadListBegin(ctx)
+	if err != nil {
+		return thrift.PrependError("error reading list begin: ", err)
+	}
+	tSlice := make([]*KindShare, 0, size)
+	p.Kinds = tSlice
+	for i := 0; i < size; i++ {
+		_elem40 := &KindShare{}
+		if err := _elem40.Read(ctx, iprot); err != nil {
+			return thrift.PrependError(fmt.Sprintf("%T error reading struct: ", _elem40), err)
+		}
+		p.Kinds = append(p.Kinds, _elem40)
+	}
+	if err := iprot.ReadListEnd(ctx); err != nil {
+		return thrift.PrependError("error reading list end: ", err)
+	}
+	return nil
+}
+
+func (p *Effect) ReadField10(ctx context.Context, iprot thrift.TProtocol) error {
+	_, size, err := iprot.ReadListBegin(ctx)
+	if err != nil {
+		return thrift.PrependError("error reading list begin: ", err)
+	}
+	tSlice := make([]*Example, 0, size)
+	p.Examples = tSlice
+	for i := 0; i < size; i++ {
+		_elem41 := &Example{}
+		if err := _elem41.Read(ctx, iprot); err != nil {
+			return thrift.PrependError(fmt.Sprintf("%T error reading struct: ", _elem41), err)
+		}
+		p.Examples = append(p.Examples, _elem41)
+	}
+	if err := iprot.ReadListEnd(ctx); err != nil {
+		return thrift.PrependError("error reading list end: ", err)
+	}
+	return nil
+}
+
+func (p *Effect) ReadField11(ctx context.Context, iprot thrift.TProtocol) error {
+	if v, err := iprot.ReadI64(ctx); err != nil {
+		return thrift.PrependError("error reading field 11: ", err)
+	} else {
+		p.More = v
+	}
+	return nil
+}
+
+func (p *Effect) ReadField12(ctx context.Context, iprot thrift.TProtocol) error {
+	if v, err := iprot.ReadDouble(ctx); err != nil {
+		return thrift.PrependError("error reading field 12: ", err)
+	} else {
+		p.NoName = v
+	}
+	return nil
+}
+
+func (p *Effect) ReadField13(ctx context.Context, iprot thrift.TProtocol) error {
+	if v, err := iprot.ReadString(ctx); err != nil {
+		return thrift.PrependError("error reading field 13: ", err)
+	} else {
+		p.Unknown = v
+	}
+	return nil
+}
+
+func (p *Effect) Write(ctx context.Context, oprot thrift.TProtocol) error {
+	if err := oprot.WriteStructBegin(ctx, "Effect"); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T write struct begin error: ", p), err)
+	}
+	if p != nil {
+		if err := p.writeField1(ctx, oprot); err != nil {
+			return err
+		}
+		if err := p.writeField2(ctx, oprot); err != nil {
+			return err
+		}
+		if err := p.writeField3(ctx, oprot); err != nil {
+			return err
+		}
+		if err := p.writeField4(ctx, oprot); err != nil {
+			return err
+		}
+		if err := p.writeField5(ctx, oprot); err != nil {
+			return err
+		}
+		if err := p.writeField6(ctx, oprot); err != nil {
+			return err
+		}
+		if err := p.writeField7(ctx, oprot); err != nil {
+			return err
+		}
+		if err := p.writeField8(ctx, oprot); err != nil {
+			return err
+		}
+		if err := p.writeField9(ctx, oprot); err != nil {
+			return err
+		}
+		if err := p.writeField10(ctx, oprot); err != nil {
+			return err
+		}
+		if err := p.writeField11(ctx, oprot); err != nil {
+			return err
+		}
+		if err := p.writeField12(ctx, oprot); err != nil {
+			return err
+		}
+		if err := p.writeField13(ctx, oprot); err != nil {
+			return err
+		}
+	}
+	if err := oprot.WriteFieldStop(ctx); err != nil {
+		return thrift.PrependError("write field stop error: ", err)
+	}
+	if err := oprot.WriteStructEnd(ctx); err != nil {
+		return thrift.PrependError("write struct stop error: ", err)
+	}
+	return nil
+}
+
+func (p *Effect) writeField1(ctx context.Context, oprot thrift.TProtocol) (err error) {
+	if err := oprot.WriteFieldBegin(ctx, "sampled", thrift.I64, 1); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T write field begin error 1:sampled: ", p), err)
+	}
+	if err := oprot.WriteI64(ctx, int64(p.Sampled)); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T.sampled (1) field write error: ", p), err)
+	}
+	if err := oprot.WriteFieldEnd(ctx); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T write field end error 1:sampled: ", p), err)
+	}
+	return err
+}
+
+func (p *Effect) writeField2(ctx context.Context, oprot thrift.TProtocol) (err error) {
+	if err := oprot.WriteFieldBegin(ctx, "hosts", thrift.I32, 2); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T write field begin error 2:hosts: ", p), err)
+	}
+	if err := oprot.WriteI32(ctx, int32(p.Hosts)); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T.hosts (2) field write error: ", p), err)
+	}
+	if err := oprot.WriteFieldEnd(ctx); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T write field end error 2:hosts: ", p), err)
+	}
+	return err
+}
+
+func (p *Effect) writeField3(ctx context.Context, oprot thrift.TProtocol) (err error) {
+	if err := oprot.WriteFieldBegin(ctx, "since_ms", thrift.I64, 3); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T write field begin error 3:since_ms: ", p), err)
+	}
+	if err := oprot.WriteI64(ctx, int64(p.SinceMs)); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T.since_ms (3) field write error: ", p), err)
+	}
+	if err := oprot.WriteFieldEnd(ctx); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T write field end error 3:since_ms: ", p), err)
+	}
+	return err
+}
+
+func (p *Effect) writeField4(ctx context.Context, oprot thrift.TProtocol) (err error) {
+	if err := oprot.WriteFieldBegin(ctx, "until_ms", thrift.I64, 4); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T write field begin error 4:until_ms: ", p), err)
+	}
+	if err := oprot.WriteI64(ctx, int64(p.UntilMs)); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T.until_ms (4) field write error: ", p), err)
+	}
+	if err := oprot.WriteFieldEnd(ctx); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T write field end error 4:until_ms: ", p), err)
+	}
+	return err
+}
+
+func (p *Effect) writeField5(ctx context.Context, oprot thrift.TProtocol) (err error) {
+	if err := oprot.WriteFieldBegin(ctx, "queries", thrift.I64, 5); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T write field begin error 5:queries: ", p), err)
+	}
+	if err := oprot.WriteI64(ctx, int64(p.Queries)); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T.queries (5) field write error: ", p), err)
+	}
+	if err := oprot.WriteFieldEnd(ctx); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T write field end error 5:queries: ", p), err)
+	}
+	return err
+}
+
+func (p *Effect) writeField6(ctx context.Context, oprot thrift.TProtocol) (err error) {
+	if err := oprot.WriteFieldBegin(ctx, "share", thrift.DOUBLE, 6); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T write field begin error 6:share: ", p), err)
+	}
+	if err := oprot.WriteDouble(ctx, float64(p.Share)); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T.share (6) field write error: ", p), err)
+	}
+	if err := oprot.WriteFieldEnd(ctx); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T write field end error 6:share: ", p), err)
+	}
+	return err
+}
+
+func (p *Effect) writeField7(ctx context.Context, oprot thrift.TProtocol) (err error) {
+	if err := oprot.WriteFieldBegin(ctx, "low", thrift.DOUBLE, 7); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T write field begin error 7:low: ", p), err)
+	}
+	if err := oprot.WriteDouble(ctx, float64(p.Low)); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T.low (7) field write error: ", p), err)
+	}
+	if err := oprot.WriteFieldEnd(ctx); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T write field end error 7:low: ", p), err)
+	}
+	return err
+}
+
+func (p *Effect) writeField8(ctx context.Context, oprot thrift.TProtocol) (err error) {
+	if err := oprot.WriteFieldBegin(ctx, "high", thrift.DOUBLE, 8); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T write field begin error 8:high: ", p), err)
+	}
+	if err := oprot.WriteDouble(ctx, float64(p.High)); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T.high (8) field write error: ", p), err)
+	}
+	if err := oprot.WriteFieldEnd(ctx); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T write field end error 8:high: ", p), err)
+	}
+	return err
+}
+
+func (p *Effect) writeField9(ctx context.Context, oprot thrift.TProtocol) (err error) {
+	if err := oprot.WriteFieldBegin(ctx, "kinds", thrift.LIST, 9); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T write field begin error 9:kinds: ", p), err)
+	}
+	if err := oprot.WriteListBegin(ctx, thrift.STRUCT, len(p.Kinds)); err != nil {
+		return thrift.PrependError("error writing list begin: ", err)
+	}
+	for _, v := range p.Kinds {
+		if err := v.Write(ctx, oprot); err != nil {
+			return thrift.PrependError(fmt.Sprintf("%T error writing struct: ", v), err)
+		}
+	}
+	if err := oprot.WriteListEnd(ctx); err != nil {
+		return thrift.PrependError("error writing list end: ", err)
+	}
+	if err := oprot.WriteFieldEnd(ctx); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T write field end error 9:kinds: ", p), err)
+	}
+	return err
+}
+
+func (p *Effect) writeField10(ctx context.Context, oprot thrift.TProtocol) (err error) {
+	if err := oprot.WriteFieldBegin(ctx, "examples", thrift.LIST, 10); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T write field begin error 10:examples: ", p), err)
+	}
+	if err := oprot.WriteListBegin(ctx, thrift.STRUCT, len(p.Examples)); err != nil {
+		return thrift.PrependError("error writing list begin: ", err)
+	}
+	for _, v := range p.Examples {
+		if err := v.Write(ctx, oprot); err != nil {
+			return thrift.PrependError(fmt.Sprintf("%T error writing struct: ", v), err)
+		}
+	}
+	if err := oprot.WriteListEnd(ctx); err != nil {
+		return thrift.PrependError("error writing list end: ", err)
+	}
+	if err := oprot.WriteFieldEnd(ctx); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T write field end error 10:examples: ", p), err)
+	}
+	return err
+}
+
+func (p *Effect) writeField11(ctx context.Context, oprot thrift.TProtocol) (err error) {
+	if err := oprot.WriteFieldBegin(ctx, "more", thrift.I64, 11); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T write field begin error 11:more: ", p), err)
+	}
+	if err := oprot.WriteI64(ctx, int64(p.More)); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T.more (11) field write error: ", p), err)
+	}
+	if err := oprot.WriteFieldEnd(ctx); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T write field end error 11:more: ", p), err)
+	}
+	return err
+}
+
+func (p *Effect) writeField12(ctx context.Context, oprot thrift.TProtocol) (err error) {
+	if err := oprot.WriteFieldBegin(ctx, "no_name", thrift.DOUBLE, 12); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T write field begin error 12:no_name: ", p), err)
+	}
+	if err := oprot.WriteDouble(ctx, float64(p.NoName)); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T.no_name (12) field write error: ", p), err)
+	}
+	if err := oprot.WriteFieldEnd(ctx); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T write field end error 12:no_name: ", p), err)
+	}
+	return err
+}
+
+func (p *Effect) writeField13(ctx context.Context, oprot thrift.TProtocol) (err error) {
+	if err := oprot.WriteFieldBegin(ctx, "unknown", thrift.STRING, 13); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T write field begin error 13:unknown: ", p), err)
+	}
+	if err := oprot.WriteString(ctx, string(p.Unknown)); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T.unknown (13) field write error: ", p), err)
+	}
+	if err := oprot.WriteFieldEnd(ctx); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T write field end error 13:unknown: ", p), err)
+	}
+	return err
+}
+
+func (p *Effect) Equals(other *Effect) bool {
+	if p == other {
+		return true
+	} else if p == nil || other == nil {
+		return false
+	}
+	if p.Sampled != other.Sampled {
+		return false
+	}
+	if p.Hosts != other.Hosts {
+		return false
+	}
+	if p.SinceMs != other.SinceMs {
+		return false
+	}
+	if p.UntilMs != other.UntilMs {
+		return false
+	}
+	if p.Queries != other.Queries {
+		return false
+	}
+	if p.Share != other.Share {
+		return false
+	}
+	if p.Low != other.Low {
+		return false
+	}
+	if p.High != other.High {
+		return false
+	}
+	if len(p.Kinds) != len(other.Kinds) {
+		return false
+	}
+	for i, _tgt := range p.Kinds {
+		_src42 := other.Kinds[i]
+		if !_tgt.Equals(_src42) {
+			return false
+		}
+	}
+	if len(p.Examples) != len(other.Examples) {
+		return false
+	}
+	for i, _tgt := range p.Examples {
+		_src43 := other.Examples[i]
+		if !_tgt.Equals(_src43) {
+			return false
+		}
+	}
+	if p.More != other.More {
+		return false
+	}
+	if p.NoName != other.NoName {
+		return false
+	}
+	if p.Unknown != other.Unknown {
+		return false
+	}
+	return true
+}
+
+func (p *Effect) String() string {
+	if p == nil {
+		return "<nil>"
+	}
+	return fmt.Sprintf("Effect(%+v)", *p)
+}
+
 // Attributes:
 //   - Differences: In canonical order, at most as many as were asked for.
 //   - Created
 //   - Replaced
 //   - Removed
+//   - Effect: What it does to the live traffic to go from the one to the other.
 type Diff struct {
 	Differences []*Difference `thrift:"differences,1" db:"differences" json:"differences"`
 	Created     int64         `thrift:"created,2" db:"created" json:"created"`
 	Replaced    int64         `thrift:"replaced,3" db:"replaced" json:"replaced"`
 	Removed     int64         `thrift:"removed,4" db:"removed" json:"removed"`
+	Effect      *Effect       `thrift:"effect,5" db:"effect" json:"effect"`
 }
 
 func NewDiff() *Diff {
@@ -6352,6 +8103,19 @@ func (p *Diff) GetReplaced() int64 {
 func (p *Diff) GetRemoved() int64 {
 	return p.Removed
 }
+
+var Diff_Effect_DEFAULT *Effect
+
+func (p *Diff) GetEffect() *Effect {
+	if !p.IsSetEffect() {
+		return Diff_Effect_DEFAULT
+	}
+	return p.Effect
+}
+func (p *Diff) IsSetEffect() bool {
+	return p.Effect != nil
+}
+
 func (p *Diff) Read(ctx context.Context, iprot thrift.TProtocol) error {
 	if _, err := iprot.ReadStructBegin(ctx); err != nil {
 		return thrift.PrependError(fmt.Sprintf("%T read error: ", p), err)
@@ -6406,6 +8170,16 @@ func (p *Diff) Read(ctx context.Context, iprot thrift.TProtocol) error {
 					return err
 				}
 			}
+		case 5:
+			if fieldTypeId == thrift.STRUCT {
+				if err := p.ReadField5(ctx, iprot); err != nil {
+					return err
+				}
+			} else {
+				if err := iprot.Skip(ctx, fieldTypeId); err != nil {
+					return err
+				}
+			}
 		default:
 			if err := iprot.Skip(ctx, fieldTypeId); err != nil {
 				return err
@@ -6429,11 +8203,11 @@ func (p *Diff) ReadField1(ctx context.Context, iprot thrift.TProtocol) error {
 	tSlice := make([]*Difference, 0, size)
 	p.Differences = tSlice
 	for i := 0; i < size; i++ {
-		_elem36 := &Difference{}
-		if err := _elem36.Read(ctx, iprot); err != nil {
-			return thrift.PrependError(fmt.Sprintf("%T error reading struct: ", _elem36), err)
+		_elem44 := &Difference{}
+		if err := _elem44.Read(ctx, iprot); err != nil {
+			return thrift.PrependError(fmt.Sprintf("%T error reading struct: ", _elem44), err)
 		}
-		p.Differences = append(p.Differences, _elem36)
+		p.Differences = append(p.Differences, _elem44)
 	}
 	if err := iprot.ReadListEnd(ctx); err != nil {
 		return thrift.PrependError("error reading list end: ", err)
@@ -6468,6 +8242,14 @@ func (p *Diff) ReadField4(ctx context.Context, iprot thrift.TProtocol) error {
 	return nil
 }
 
+func (p *Diff) ReadField5(ctx context.Context, iprot thrift.TProtocol) error {
+	p.Effect = &Effect{}
+	if err := p.Effect.Read(ctx, iprot); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T error reading struct: ", p.Effect), err)
+	}
+	return nil
+}
+
 func (p *Diff) Write(ctx context.Context, oprot thrift.TProtocol) error {
 	if err := oprot.WriteStructBegin(ctx, "Diff"); err != nil {
 		return thrift.PrependError(fmt.Sprintf("%T write struct begin error: ", p), err)
@@ -6483,6 +8265,9 @@ func (p *Diff) Write(ctx context.Context, oprot thrift.TProtocol) error {
 			return err
 		}
 		if err := p.writeField4(ctx, oprot); err != nil {
+			return err
+		}
+		if err := p.writeField5(ctx, oprot); err != nil {
 			return err
 		}
 	}
@@ -6555,6 +8340,19 @@ func (p *Diff) writeField4(ctx context.Context, oprot thrift.TProtocol) (err err
 	return err
 }
 
+func (p *Diff) writeField5(ctx context.Context, oprot thrift.TProtocol) (err error) {
+	if err := oprot.WriteFieldBegin(ctx, "effect", thrift.STRUCT, 5); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T write field begin error 5:effect: ", p), err)
+	}
+	if err := p.Effect.Write(ctx, oprot); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T error writing struct: ", p.Effect), err)
+	}
+	if err := oprot.WriteFieldEnd(ctx); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T write field end error 5:effect: ", p), err)
+	}
+	return err
+}
+
 func (p *Diff) Equals(other *Diff) bool {
 	if p == other {
 		return true
@@ -6565,8 +8363,8 @@ func (p *Diff) Equals(other *Diff) bool {
 		return false
 	}
 	for i, _tgt := range p.Differences {
-		_src37 := other.Differences[i]
-		if !_tgt.Equals(_src37) {
+		_src45 := other.Differences[i]
+		if !_tgt.Equals(_src45) {
 			return false
 		}
 	}
@@ -6577,6 +8375,9 @@ func (p *Diff) Equals(other *Diff) bool {
 		return false
 	}
 	if p.Removed != other.Removed {
+		return false
+	}
+	if !p.Effect.Equals(other.Effect) {
 		return false
 	}
 	return true
@@ -6889,6 +8690,7 @@ func (p *Pinned) String() string {
 //   - Replaced
 //   - Removed
 //   - Decision: Empty, "release" or "drop".
+//   - Effect: What the change would do to the live traffic.
 type Hold struct {
 	ID       string   `thrift:"id,1" db:"id" json:"id"`
 	Source   string   `thrift:"source,2" db:"source" json:"source"`
@@ -6898,6 +8700,7 @@ type Hold struct {
 	Replaced int64    `thrift:"replaced,6" db:"replaced" json:"replaced"`
 	Removed  int64    `thrift:"removed,7" db:"removed" json:"removed"`
 	Decision string   `thrift:"decision,8" db:"decision" json:"decision"`
+	Effect   *Effect  `thrift:"effect,9" db:"effect" json:"effect"`
 }
 
 func NewHold() *Hold {
@@ -6935,6 +8738,19 @@ func (p *Hold) GetRemoved() int64 {
 func (p *Hold) GetDecision() string {
 	return p.Decision
 }
+
+var Hold_Effect_DEFAULT *Effect
+
+func (p *Hold) GetEffect() *Effect {
+	if !p.IsSetEffect() {
+		return Hold_Effect_DEFAULT
+	}
+	return p.Effect
+}
+func (p *Hold) IsSetEffect() bool {
+	return p.Effect != nil
+}
+
 func (p *Hold) Read(ctx context.Context, iprot thrift.TProtocol) error {
 	if _, err := iprot.ReadStructBegin(ctx); err != nil {
 		return thrift.PrependError(fmt.Sprintf("%T read error: ", p), err)
@@ -7029,6 +8845,16 @@ func (p *Hold) Read(ctx context.Context, iprot thrift.TProtocol) error {
 					return err
 				}
 			}
+		case 9:
+			if fieldTypeId == thrift.STRUCT {
+				if err := p.ReadField9(ctx, iprot); err != nil {
+					return err
+				}
+			} else {
+				if err := iprot.Skip(ctx, fieldTypeId); err != nil {
+					return err
+				}
+			}
 		default:
 			if err := iprot.Skip(ctx, fieldTypeId); err != nil {
 				return err
@@ -7079,13 +8905,13 @@ func (p *Hold) ReadField4(ctx context.Context, iprot thrift.TProtocol) error {
 	tSlice := make([]string, 0, size)
 	p.Why = tSlice
 	for i := 0; i < size; i++ {
-		var _elem38 string
+		var _elem46 string
 		if v, err := iprot.ReadString(ctx); err != nil {
 			return thrift.PrependError("error reading field 0: ", err)
 		} else {
-			_elem38 = v
+			_elem46 = v
 		}
-		p.Why = append(p.Why, _elem38)
+		p.Why = append(p.Why, _elem46)
 	}
 	if err := iprot.ReadListEnd(ctx); err != nil {
 		return thrift.PrependError("error reading list end: ", err)
@@ -7129,6 +8955,14 @@ func (p *Hold) ReadField8(ctx context.Context, iprot thrift.TProtocol) error {
 	return nil
 }
 
+func (p *Hold) ReadField9(ctx context.Context, iprot thrift.TProtocol) error {
+	p.Effect = &Effect{}
+	if err := p.Effect.Read(ctx, iprot); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T error reading struct: ", p.Effect), err)
+	}
+	return nil
+}
+
 func (p *Hold) Write(ctx context.Context, oprot thrift.TProtocol) error {
 	if err := oprot.WriteStructBegin(ctx, "Hold"); err != nil {
 		return thrift.PrependError(fmt.Sprintf("%T write struct begin error: ", p), err)
@@ -7156,6 +8990,9 @@ func (p *Hold) Write(ctx context.Context, oprot thrift.TProtocol) error {
 			return err
 		}
 		if err := p.writeField8(ctx, oprot); err != nil {
+			return err
+		}
+		if err := p.writeField9(ctx, oprot); err != nil {
 			return err
 		}
 	}
@@ -7280,6 +9117,19 @@ func (p *Hold) writeField8(ctx context.Context, oprot thrift.TProtocol) (err err
 	return err
 }
 
+func (p *Hold) writeField9(ctx context.Context, oprot thrift.TProtocol) (err error) {
+	if err := oprot.WriteFieldBegin(ctx, "effect", thrift.STRUCT, 9); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T write field begin error 9:effect: ", p), err)
+	}
+	if err := p.Effect.Write(ctx, oprot); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T error writing struct: ", p.Effect), err)
+	}
+	if err := oprot.WriteFieldEnd(ctx); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T write field end error 9:effect: ", p), err)
+	}
+	return err
+}
+
 func (p *Hold) Equals(other *Hold) bool {
 	if p == other {
 		return true
@@ -7299,8 +9149,8 @@ func (p *Hold) Equals(other *Hold) bool {
 		return false
 	}
 	for i, _tgt := range p.Why {
-		_src39 := other.Why[i]
-		if _tgt != _src39 {
+		_src47 := other.Why[i]
+		if _tgt != _src47 {
 			return false
 		}
 	}
@@ -7314,6 +9164,9 @@ func (p *Hold) Equals(other *Hold) bool {
 		return false
 	}
 	if p.Decision != other.Decision {
+		return false
+	}
+	if !p.Effect.Equals(other.Effect) {
 		return false
 	}
 	return true
@@ -7659,7 +9512,692 @@ func (p *Freeze) String() string {
 	return fmt.Sprintf("Freeze(%+v)", *p)
 }
 
-// AuditEntry is one thing that a person did, or that followed from it.
+// Expectation is a mass change that a person announced: guards do not count it.
+//
+// Attributes:
+//   - ID
+//   - Zone: With the final dot; empty: every zone.
+//   - Source: Empty: every source.
+//   - Removals: RRsets announced.
+//   - Replacements
+//   - Creations
+//   - LeftRemovals: RRsets that may still come.
+//   - LeftReplacements
+//   - LeftCreations
+//   - SetMs
+//   - UntilMs: When it ends by itself, unix milliseconds.
+//   - Author
+//   - Reason
+//   - FromAddress
+type Expectation struct {
+	ID               string `thrift:"id,1" db:"id" json:"id"`
+	Zone             string `thrift:"zone,2" db:"zone" json:"zone"`
+	Source           string `thrift:"source,3" db:"source" json:"source"`
+	Removals         int64  `thrift:"removals,4" db:"removals" json:"removals"`
+	Replacements     int64  `thrift:"replacements,5" db:"replacements" json:"replacements"`
+	Creations        int64  `thrift:"creations,6" db:"creations" json:"creations"`
+	LeftRemovals     int64  `thrift:"left_removals,7" db:"left_removals" json:"left_removals"`
+	LeftReplacements int64  `thrift:"left_replacements,8" db:"left_replacements" json:"left_replacements"`
+	LeftCreations    int64  `thrift:"left_creations,9" db:"left_creations" json:"left_creations"`
+	SetMs            int64  `thrift:"set_ms,10" db:"set_ms" json:"set_ms"`
+	UntilMs          int64  `thrift:"until_ms,11" db:"until_ms" json:"until_ms"`
+	Author           string `thrift:"author,12" db:"author" json:"author"`
+	Reason           string `thrift:"reason,13" db:"reason" json:"reason"`
+	FromAddress      string `thrift:"from_address,14" db:"from_address" json:"from_address"`
+}
+
+func NewExpectation() *Expectation {
+	return &Expectation{}
+}
+
+func (p *Expectation) GetID() string {
+	return p.ID
+}
+
+func (p *Expectation) GetZone() string {
+	return p.Zone
+}
+
+func (p *Expectation) GetSource() string {
+	return p.Source
+}
+
+func (p *Expectation) GetRemovals() int64 {
+	return p.Removals
+}
+
+func (p *Expectation) GetReplacements() int64 {
+	return p.Replacements
+}
+
+func (p *Expectation) GetCreations() int64 {
+	return p.Creations
+}
+
+func (p *Expectation) GetLeftRemovals() int64 {
+	return p.LeftRemovals
+}
+
+func (p *Expectation) GetLeftReplacements() int64 {
+	return p.LeftReplacements
+}
+
+func (p *Expectation) GetLeftCreations() int64 {
+	return p.LeftCreations
+}
+
+func (p *Expectation) GetSetMs() int64 {
+	return p.SetMs
+}
+
+func (p *Expectation) GetUntilMs() int64 {
+	return p.UntilMs
+}
+
+func (p *Expectation) GetAuthor() string {
+	return p.Author
+}
+
+func (p *Expectation) GetReason() string {
+	return p.Reason
+}
+
+func (p *Expectation) GetFromAddress() string {
+	return p.FromAddress
+}
+func (p *Expectation) Read(ctx context.Context, iprot thrift.TProtocol) error {
+	if _, err := iprot.ReadStructBegin(ctx); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T read error: ", p), err)
+	}
+
+	for {
+		_, fieldTypeId, fieldId, err := iprot.ReadFieldBegin(ctx)
+		if err != nil {
+			return thrift.PrependError(fmt.Sprintf("%T field %d read error: ", p, fieldId), err)
+		}
+		if fieldTypeId == thrift.STOP {
+			break
+		}
+		switch fieldId {
+		case 1:
+			if fieldTypeId == thrift.STRING {
+				if err := p.ReadField1(ctx, iprot); err != nil {
+					return err
+				}
+			} else {
+				if err := iprot.Skip(ctx, fieldTypeId); err != nil {
+					return err
+				}
+			}
+		case 2:
+			if fieldTypeId == thrift.STRING {
+				if err := p.ReadField2(ctx, iprot); err != nil {
+					return err
+				}
+			} else {
+				if err := iprot.Skip(ctx, fieldTypeId); err != nil {
+					return err
+				}
+			}
+		case 3:
+			if fieldTypeId == thrift.STRING {
+				if err := p.ReadField3(ctx, iprot); err != nil {
+					return err
+				}
+			} else {
+				if err := iprot.Skip(ctx, fieldTypeId); err != nil {
+					return err
+				}
+			}
+		case 4:
+			if fieldTypeId == thrift.I64 {
+				if err := p.ReadField4(ctx, iprot); err != nil {
+					return err
+				}
+			} else {
+				if err := iprot.Skip(ctx, fieldTypeId); err != nil {
+					return err
+				}
+			}
+		case 5:
+			if fieldTypeId == thrift.I64 {
+				if err := p.ReadField5(ctx, iprot); err != nil {
+					return err
+				}
+			} else {
+				if err := iprot.Skip(ctx, fieldTypeId); err != nil {
+					return err
+				}
+			}
+		case 6:
+			if fieldTypeId == thrift.I64 {
+				if err := p.ReadField6(ctx, iprot); err != nil {
+					return err
+				}
+			} else {
+				if err := iprot.Skip(ctx, fieldTypeId); err != nil {
+					return err
+				}
+			}
+		case 7:
+			if fieldTypeId == thrift.I64 {
+				if err := p.ReadField7(ctx, iprot); err != nil {
+					return err
+				}
+			} else {
+				if err := iprot.Skip(ctx, fieldTypeId); err != nil {
+					return err
+				}
+			}
+		case 8:
+			if fieldTypeId == thrift.I64 {
+				if err := p.ReadField8(ctx, iprot); err != nil {
+					return err
+				}
+			} else {
+				if err := iprot.Skip(ctx, fieldTypeId); err != nil {
+					return err
+				}
+			}
+		case 9:
+			if fieldTypeId == thrift.I64 {
+				if err := p.ReadField9(ctx, iprot); err != nil {
+					return err
+				}
+			} else {
+				if err := iprot.Skip(ctx, fieldTypeId); err != nil {
+					return err
+				}
+			}
+		case 10:
+			if fieldTypeId == thrift.I64 {
+				if err := p.ReadField10(ctx, iprot); err != nil {
+					return err
+				}
+			} else {
+				if err := iprot.Skip(ctx, fieldTypeId); err != nil {
+					return err
+				}
+			}
+		case 11:
+			if fieldTypeId == thrift.I64 {
+				if err := p.ReadField11(ctx, iprot); err != nil {
+					return err
+				}
+			} else {
+				if err := iprot.Skip(ctx, fieldTypeId); err != nil {
+					return err
+				}
+			}
+		case 12:
+			if fieldTypeId == thrift.STRING {
+				if err := p.ReadField12(ctx, iprot); err != nil {
+					return err
+				}
+			} else {
+				if err := iprot.Skip(ctx, fieldTypeId); err != nil {
+					return err
+				}
+			}
+		case 13:
+			if fieldTypeId == thrift.STRING {
+				if err := p.ReadField13(ctx, iprot); err != nil {
+					return err
+				}
+			} else {
+				if err := iprot.Skip(ctx, fieldTypeId); err != nil {
+					return err
+				}
+			}
+		case 14:
+			if fieldTypeId == thrift.STRING {
+				if err := p.ReadField14(ctx, iprot); err != nil {
+					return err
+				}
+			} else {
+				if err := iprot.Skip(ctx, fieldTypeId); err != nil {
+					return err
+				}
+			}
+		default:
+			if err := iprot.Skip(ctx, fieldTypeId); err != nil {
+				return err
+			}
+		}
+		if err := iprot.ReadFieldEnd(ctx); err != nil {
+			return err
+		}
+	}
+	if err := iprot.ReadStructEnd(ctx); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T read struct end error: ", p), err)
+	}
+	return nil
+}
+
+func (p *Expectation) ReadField1(ctx context.Context, iprot thrift.TProtocol) error {
+	if v, err := iprot.ReadString(ctx); err != nil {
+		return thrift.PrependError("error reading field 1: ", err)
+	} else {
+		p.ID = v
+	}
+	return nil
+}
+
+func (p *Expectation) ReadField2(ctx context.Context, iprot thrift.TProtocol) error {
+	if v, err := iprot.ReadString(ctx); err != nil {
+		return thrift.PrependError("error reading field 2: ", err)
+	} else {
+		p.Zone = v
+	}
+	return nil
+}
+
+func (p *Expectation) ReadField3(ctx context.Context, iprot thrift.TProtocol) error {
+	if v, err := iprot.ReadString(ctx); err != nil {
+		return thrift.PrependError("error reading field 3: ", err)
+	} else {
+		p.Source = v
+	}
+	return nil
+}
+
+func (p *Expectation) ReadField4(ctx context.Context, iprot thrift.TProtocol) error {
+	if v, err := iprot.ReadI64(ctx); err != nil {
+		return thrift.PrependError("error reading field 4: ", err)
+	} else {
+		p.Removals = v
+	}
+	return nil
+}
+
+func (p *Expectation) ReadField5(ctx context.Context, iprot thrift.TProtocol) error {
+	if v, err := iprot.ReadI64(ctx); err != nil {
+		return thrift.PrependError("error reading field 5: ", err)
+	} else {
+		p.Replacements = v
+	}
+	return nil
+}
+
+func (p *Expectation) ReadField6(ctx context.Context, iprot thrift.TProtocol) error {
+	if v, err := iprot.ReadI64(ctx); err != nil {
+		return thrift.PrependError("error reading field 6: ", err)
+	} else {
+		p.Creations = v
+	}
+	return nil
+}
+
+func (p *Expectation) ReadField7(ctx context.Context, iprot thrift.TProtocol) error {
+	if v, err := iprot.ReadI64(ctx); err != nil {
+		return thrift.PrependError("error reading field 7: ", err)
+	} else {
+		p.LeftRemovals = v
+	}
+	return nil
+}
+
+func (p *Expectation) ReadField8(ctx context.Context, iprot thrift.TProtocol) error {
+	if v, err := iprot.ReadI64(ctx); err != nil {
+		return thrift.PrependError("error reading field 8: ", err)
+	} else {
+		p.LeftReplacements = v
+	}
+	return nil
+}
+
+func (p *Expectation) ReadField9(ctx context.Context, iprot thrift.TProtocol) error {
+	if v, err := iprot.ReadI64(ctx); err != nil {
+		return thrift.PrependError("error reading field 9: ", err)
+	} else {
+		p.LeftCreations = v
+	}
+	return nil
+}
+
+func (p *Expectation) ReadField10(ctx context.Context, iprot thrift.TProtocol) error {
+	if v, err := iprot.ReadI64(ctx); err != nil {
+		return thrift.PrependError("error reading field 10: ", err)
+	} else {
+		p.SetMs = v
+	}
+	return nil
+}
+
+func (p *Expectation) ReadField11(ctx context.Context, iprot thrift.TProtocol) error {
+	if v, err := iprot.ReadI64(ctx); err != nil {
+		return thrift.PrependError("error reading field 11: ", err)
+	} else {
+		p.UntilMs = v
+	}
+	return nil
+}
+
+func (p *Expectation) ReadField12(ctx context.Context, iprot thrift.TProtocol) error {
+	if v, err := iprot.ReadString(ctx); err != nil {
+		return thrift.PrependError("error reading field 12: ", err)
+	} else {
+		p.Author = v
+	}
+	return nil
+}
+
+func (p *Expectation) ReadField13(ctx context.Context, iprot thrift.TProtocol) error {
+	if v, err := iprot.ReadString(ctx); err != nil {
+		return thrift.PrependError("error reading field 13: ", err)
+	} else {
+		p.Reason = v
+	}
+	return nil
+}
+
+func (p *Expectation) ReadField14(ctx context.Context, iprot thrift.TProtocol) error {
+	if v, err := iprot.ReadString(ctx); err != nil {
+		return thrift.PrependError("error reading field 14: ", err)
+	} else {
+		p.FromAddress = v
+	}
+	return nil
+}
+
+func (p *Expectation) Write(ctx context.Context, oprot thrift.TProtocol) error {
+	if err := oprot.WriteStructBegin(ctx, "Expectation"); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T write struct begin error: ", p), err)
+	}
+	if p != nil {
+		if err := p.writeField1(ctx, oprot); err != nil {
+			return err
+		}
+		if err := p.writeField2(ctx, oprot); err != nil {
+			return err
+		}
+		if err := p.writeField3(ctx, oprot); err != nil {
+			return err
+		}
+		if err := p.writeField4(ctx, oprot); err != nil {
+			return err
+		}
+		if err := p.writeField5(ctx, oprot); err != nil {
+			return err
+		}
+		if err := p.writeField6(ctx, oprot); err != nil {
+			return err
+		}
+		if err := p.writeField7(ctx, oprot); err != nil {
+			return err
+		}
+		if err := p.writeField8(ctx, oprot); err != nil {
+			return err
+		}
+		if err := p.writeField9(ctx, oprot); err != nil {
+			return err
+		}
+		if err := p.writeField10(ctx, oprot); err != nil {
+			return err
+		}
+		if err := p.writeField11(ctx, oprot); err != nil {
+			return err
+		}
+		if err := p.writeField12(ctx, oprot); err != nil {
+			return err
+		}
+		if err := p.writeField13(ctx, oprot); err != nil {
+			return err
+		}
+		if err := p.writeField14(ctx, oprot); err != nil {
+			return err
+		}
+	}
+	if err := oprot.WriteFieldStop(ctx); err != nil {
+		return thrift.PrependError("write field stop error: ", err)
+	}
+	if err := oprot.WriteStructEnd(ctx); err != nil {
+		return thrift.PrependError("write struct stop error: ", err)
+	}
+	return nil
+}
+
+func (p *Expectation) writeField1(ctx context.Context, oprot thrift.TProtocol) (err error) {
+	if err := oprot.WriteFieldBegin(ctx, "id", thrift.STRING, 1); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T write field begin error 1:id: ", p), err)
+	}
+	if err := oprot.WriteString(ctx, string(p.ID)); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T.id (1) field write error: ", p), err)
+	}
+	if err := oprot.WriteFieldEnd(ctx); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T write field end error 1:id: ", p), err)
+	}
+	return err
+}
+
+func (p *Expectation) writeField2(ctx context.Context, oprot thrift.TProtocol) (err error) {
+	if err := oprot.WriteFieldBegin(ctx, "zone", thrift.STRING, 2); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T write field begin error 2:zone: ", p), err)
+	}
+	if err := oprot.WriteString(ctx, string(p.Zone)); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T.zone (2) field write error: ", p), err)
+	}
+	if err := oprot.WriteFieldEnd(ctx); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T write field end error 2:zone: ", p), err)
+	}
+	return err
+}
+
+func (p *Expectation) writeField3(ctx context.Context, oprot thrift.TProtocol) (err error) {
+	if err := oprot.WriteFieldBegin(ctx, "source", thrift.STRING, 3); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T write field begin error 3:source: ", p), err)
+	}
+	if err := oprot.WriteString(ctx, string(p.Source)); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T.source (3) field write error: ", p), err)
+	}
+	if err := oprot.WriteFieldEnd(ctx); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T write field end error 3:source: ", p), err)
+	}
+	return err
+}
+
+func (p *Expectation) writeField4(ctx context.Context, oprot thrift.TProtocol) (err error) {
+	if err := oprot.WriteFieldBegin(ctx, "removals", thrift.I64, 4); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T write field begin error 4:removals: ", p), err)
+	}
+	if err := oprot.WriteI64(ctx, int64(p.Removals)); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T.removals (4) field write error: ", p), err)
+	}
+	if err := oprot.WriteFieldEnd(ctx); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T write field end error 4:removals: ", p), err)
+	}
+	return err
+}
+
+func (p *Expectation) writeField5(ctx context.Context, oprot thrift.TProtocol) (err error) {
+	if err := oprot.WriteFieldBegin(ctx, "replacements", thrift.I64, 5); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T write field begin error 5:replacements: ", p), err)
+	}
+	if err := oprot.WriteI64(ctx, int64(p.Replacements)); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T.replacements (5) field write error: ", p), err)
+	}
+	if err := oprot.WriteFieldEnd(ctx); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T write field end error 5:replacements: ", p), err)
+	}
+	return err
+}
+
+func (p *Expectation) writeField6(ctx context.Context, oprot thrift.TProtocol) (err error) {
+	if err := oprot.WriteFieldBegin(ctx, "creations", thrift.I64, 6); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T write field begin error 6:creations: ", p), err)
+	}
+	if err := oprot.WriteI64(ctx, int64(p.Creations)); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T.creations (6) field write error: ", p), err)
+	}
+	if err := oprot.WriteFieldEnd(ctx); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T write field end error 6:creations: ", p), err)
+	}
+	return err
+}
+
+func (p *Expectation) writeField7(ctx context.Context, oprot thrift.TProtocol) (err error) {
+	if err := oprot.WriteFieldBegin(ctx, "left_removals", thrift.I64, 7); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T write field begin error 7:left_removals: ", p), err)
+	}
+	if err := oprot.WriteI64(ctx, int64(p.LeftRemovals)); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T.left_removals (7) field write error: ", p), err)
+	}
+	if err := oprot.WriteFieldEnd(ctx); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T write field end error 7:left_removals: ", p), err)
+	}
+	return err
+}
+
+func (p *Expectation) writeField8(ctx context.Context, oprot thrift.TProtocol) (err error) {
+	if err := oprot.WriteFieldBegin(ctx, "left_replacements", thrift.I64, 8); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T write field begin error 8:left_replacements: ", p), err)
+	}
+	if err := oprot.WriteI64(ctx, int64(p.LeftReplacements)); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T.left_replacements (8) field write error: ", p), err)
+	}
+	if err := oprot.WriteFieldEnd(ctx); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T write field end error 8:left_replacements: ", p), err)
+	}
+	return err
+}
+
+func (p *Expectation) writeField9(ctx context.Context, oprot thrift.TProtocol) (err error) {
+	if err := oprot.WriteFieldBegin(ctx, "left_creations", thrift.I64, 9); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T write field begin error 9:left_creations: ", p), err)
+	}
+	if err := oprot.WriteI64(ctx, int64(p.LeftCreations)); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T.left_creations (9) field write error: ", p), err)
+	}
+	if err := oprot.WriteFieldEnd(ctx); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T write field end error 9:left_creations: ", p), err)
+	}
+	return err
+}
+
+func (p *Expectation) writeField10(ctx context.Context, oprot thrift.TProtocol) (err error) {
+	if err := oprot.WriteFieldBegin(ctx, "set_ms", thrift.I64, 10); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T write field begin error 10:set_ms: ", p), err)
+	}
+	if err := oprot.WriteI64(ctx, int64(p.SetMs)); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T.set_ms (10) field write error: ", p), err)
+	}
+	if err := oprot.WriteFieldEnd(ctx); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T write field end error 10:set_ms: ", p), err)
+	}
+	return err
+}
+
+func (p *Expectation) writeField11(ctx context.Context, oprot thrift.TProtocol) (err error) {
+	if err := oprot.WriteFieldBegin(ctx, "until_ms", thrift.I64, 11); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T write field begin error 11:until_ms: ", p), err)
+	}
+	if err := oprot.WriteI64(ctx, int64(p.UntilMs)); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T.until_ms (11) field write error: ", p), err)
+	}
+	if err := oprot.WriteFieldEnd(ctx); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T write field end error 11:until_ms: ", p), err)
+	}
+	return err
+}
+
+func (p *Expectation) writeField12(ctx context.Context, oprot thrift.TProtocol) (err error) {
+	if err := oprot.WriteFieldBegin(ctx, "author", thrift.STRING, 12); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T write field begin error 12:author: ", p), err)
+	}
+	if err := oprot.WriteString(ctx, string(p.Author)); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T.author (12) field write error: ", p), err)
+	}
+	if err := oprot.WriteFieldEnd(ctx); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T write field end error 12:author: ", p), err)
+	}
+	return err
+}
+
+func (p *Expectation) writeField13(ctx context.Context, oprot thrift.TProtocol) (err error) {
+	if err := oprot.WriteFieldBegin(ctx, "reason", thrift.STRING, 13); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T write field begin error 13:reason: ", p), err)
+	}
+	if err := oprot.WriteString(ctx, string(p.Reason)); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T.reason (13) field write error: ", p), err)
+	}
+	if err := oprot.WriteFieldEnd(ctx); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T write field end error 13:reason: ", p), err)
+	}
+	return err
+}
+
+func (p *Expectation) writeField14(ctx context.Context, oprot thrift.TProtocol) (err error) {
+	if err := oprot.WriteFieldBegin(ctx, "from_address", thrift.STRING, 14); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T write field begin error 14:from_address: ", p), err)
+	}
+	if err := oprot.WriteString(ctx, string(p.FromAddress)); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T.from_address (14) field write error: ", p), err)
+	}
+	if err := oprot.WriteFieldEnd(ctx); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T write field end error 14:from_address: ", p), err)
+	}
+	return err
+}
+
+func (p *Expectation) Equals(other *Expectation) bool {
+	if p == other {
+		return true
+	} else if p == nil || other == nil {
+		return false
+	}
+	if p.ID != other.ID {
+		return false
+	}
+	if p.Zone != other.Zone {
+		return false
+	}
+	if p.Source != other.Source {
+		return false
+	}
+	if p.Removals != other.Removals {
+		return false
+	}
+	if p.Replacements != other.Replacements {
+		return false
+	}
+	if p.Creations != other.Creations {
+		return false
+	}
+	if p.LeftRemovals != other.LeftRemovals {
+		return false
+	}
+	if p.LeftReplacements != other.LeftReplacements {
+		return false
+	}
+	if p.LeftCreations != other.LeftCreations {
+		return false
+	}
+	if p.SetMs != other.SetMs {
+		return false
+	}
+	if p.UntilMs != other.UntilMs {
+		return false
+	}
+	if p.Author != other.Author {
+		return false
+	}
+	if p.Reason != other.Reason {
+		return false
+	}
+	if p.FromAddress != other.FromAddress {
+		return false
+	}
+	return true
+}
+
+func (p *Expectation) String() string {
+	if p == nil {
+		return "<nil>"
+	}
+	return fmt.Sprintf("Expectation(%+v)", *p)
+}
+
+// AuditEntry is one thing that a person did, or that followed from it, or a version.
 //
 // Attributes:
 //   - TimeMs
@@ -8114,11 +10652,11 @@ func (p *AuditPage) ReadField1(ctx context.Context, iprot thrift.TProtocol) erro
 	tSlice := make([]*AuditEntry, 0, size)
 	p.Entries = tSlice
 	for i := 0; i < size; i++ {
-		_elem40 := &AuditEntry{}
-		if err := _elem40.Read(ctx, iprot); err != nil {
-			return thrift.PrependError(fmt.Sprintf("%T error reading struct: ", _elem40), err)
+		_elem48 := &AuditEntry{}
+		if err := _elem48.Read(ctx, iprot); err != nil {
+			return thrift.PrependError(fmt.Sprintf("%T error reading struct: ", _elem48), err)
 		}
-		p.Entries = append(p.Entries, _elem40)
+		p.Entries = append(p.Entries, _elem48)
 	}
 	if err := iprot.ReadListEnd(ctx); err != nil {
 		return thrift.PrependError("error reading list end: ", err)
@@ -8200,8 +10738,8 @@ func (p *AuditPage) Equals(other *AuditPage) bool {
 		return false
 	}
 	for i, _tgt := range p.Entries {
-		_src41 := other.Entries[i]
-		if !_tgt.Equals(_src41) {
+		_src49 := other.Entries[i]
+		if !_tgt.Equals(_src49) {
 			return false
 		}
 	}
@@ -8236,8 +10774,9 @@ type Control interface {
 	Conflicts(ctx context.Context, after string, limit int32) (_r *ConflictPage, _err error)
 	// Wait until every live host answers what a change made: kind is "servers" for
 	// a revision of the registry, "claims" for one of import_zone, "override" for one of
-	// an override, "version" for a version itself. timeout_ms is at
-	// most 60000; the answer then has done = false and says who is missing.
+	// an override, "version" for a version itself. Revision 0 is what is there now, as
+	// far as it was read here. timeout_ms is at most 60000; the answer then has
+	// done = false and says who is missing.
 	//
 	// Parameters:
 	//  - Revision
@@ -8257,9 +10796,8 @@ type Control interface {
 	// Parameters:
 	//  - File
 	//  - Content
-	//  - Author
-	//  - Reason
-	ImportZone(ctx context.Context, file string, content []byte, author string, reason string) (_r *answer.Change, _err error)
+	//  - Doer
+	ImportZone(ctx context.Context, file string, content []byte, doer *Doer) (_r *answer.Change, _err error)
 	// Put an RRset above everything for for_ms, 1 s to 30 days. An override of the same
 	// name and type is replaced. Refused: what is in no zone; what would not be answered;
 	// what cannot stand beside the other types of the name (CNAME), unless whole_name.
@@ -8275,13 +10813,14 @@ type Control interface {
 	//  - ID
 	//  - Doer
 	ClearOverride(ctx context.Context, id string, doer *Doer) (_r *Done, _err error)
-	// What people did since a time, unix milliseconds.
+	// What people did since a time, unix milliseconds; with every version that changed content, when versions.
 	//
 	// Parameters:
 	//  - SinceMs
 	//  - After
 	//  - Limit
-	Audit(ctx context.Context, since_ms int64, after string, limit int32) (_r *AuditPage, _err error)
+	//  - Versions
+	Audit(ctx context.Context, since_ms int64, after string, limit int32, versions bool) (_r *AuditPage, _err error)
 	// limit is at most 10000; 0 means 20.
 	//
 	// Parameters:
@@ -8329,6 +10868,20 @@ type Control interface {
 	//  - ID
 	//  - Doer
 	Thaw(ctx context.Context, id string, doer *Doer) (_r *Done, _err error)
+	// Announce a mass change of a zone, a source or both, so that guards let it through: as
+	// many RRsets, for for_ms, 1 s to 7 days. Id, set_ms, until_ms, what is left and who are
+	// not read. What is always held is held nevertheless.
+	//
+	// Parameters:
+	//  - Expectation
+	//  - ForMs
+	//  - Doer
+	Expect(ctx context.Context, expectation *Expectation, for_ms int64, doer *Doer) (_r *Done, _err error)
+	Expectations(ctx context.Context) (_r []*Expectation, _err error)
+	// Parameters:
+	//  - ID
+	//  - Doer
+	Unexpect(ctx context.Context, id string, doer *Doer) (_r *Done, _err error)
 }
 
 type ControlClient struct {
@@ -8367,62 +10920,10 @@ func (p *ControlClient) SetLastResponseMeta_(meta thrift.ResponseMeta) {
 }
 
 func (p *ControlClient) Status(ctx context.Context) (_r *Status, _err error) {
-	var _args42 ControlStatusArgs
-	var _result44 ControlStatusResult
-	var _meta43 thrift.ResponseMeta
-	_meta43, _err = p.Client_().Call(ctx, "status", &_args42, &_result44)
-	p.SetLastResponseMeta_(_meta43)
-	if _err != nil {
-		return
-	}
-	switch {
-	case _result44.Refused != nil:
-		return _r, _result44.Refused
-	}
-
-	if _ret45 := _result44.GetSuccess(); _ret45 != nil {
-		return _ret45, nil
-	}
-	return nil, thrift.NewTApplicationException(thrift.MISSING_RESULT, "status failed: unknown result")
-}
-
-// type "" means all types.
-//
-// Parameters:
-//   - Name
-//   - Type
-func (p *ControlClient) GetRecords(ctx context.Context, name string, type_a1 string) (_r *Records, _err error) {
-	var _args46 ControlGetRecordsArgs
-	_args46.Name = name
-	_args46.Type = type_a1
-	var _result48 ControlGetRecordsResult
-	var _meta47 thrift.ResponseMeta
-	_meta47, _err = p.Client_().Call(ctx, "get_records", &_args46, &_result48)
-	p.SetLastResponseMeta_(_meta47)
-	if _err != nil {
-		return
-	}
-	switch {
-	case _result48.Refused != nil:
-		return _r, _result48.Refused
-	}
-
-	if _ret49 := _result48.GetSuccess(); _ret49 != nil {
-		return _ret49, nil
-	}
-	return nil, thrift.NewTApplicationException(thrift.MISSING_RESULT, "get_records failed: unknown result")
-}
-
-// Parameters:
-//   - Name
-//   - Type
-func (p *ControlClient) Why(ctx context.Context, name string, type_a1 string) (_r *Explanation, _err error) {
-	var _args50 ControlWhyArgs
-	_args50.Name = name
-	_args50.Type = type_a1
-	var _result52 ControlWhyResult
+	var _args50 ControlStatusArgs
+	var _result52 ControlStatusResult
 	var _meta51 thrift.ResponseMeta
-	_meta51, _err = p.Client_().Call(ctx, "why", &_args50, &_result52)
+	_meta51, _err = p.Client_().Call(ctx, "status", &_args50, &_result52)
 	p.SetLastResponseMeta_(_meta51)
 	if _err != nil {
 		return
@@ -8435,19 +10936,21 @@ func (p *ControlClient) Why(ctx context.Context, name string, type_a1 string) (_
 	if _ret53 := _result52.GetSuccess(); _ret53 != nil {
 		return _ret53, nil
 	}
-	return nil, thrift.NewTApplicationException(thrift.MISSING_RESULT, "why failed: unknown result")
+	return nil, thrift.NewTApplicationException(thrift.MISSING_RESULT, "status failed: unknown result")
 }
 
+// type "" means all types.
+//
 // Parameters:
-//   - After
-//   - Limit
-func (p *ControlClient) Conflicts(ctx context.Context, after string, limit int32) (_r *ConflictPage, _err error) {
-	var _args54 ControlConflictsArgs
-	_args54.After = after
-	_args54.Limit = limit
-	var _result56 ControlConflictsResult
+//   - Name
+//   - Type
+func (p *ControlClient) GetRecords(ctx context.Context, name string, type_a1 string) (_r *Records, _err error) {
+	var _args54 ControlGetRecordsArgs
+	_args54.Name = name
+	_args54.Type = type_a1
+	var _result56 ControlGetRecordsResult
 	var _meta55 thrift.ResponseMeta
-	_meta55, _err = p.Client_().Call(ctx, "conflicts", &_args54, &_result56)
+	_meta55, _err = p.Client_().Call(ctx, "get_records", &_args54, &_result56)
 	p.SetLastResponseMeta_(_meta55)
 	if _err != nil {
 		return
@@ -8460,28 +10963,19 @@ func (p *ControlClient) Conflicts(ctx context.Context, after string, limit int32
 	if _ret57 := _result56.GetSuccess(); _ret57 != nil {
 		return _ret57, nil
 	}
-	return nil, thrift.NewTApplicationException(thrift.MISSING_RESULT, "conflicts failed: unknown result")
+	return nil, thrift.NewTApplicationException(thrift.MISSING_RESULT, "get_records failed: unknown result")
 }
 
-// Wait until every live host answers what a change made: kind is "servers" for
-// a revision of the registry, "claims" for one of import_zone, "override" for one of
-// an override, "version" for a version itself. timeout_ms is at
-// most 60000; the answer then has done = false and says who is missing.
-//
 // Parameters:
-//   - Revision
-//   - Kind
-//   - Dataset
-//   - TimeoutMs
-func (p *ControlClient) Wait(ctx context.Context, revision int64, kind string, dataset string, timeout_ms int32) (_r *Arrival, _err error) {
-	var _args58 ControlWaitArgs
-	_args58.Revision = revision
-	_args58.Kind = kind
-	_args58.Dataset = dataset
-	_args58.TimeoutMs = timeout_ms
-	var _result60 ControlWaitResult
+//   - Name
+//   - Type
+func (p *ControlClient) Why(ctx context.Context, name string, type_a1 string) (_r *Explanation, _err error) {
+	var _args58 ControlWhyArgs
+	_args58.Name = name
+	_args58.Type = type_a1
+	var _result60 ControlWhyResult
 	var _meta59 thrift.ResponseMeta
-	_meta59, _err = p.Client_().Call(ctx, "wait", &_args58, &_result60)
+	_meta59, _err = p.Client_().Call(ctx, "why", &_args58, &_result60)
 	p.SetLastResponseMeta_(_meta59)
 	if _err != nil {
 		return
@@ -8494,21 +10988,19 @@ func (p *ControlClient) Wait(ctx context.Context, revision int64, kind string, d
 	if _ret61 := _result60.GetSuccess(); _ret61 != nil {
 		return _ret61, nil
 	}
-	return nil, thrift.NewTApplicationException(thrift.MISSING_RESULT, "wait failed: unknown result")
+	return nil, thrift.NewTApplicationException(thrift.MISSING_RESULT, "why failed: unknown result")
 }
 
 // Parameters:
-//   - Dataset
 //   - After
 //   - Limit
-func (p *ControlClient) ExportRecords(ctx context.Context, dataset string, after string, limit int32) (_r *ExportPage, _err error) {
-	var _args62 ControlExportRecordsArgs
-	_args62.Dataset = dataset
+func (p *ControlClient) Conflicts(ctx context.Context, after string, limit int32) (_r *ConflictPage, _err error) {
+	var _args62 ControlConflictsArgs
 	_args62.After = after
 	_args62.Limit = limit
-	var _result64 ControlExportRecordsResult
+	var _result64 ControlConflictsResult
 	var _meta63 thrift.ResponseMeta
-	_meta63, _err = p.Client_().Call(ctx, "export_records", &_args62, &_result64)
+	_meta63, _err = p.Client_().Call(ctx, "conflicts", &_args62, &_result64)
 	p.SetLastResponseMeta_(_meta63)
 	if _err != nil {
 		return
@@ -8521,27 +11013,29 @@ func (p *ControlClient) ExportRecords(ctx context.Context, dataset string, after
 	if _ret65 := _result64.GetSuccess(); _ret65 != nil {
 		return _ret65, nil
 	}
-	return nil, thrift.NewTApplicationException(thrift.MISSING_RESULT, "export_records failed: unknown result")
+	return nil, thrift.NewTApplicationException(thrift.MISSING_RESULT, "conflicts failed: unknown result")
 }
 
-// Take a zone file's content as source zone/import/<file>; it replaces what that
-// source claimed before, and empty content takes it away. The file's name says the
-// zone's unless $ORIGIN in it does. At most as large as one call may be.
+// Wait until every live host answers what a change made: kind is "servers" for
+// a revision of the registry, "claims" for one of import_zone, "override" for one of
+// an override, "version" for a version itself. Revision 0 is what is there now, as
+// far as it was read here. timeout_ms is at most 60000; the answer then has
+// done = false and says who is missing.
 //
 // Parameters:
-//   - File
-//   - Content
-//   - Author
-//   - Reason
-func (p *ControlClient) ImportZone(ctx context.Context, file string, content []byte, author string, reason string) (_r *answer.Change, _err error) {
-	var _args66 ControlImportZoneArgs
-	_args66.File = file
-	_args66.Content = content
-	_args66.Author = author
-	_args66.Reason = reason
-	var _result68 ControlImportZoneResult
+//   - Revision
+//   - Kind
+//   - Dataset
+//   - TimeoutMs
+func (p *ControlClient) Wait(ctx context.Context, revision int64, kind string, dataset string, timeout_ms int32) (_r *Arrival, _err error) {
+	var _args66 ControlWaitArgs
+	_args66.Revision = revision
+	_args66.Kind = kind
+	_args66.Dataset = dataset
+	_args66.TimeoutMs = timeout_ms
+	var _result68 ControlWaitResult
 	var _meta67 thrift.ResponseMeta
-	_meta67, _err = p.Client_().Call(ctx, "import_zone", &_args66, &_result68)
+	_meta67, _err = p.Client_().Call(ctx, "wait", &_args66, &_result68)
 	p.SetLastResponseMeta_(_meta67)
 	if _err != nil {
 		return
@@ -8553,6 +11047,64 @@ func (p *ControlClient) ImportZone(ctx context.Context, file string, content []b
 
 	if _ret69 := _result68.GetSuccess(); _ret69 != nil {
 		return _ret69, nil
+	}
+	return nil, thrift.NewTApplicationException(thrift.MISSING_RESULT, "wait failed: unknown result")
+}
+
+// Parameters:
+//   - Dataset
+//   - After
+//   - Limit
+func (p *ControlClient) ExportRecords(ctx context.Context, dataset string, after string, limit int32) (_r *ExportPage, _err error) {
+	var _args70 ControlExportRecordsArgs
+	_args70.Dataset = dataset
+	_args70.After = after
+	_args70.Limit = limit
+	var _result72 ControlExportRecordsResult
+	var _meta71 thrift.ResponseMeta
+	_meta71, _err = p.Client_().Call(ctx, "export_records", &_args70, &_result72)
+	p.SetLastResponseMeta_(_meta71)
+	if _err != nil {
+		return
+	}
+	switch {
+	case _result72.Refused != nil:
+		return _r, _result72.Refused
+	}
+
+	if _ret73 := _result72.GetSuccess(); _ret73 != nil {
+		return _ret73, nil
+	}
+	return nil, thrift.NewTApplicationException(thrift.MISSING_RESULT, "export_records failed: unknown result")
+}
+
+// Take a zone file's content as source zone/import/<file>; it replaces what that
+// source claimed before, and empty content takes it away. The file's name says the
+// zone's unless $ORIGIN in it does. At most as large as one call may be.
+//
+// Parameters:
+//   - File
+//   - Content
+//   - Doer
+func (p *ControlClient) ImportZone(ctx context.Context, file string, content []byte, doer *Doer) (_r *answer.Change, _err error) {
+	var _args74 ControlImportZoneArgs
+	_args74.File = file
+	_args74.Content = content
+	_args74.Doer = doer
+	var _result76 ControlImportZoneResult
+	var _meta75 thrift.ResponseMeta
+	_meta75, _err = p.Client_().Call(ctx, "import_zone", &_args74, &_result76)
+	p.SetLastResponseMeta_(_meta75)
+	if _err != nil {
+		return
+	}
+	switch {
+	case _result76.Refused != nil:
+		return _r, _result76.Refused
+	}
+
+	if _ret77 := _result76.GetSuccess(); _ret77 != nil {
+		return _ret77, nil
 	}
 	return nil, thrift.NewTApplicationException(thrift.MISSING_RESULT, "import_zone failed: unknown result")
 }
@@ -8567,110 +11119,56 @@ func (p *ControlClient) ImportZone(ctx context.Context, file string, content []b
 //   - WholeName
 //   - Doer
 func (p *ControlClient) SetOverride(ctx context.Context, record *RecordSet, for_ms int64, whole_name bool, doer *Doer) (_r *Done, _err error) {
-	var _args70 ControlSetOverrideArgs
-	_args70.Record = record
-	_args70.ForMs = for_ms
-	_args70.WholeName = whole_name
-	_args70.Doer = doer
-	var _result72 ControlSetOverrideResult
-	var _meta71 thrift.ResponseMeta
-	_meta71, _err = p.Client_().Call(ctx, "set_override", &_args70, &_result72)
-	p.SetLastResponseMeta_(_meta71)
+	var _args78 ControlSetOverrideArgs
+	_args78.Record = record
+	_args78.ForMs = for_ms
+	_args78.WholeName = whole_name
+	_args78.Doer = doer
+	var _result80 ControlSetOverrideResult
+	var _meta79 thrift.ResponseMeta
+	_meta79, _err = p.Client_().Call(ctx, "set_override", &_args78, &_result80)
+	p.SetLastResponseMeta_(_meta79)
 	if _err != nil {
 		return
 	}
 	switch {
-	case _result72.Refused != nil:
-		return _r, _result72.Refused
+	case _result80.Refused != nil:
+		return _r, _result80.Refused
 	}
 
-	if _ret73 := _result72.GetSuccess(); _ret73 != nil {
-		return _ret73, nil
+	if _ret81 := _result80.GetSuccess(); _ret81 != nil {
+		return _ret81, nil
 	}
 	return nil, thrift.NewTApplicationException(thrift.MISSING_RESULT, "set_override failed: unknown result")
 }
 
 func (p *ControlClient) Overrides(ctx context.Context) (_r []*Override, _err error) {
-	var _args74 ControlOverridesArgs
-	var _result76 ControlOverridesResult
-	var _meta75 thrift.ResponseMeta
-	_meta75, _err = p.Client_().Call(ctx, "overrides", &_args74, &_result76)
-	p.SetLastResponseMeta_(_meta75)
+	var _args82 ControlOverridesArgs
+	var _result84 ControlOverridesResult
+	var _meta83 thrift.ResponseMeta
+	_meta83, _err = p.Client_().Call(ctx, "overrides", &_args82, &_result84)
+	p.SetLastResponseMeta_(_meta83)
 	if _err != nil {
 		return
 	}
 	switch {
-	case _result76.Refused != nil:
-		return _r, _result76.Refused
+	case _result84.Refused != nil:
+		return _r, _result84.Refused
 	}
 
-	return _result76.GetSuccess(), nil
+	return _result84.GetSuccess(), nil
 }
 
 // Parameters:
 //   - ID
 //   - Doer
 func (p *ControlClient) ClearOverride(ctx context.Context, id string, doer *Doer) (_r *Done, _err error) {
-	var _args77 ControlClearOverrideArgs
-	_args77.ID = id
-	_args77.Doer = doer
-	var _result79 ControlClearOverrideResult
-	var _meta78 thrift.ResponseMeta
-	_meta78, _err = p.Client_().Call(ctx, "clear_override", &_args77, &_result79)
-	p.SetLastResponseMeta_(_meta78)
-	if _err != nil {
-		return
-	}
-	switch {
-	case _result79.Refused != nil:
-		return _r, _result79.Refused
-	}
-
-	if _ret80 := _result79.GetSuccess(); _ret80 != nil {
-		return _ret80, nil
-	}
-	return nil, thrift.NewTApplicationException(thrift.MISSING_RESULT, "clear_override failed: unknown result")
-}
-
-// What people did since a time, unix milliseconds.
-//
-// Parameters:
-//   - SinceMs
-//   - After
-//   - Limit
-func (p *ControlClient) Audit(ctx context.Context, since_ms int64, after string, limit int32) (_r *AuditPage, _err error) {
-	var _args81 ControlAuditArgs
-	_args81.SinceMs = since_ms
-	_args81.After = after
-	_args81.Limit = limit
-	var _result83 ControlAuditResult
-	var _meta82 thrift.ResponseMeta
-	_meta82, _err = p.Client_().Call(ctx, "audit", &_args81, &_result83)
-	p.SetLastResponseMeta_(_meta82)
-	if _err != nil {
-		return
-	}
-	switch {
-	case _result83.Refused != nil:
-		return _r, _result83.Refused
-	}
-
-	if _ret84 := _result83.GetSuccess(); _ret84 != nil {
-		return _ret84, nil
-	}
-	return nil, thrift.NewTApplicationException(thrift.MISSING_RESULT, "audit failed: unknown result")
-}
-
-// limit is at most 10000; 0 means 20.
-//
-// Parameters:
-//   - Limit
-func (p *ControlClient) History(ctx context.Context, limit int32) (_r *History, _err error) {
-	var _args85 ControlHistoryArgs
-	_args85.Limit = limit
-	var _result87 ControlHistoryResult
+	var _args85 ControlClearOverrideArgs
+	_args85.ID = id
+	_args85.Doer = doer
+	var _result87 ControlClearOverrideResult
 	var _meta86 thrift.ResponseMeta
-	_meta86, _err = p.Client_().Call(ctx, "history", &_args85, &_result87)
+	_meta86, _err = p.Client_().Call(ctx, "clear_override", &_args85, &_result87)
 	p.SetLastResponseMeta_(_meta86)
 	if _err != nil {
 		return
@@ -8683,23 +11181,25 @@ func (p *ControlClient) History(ctx context.Context, limit int32) (_r *History, 
 	if _ret88 := _result87.GetSuccess(); _ret88 != nil {
 		return _ret88, nil
 	}
-	return nil, thrift.NewTApplicationException(thrift.MISSING_RESULT, "history failed: unknown result")
+	return nil, thrift.NewTApplicationException(thrift.MISSING_RESULT, "clear_override failed: unknown result")
 }
 
-// What differs in the content of two versions; 0 is what is published now. limit as for pages.
+// What people did since a time, unix milliseconds; with every version that changed content, when versions.
 //
 // Parameters:
-//   - Before
+//   - SinceMs
 //   - After
 //   - Limit
-func (p *ControlClient) Diff(ctx context.Context, before int64, after int64, limit int32) (_r *Diff, _err error) {
-	var _args89 ControlDiffArgs
-	_args89.Before = before
+//   - Versions
+func (p *ControlClient) Audit(ctx context.Context, since_ms int64, after string, limit int32, versions bool) (_r *AuditPage, _err error) {
+	var _args89 ControlAuditArgs
+	_args89.SinceMs = since_ms
 	_args89.After = after
 	_args89.Limit = limit
-	var _result91 ControlDiffResult
+	_args89.Versions = versions
+	var _result91 ControlAuditResult
 	var _meta90 thrift.ResponseMeta
-	_meta90, _err = p.Client_().Call(ctx, "diff", &_args89, &_result91)
+	_meta90, _err = p.Client_().Call(ctx, "audit", &_args89, &_result91)
 	p.SetLastResponseMeta_(_meta90)
 	if _err != nil {
 		return
@@ -8711,6 +11211,60 @@ func (p *ControlClient) Diff(ctx context.Context, before int64, after int64, lim
 
 	if _ret92 := _result91.GetSuccess(); _ret92 != nil {
 		return _ret92, nil
+	}
+	return nil, thrift.NewTApplicationException(thrift.MISSING_RESULT, "audit failed: unknown result")
+}
+
+// limit is at most 10000; 0 means 20.
+//
+// Parameters:
+//   - Limit
+func (p *ControlClient) History(ctx context.Context, limit int32) (_r *History, _err error) {
+	var _args93 ControlHistoryArgs
+	_args93.Limit = limit
+	var _result95 ControlHistoryResult
+	var _meta94 thrift.ResponseMeta
+	_meta94, _err = p.Client_().Call(ctx, "history", &_args93, &_result95)
+	p.SetLastResponseMeta_(_meta94)
+	if _err != nil {
+		return
+	}
+	switch {
+	case _result95.Refused != nil:
+		return _r, _result95.Refused
+	}
+
+	if _ret96 := _result95.GetSuccess(); _ret96 != nil {
+		return _ret96, nil
+	}
+	return nil, thrift.NewTApplicationException(thrift.MISSING_RESULT, "history failed: unknown result")
+}
+
+// What differs in the content of two versions; 0 is what is published now. limit as for pages.
+//
+// Parameters:
+//   - Before
+//   - After
+//   - Limit
+func (p *ControlClient) Diff(ctx context.Context, before int64, after int64, limit int32) (_r *Diff, _err error) {
+	var _args97 ControlDiffArgs
+	_args97.Before = before
+	_args97.After = after
+	_args97.Limit = limit
+	var _result99 ControlDiffResult
+	var _meta98 thrift.ResponseMeta
+	_meta98, _err = p.Client_().Call(ctx, "diff", &_args97, &_result99)
+	p.SetLastResponseMeta_(_meta98)
+	if _err != nil {
+		return
+	}
+	switch {
+	case _result99.Refused != nil:
+		return _r, _result99.Refused
+	}
+
+	if _ret100 := _result99.GetSuccess(); _ret100 != nil {
+		return _ret100, nil
 	}
 	return nil, thrift.NewTApplicationException(thrift.MISSING_RESULT, "diff failed: unknown result")
 }
@@ -8724,57 +11278,12 @@ func (p *ControlClient) Diff(ctx context.Context, before int64, after int64, lim
 //   - Version
 //   - Doer
 func (p *ControlClient) Rollback(ctx context.Context, version int64, doer *Doer) (_r *Done, _err error) {
-	var _args93 ControlRollbackArgs
-	_args93.Version = version
-	_args93.Doer = doer
-	var _result95 ControlRollbackResult
-	var _meta94 thrift.ResponseMeta
-	_meta94, _err = p.Client_().Call(ctx, "rollback", &_args93, &_result95)
-	p.SetLastResponseMeta_(_meta94)
-	if _err != nil {
-		return
-	}
-	switch {
-	case _result95.Refused != nil:
-		return _r, _result95.Refused
-	}
-
-	if _ret96 := _result95.GetSuccess(); _ret96 != nil {
-		return _ret96, nil
-	}
-	return nil, thrift.NewTApplicationException(thrift.MISSING_RESULT, "rollback failed: unknown result")
-}
-
-func (p *ControlClient) Pinned(ctx context.Context) (_r *Pinned, _err error) {
-	var _args97 ControlPinnedArgs
-	var _result99 ControlPinnedResult
-	var _meta98 thrift.ResponseMeta
-	_meta98, _err = p.Client_().Call(ctx, "pinned", &_args97, &_result99)
-	p.SetLastResponseMeta_(_meta98)
-	if _err != nil {
-		return
-	}
-	switch {
-	case _result99.Refused != nil:
-		return _r, _result99.Refused
-	}
-
-	if _ret100 := _result99.GetSuccess(); _ret100 != nil {
-		return _ret100, nil
-	}
-	return nil, thrift.NewTApplicationException(thrift.MISSING_RESULT, "pinned failed: unknown result")
-}
-
-// End what rollback began: what is claimed by now is published. As rollback.
-//
-// Parameters:
-//   - Doer
-func (p *ControlClient) ReleasePin(ctx context.Context, doer *Doer) (_r *Done, _err error) {
-	var _args101 ControlReleasePinArgs
+	var _args101 ControlRollbackArgs
+	_args101.Version = version
 	_args101.Doer = doer
-	var _result103 ControlReleasePinResult
+	var _result103 ControlRollbackResult
 	var _meta102 thrift.ResponseMeta
-	_meta102, _err = p.Client_().Call(ctx, "release_pin", &_args101, &_result103)
+	_meta102, _err = p.Client_().Call(ctx, "rollback", &_args101, &_result103)
 	p.SetLastResponseMeta_(_meta102)
 	if _err != nil {
 		return
@@ -8787,14 +11296,14 @@ func (p *ControlClient) ReleasePin(ctx context.Context, doer *Doer) (_r *Done, _
 	if _ret104 := _result103.GetSuccess(); _ret104 != nil {
 		return _ret104, nil
 	}
-	return nil, thrift.NewTApplicationException(thrift.MISSING_RESULT, "release_pin failed: unknown result")
+	return nil, thrift.NewTApplicationException(thrift.MISSING_RESULT, "rollback failed: unknown result")
 }
 
-func (p *ControlClient) Holds(ctx context.Context) (_r []*Hold, _err error) {
-	var _args105 ControlHoldsArgs
-	var _result107 ControlHoldsResult
+func (p *ControlClient) Pinned(ctx context.Context) (_r *Pinned, _err error) {
+	var _args105 ControlPinnedArgs
+	var _result107 ControlPinnedResult
 	var _meta106 thrift.ResponseMeta
-	_meta106, _err = p.Client_().Call(ctx, "holds", &_args105, &_result107)
+	_meta106, _err = p.Client_().Call(ctx, "pinned", &_args105, &_result107)
 	p.SetLastResponseMeta_(_meta106)
 	if _err != nil {
 		return
@@ -8804,7 +11313,52 @@ func (p *ControlClient) Holds(ctx context.Context) (_r []*Hold, _err error) {
 		return _r, _result107.Refused
 	}
 
-	return _result107.GetSuccess(), nil
+	if _ret108 := _result107.GetSuccess(); _ret108 != nil {
+		return _ret108, nil
+	}
+	return nil, thrift.NewTApplicationException(thrift.MISSING_RESULT, "pinned failed: unknown result")
+}
+
+// End what rollback began: what is claimed by now is published. As rollback.
+//
+// Parameters:
+//   - Doer
+func (p *ControlClient) ReleasePin(ctx context.Context, doer *Doer) (_r *Done, _err error) {
+	var _args109 ControlReleasePinArgs
+	_args109.Doer = doer
+	var _result111 ControlReleasePinResult
+	var _meta110 thrift.ResponseMeta
+	_meta110, _err = p.Client_().Call(ctx, "release_pin", &_args109, &_result111)
+	p.SetLastResponseMeta_(_meta110)
+	if _err != nil {
+		return
+	}
+	switch {
+	case _result111.Refused != nil:
+		return _r, _result111.Refused
+	}
+
+	if _ret112 := _result111.GetSuccess(); _ret112 != nil {
+		return _ret112, nil
+	}
+	return nil, thrift.NewTApplicationException(thrift.MISSING_RESULT, "release_pin failed: unknown result")
+}
+
+func (p *ControlClient) Holds(ctx context.Context) (_r []*Hold, _err error) {
+	var _args113 ControlHoldsArgs
+	var _result115 ControlHoldsResult
+	var _meta114 thrift.ResponseMeta
+	_meta114, _err = p.Client_().Call(ctx, "holds", &_args113, &_result115)
+	p.SetLastResponseMeta_(_meta114)
+	if _err != nil {
+		return
+	}
+	switch {
+	case _result115.Refused != nil:
+		return _r, _result115.Refused
+	}
+
+	return _result115.GetSuccess(), nil
 }
 
 // Let a held change through (decision "release") or keep it out until its source says
@@ -8815,24 +11369,24 @@ func (p *ControlClient) Holds(ctx context.Context) (_r []*Hold, _err error) {
 //   - Decision
 //   - Doer
 func (p *ControlClient) Decide(ctx context.Context, id string, decision string, doer *Doer) (_r *Done, _err error) {
-	var _args108 ControlDecideArgs
-	_args108.ID = id
-	_args108.Decision = decision
-	_args108.Doer = doer
-	var _result110 ControlDecideResult
-	var _meta109 thrift.ResponseMeta
-	_meta109, _err = p.Client_().Call(ctx, "decide", &_args108, &_result110)
-	p.SetLastResponseMeta_(_meta109)
+	var _args116 ControlDecideArgs
+	_args116.ID = id
+	_args116.Decision = decision
+	_args116.Doer = doer
+	var _result118 ControlDecideResult
+	var _meta117 thrift.ResponseMeta
+	_meta117, _err = p.Client_().Call(ctx, "decide", &_args116, &_result118)
+	p.SetLastResponseMeta_(_meta117)
 	if _err != nil {
 		return
 	}
 	switch {
-	case _result110.Refused != nil:
-		return _r, _result110.Refused
+	case _result118.Refused != nil:
+		return _r, _result118.Refused
 	}
 
-	if _ret111 := _result110.GetSuccess(); _ret111 != nil {
-		return _ret111, nil
+	if _ret119 := _result118.GetSuccess(); _ret119 != nil {
+		return _ret119, nil
 	}
 	return nil, thrift.NewTApplicationException(thrift.MISSING_RESULT, "decide failed: unknown result")
 }
@@ -8843,67 +11397,140 @@ func (p *ControlClient) Decide(ctx context.Context, id string, decision string, 
 //   - Source
 //   - Doer
 func (p *ControlClient) Freeze(ctx context.Context, source string, doer *Doer) (_r *Done, _err error) {
-	var _args112 ControlFreezeArgs
-	_args112.Source = source
-	_args112.Doer = doer
-	var _result114 ControlFreezeResult
-	var _meta113 thrift.ResponseMeta
-	_meta113, _err = p.Client_().Call(ctx, "freeze", &_args112, &_result114)
-	p.SetLastResponseMeta_(_meta113)
+	var _args120 ControlFreezeArgs
+	_args120.Source = source
+	_args120.Doer = doer
+	var _result122 ControlFreezeResult
+	var _meta121 thrift.ResponseMeta
+	_meta121, _err = p.Client_().Call(ctx, "freeze", &_args120, &_result122)
+	p.SetLastResponseMeta_(_meta121)
 	if _err != nil {
 		return
 	}
 	switch {
-	case _result114.Refused != nil:
-		return _r, _result114.Refused
+	case _result122.Refused != nil:
+		return _r, _result122.Refused
 	}
 
-	if _ret115 := _result114.GetSuccess(); _ret115 != nil {
-		return _ret115, nil
+	if _ret123 := _result122.GetSuccess(); _ret123 != nil {
+		return _ret123, nil
 	}
 	return nil, thrift.NewTApplicationException(thrift.MISSING_RESULT, "freeze failed: unknown result")
 }
 
 func (p *ControlClient) Freezes(ctx context.Context) (_r []*Freeze, _err error) {
-	var _args116 ControlFreezesArgs
-	var _result118 ControlFreezesResult
-	var _meta117 thrift.ResponseMeta
-	_meta117, _err = p.Client_().Call(ctx, "freezes", &_args116, &_result118)
-	p.SetLastResponseMeta_(_meta117)
+	var _args124 ControlFreezesArgs
+	var _result126 ControlFreezesResult
+	var _meta125 thrift.ResponseMeta
+	_meta125, _err = p.Client_().Call(ctx, "freezes", &_args124, &_result126)
+	p.SetLastResponseMeta_(_meta125)
 	if _err != nil {
 		return
 	}
 	switch {
-	case _result118.Refused != nil:
-		return _r, _result118.Refused
+	case _result126.Refused != nil:
+		return _r, _result126.Refused
 	}
 
-	return _result118.GetSuccess(), nil
+	return _result126.GetSuccess(), nil
 }
 
 // Parameters:
 //   - ID
 //   - Doer
 func (p *ControlClient) Thaw(ctx context.Context, id string, doer *Doer) (_r *Done, _err error) {
-	var _args119 ControlThawArgs
-	_args119.ID = id
-	_args119.Doer = doer
-	var _result121 ControlThawResult
-	var _meta120 thrift.ResponseMeta
-	_meta120, _err = p.Client_().Call(ctx, "thaw", &_args119, &_result121)
-	p.SetLastResponseMeta_(_meta120)
+	var _args127 ControlThawArgs
+	_args127.ID = id
+	_args127.Doer = doer
+	var _result129 ControlThawResult
+	var _meta128 thrift.ResponseMeta
+	_meta128, _err = p.Client_().Call(ctx, "thaw", &_args127, &_result129)
+	p.SetLastResponseMeta_(_meta128)
 	if _err != nil {
 		return
 	}
 	switch {
-	case _result121.Refused != nil:
-		return _r, _result121.Refused
+	case _result129.Refused != nil:
+		return _r, _result129.Refused
 	}
 
-	if _ret122 := _result121.GetSuccess(); _ret122 != nil {
-		return _ret122, nil
+	if _ret130 := _result129.GetSuccess(); _ret130 != nil {
+		return _ret130, nil
 	}
 	return nil, thrift.NewTApplicationException(thrift.MISSING_RESULT, "thaw failed: unknown result")
+}
+
+// Announce a mass change of a zone, a source or both, so that guards let it through: as
+// many RRsets, for for_ms, 1 s to 7 days. Id, set_ms, until_ms, what is left and who are
+// not read. What is always held is held nevertheless.
+//
+// Parameters:
+//   - Expectation
+//   - ForMs
+//   - Doer
+func (p *ControlClient) Expect(ctx context.Context, expectation *Expectation, for_ms int64, doer *Doer) (_r *Done, _err error) {
+	var _args131 ControlExpectArgs
+	_args131.Expectation = expectation
+	_args131.ForMs = for_ms
+	_args131.Doer = doer
+	var _result133 ControlExpectResult
+	var _meta132 thrift.ResponseMeta
+	_meta132, _err = p.Client_().Call(ctx, "expect", &_args131, &_result133)
+	p.SetLastResponseMeta_(_meta132)
+	if _err != nil {
+		return
+	}
+	switch {
+	case _result133.Refused != nil:
+		return _r, _result133.Refused
+	}
+
+	if _ret134 := _result133.GetSuccess(); _ret134 != nil {
+		return _ret134, nil
+	}
+	return nil, thrift.NewTApplicationException(thrift.MISSING_RESULT, "expect failed: unknown result")
+}
+
+func (p *ControlClient) Expectations(ctx context.Context) (_r []*Expectation, _err error) {
+	var _args135 ControlExpectationsArgs
+	var _result137 ControlExpectationsResult
+	var _meta136 thrift.ResponseMeta
+	_meta136, _err = p.Client_().Call(ctx, "expectations", &_args135, &_result137)
+	p.SetLastResponseMeta_(_meta136)
+	if _err != nil {
+		return
+	}
+	switch {
+	case _result137.Refused != nil:
+		return _r, _result137.Refused
+	}
+
+	return _result137.GetSuccess(), nil
+}
+
+// Parameters:
+//   - ID
+//   - Doer
+func (p *ControlClient) Unexpect(ctx context.Context, id string, doer *Doer) (_r *Done, _err error) {
+	var _args138 ControlUnexpectArgs
+	_args138.ID = id
+	_args138.Doer = doer
+	var _result140 ControlUnexpectResult
+	var _meta139 thrift.ResponseMeta
+	_meta139, _err = p.Client_().Call(ctx, "unexpect", &_args138, &_result140)
+	p.SetLastResponseMeta_(_meta139)
+	if _err != nil {
+		return
+	}
+	switch {
+	case _result140.Refused != nil:
+		return _r, _result140.Refused
+	}
+
+	if _ret141 := _result140.GetSuccess(); _ret141 != nil {
+		return _ret141, nil
+	}
+	return nil, thrift.NewTApplicationException(thrift.MISSING_RESULT, "unexpect failed: unknown result")
 }
 
 type ControlProcessor struct {
@@ -8926,29 +11553,32 @@ func (p *ControlProcessor) ProcessorMap() map[string]thrift.TProcessorFunction {
 
 func NewControlProcessor(handler Control) *ControlProcessor {
 
-	self123 := &ControlProcessor{handler: handler, processorMap: make(map[string]thrift.TProcessorFunction)}
-	self123.processorMap["status"] = &controlProcessorStatus{handler: handler}
-	self123.processorMap["get_records"] = &controlProcessorGetRecords{handler: handler}
-	self123.processorMap["why"] = &controlProcessorWhy{handler: handler}
-	self123.processorMap["conflicts"] = &controlProcessorConflicts{handler: handler}
-	self123.processorMap["wait"] = &controlProcessorWait{handler: handler}
-	self123.processorMap["export_records"] = &controlProcessorExportRecords{handler: handler}
-	self123.processorMap["import_zone"] = &controlProcessorImportZone{handler: handler}
-	self123.processorMap["set_override"] = &controlProcessorSetOverride{handler: handler}
-	self123.processorMap["overrides"] = &controlProcessorOverrides{handler: handler}
-	self123.processorMap["clear_override"] = &controlProcessorClearOverride{handler: handler}
-	self123.processorMap["audit"] = &controlProcessorAudit{handler: handler}
-	self123.processorMap["history"] = &controlProcessorHistory{handler: handler}
-	self123.processorMap["diff"] = &controlProcessorDiff{handler: handler}
-	self123.processorMap["rollback"] = &controlProcessorRollback{handler: handler}
-	self123.processorMap["pinned"] = &controlProcessorPinned{handler: handler}
-	self123.processorMap["release_pin"] = &controlProcessorReleasePin{handler: handler}
-	self123.processorMap["holds"] = &controlProcessorHolds{handler: handler}
-	self123.processorMap["decide"] = &controlProcessorDecide{handler: handler}
-	self123.processorMap["freeze"] = &controlProcessorFreeze{handler: handler}
-	self123.processorMap["freezes"] = &controlProcessorFreezes{handler: handler}
-	self123.processorMap["thaw"] = &controlProcessorThaw{handler: handler}
-	return self123
+	self142 := &ControlProcessor{handler: handler, processorMap: make(map[string]thrift.TProcessorFunction)}
+	self142.processorMap["status"] = &controlProcessorStatus{handler: handler}
+	self142.processorMap["get_records"] = &controlProcessorGetRecords{handler: handler}
+	self142.processorMap["why"] = &controlProcessorWhy{handler: handler}
+	self142.processorMap["conflicts"] = &controlProcessorConflicts{handler: handler}
+	self142.processorMap["wait"] = &controlProcessorWait{handler: handler}
+	self142.processorMap["export_records"] = &controlProcessorExportRecords{handler: handler}
+	self142.processorMap["import_zone"] = &controlProcessorImportZone{handler: handler}
+	self142.processorMap["set_override"] = &controlProcessorSetOverride{handler: handler}
+	self142.processorMap["overrides"] = &controlProcessorOverrides{handler: handler}
+	self142.processorMap["clear_override"] = &controlProcessorClearOverride{handler: handler}
+	self142.processorMap["audit"] = &controlProcessorAudit{handler: handler}
+	self142.processorMap["history"] = &controlProcessorHistory{handler: handler}
+	self142.processorMap["diff"] = &controlProcessorDiff{handler: handler}
+	self142.processorMap["rollback"] = &controlProcessorRollback{handler: handler}
+	self142.processorMap["pinned"] = &controlProcessorPinned{handler: handler}
+	self142.processorMap["release_pin"] = &controlProcessorReleasePin{handler: handler}
+	self142.processorMap["holds"] = &controlProcessorHolds{handler: handler}
+	self142.processorMap["decide"] = &controlProcessorDecide{handler: handler}
+	self142.processorMap["freeze"] = &controlProcessorFreeze{handler: handler}
+	self142.processorMap["freezes"] = &controlProcessorFreezes{handler: handler}
+	self142.processorMap["thaw"] = &controlProcessorThaw{handler: handler}
+	self142.processorMap["expect"] = &controlProcessorExpect{handler: handler}
+	self142.processorMap["expectations"] = &controlProcessorExpectations{handler: handler}
+	self142.processorMap["unexpect"] = &controlProcessorUnexpect{handler: handler}
+	return self142
 }
 
 func (p *ControlProcessor) Process(ctx context.Context, iprot, oprot thrift.TProtocol) (success bool, err thrift.TException) {
@@ -8961,12 +11591,12 @@ func (p *ControlProcessor) Process(ctx context.Context, iprot, oprot thrift.TPro
 	}
 	iprot.Skip(ctx, thrift.STRUCT)
 	iprot.ReadMessageEnd(ctx)
-	x124 := thrift.NewTApplicationException(thrift.UNKNOWN_METHOD, "Unknown function "+name)
+	x143 := thrift.NewTApplicationException(thrift.UNKNOWN_METHOD, "Unknown function "+name)
 	oprot.WriteMessageBegin(ctx, name, thrift.EXCEPTION, seqId)
-	x124.Write(ctx, oprot)
+	x143.Write(ctx, oprot)
 	oprot.WriteMessageEnd(ctx)
 	oprot.Flush(ctx)
-	return false, x124
+	return false, x143
 
 }
 
@@ -8975,7 +11605,7 @@ type controlProcessorStatus struct {
 }
 
 func (p *controlProcessorStatus) Process(ctx context.Context, seqId int32, iprot, oprot thrift.TProtocol) (success bool, err thrift.TException) {
-	var _write_err125 error
+	var _write_err144 error
 	args := ControlStatusArgs{}
 	if err2 := args.Read(ctx, iprot); err2 != nil {
 		iprot.ReadMessageEnd(ctx)
@@ -9025,21 +11655,21 @@ func (p *controlProcessorStatus) Process(ctx context.Context, seqId int32, iprot
 			if errors.Is(err2, thrift.ErrAbandonRequest) {
 				return false, thrift.WrapTException(err2)
 			}
-			_exc126 := thrift.NewTApplicationException(thrift.INTERNAL_ERROR, "Internal error processing status: "+err2.Error())
+			_exc145 := thrift.NewTApplicationException(thrift.INTERNAL_ERROR, "Internal error processing status: "+err2.Error())
 			if err2 := oprot.WriteMessageBegin(ctx, "status", thrift.EXCEPTION, seqId); err2 != nil {
-				_write_err125 = thrift.WrapTException(err2)
+				_write_err144 = thrift.WrapTException(err2)
 			}
-			if err2 := _exc126.Write(ctx, oprot); _write_err125 == nil && err2 != nil {
-				_write_err125 = thrift.WrapTException(err2)
+			if err2 := _exc145.Write(ctx, oprot); _write_err144 == nil && err2 != nil {
+				_write_err144 = thrift.WrapTException(err2)
 			}
-			if err2 := oprot.WriteMessageEnd(ctx); _write_err125 == nil && err2 != nil {
-				_write_err125 = thrift.WrapTException(err2)
+			if err2 := oprot.WriteMessageEnd(ctx); _write_err144 == nil && err2 != nil {
+				_write_err144 = thrift.WrapTException(err2)
 			}
-			if err2 := oprot.Flush(ctx); _write_err125 == nil && err2 != nil {
-				_write_err125 = thrift.WrapTException(err2)
+			if err2 := oprot.Flush(ctx); _write_err144 == nil && err2 != nil {
+				_write_err144 = thrift.WrapTException(err2)
 			}
-			if _write_err125 != nil {
-				return false, thrift.WrapTException(_write_err125)
+			if _write_err144 != nil {
+				return false, thrift.WrapTException(_write_err144)
 			}
 			return true, err
 		}
@@ -9048,19 +11678,19 @@ func (p *controlProcessorStatus) Process(ctx context.Context, seqId int32, iprot
 	}
 	tickerCancel()
 	if err2 := oprot.WriteMessageBegin(ctx, "status", thrift.REPLY, seqId); err2 != nil {
-		_write_err125 = thrift.WrapTException(err2)
+		_write_err144 = thrift.WrapTException(err2)
 	}
-	if err2 := result.Write(ctx, oprot); _write_err125 == nil && err2 != nil {
-		_write_err125 = thrift.WrapTException(err2)
+	if err2 := result.Write(ctx, oprot); _write_err144 == nil && err2 != nil {
+		_write_err144 = thrift.WrapTException(err2)
 	}
-	if err2 := oprot.WriteMessageEnd(ctx); _write_err125 == nil && err2 != nil {
-		_write_err125 = thrift.WrapTException(err2)
+	if err2 := oprot.WriteMessageEnd(ctx); _write_err144 == nil && err2 != nil {
+		_write_err144 = thrift.WrapTException(err2)
 	}
-	if err2 := oprot.Flush(ctx); _write_err125 == nil && err2 != nil {
-		_write_err125 = thrift.WrapTException(err2)
+	if err2 := oprot.Flush(ctx); _write_err144 == nil && err2 != nil {
+		_write_err144 = thrift.WrapTException(err2)
 	}
-	if _write_err125 != nil {
-		return false, thrift.WrapTException(_write_err125)
+	if _write_err144 != nil {
+		return false, thrift.WrapTException(_write_err144)
 	}
 	return true, err
 }
@@ -9070,7 +11700,7 @@ type controlProcessorGetRecords struct {
 }
 
 func (p *controlProcessorGetRecords) Process(ctx context.Context, seqId int32, iprot, oprot thrift.TProtocol) (success bool, err thrift.TException) {
-	var _write_err127 error
+	var _write_err146 error
 	args := ControlGetRecordsArgs{}
 	if err2 := args.Read(ctx, iprot); err2 != nil {
 		iprot.ReadMessageEnd(ctx)
@@ -9120,21 +11750,21 @@ func (p *controlProcessorGetRecords) Process(ctx context.Context, seqId int32, i
 			if errors.Is(err2, thrift.ErrAbandonRequest) {
 				return false, thrift.WrapTException(err2)
 			}
-			_exc128 := thrift.NewTApplicationException(thrift.INTERNAL_ERROR, "Internal error processing get_records: "+err2.Error())
+			_exc147 := thrift.NewTApplicationException(thrift.INTERNAL_ERROR, "Internal error processing get_records: "+err2.Error())
 			if err2 := oprot.WriteMessageBegin(ctx, "get_records", thrift.EXCEPTION, seqId); err2 != nil {
-				_write_err127 = thrift.WrapTException(err2)
+				_write_err146 = thrift.WrapTException(err2)
 			}
-			if err2 := _exc128.Write(ctx, oprot); _write_err127 == nil && err2 != nil {
-				_write_err127 = thrift.WrapTException(err2)
+			if err2 := _exc147.Write(ctx, oprot); _write_err146 == nil && err2 != nil {
+				_write_err146 = thrift.WrapTException(err2)
 			}
-			if err2 := oprot.WriteMessageEnd(ctx); _write_err127 == nil && err2 != nil {
-				_write_err127 = thrift.WrapTException(err2)
+			if err2 := oprot.WriteMessageEnd(ctx); _write_err146 == nil && err2 != nil {
+				_write_err146 = thrift.WrapTException(err2)
 			}
-			if err2 := oprot.Flush(ctx); _write_err127 == nil && err2 != nil {
-				_write_err127 = thrift.WrapTException(err2)
+			if err2 := oprot.Flush(ctx); _write_err146 == nil && err2 != nil {
+				_write_err146 = thrift.WrapTException(err2)
 			}
-			if _write_err127 != nil {
-				return false, thrift.WrapTException(_write_err127)
+			if _write_err146 != nil {
+				return false, thrift.WrapTException(_write_err146)
 			}
 			return true, err
 		}
@@ -9143,19 +11773,19 @@ func (p *controlProcessorGetRecords) Process(ctx context.Context, seqId int32, i
 	}
 	tickerCancel()
 	if err2 := oprot.WriteMessageBegin(ctx, "get_records", thrift.REPLY, seqId); err2 != nil {
-		_write_err127 = thrift.WrapTException(err2)
+		_write_err146 = thrift.WrapTException(err2)
 	}
-	if err2 := result.Write(ctx, oprot); _write_err127 == nil && err2 != nil {
-		_write_err127 = thrift.WrapTException(err2)
+	if err2 := result.Write(ctx, oprot); _write_err146 == nil && err2 != nil {
+		_write_err146 = thrift.WrapTException(err2)
 	}
-	if err2 := oprot.WriteMessageEnd(ctx); _write_err127 == nil && err2 != nil {
-		_write_err127 = thrift.WrapTException(err2)
+	if err2 := oprot.WriteMessageEnd(ctx); _write_err146 == nil && err2 != nil {
+		_write_err146 = thrift.WrapTException(err2)
 	}
-	if err2 := oprot.Flush(ctx); _write_err127 == nil && err2 != nil {
-		_write_err127 = thrift.WrapTException(err2)
+	if err2 := oprot.Flush(ctx); _write_err146 == nil && err2 != nil {
+		_write_err146 = thrift.WrapTException(err2)
 	}
-	if _write_err127 != nil {
-		return false, thrift.WrapTException(_write_err127)
+	if _write_err146 != nil {
+		return false, thrift.WrapTException(_write_err146)
 	}
 	return true, err
 }
@@ -9165,7 +11795,7 @@ type controlProcessorWhy struct {
 }
 
 func (p *controlProcessorWhy) Process(ctx context.Context, seqId int32, iprot, oprot thrift.TProtocol) (success bool, err thrift.TException) {
-	var _write_err129 error
+	var _write_err148 error
 	args := ControlWhyArgs{}
 	if err2 := args.Read(ctx, iprot); err2 != nil {
 		iprot.ReadMessageEnd(ctx)
@@ -9215,21 +11845,21 @@ func (p *controlProcessorWhy) Process(ctx context.Context, seqId int32, iprot, o
 			if errors.Is(err2, thrift.ErrAbandonRequest) {
 				return false, thrift.WrapTException(err2)
 			}
-			_exc130 := thrift.NewTApplicationException(thrift.INTERNAL_ERROR, "Internal error processing why: "+err2.Error())
+			_exc149 := thrift.NewTApplicationException(thrift.INTERNAL_ERROR, "Internal error processing why: "+err2.Error())
 			if err2 := oprot.WriteMessageBegin(ctx, "why", thrift.EXCEPTION, seqId); err2 != nil {
-				_write_err129 = thrift.WrapTException(err2)
+				_write_err148 = thrift.WrapTException(err2)
 			}
-			if err2 := _exc130.Write(ctx, oprot); _write_err129 == nil && err2 != nil {
-				_write_err129 = thrift.WrapTException(err2)
+			if err2 := _exc149.Write(ctx, oprot); _write_err148 == nil && err2 != nil {
+				_write_err148 = thrift.WrapTException(err2)
 			}
-			if err2 := oprot.WriteMessageEnd(ctx); _write_err129 == nil && err2 != nil {
-				_write_err129 = thrift.WrapTException(err2)
+			if err2 := oprot.WriteMessageEnd(ctx); _write_err148 == nil && err2 != nil {
+				_write_err148 = thrift.WrapTException(err2)
 			}
-			if err2 := oprot.Flush(ctx); _write_err129 == nil && err2 != nil {
-				_write_err129 = thrift.WrapTException(err2)
+			if err2 := oprot.Flush(ctx); _write_err148 == nil && err2 != nil {
+				_write_err148 = thrift.WrapTException(err2)
 			}
-			if _write_err129 != nil {
-				return false, thrift.WrapTException(_write_err129)
+			if _write_err148 != nil {
+				return false, thrift.WrapTException(_write_err148)
 			}
 			return true, err
 		}
@@ -9238,19 +11868,19 @@ func (p *controlProcessorWhy) Process(ctx context.Context, seqId int32, iprot, o
 	}
 	tickerCancel()
 	if err2 := oprot.WriteMessageBegin(ctx, "why", thrift.REPLY, seqId); err2 != nil {
-		_write_err129 = thrift.WrapTException(err2)
+		_write_err148 = thrift.WrapTException(err2)
 	}
-	if err2 := result.Write(ctx, oprot); _write_err129 == nil && err2 != nil {
-		_write_err129 = thrift.WrapTException(err2)
+	if err2 := result.Write(ctx, oprot); _write_err148 == nil && err2 != nil {
+		_write_err148 = thrift.WrapTException(err2)
 	}
-	if err2 := oprot.WriteMessageEnd(ctx); _write_err129 == nil && err2 != nil {
-		_write_err129 = thrift.WrapTException(err2)
+	if err2 := oprot.WriteMessageEnd(ctx); _write_err148 == nil && err2 != nil {
+		_write_err148 = thrift.WrapTException(err2)
 	}
-	if err2 := oprot.Flush(ctx); _write_err129 == nil && err2 != nil {
-		_write_err129 = thrift.WrapTException(err2)
+	if err2 := oprot.Flush(ctx); _write_err148 == nil && err2 != nil {
+		_write_err148 = thrift.WrapTException(err2)
 	}
-	if _write_err129 != nil {
-		return false, thrift.WrapTException(_write_err129)
+	if _write_err148 != nil {
+		return false, thrift.WrapTException(_write_err148)
 	}
 	return true, err
 }
@@ -9260,7 +11890,7 @@ type controlProcessorConflicts struct {
 }
 
 func (p *controlProcessorConflicts) Process(ctx context.Context, seqId int32, iprot, oprot thrift.TProtocol) (success bool, err thrift.TException) {
-	var _write_err131 error
+	var _write_err150 error
 	args := ControlConflictsArgs{}
 	if err2 := args.Read(ctx, iprot); err2 != nil {
 		iprot.ReadMessageEnd(ctx)
@@ -9310,21 +11940,21 @@ func (p *controlProcessorConflicts) Process(ctx context.Context, seqId int32, ip
 			if errors.Is(err2, thrift.ErrAbandonRequest) {
 				return false, thrift.WrapTException(err2)
 			}
-			_exc132 := thrift.NewTApplicationException(thrift.INTERNAL_ERROR, "Internal error processing conflicts: "+err2.Error())
+			_exc151 := thrift.NewTApplicationException(thrift.INTERNAL_ERROR, "Internal error processing conflicts: "+err2.Error())
 			if err2 := oprot.WriteMessageBegin(ctx, "conflicts", thrift.EXCEPTION, seqId); err2 != nil {
-				_write_err131 = thrift.WrapTException(err2)
+				_write_err150 = thrift.WrapTException(err2)
 			}
-			if err2 := _exc132.Write(ctx, oprot); _write_err131 == nil && err2 != nil {
-				_write_err131 = thrift.WrapTException(err2)
+			if err2 := _exc151.Write(ctx, oprot); _write_err150 == nil && err2 != nil {
+				_write_err150 = thrift.WrapTException(err2)
 			}
-			if err2 := oprot.WriteMessageEnd(ctx); _write_err131 == nil && err2 != nil {
-				_write_err131 = thrift.WrapTException(err2)
+			if err2 := oprot.WriteMessageEnd(ctx); _write_err150 == nil && err2 != nil {
+				_write_err150 = thrift.WrapTException(err2)
 			}
-			if err2 := oprot.Flush(ctx); _write_err131 == nil && err2 != nil {
-				_write_err131 = thrift.WrapTException(err2)
+			if err2 := oprot.Flush(ctx); _write_err150 == nil && err2 != nil {
+				_write_err150 = thrift.WrapTException(err2)
 			}
-			if _write_err131 != nil {
-				return false, thrift.WrapTException(_write_err131)
+			if _write_err150 != nil {
+				return false, thrift.WrapTException(_write_err150)
 			}
 			return true, err
 		}
@@ -9333,19 +11963,19 @@ func (p *controlProcessorConflicts) Process(ctx context.Context, seqId int32, ip
 	}
 	tickerCancel()
 	if err2 := oprot.WriteMessageBegin(ctx, "conflicts", thrift.REPLY, seqId); err2 != nil {
-		_write_err131 = thrift.WrapTException(err2)
+		_write_err150 = thrift.WrapTException(err2)
 	}
-	if err2 := result.Write(ctx, oprot); _write_err131 == nil && err2 != nil {
-		_write_err131 = thrift.WrapTException(err2)
+	if err2 := result.Write(ctx, oprot); _write_err150 == nil && err2 != nil {
+		_write_err150 = thrift.WrapTException(err2)
 	}
-	if err2 := oprot.WriteMessageEnd(ctx); _write_err131 == nil && err2 != nil {
-		_write_err131 = thrift.WrapTException(err2)
+	if err2 := oprot.WriteMessageEnd(ctx); _write_err150 == nil && err2 != nil {
+		_write_err150 = thrift.WrapTException(err2)
 	}
-	if err2 := oprot.Flush(ctx); _write_err131 == nil && err2 != nil {
-		_write_err131 = thrift.WrapTException(err2)
+	if err2 := oprot.Flush(ctx); _write_err150 == nil && err2 != nil {
+		_write_err150 = thrift.WrapTException(err2)
 	}
-	if _write_err131 != nil {
-		return false, thrift.WrapTException(_write_err131)
+	if _write_err150 != nil {
+		return false, thrift.WrapTException(_write_err150)
 	}
 	return true, err
 }
@@ -9355,7 +11985,7 @@ type controlProcessorWait struct {
 }
 
 func (p *controlProcessorWait) Process(ctx context.Context, seqId int32, iprot, oprot thrift.TProtocol) (success bool, err thrift.TException) {
-	var _write_err133 error
+	var _write_err152 error
 	args := ControlWaitArgs{}
 	if err2 := args.Read(ctx, iprot); err2 != nil {
 		iprot.ReadMessageEnd(ctx)
@@ -9405,21 +12035,21 @@ func (p *controlProcessorWait) Process(ctx context.Context, seqId int32, iprot, 
 			if errors.Is(err2, thrift.ErrAbandonRequest) {
 				return false, thrift.WrapTException(err2)
 			}
-			_exc134 := thrift.NewTApplicationException(thrift.INTERNAL_ERROR, "Internal error processing wait: "+err2.Error())
+			_exc153 := thrift.NewTApplicationException(thrift.INTERNAL_ERROR, "Internal error processing wait: "+err2.Error())
 			if err2 := oprot.WriteMessageBegin(ctx, "wait", thrift.EXCEPTION, seqId); err2 != nil {
-				_write_err133 = thrift.WrapTException(err2)
+				_write_err152 = thrift.WrapTException(err2)
 			}
-			if err2 := _exc134.Write(ctx, oprot); _write_err133 == nil && err2 != nil {
-				_write_err133 = thrift.WrapTException(err2)
+			if err2 := _exc153.Write(ctx, oprot); _write_err152 == nil && err2 != nil {
+				_write_err152 = thrift.WrapTException(err2)
 			}
-			if err2 := oprot.WriteMessageEnd(ctx); _write_err133 == nil && err2 != nil {
-				_write_err133 = thrift.WrapTException(err2)
+			if err2 := oprot.WriteMessageEnd(ctx); _write_err152 == nil && err2 != nil {
+				_write_err152 = thrift.WrapTException(err2)
 			}
-			if err2 := oprot.Flush(ctx); _write_err133 == nil && err2 != nil {
-				_write_err133 = thrift.WrapTException(err2)
+			if err2 := oprot.Flush(ctx); _write_err152 == nil && err2 != nil {
+				_write_err152 = thrift.WrapTException(err2)
 			}
-			if _write_err133 != nil {
-				return false, thrift.WrapTException(_write_err133)
+			if _write_err152 != nil {
+				return false, thrift.WrapTException(_write_err152)
 			}
 			return true, err
 		}
@@ -9428,19 +12058,19 @@ func (p *controlProcessorWait) Process(ctx context.Context, seqId int32, iprot, 
 	}
 	tickerCancel()
 	if err2 := oprot.WriteMessageBegin(ctx, "wait", thrift.REPLY, seqId); err2 != nil {
-		_write_err133 = thrift.WrapTException(err2)
+		_write_err152 = thrift.WrapTException(err2)
 	}
-	if err2 := result.Write(ctx, oprot); _write_err133 == nil && err2 != nil {
-		_write_err133 = thrift.WrapTException(err2)
+	if err2 := result.Write(ctx, oprot); _write_err152 == nil && err2 != nil {
+		_write_err152 = thrift.WrapTException(err2)
 	}
-	if err2 := oprot.WriteMessageEnd(ctx); _write_err133 == nil && err2 != nil {
-		_write_err133 = thrift.WrapTException(err2)
+	if err2 := oprot.WriteMessageEnd(ctx); _write_err152 == nil && err2 != nil {
+		_write_err152 = thrift.WrapTException(err2)
 	}
-	if err2 := oprot.Flush(ctx); _write_err133 == nil && err2 != nil {
-		_write_err133 = thrift.WrapTException(err2)
+	if err2 := oprot.Flush(ctx); _write_err152 == nil && err2 != nil {
+		_write_err152 = thrift.WrapTException(err2)
 	}
-	if _write_err133 != nil {
-		return false, thrift.WrapTException(_write_err133)
+	if _write_err152 != nil {
+		return false, thrift.WrapTException(_write_err152)
 	}
 	return true, err
 }
@@ -9450,7 +12080,7 @@ type controlProcessorExportRecords struct {
 }
 
 func (p *controlProcessorExportRecords) Process(ctx context.Context, seqId int32, iprot, oprot thrift.TProtocol) (success bool, err thrift.TException) {
-	var _write_err135 error
+	var _write_err154 error
 	args := ControlExportRecordsArgs{}
 	if err2 := args.Read(ctx, iprot); err2 != nil {
 		iprot.ReadMessageEnd(ctx)
@@ -9500,21 +12130,21 @@ func (p *controlProcessorExportRecords) Process(ctx context.Context, seqId int32
 			if errors.Is(err2, thrift.ErrAbandonRequest) {
 				return false, thrift.WrapTException(err2)
 			}
-			_exc136 := thrift.NewTApplicationException(thrift.INTERNAL_ERROR, "Internal error processing export_records: "+err2.Error())
+			_exc155 := thrift.NewTApplicationException(thrift.INTERNAL_ERROR, "Internal error processing export_records: "+err2.Error())
 			if err2 := oprot.WriteMessageBegin(ctx, "export_records", thrift.EXCEPTION, seqId); err2 != nil {
-				_write_err135 = thrift.WrapTException(err2)
+				_write_err154 = thrift.WrapTException(err2)
 			}
-			if err2 := _exc136.Write(ctx, oprot); _write_err135 == nil && err2 != nil {
-				_write_err135 = thrift.WrapTException(err2)
+			if err2 := _exc155.Write(ctx, oprot); _write_err154 == nil && err2 != nil {
+				_write_err154 = thrift.WrapTException(err2)
 			}
-			if err2 := oprot.WriteMessageEnd(ctx); _write_err135 == nil && err2 != nil {
-				_write_err135 = thrift.WrapTException(err2)
+			if err2 := oprot.WriteMessageEnd(ctx); _write_err154 == nil && err2 != nil {
+				_write_err154 = thrift.WrapTException(err2)
 			}
-			if err2 := oprot.Flush(ctx); _write_err135 == nil && err2 != nil {
-				_write_err135 = thrift.WrapTException(err2)
+			if err2 := oprot.Flush(ctx); _write_err154 == nil && err2 != nil {
+				_write_err154 = thrift.WrapTException(err2)
 			}
-			if _write_err135 != nil {
-				return false, thrift.WrapTException(_write_err135)
+			if _write_err154 != nil {
+				return false, thrift.WrapTException(_write_err154)
 			}
 			return true, err
 		}
@@ -9523,19 +12153,19 @@ func (p *controlProcessorExportRecords) Process(ctx context.Context, seqId int32
 	}
 	tickerCancel()
 	if err2 := oprot.WriteMessageBegin(ctx, "export_records", thrift.REPLY, seqId); err2 != nil {
-		_write_err135 = thrift.WrapTException(err2)
+		_write_err154 = thrift.WrapTException(err2)
 	}
-	if err2 := result.Write(ctx, oprot); _write_err135 == nil && err2 != nil {
-		_write_err135 = thrift.WrapTException(err2)
+	if err2 := result.Write(ctx, oprot); _write_err154 == nil && err2 != nil {
+		_write_err154 = thrift.WrapTException(err2)
 	}
-	if err2 := oprot.WriteMessageEnd(ctx); _write_err135 == nil && err2 != nil {
-		_write_err135 = thrift.WrapTException(err2)
+	if err2 := oprot.WriteMessageEnd(ctx); _write_err154 == nil && err2 != nil {
+		_write_err154 = thrift.WrapTException(err2)
 	}
-	if err2 := oprot.Flush(ctx); _write_err135 == nil && err2 != nil {
-		_write_err135 = thrift.WrapTException(err2)
+	if err2 := oprot.Flush(ctx); _write_err154 == nil && err2 != nil {
+		_write_err154 = thrift.WrapTException(err2)
 	}
-	if _write_err135 != nil {
-		return false, thrift.WrapTException(_write_err135)
+	if _write_err154 != nil {
+		return false, thrift.WrapTException(_write_err154)
 	}
 	return true, err
 }
@@ -9545,7 +12175,7 @@ type controlProcessorImportZone struct {
 }
 
 func (p *controlProcessorImportZone) Process(ctx context.Context, seqId int32, iprot, oprot thrift.TProtocol) (success bool, err thrift.TException) {
-	var _write_err137 error
+	var _write_err156 error
 	args := ControlImportZoneArgs{}
 	if err2 := args.Read(ctx, iprot); err2 != nil {
 		iprot.ReadMessageEnd(ctx)
@@ -9585,7 +12215,7 @@ func (p *controlProcessorImportZone) Process(ctx context.Context, seqId int32, i
 	}
 
 	result := ControlImportZoneResult{}
-	if retval, err2 := p.handler.ImportZone(ctx, args.File, args.Content, args.Author, args.Reason); err2 != nil {
+	if retval, err2 := p.handler.ImportZone(ctx, args.File, args.Content, args.Doer); err2 != nil {
 		tickerCancel()
 		err = thrift.WrapTException(err2)
 		switch v := err2.(type) {
@@ -9595,21 +12225,21 @@ func (p *controlProcessorImportZone) Process(ctx context.Context, seqId int32, i
 			if errors.Is(err2, thrift.ErrAbandonRequest) {
 				return false, thrift.WrapTException(err2)
 			}
-			_exc138 := thrift.NewTApplicationException(thrift.INTERNAL_ERROR, "Internal error processing import_zone: "+err2.Error())
+			_exc157 := thrift.NewTApplicationException(thrift.INTERNAL_ERROR, "Internal error processing import_zone: "+err2.Error())
 			if err2 := oprot.WriteMessageBegin(ctx, "import_zone", thrift.EXCEPTION, seqId); err2 != nil {
-				_write_err137 = thrift.WrapTException(err2)
+				_write_err156 = thrift.WrapTException(err2)
 			}
-			if err2 := _exc138.Write(ctx, oprot); _write_err137 == nil && err2 != nil {
-				_write_err137 = thrift.WrapTException(err2)
+			if err2 := _exc157.Write(ctx, oprot); _write_err156 == nil && err2 != nil {
+				_write_err156 = thrift.WrapTException(err2)
 			}
-			if err2 := oprot.WriteMessageEnd(ctx); _write_err137 == nil && err2 != nil {
-				_write_err137 = thrift.WrapTException(err2)
+			if err2 := oprot.WriteMessageEnd(ctx); _write_err156 == nil && err2 != nil {
+				_write_err156 = thrift.WrapTException(err2)
 			}
-			if err2 := oprot.Flush(ctx); _write_err137 == nil && err2 != nil {
-				_write_err137 = thrift.WrapTException(err2)
+			if err2 := oprot.Flush(ctx); _write_err156 == nil && err2 != nil {
+				_write_err156 = thrift.WrapTException(err2)
 			}
-			if _write_err137 != nil {
-				return false, thrift.WrapTException(_write_err137)
+			if _write_err156 != nil {
+				return false, thrift.WrapTException(_write_err156)
 			}
 			return true, err
 		}
@@ -9618,19 +12248,19 @@ func (p *controlProcessorImportZone) Process(ctx context.Context, seqId int32, i
 	}
 	tickerCancel()
 	if err2 := oprot.WriteMessageBegin(ctx, "import_zone", thrift.REPLY, seqId); err2 != nil {
-		_write_err137 = thrift.WrapTException(err2)
+		_write_err156 = thrift.WrapTException(err2)
 	}
-	if err2 := result.Write(ctx, oprot); _write_err137 == nil && err2 != nil {
-		_write_err137 = thrift.WrapTException(err2)
+	if err2 := result.Write(ctx, oprot); _write_err156 == nil && err2 != nil {
+		_write_err156 = thrift.WrapTException(err2)
 	}
-	if err2 := oprot.WriteMessageEnd(ctx); _write_err137 == nil && err2 != nil {
-		_write_err137 = thrift.WrapTException(err2)
+	if err2 := oprot.WriteMessageEnd(ctx); _write_err156 == nil && err2 != nil {
+		_write_err156 = thrift.WrapTException(err2)
 	}
-	if err2 := oprot.Flush(ctx); _write_err137 == nil && err2 != nil {
-		_write_err137 = thrift.WrapTException(err2)
+	if err2 := oprot.Flush(ctx); _write_err156 == nil && err2 != nil {
+		_write_err156 = thrift.WrapTException(err2)
 	}
-	if _write_err137 != nil {
-		return false, thrift.WrapTException(_write_err137)
+	if _write_err156 != nil {
+		return false, thrift.WrapTException(_write_err156)
 	}
 	return true, err
 }
@@ -9640,7 +12270,7 @@ type controlProcessorSetOverride struct {
 }
 
 func (p *controlProcessorSetOverride) Process(ctx context.Context, seqId int32, iprot, oprot thrift.TProtocol) (success bool, err thrift.TException) {
-	var _write_err139 error
+	var _write_err158 error
 	args := ControlSetOverrideArgs{}
 	if err2 := args.Read(ctx, iprot); err2 != nil {
 		iprot.ReadMessageEnd(ctx)
@@ -9690,21 +12320,21 @@ func (p *controlProcessorSetOverride) Process(ctx context.Context, seqId int32, 
 			if errors.Is(err2, thrift.ErrAbandonRequest) {
 				return false, thrift.WrapTException(err2)
 			}
-			_exc140 := thrift.NewTApplicationException(thrift.INTERNAL_ERROR, "Internal error processing set_override: "+err2.Error())
+			_exc159 := thrift.NewTApplicationException(thrift.INTERNAL_ERROR, "Internal error processing set_override: "+err2.Error())
 			if err2 := oprot.WriteMessageBegin(ctx, "set_override", thrift.EXCEPTION, seqId); err2 != nil {
-				_write_err139 = thrift.WrapTException(err2)
+				_write_err158 = thrift.WrapTException(err2)
 			}
-			if err2 := _exc140.Write(ctx, oprot); _write_err139 == nil && err2 != nil {
-				_write_err139 = thrift.WrapTException(err2)
+			if err2 := _exc159.Write(ctx, oprot); _write_err158 == nil && err2 != nil {
+				_write_err158 = thrift.WrapTException(err2)
 			}
-			if err2 := oprot.WriteMessageEnd(ctx); _write_err139 == nil && err2 != nil {
-				_write_err139 = thrift.WrapTException(err2)
+			if err2 := oprot.WriteMessageEnd(ctx); _write_err158 == nil && err2 != nil {
+				_write_err158 = thrift.WrapTException(err2)
 			}
-			if err2 := oprot.Flush(ctx); _write_err139 == nil && err2 != nil {
-				_write_err139 = thrift.WrapTException(err2)
+			if err2 := oprot.Flush(ctx); _write_err158 == nil && err2 != nil {
+				_write_err158 = thrift.WrapTException(err2)
 			}
-			if _write_err139 != nil {
-				return false, thrift.WrapTException(_write_err139)
+			if _write_err158 != nil {
+				return false, thrift.WrapTException(_write_err158)
 			}
 			return true, err
 		}
@@ -9713,19 +12343,19 @@ func (p *controlProcessorSetOverride) Process(ctx context.Context, seqId int32, 
 	}
 	tickerCancel()
 	if err2 := oprot.WriteMessageBegin(ctx, "set_override", thrift.REPLY, seqId); err2 != nil {
-		_write_err139 = thrift.WrapTException(err2)
+		_write_err158 = thrift.WrapTException(err2)
 	}
-	if err2 := result.Write(ctx, oprot); _write_err139 == nil && err2 != nil {
-		_write_err139 = thrift.WrapTException(err2)
+	if err2 := result.Write(ctx, oprot); _write_err158 == nil && err2 != nil {
+		_write_err158 = thrift.WrapTException(err2)
 	}
-	if err2 := oprot.WriteMessageEnd(ctx); _write_err139 == nil && err2 != nil {
-		_write_err139 = thrift.WrapTException(err2)
+	if err2 := oprot.WriteMessageEnd(ctx); _write_err158 == nil && err2 != nil {
+		_write_err158 = thrift.WrapTException(err2)
 	}
-	if err2 := oprot.Flush(ctx); _write_err139 == nil && err2 != nil {
-		_write_err139 = thrift.WrapTException(err2)
+	if err2 := oprot.Flush(ctx); _write_err158 == nil && err2 != nil {
+		_write_err158 = thrift.WrapTException(err2)
 	}
-	if _write_err139 != nil {
-		return false, thrift.WrapTException(_write_err139)
+	if _write_err158 != nil {
+		return false, thrift.WrapTException(_write_err158)
 	}
 	return true, err
 }
@@ -9735,7 +12365,7 @@ type controlProcessorOverrides struct {
 }
 
 func (p *controlProcessorOverrides) Process(ctx context.Context, seqId int32, iprot, oprot thrift.TProtocol) (success bool, err thrift.TException) {
-	var _write_err141 error
+	var _write_err160 error
 	args := ControlOverridesArgs{}
 	if err2 := args.Read(ctx, iprot); err2 != nil {
 		iprot.ReadMessageEnd(ctx)
@@ -9785,21 +12415,21 @@ func (p *controlProcessorOverrides) Process(ctx context.Context, seqId int32, ip
 			if errors.Is(err2, thrift.ErrAbandonRequest) {
 				return false, thrift.WrapTException(err2)
 			}
-			_exc142 := thrift.NewTApplicationException(thrift.INTERNAL_ERROR, "Internal error processing overrides: "+err2.Error())
+			_exc161 := thrift.NewTApplicationException(thrift.INTERNAL_ERROR, "Internal error processing overrides: "+err2.Error())
 			if err2 := oprot.WriteMessageBegin(ctx, "overrides", thrift.EXCEPTION, seqId); err2 != nil {
-				_write_err141 = thrift.WrapTException(err2)
+				_write_err160 = thrift.WrapTException(err2)
 			}
-			if err2 := _exc142.Write(ctx, oprot); _write_err141 == nil && err2 != nil {
-				_write_err141 = thrift.WrapTException(err2)
+			if err2 := _exc161.Write(ctx, oprot); _write_err160 == nil && err2 != nil {
+				_write_err160 = thrift.WrapTException(err2)
 			}
-			if err2 := oprot.WriteMessageEnd(ctx); _write_err141 == nil && err2 != nil {
-				_write_err141 = thrift.WrapTException(err2)
+			if err2 := oprot.WriteMessageEnd(ctx); _write_err160 == nil && err2 != nil {
+				_write_err160 = thrift.WrapTException(err2)
 			}
-			if err2 := oprot.Flush(ctx); _write_err141 == nil && err2 != nil {
-				_write_err141 = thrift.WrapTException(err2)
+			if err2 := oprot.Flush(ctx); _write_err160 == nil && err2 != nil {
+				_write_err160 = thrift.WrapTException(err2)
 			}
-			if _write_err141 != nil {
-				return false, thrift.WrapTException(_write_err141)
+			if _write_err160 != nil {
+				return false, thrift.WrapTException(_write_err160)
 			}
 			return true, err
 		}
@@ -9808,19 +12438,19 @@ func (p *controlProcessorOverrides) Process(ctx context.Context, seqId int32, ip
 	}
 	tickerCancel()
 	if err2 := oprot.WriteMessageBegin(ctx, "overrides", thrift.REPLY, seqId); err2 != nil {
-		_write_err141 = thrift.WrapTException(err2)
+		_write_err160 = thrift.WrapTException(err2)
 	}
-	if err2 := result.Write(ctx, oprot); _write_err141 == nil && err2 != nil {
-		_write_err141 = thrift.WrapTException(err2)
+	if err2 := result.Write(ctx, oprot); _write_err160 == nil && err2 != nil {
+		_write_err160 = thrift.WrapTException(err2)
 	}
-	if err2 := oprot.WriteMessageEnd(ctx); _write_err141 == nil && err2 != nil {
-		_write_err141 = thrift.WrapTException(err2)
+	if err2 := oprot.WriteMessageEnd(ctx); _write_err160 == nil && err2 != nil {
+		_write_err160 = thrift.WrapTException(err2)
 	}
-	if err2 := oprot.Flush(ctx); _write_err141 == nil && err2 != nil {
-		_write_err141 = thrift.WrapTException(err2)
+	if err2 := oprot.Flush(ctx); _write_err160 == nil && err2 != nil {
+		_write_err160 = thrift.WrapTException(err2)
 	}
-	if _write_err141 != nil {
-		return false, thrift.WrapTException(_write_err141)
+	if _write_err160 != nil {
+		return false, thrift.WrapTException(_write_err160)
 	}
 	return true, err
 }
@@ -9830,7 +12460,7 @@ type controlProcessorClearOverride struct {
 }
 
 func (p *controlProcessorClearOverride) Process(ctx context.Context, seqId int32, iprot, oprot thrift.TProtocol) (success bool, err thrift.TException) {
-	var _write_err143 error
+	var _write_err162 error
 	args := ControlClearOverrideArgs{}
 	if err2 := args.Read(ctx, iprot); err2 != nil {
 		iprot.ReadMessageEnd(ctx)
@@ -9880,21 +12510,21 @@ func (p *controlProcessorClearOverride) Process(ctx context.Context, seqId int32
 			if errors.Is(err2, thrift.ErrAbandonRequest) {
 				return false, thrift.WrapTException(err2)
 			}
-			_exc144 := thrift.NewTApplicationException(thrift.INTERNAL_ERROR, "Internal error processing clear_override: "+err2.Error())
+			_exc163 := thrift.NewTApplicationException(thrift.INTERNAL_ERROR, "Internal error processing clear_override: "+err2.Error())
 			if err2 := oprot.WriteMessageBegin(ctx, "clear_override", thrift.EXCEPTION, seqId); err2 != nil {
-				_write_err143 = thrift.WrapTException(err2)
+				_write_err162 = thrift.WrapTException(err2)
 			}
-			if err2 := _exc144.Write(ctx, oprot); _write_err143 == nil && err2 != nil {
-				_write_err143 = thrift.WrapTException(err2)
+			if err2 := _exc163.Write(ctx, oprot); _write_err162 == nil && err2 != nil {
+				_write_err162 = thrift.WrapTException(err2)
 			}
-			if err2 := oprot.WriteMessageEnd(ctx); _write_err143 == nil && err2 != nil {
-				_write_err143 = thrift.WrapTException(err2)
+			if err2 := oprot.WriteMessageEnd(ctx); _write_err162 == nil && err2 != nil {
+				_write_err162 = thrift.WrapTException(err2)
 			}
-			if err2 := oprot.Flush(ctx); _write_err143 == nil && err2 != nil {
-				_write_err143 = thrift.WrapTException(err2)
+			if err2 := oprot.Flush(ctx); _write_err162 == nil && err2 != nil {
+				_write_err162 = thrift.WrapTException(err2)
 			}
-			if _write_err143 != nil {
-				return false, thrift.WrapTException(_write_err143)
+			if _write_err162 != nil {
+				return false, thrift.WrapTException(_write_err162)
 			}
 			return true, err
 		}
@@ -9903,19 +12533,19 @@ func (p *controlProcessorClearOverride) Process(ctx context.Context, seqId int32
 	}
 	tickerCancel()
 	if err2 := oprot.WriteMessageBegin(ctx, "clear_override", thrift.REPLY, seqId); err2 != nil {
-		_write_err143 = thrift.WrapTException(err2)
+		_write_err162 = thrift.WrapTException(err2)
 	}
-	if err2 := result.Write(ctx, oprot); _write_err143 == nil && err2 != nil {
-		_write_err143 = thrift.WrapTException(err2)
+	if err2 := result.Write(ctx, oprot); _write_err162 == nil && err2 != nil {
+		_write_err162 = thrift.WrapTException(err2)
 	}
-	if err2 := oprot.WriteMessageEnd(ctx); _write_err143 == nil && err2 != nil {
-		_write_err143 = thrift.WrapTException(err2)
+	if err2 := oprot.WriteMessageEnd(ctx); _write_err162 == nil && err2 != nil {
+		_write_err162 = thrift.WrapTException(err2)
 	}
-	if err2 := oprot.Flush(ctx); _write_err143 == nil && err2 != nil {
-		_write_err143 = thrift.WrapTException(err2)
+	if err2 := oprot.Flush(ctx); _write_err162 == nil && err2 != nil {
+		_write_err162 = thrift.WrapTException(err2)
 	}
-	if _write_err143 != nil {
-		return false, thrift.WrapTException(_write_err143)
+	if _write_err162 != nil {
+		return false, thrift.WrapTException(_write_err162)
 	}
 	return true, err
 }
@@ -9925,7 +12555,7 @@ type controlProcessorAudit struct {
 }
 
 func (p *controlProcessorAudit) Process(ctx context.Context, seqId int32, iprot, oprot thrift.TProtocol) (success bool, err thrift.TException) {
-	var _write_err145 error
+	var _write_err164 error
 	args := ControlAuditArgs{}
 	if err2 := args.Read(ctx, iprot); err2 != nil {
 		iprot.ReadMessageEnd(ctx)
@@ -9965,7 +12595,7 @@ func (p *controlProcessorAudit) Process(ctx context.Context, seqId int32, iprot,
 	}
 
 	result := ControlAuditResult{}
-	if retval, err2 := p.handler.Audit(ctx, args.SinceMs, args.After, args.Limit); err2 != nil {
+	if retval, err2 := p.handler.Audit(ctx, args.SinceMs, args.After, args.Limit, args.Versions); err2 != nil {
 		tickerCancel()
 		err = thrift.WrapTException(err2)
 		switch v := err2.(type) {
@@ -9975,21 +12605,21 @@ func (p *controlProcessorAudit) Process(ctx context.Context, seqId int32, iprot,
 			if errors.Is(err2, thrift.ErrAbandonRequest) {
 				return false, thrift.WrapTException(err2)
 			}
-			_exc146 := thrift.NewTApplicationException(thrift.INTERNAL_ERROR, "Internal error processing audit: "+err2.Error())
+			_exc165 := thrift.NewTApplicationException(thrift.INTERNAL_ERROR, "Internal error processing audit: "+err2.Error())
 			if err2 := oprot.WriteMessageBegin(ctx, "audit", thrift.EXCEPTION, seqId); err2 != nil {
-				_write_err145 = thrift.WrapTException(err2)
+				_write_err164 = thrift.WrapTException(err2)
 			}
-			if err2 := _exc146.Write(ctx, oprot); _write_err145 == nil && err2 != nil {
-				_write_err145 = thrift.WrapTException(err2)
+			if err2 := _exc165.Write(ctx, oprot); _write_err164 == nil && err2 != nil {
+				_write_err164 = thrift.WrapTException(err2)
 			}
-			if err2 := oprot.WriteMessageEnd(ctx); _write_err145 == nil && err2 != nil {
-				_write_err145 = thrift.WrapTException(err2)
+			if err2 := oprot.WriteMessageEnd(ctx); _write_err164 == nil && err2 != nil {
+				_write_err164 = thrift.WrapTException(err2)
 			}
-			if err2 := oprot.Flush(ctx); _write_err145 == nil && err2 != nil {
-				_write_err145 = thrift.WrapTException(err2)
+			if err2 := oprot.Flush(ctx); _write_err164 == nil && err2 != nil {
+				_write_err164 = thrift.WrapTException(err2)
 			}
-			if _write_err145 != nil {
-				return false, thrift.WrapTException(_write_err145)
+			if _write_err164 != nil {
+				return false, thrift.WrapTException(_write_err164)
 			}
 			return true, err
 		}
@@ -9998,19 +12628,19 @@ func (p *controlProcessorAudit) Process(ctx context.Context, seqId int32, iprot,
 	}
 	tickerCancel()
 	if err2 := oprot.WriteMessageBegin(ctx, "audit", thrift.REPLY, seqId); err2 != nil {
-		_write_err145 = thrift.WrapTException(err2)
+		_write_err164 = thrift.WrapTException(err2)
 	}
-	if err2 := result.Write(ctx, oprot); _write_err145 == nil && err2 != nil {
-		_write_err145 = thrift.WrapTException(err2)
+	if err2 := result.Write(ctx, oprot); _write_err164 == nil && err2 != nil {
+		_write_err164 = thrift.WrapTException(err2)
 	}
-	if err2 := oprot.WriteMessageEnd(ctx); _write_err145 == nil && err2 != nil {
-		_write_err145 = thrift.WrapTException(err2)
+	if err2 := oprot.WriteMessageEnd(ctx); _write_err164 == nil && err2 != nil {
+		_write_err164 = thrift.WrapTException(err2)
 	}
-	if err2 := oprot.Flush(ctx); _write_err145 == nil && err2 != nil {
-		_write_err145 = thrift.WrapTException(err2)
+	if err2 := oprot.Flush(ctx); _write_err164 == nil && err2 != nil {
+		_write_err164 = thrift.WrapTException(err2)
 	}
-	if _write_err145 != nil {
-		return false, thrift.WrapTException(_write_err145)
+	if _write_err164 != nil {
+		return false, thrift.WrapTException(_write_err164)
 	}
 	return true, err
 }
@@ -10020,7 +12650,7 @@ type controlProcessorHistory struct {
 }
 
 func (p *controlProcessorHistory) Process(ctx context.Context, seqId int32, iprot, oprot thrift.TProtocol) (success bool, err thrift.TException) {
-	var _write_err147 error
+	var _write_err166 error
 	args := ControlHistoryArgs{}
 	if err2 := args.Read(ctx, iprot); err2 != nil {
 		iprot.ReadMessageEnd(ctx)
@@ -10070,21 +12700,21 @@ func (p *controlProcessorHistory) Process(ctx context.Context, seqId int32, ipro
 			if errors.Is(err2, thrift.ErrAbandonRequest) {
 				return false, thrift.WrapTException(err2)
 			}
-			_exc148 := thrift.NewTApplicationException(thrift.INTERNAL_ERROR, "Internal error processing history: "+err2.Error())
+			_exc167 := thrift.NewTApplicationException(thrift.INTERNAL_ERROR, "Internal error processing history: "+err2.Error())
 			if err2 := oprot.WriteMessageBegin(ctx, "history", thrift.EXCEPTION, seqId); err2 != nil {
-				_write_err147 = thrift.WrapTException(err2)
+				_write_err166 = thrift.WrapTException(err2)
 			}
-			if err2 := _exc148.Write(ctx, oprot); _write_err147 == nil && err2 != nil {
-				_write_err147 = thrift.WrapTException(err2)
+			if err2 := _exc167.Write(ctx, oprot); _write_err166 == nil && err2 != nil {
+				_write_err166 = thrift.WrapTException(err2)
 			}
-			if err2 := oprot.WriteMessageEnd(ctx); _write_err147 == nil && err2 != nil {
-				_write_err147 = thrift.WrapTException(err2)
+			if err2 := oprot.WriteMessageEnd(ctx); _write_err166 == nil && err2 != nil {
+				_write_err166 = thrift.WrapTException(err2)
 			}
-			if err2 := oprot.Flush(ctx); _write_err147 == nil && err2 != nil {
-				_write_err147 = thrift.WrapTException(err2)
+			if err2 := oprot.Flush(ctx); _write_err166 == nil && err2 != nil {
+				_write_err166 = thrift.WrapTException(err2)
 			}
-			if _write_err147 != nil {
-				return false, thrift.WrapTException(_write_err147)
+			if _write_err166 != nil {
+				return false, thrift.WrapTException(_write_err166)
 			}
 			return true, err
 		}
@@ -10093,19 +12723,19 @@ func (p *controlProcessorHistory) Process(ctx context.Context, seqId int32, ipro
 	}
 	tickerCancel()
 	if err2 := oprot.WriteMessageBegin(ctx, "history", thrift.REPLY, seqId); err2 != nil {
-		_write_err147 = thrift.WrapTException(err2)
+		_write_err166 = thrift.WrapTException(err2)
 	}
-	if err2 := result.Write(ctx, oprot); _write_err147 == nil && err2 != nil {
-		_write_err147 = thrift.WrapTException(err2)
+	if err2 := result.Write(ctx, oprot); _write_err166 == nil && err2 != nil {
+		_write_err166 = thrift.WrapTException(err2)
 	}
-	if err2 := oprot.WriteMessageEnd(ctx); _write_err147 == nil && err2 != nil {
-		_write_err147 = thrift.WrapTException(err2)
+	if err2 := oprot.WriteMessageEnd(ctx); _write_err166 == nil && err2 != nil {
+		_write_err166 = thrift.WrapTException(err2)
 	}
-	if err2 := oprot.Flush(ctx); _write_err147 == nil && err2 != nil {
-		_write_err147 = thrift.WrapTException(err2)
+	if err2 := oprot.Flush(ctx); _write_err166 == nil && err2 != nil {
+		_write_err166 = thrift.WrapTException(err2)
 	}
-	if _write_err147 != nil {
-		return false, thrift.WrapTException(_write_err147)
+	if _write_err166 != nil {
+		return false, thrift.WrapTException(_write_err166)
 	}
 	return true, err
 }
@@ -10115,7 +12745,7 @@ type controlProcessorDiff struct {
 }
 
 func (p *controlProcessorDiff) Process(ctx context.Context, seqId int32, iprot, oprot thrift.TProtocol) (success bool, err thrift.TException) {
-	var _write_err149 error
+	var _write_err168 error
 	args := ControlDiffArgs{}
 	if err2 := args.Read(ctx, iprot); err2 != nil {
 		iprot.ReadMessageEnd(ctx)
@@ -10165,21 +12795,21 @@ func (p *controlProcessorDiff) Process(ctx context.Context, seqId int32, iprot, 
 			if errors.Is(err2, thrift.ErrAbandonRequest) {
 				return false, thrift.WrapTException(err2)
 			}
-			_exc150 := thrift.NewTApplicationException(thrift.INTERNAL_ERROR, "Internal error processing diff: "+err2.Error())
+			_exc169 := thrift.NewTApplicationException(thrift.INTERNAL_ERROR, "Internal error processing diff: "+err2.Error())
 			if err2 := oprot.WriteMessageBegin(ctx, "diff", thrift.EXCEPTION, seqId); err2 != nil {
-				_write_err149 = thrift.WrapTException(err2)
+				_write_err168 = thrift.WrapTException(err2)
 			}
-			if err2 := _exc150.Write(ctx, oprot); _write_err149 == nil && err2 != nil {
-				_write_err149 = thrift.WrapTException(err2)
+			if err2 := _exc169.Write(ctx, oprot); _write_err168 == nil && err2 != nil {
+				_write_err168 = thrift.WrapTException(err2)
 			}
-			if err2 := oprot.WriteMessageEnd(ctx); _write_err149 == nil && err2 != nil {
-				_write_err149 = thrift.WrapTException(err2)
+			if err2 := oprot.WriteMessageEnd(ctx); _write_err168 == nil && err2 != nil {
+				_write_err168 = thrift.WrapTException(err2)
 			}
-			if err2 := oprot.Flush(ctx); _write_err149 == nil && err2 != nil {
-				_write_err149 = thrift.WrapTException(err2)
+			if err2 := oprot.Flush(ctx); _write_err168 == nil && err2 != nil {
+				_write_err168 = thrift.WrapTException(err2)
 			}
-			if _write_err149 != nil {
-				return false, thrift.WrapTException(_write_err149)
+			if _write_err168 != nil {
+				return false, thrift.WrapTException(_write_err168)
 			}
 			return true, err
 		}
@@ -10188,19 +12818,19 @@ func (p *controlProcessorDiff) Process(ctx context.Context, seqId int32, iprot, 
 	}
 	tickerCancel()
 	if err2 := oprot.WriteMessageBegin(ctx, "diff", thrift.REPLY, seqId); err2 != nil {
-		_write_err149 = thrift.WrapTException(err2)
+		_write_err168 = thrift.WrapTException(err2)
 	}
-	if err2 := result.Write(ctx, oprot); _write_err149 == nil && err2 != nil {
-		_write_err149 = thrift.WrapTException(err2)
+	if err2 := result.Write(ctx, oprot); _write_err168 == nil && err2 != nil {
+		_write_err168 = thrift.WrapTException(err2)
 	}
-	if err2 := oprot.WriteMessageEnd(ctx); _write_err149 == nil && err2 != nil {
-		_write_err149 = thrift.WrapTException(err2)
+	if err2 := oprot.WriteMessageEnd(ctx); _write_err168 == nil && err2 != nil {
+		_write_err168 = thrift.WrapTException(err2)
 	}
-	if err2 := oprot.Flush(ctx); _write_err149 == nil && err2 != nil {
-		_write_err149 = thrift.WrapTException(err2)
+	if err2 := oprot.Flush(ctx); _write_err168 == nil && err2 != nil {
+		_write_err168 = thrift.WrapTException(err2)
 	}
-	if _write_err149 != nil {
-		return false, thrift.WrapTException(_write_err149)
+	if _write_err168 != nil {
+		return false, thrift.WrapTException(_write_err168)
 	}
 	return true, err
 }
@@ -10210,7 +12840,7 @@ type controlProcessorRollback struct {
 }
 
 func (p *controlProcessorRollback) Process(ctx context.Context, seqId int32, iprot, oprot thrift.TProtocol) (success bool, err thrift.TException) {
-	var _write_err151 error
+	var _write_err170 error
 	args := ControlRollbackArgs{}
 	if err2 := args.Read(ctx, iprot); err2 != nil {
 		iprot.ReadMessageEnd(ctx)
@@ -10260,21 +12890,21 @@ func (p *controlProcessorRollback) Process(ctx context.Context, seqId int32, ipr
 			if errors.Is(err2, thrift.ErrAbandonRequest) {
 				return false, thrift.WrapTException(err2)
 			}
-			_exc152 := thrift.NewTApplicationException(thrift.INTERNAL_ERROR, "Internal error processing rollback: "+err2.Error())
+			_exc171 := thrift.NewTApplicationException(thrift.INTERNAL_ERROR, "Internal error processing rollback: "+err2.Error())
 			if err2 := oprot.WriteMessageBegin(ctx, "rollback", thrift.EXCEPTION, seqId); err2 != nil {
-				_write_err151 = thrift.WrapTException(err2)
+				_write_err170 = thrift.WrapTException(err2)
 			}
-			if err2 := _exc152.Write(ctx, oprot); _write_err151 == nil && err2 != nil {
-				_write_err151 = thrift.WrapTException(err2)
+			if err2 := _exc171.Write(ctx, oprot); _write_err170 == nil && err2 != nil {
+				_write_err170 = thrift.WrapTException(err2)
 			}
-			if err2 := oprot.WriteMessageEnd(ctx); _write_err151 == nil && err2 != nil {
-				_write_err151 = thrift.WrapTException(err2)
+			if err2 := oprot.WriteMessageEnd(ctx); _write_err170 == nil && err2 != nil {
+				_write_err170 = thrift.WrapTException(err2)
 			}
-			if err2 := oprot.Flush(ctx); _write_err151 == nil && err2 != nil {
-				_write_err151 = thrift.WrapTException(err2)
+			if err2 := oprot.Flush(ctx); _write_err170 == nil && err2 != nil {
+				_write_err170 = thrift.WrapTException(err2)
 			}
-			if _write_err151 != nil {
-				return false, thrift.WrapTException(_write_err151)
+			if _write_err170 != nil {
+				return false, thrift.WrapTException(_write_err170)
 			}
 			return true, err
 		}
@@ -10283,19 +12913,19 @@ func (p *controlProcessorRollback) Process(ctx context.Context, seqId int32, ipr
 	}
 	tickerCancel()
 	if err2 := oprot.WriteMessageBegin(ctx, "rollback", thrift.REPLY, seqId); err2 != nil {
-		_write_err151 = thrift.WrapTException(err2)
+		_write_err170 = thrift.WrapTException(err2)
 	}
-	if err2 := result.Write(ctx, oprot); _write_err151 == nil && err2 != nil {
-		_write_err151 = thrift.WrapTException(err2)
+	if err2 := result.Write(ctx, oprot); _write_err170 == nil && err2 != nil {
+		_write_err170 = thrift.WrapTException(err2)
 	}
-	if err2 := oprot.WriteMessageEnd(ctx); _write_err151 == nil && err2 != nil {
-		_write_err151 = thrift.WrapTException(err2)
+	if err2 := oprot.WriteMessageEnd(ctx); _write_err170 == nil && err2 != nil {
+		_write_err170 = thrift.WrapTException(err2)
 	}
-	if err2 := oprot.Flush(ctx); _write_err151 == nil && err2 != nil {
-		_write_err151 = thrift.WrapTException(err2)
+	if err2 := oprot.Flush(ctx); _write_err170 == nil && err2 != nil {
+		_write_err170 = thrift.WrapTException(err2)
 	}
-	if _write_err151 != nil {
-		return false, thrift.WrapTException(_write_err151)
+	if _write_err170 != nil {
+		return false, thrift.WrapTException(_write_err170)
 	}
 	return true, err
 }
@@ -10305,7 +12935,7 @@ type controlProcessorPinned struct {
 }
 
 func (p *controlProcessorPinned) Process(ctx context.Context, seqId int32, iprot, oprot thrift.TProtocol) (success bool, err thrift.TException) {
-	var _write_err153 error
+	var _write_err172 error
 	args := ControlPinnedArgs{}
 	if err2 := args.Read(ctx, iprot); err2 != nil {
 		iprot.ReadMessageEnd(ctx)
@@ -10355,21 +12985,21 @@ func (p *controlProcessorPinned) Process(ctx context.Context, seqId int32, iprot
 			if errors.Is(err2, thrift.ErrAbandonRequest) {
 				return false, thrift.WrapTException(err2)
 			}
-			_exc154 := thrift.NewTApplicationException(thrift.INTERNAL_ERROR, "Internal error processing pinned: "+err2.Error())
+			_exc173 := thrift.NewTApplicationException(thrift.INTERNAL_ERROR, "Internal error processing pinned: "+err2.Error())
 			if err2 := oprot.WriteMessageBegin(ctx, "pinned", thrift.EXCEPTION, seqId); err2 != nil {
-				_write_err153 = thrift.WrapTException(err2)
+				_write_err172 = thrift.WrapTException(err2)
 			}
-			if err2 := _exc154.Write(ctx, oprot); _write_err153 == nil && err2 != nil {
-				_write_err153 = thrift.WrapTException(err2)
+			if err2 := _exc173.Write(ctx, oprot); _write_err172 == nil && err2 != nil {
+				_write_err172 = thrift.WrapTException(err2)
 			}
-			if err2 := oprot.WriteMessageEnd(ctx); _write_err153 == nil && err2 != nil {
-				_write_err153 = thrift.WrapTException(err2)
+			if err2 := oprot.WriteMessageEnd(ctx); _write_err172 == nil && err2 != nil {
+				_write_err172 = thrift.WrapTException(err2)
 			}
-			if err2 := oprot.Flush(ctx); _write_err153 == nil && err2 != nil {
-				_write_err153 = thrift.WrapTException(err2)
+			if err2 := oprot.Flush(ctx); _write_err172 == nil && err2 != nil {
+				_write_err172 = thrift.WrapTException(err2)
 			}
-			if _write_err153 != nil {
-				return false, thrift.WrapTException(_write_err153)
+			if _write_err172 != nil {
+				return false, thrift.WrapTException(_write_err172)
 			}
 			return true, err
 		}
@@ -10378,19 +13008,19 @@ func (p *controlProcessorPinned) Process(ctx context.Context, seqId int32, iprot
 	}
 	tickerCancel()
 	if err2 := oprot.WriteMessageBegin(ctx, "pinned", thrift.REPLY, seqId); err2 != nil {
-		_write_err153 = thrift.WrapTException(err2)
+		_write_err172 = thrift.WrapTException(err2)
 	}
-	if err2 := result.Write(ctx, oprot); _write_err153 == nil && err2 != nil {
-		_write_err153 = thrift.WrapTException(err2)
+	if err2 := result.Write(ctx, oprot); _write_err172 == nil && err2 != nil {
+		_write_err172 = thrift.WrapTException(err2)
 	}
-	if err2 := oprot.WriteMessageEnd(ctx); _write_err153 == nil && err2 != nil {
-		_write_err153 = thrift.WrapTException(err2)
+	if err2 := oprot.WriteMessageEnd(ctx); _write_err172 == nil && err2 != nil {
+		_write_err172 = thrift.WrapTException(err2)
 	}
-	if err2 := oprot.Flush(ctx); _write_err153 == nil && err2 != nil {
-		_write_err153 = thrift.WrapTException(err2)
+	if err2 := oprot.Flush(ctx); _write_err172 == nil && err2 != nil {
+		_write_err172 = thrift.WrapTException(err2)
 	}
-	if _write_err153 != nil {
-		return false, thrift.WrapTException(_write_err153)
+	if _write_err172 != nil {
+		return false, thrift.WrapTException(_write_err172)
 	}
 	return true, err
 }
@@ -10400,7 +13030,7 @@ type controlProcessorReleasePin struct {
 }
 
 func (p *controlProcessorReleasePin) Process(ctx context.Context, seqId int32, iprot, oprot thrift.TProtocol) (success bool, err thrift.TException) {
-	var _write_err155 error
+	var _write_err174 error
 	args := ControlReleasePinArgs{}
 	if err2 := args.Read(ctx, iprot); err2 != nil {
 		iprot.ReadMessageEnd(ctx)
@@ -10450,21 +13080,21 @@ func (p *controlProcessorReleasePin) Process(ctx context.Context, seqId int32, i
 			if errors.Is(err2, thrift.ErrAbandonRequest) {
 				return false, thrift.WrapTException(err2)
 			}
-			_exc156 := thrift.NewTApplicationException(thrift.INTERNAL_ERROR, "Internal error processing release_pin: "+err2.Error())
+			_exc175 := thrift.NewTApplicationException(thrift.INTERNAL_ERROR, "Internal error processing release_pin: "+err2.Error())
 			if err2 := oprot.WriteMessageBegin(ctx, "release_pin", thrift.EXCEPTION, seqId); err2 != nil {
-				_write_err155 = thrift.WrapTException(err2)
+				_write_err174 = thrift.WrapTException(err2)
 			}
-			if err2 := _exc156.Write(ctx, oprot); _write_err155 == nil && err2 != nil {
-				_write_err155 = thrift.WrapTException(err2)
+			if err2 := _exc175.Write(ctx, oprot); _write_err174 == nil && err2 != nil {
+				_write_err174 = thrift.WrapTException(err2)
 			}
-			if err2 := oprot.WriteMessageEnd(ctx); _write_err155 == nil && err2 != nil {
-				_write_err155 = thrift.WrapTException(err2)
+			if err2 := oprot.WriteMessageEnd(ctx); _write_err174 == nil && err2 != nil {
+				_write_err174 = thrift.WrapTException(err2)
 			}
-			if err2 := oprot.Flush(ctx); _write_err155 == nil && err2 != nil {
-				_write_err155 = thrift.WrapTException(err2)
+			if err2 := oprot.Flush(ctx); _write_err174 == nil && err2 != nil {
+				_write_err174 = thrift.WrapTException(err2)
 			}
-			if _write_err155 != nil {
-				return false, thrift.WrapTException(_write_err155)
+			if _write_err174 != nil {
+				return false, thrift.WrapTException(_write_err174)
 			}
 			return true, err
 		}
@@ -10473,19 +13103,19 @@ func (p *controlProcessorReleasePin) Process(ctx context.Context, seqId int32, i
 	}
 	tickerCancel()
 	if err2 := oprot.WriteMessageBegin(ctx, "release_pin", thrift.REPLY, seqId); err2 != nil {
-		_write_err155 = thrift.WrapTException(err2)
+		_write_err174 = thrift.WrapTException(err2)
 	}
-	if err2 := result.Write(ctx, oprot); _write_err155 == nil && err2 != nil {
-		_write_err155 = thrift.WrapTException(err2)
+	if err2 := result.Write(ctx, oprot); _write_err174 == nil && err2 != nil {
+		_write_err174 = thrift.WrapTException(err2)
 	}
-	if err2 := oprot.WriteMessageEnd(ctx); _write_err155 == nil && err2 != nil {
-		_write_err155 = thrift.WrapTException(err2)
+	if err2 := oprot.WriteMessageEnd(ctx); _write_err174 == nil && err2 != nil {
+		_write_err174 = thrift.WrapTException(err2)
 	}
-	if err2 := oprot.Flush(ctx); _write_err155 == nil && err2 != nil {
-		_write_err155 = thrift.WrapTException(err2)
+	if err2 := oprot.Flush(ctx); _write_err174 == nil && err2 != nil {
+		_write_err174 = thrift.WrapTException(err2)
 	}
-	if _write_err155 != nil {
-		return false, thrift.WrapTException(_write_err155)
+	if _write_err174 != nil {
+		return false, thrift.WrapTException(_write_err174)
 	}
 	return true, err
 }
@@ -10495,7 +13125,7 @@ type controlProcessorHolds struct {
 }
 
 func (p *controlProcessorHolds) Process(ctx context.Context, seqId int32, iprot, oprot thrift.TProtocol) (success bool, err thrift.TException) {
-	var _write_err157 error
+	var _write_err176 error
 	args := ControlHoldsArgs{}
 	if err2 := args.Read(ctx, iprot); err2 != nil {
 		iprot.ReadMessageEnd(ctx)
@@ -10545,21 +13175,21 @@ func (p *controlProcessorHolds) Process(ctx context.Context, seqId int32, iprot,
 			if errors.Is(err2, thrift.ErrAbandonRequest) {
 				return false, thrift.WrapTException(err2)
 			}
-			_exc158 := thrift.NewTApplicationException(thrift.INTERNAL_ERROR, "Internal error processing holds: "+err2.Error())
+			_exc177 := thrift.NewTApplicationException(thrift.INTERNAL_ERROR, "Internal error processing holds: "+err2.Error())
 			if err2 := oprot.WriteMessageBegin(ctx, "holds", thrift.EXCEPTION, seqId); err2 != nil {
-				_write_err157 = thrift.WrapTException(err2)
+				_write_err176 = thrift.WrapTException(err2)
 			}
-			if err2 := _exc158.Write(ctx, oprot); _write_err157 == nil && err2 != nil {
-				_write_err157 = thrift.WrapTException(err2)
+			if err2 := _exc177.Write(ctx, oprot); _write_err176 == nil && err2 != nil {
+				_write_err176 = thrift.WrapTException(err2)
 			}
-			if err2 := oprot.WriteMessageEnd(ctx); _write_err157 == nil && err2 != nil {
-				_write_err157 = thrift.WrapTException(err2)
+			if err2 := oprot.WriteMessageEnd(ctx); _write_err176 == nil && err2 != nil {
+				_write_err176 = thrift.WrapTException(err2)
 			}
-			if err2 := oprot.Flush(ctx); _write_err157 == nil && err2 != nil {
-				_write_err157 = thrift.WrapTException(err2)
+			if err2 := oprot.Flush(ctx); _write_err176 == nil && err2 != nil {
+				_write_err176 = thrift.WrapTException(err2)
 			}
-			if _write_err157 != nil {
-				return false, thrift.WrapTException(_write_err157)
+			if _write_err176 != nil {
+				return false, thrift.WrapTException(_write_err176)
 			}
 			return true, err
 		}
@@ -10568,19 +13198,19 @@ func (p *controlProcessorHolds) Process(ctx context.Context, seqId int32, iprot,
 	}
 	tickerCancel()
 	if err2 := oprot.WriteMessageBegin(ctx, "holds", thrift.REPLY, seqId); err2 != nil {
-		_write_err157 = thrift.WrapTException(err2)
+		_write_err176 = thrift.WrapTException(err2)
 	}
-	if err2 := result.Write(ctx, oprot); _write_err157 == nil && err2 != nil {
-		_write_err157 = thrift.WrapTException(err2)
+	if err2 := result.Write(ctx, oprot); _write_err176 == nil && err2 != nil {
+		_write_err176 = thrift.WrapTException(err2)
 	}
-	if err2 := oprot.WriteMessageEnd(ctx); _write_err157 == nil && err2 != nil {
-		_write_err157 = thrift.WrapTException(err2)
+	if err2 := oprot.WriteMessageEnd(ctx); _write_err176 == nil && err2 != nil {
+		_write_err176 = thrift.WrapTException(err2)
 	}
-	if err2 := oprot.Flush(ctx); _write_err157 == nil && err2 != nil {
-		_write_err157 = thrift.WrapTException(err2)
+	if err2 := oprot.Flush(ctx); _write_err176 == nil && err2 != nil {
+		_write_err176 = thrift.WrapTException(err2)
 	}
-	if _write_err157 != nil {
-		return false, thrift.WrapTException(_write_err157)
+	if _write_err176 != nil {
+		return false, thrift.WrapTException(_write_err176)
 	}
 	return true, err
 }
@@ -10590,7 +13220,7 @@ type controlProcessorDecide struct {
 }
 
 func (p *controlProcessorDecide) Process(ctx context.Context, seqId int32, iprot, oprot thrift.TProtocol) (success bool, err thrift.TException) {
-	var _write_err159 error
+	var _write_err178 error
 	args := ControlDecideArgs{}
 	if err2 := args.Read(ctx, iprot); err2 != nil {
 		iprot.ReadMessageEnd(ctx)
@@ -10640,21 +13270,21 @@ func (p *controlProcessorDecide) Process(ctx context.Context, seqId int32, iprot
 			if errors.Is(err2, thrift.ErrAbandonRequest) {
 				return false, thrift.WrapTException(err2)
 			}
-			_exc160 := thrift.NewTApplicationException(thrift.INTERNAL_ERROR, "Internal error processing decide: "+err2.Error())
+			_exc179 := thrift.NewTApplicationException(thrift.INTERNAL_ERROR, "Internal error processing decide: "+err2.Error())
 			if err2 := oprot.WriteMessageBegin(ctx, "decide", thrift.EXCEPTION, seqId); err2 != nil {
-				_write_err159 = thrift.WrapTException(err2)
+				_write_err178 = thrift.WrapTException(err2)
 			}
-			if err2 := _exc160.Write(ctx, oprot); _write_err159 == nil && err2 != nil {
-				_write_err159 = thrift.WrapTException(err2)
+			if err2 := _exc179.Write(ctx, oprot); _write_err178 == nil && err2 != nil {
+				_write_err178 = thrift.WrapTException(err2)
 			}
-			if err2 := oprot.WriteMessageEnd(ctx); _write_err159 == nil && err2 != nil {
-				_write_err159 = thrift.WrapTException(err2)
+			if err2 := oprot.WriteMessageEnd(ctx); _write_err178 == nil && err2 != nil {
+				_write_err178 = thrift.WrapTException(err2)
 			}
-			if err2 := oprot.Flush(ctx); _write_err159 == nil && err2 != nil {
-				_write_err159 = thrift.WrapTException(err2)
+			if err2 := oprot.Flush(ctx); _write_err178 == nil && err2 != nil {
+				_write_err178 = thrift.WrapTException(err2)
 			}
-			if _write_err159 != nil {
-				return false, thrift.WrapTException(_write_err159)
+			if _write_err178 != nil {
+				return false, thrift.WrapTException(_write_err178)
 			}
 			return true, err
 		}
@@ -10663,19 +13293,19 @@ func (p *controlProcessorDecide) Process(ctx context.Context, seqId int32, iprot
 	}
 	tickerCancel()
 	if err2 := oprot.WriteMessageBegin(ctx, "decide", thrift.REPLY, seqId); err2 != nil {
-		_write_err159 = thrift.WrapTException(err2)
+		_write_err178 = thrift.WrapTException(err2)
 	}
-	if err2 := result.Write(ctx, oprot); _write_err159 == nil && err2 != nil {
-		_write_err159 = thrift.WrapTException(err2)
+	if err2 := result.Write(ctx, oprot); _write_err178 == nil && err2 != nil {
+		_write_err178 = thrift.WrapTException(err2)
 	}
-	if err2 := oprot.WriteMessageEnd(ctx); _write_err159 == nil && err2 != nil {
-		_write_err159 = thrift.WrapTException(err2)
+	if err2 := oprot.WriteMessageEnd(ctx); _write_err178 == nil && err2 != nil {
+		_write_err178 = thrift.WrapTException(err2)
 	}
-	if err2 := oprot.Flush(ctx); _write_err159 == nil && err2 != nil {
-		_write_err159 = thrift.WrapTException(err2)
+	if err2 := oprot.Flush(ctx); _write_err178 == nil && err2 != nil {
+		_write_err178 = thrift.WrapTException(err2)
 	}
-	if _write_err159 != nil {
-		return false, thrift.WrapTException(_write_err159)
+	if _write_err178 != nil {
+		return false, thrift.WrapTException(_write_err178)
 	}
 	return true, err
 }
@@ -10685,7 +13315,7 @@ type controlProcessorFreeze struct {
 }
 
 func (p *controlProcessorFreeze) Process(ctx context.Context, seqId int32, iprot, oprot thrift.TProtocol) (success bool, err thrift.TException) {
-	var _write_err161 error
+	var _write_err180 error
 	args := ControlFreezeArgs{}
 	if err2 := args.Read(ctx, iprot); err2 != nil {
 		iprot.ReadMessageEnd(ctx)
@@ -10735,21 +13365,21 @@ func (p *controlProcessorFreeze) Process(ctx context.Context, seqId int32, iprot
 			if errors.Is(err2, thrift.ErrAbandonRequest) {
 				return false, thrift.WrapTException(err2)
 			}
-			_exc162 := thrift.NewTApplicationException(thrift.INTERNAL_ERROR, "Internal error processing freeze: "+err2.Error())
+			_exc181 := thrift.NewTApplicationException(thrift.INTERNAL_ERROR, "Internal error processing freeze: "+err2.Error())
 			if err2 := oprot.WriteMessageBegin(ctx, "freeze", thrift.EXCEPTION, seqId); err2 != nil {
-				_write_err161 = thrift.WrapTException(err2)
+				_write_err180 = thrift.WrapTException(err2)
 			}
-			if err2 := _exc162.Write(ctx, oprot); _write_err161 == nil && err2 != nil {
-				_write_err161 = thrift.WrapTException(err2)
+			if err2 := _exc181.Write(ctx, oprot); _write_err180 == nil && err2 != nil {
+				_write_err180 = thrift.WrapTException(err2)
 			}
-			if err2 := oprot.WriteMessageEnd(ctx); _write_err161 == nil && err2 != nil {
-				_write_err161 = thrift.WrapTException(err2)
+			if err2 := oprot.WriteMessageEnd(ctx); _write_err180 == nil && err2 != nil {
+				_write_err180 = thrift.WrapTException(err2)
 			}
-			if err2 := oprot.Flush(ctx); _write_err161 == nil && err2 != nil {
-				_write_err161 = thrift.WrapTException(err2)
+			if err2 := oprot.Flush(ctx); _write_err180 == nil && err2 != nil {
+				_write_err180 = thrift.WrapTException(err2)
 			}
-			if _write_err161 != nil {
-				return false, thrift.WrapTException(_write_err161)
+			if _write_err180 != nil {
+				return false, thrift.WrapTException(_write_err180)
 			}
 			return true, err
 		}
@@ -10758,19 +13388,19 @@ func (p *controlProcessorFreeze) Process(ctx context.Context, seqId int32, iprot
 	}
 	tickerCancel()
 	if err2 := oprot.WriteMessageBegin(ctx, "freeze", thrift.REPLY, seqId); err2 != nil {
-		_write_err161 = thrift.WrapTException(err2)
+		_write_err180 = thrift.WrapTException(err2)
 	}
-	if err2 := result.Write(ctx, oprot); _write_err161 == nil && err2 != nil {
-		_write_err161 = thrift.WrapTException(err2)
+	if err2 := result.Write(ctx, oprot); _write_err180 == nil && err2 != nil {
+		_write_err180 = thrift.WrapTException(err2)
 	}
-	if err2 := oprot.WriteMessageEnd(ctx); _write_err161 == nil && err2 != nil {
-		_write_err161 = thrift.WrapTException(err2)
+	if err2 := oprot.WriteMessageEnd(ctx); _write_err180 == nil && err2 != nil {
+		_write_err180 = thrift.WrapTException(err2)
 	}
-	if err2 := oprot.Flush(ctx); _write_err161 == nil && err2 != nil {
-		_write_err161 = thrift.WrapTException(err2)
+	if err2 := oprot.Flush(ctx); _write_err180 == nil && err2 != nil {
+		_write_err180 = thrift.WrapTException(err2)
 	}
-	if _write_err161 != nil {
-		return false, thrift.WrapTException(_write_err161)
+	if _write_err180 != nil {
+		return false, thrift.WrapTException(_write_err180)
 	}
 	return true, err
 }
@@ -10780,7 +13410,7 @@ type controlProcessorFreezes struct {
 }
 
 func (p *controlProcessorFreezes) Process(ctx context.Context, seqId int32, iprot, oprot thrift.TProtocol) (success bool, err thrift.TException) {
-	var _write_err163 error
+	var _write_err182 error
 	args := ControlFreezesArgs{}
 	if err2 := args.Read(ctx, iprot); err2 != nil {
 		iprot.ReadMessageEnd(ctx)
@@ -10830,21 +13460,21 @@ func (p *controlProcessorFreezes) Process(ctx context.Context, seqId int32, ipro
 			if errors.Is(err2, thrift.ErrAbandonRequest) {
 				return false, thrift.WrapTException(err2)
 			}
-			_exc164 := thrift.NewTApplicationException(thrift.INTERNAL_ERROR, "Internal error processing freezes: "+err2.Error())
+			_exc183 := thrift.NewTApplicationException(thrift.INTERNAL_ERROR, "Internal error processing freezes: "+err2.Error())
 			if err2 := oprot.WriteMessageBegin(ctx, "freezes", thrift.EXCEPTION, seqId); err2 != nil {
-				_write_err163 = thrift.WrapTException(err2)
+				_write_err182 = thrift.WrapTException(err2)
 			}
-			if err2 := _exc164.Write(ctx, oprot); _write_err163 == nil && err2 != nil {
-				_write_err163 = thrift.WrapTException(err2)
+			if err2 := _exc183.Write(ctx, oprot); _write_err182 == nil && err2 != nil {
+				_write_err182 = thrift.WrapTException(err2)
 			}
-			if err2 := oprot.WriteMessageEnd(ctx); _write_err163 == nil && err2 != nil {
-				_write_err163 = thrift.WrapTException(err2)
+			if err2 := oprot.WriteMessageEnd(ctx); _write_err182 == nil && err2 != nil {
+				_write_err182 = thrift.WrapTException(err2)
 			}
-			if err2 := oprot.Flush(ctx); _write_err163 == nil && err2 != nil {
-				_write_err163 = thrift.WrapTException(err2)
+			if err2 := oprot.Flush(ctx); _write_err182 == nil && err2 != nil {
+				_write_err182 = thrift.WrapTException(err2)
 			}
-			if _write_err163 != nil {
-				return false, thrift.WrapTException(_write_err163)
+			if _write_err182 != nil {
+				return false, thrift.WrapTException(_write_err182)
 			}
 			return true, err
 		}
@@ -10853,19 +13483,19 @@ func (p *controlProcessorFreezes) Process(ctx context.Context, seqId int32, ipro
 	}
 	tickerCancel()
 	if err2 := oprot.WriteMessageBegin(ctx, "freezes", thrift.REPLY, seqId); err2 != nil {
-		_write_err163 = thrift.WrapTException(err2)
+		_write_err182 = thrift.WrapTException(err2)
 	}
-	if err2 := result.Write(ctx, oprot); _write_err163 == nil && err2 != nil {
-		_write_err163 = thrift.WrapTException(err2)
+	if err2 := result.Write(ctx, oprot); _write_err182 == nil && err2 != nil {
+		_write_err182 = thrift.WrapTException(err2)
 	}
-	if err2 := oprot.WriteMessageEnd(ctx); _write_err163 == nil && err2 != nil {
-		_write_err163 = thrift.WrapTException(err2)
+	if err2 := oprot.WriteMessageEnd(ctx); _write_err182 == nil && err2 != nil {
+		_write_err182 = thrift.WrapTException(err2)
 	}
-	if err2 := oprot.Flush(ctx); _write_err163 == nil && err2 != nil {
-		_write_err163 = thrift.WrapTException(err2)
+	if err2 := oprot.Flush(ctx); _write_err182 == nil && err2 != nil {
+		_write_err182 = thrift.WrapTException(err2)
 	}
-	if _write_err163 != nil {
-		return false, thrift.WrapTException(_write_err163)
+	if _write_err182 != nil {
+		return false, thrift.WrapTException(_write_err182)
 	}
 	return true, err
 }
@@ -10875,7 +13505,7 @@ type controlProcessorThaw struct {
 }
 
 func (p *controlProcessorThaw) Process(ctx context.Context, seqId int32, iprot, oprot thrift.TProtocol) (success bool, err thrift.TException) {
-	var _write_err165 error
+	var _write_err184 error
 	args := ControlThawArgs{}
 	if err2 := args.Read(ctx, iprot); err2 != nil {
 		iprot.ReadMessageEnd(ctx)
@@ -10925,21 +13555,21 @@ func (p *controlProcessorThaw) Process(ctx context.Context, seqId int32, iprot, 
 			if errors.Is(err2, thrift.ErrAbandonRequest) {
 				return false, thrift.WrapTException(err2)
 			}
-			_exc166 := thrift.NewTApplicationException(thrift.INTERNAL_ERROR, "Internal error processing thaw: "+err2.Error())
+			_exc185 := thrift.NewTApplicationException(thrift.INTERNAL_ERROR, "Internal error processing thaw: "+err2.Error())
 			if err2 := oprot.WriteMessageBegin(ctx, "thaw", thrift.EXCEPTION, seqId); err2 != nil {
-				_write_err165 = thrift.WrapTException(err2)
+				_write_err184 = thrift.WrapTException(err2)
 			}
-			if err2 := _exc166.Write(ctx, oprot); _write_err165 == nil && err2 != nil {
-				_write_err165 = thrift.WrapTException(err2)
+			if err2 := _exc185.Write(ctx, oprot); _write_err184 == nil && err2 != nil {
+				_write_err184 = thrift.WrapTException(err2)
 			}
-			if err2 := oprot.WriteMessageEnd(ctx); _write_err165 == nil && err2 != nil {
-				_write_err165 = thrift.WrapTException(err2)
+			if err2 := oprot.WriteMessageEnd(ctx); _write_err184 == nil && err2 != nil {
+				_write_err184 = thrift.WrapTException(err2)
 			}
-			if err2 := oprot.Flush(ctx); _write_err165 == nil && err2 != nil {
-				_write_err165 = thrift.WrapTException(err2)
+			if err2 := oprot.Flush(ctx); _write_err184 == nil && err2 != nil {
+				_write_err184 = thrift.WrapTException(err2)
 			}
-			if _write_err165 != nil {
-				return false, thrift.WrapTException(_write_err165)
+			if _write_err184 != nil {
+				return false, thrift.WrapTException(_write_err184)
 			}
 			return true, err
 		}
@@ -10948,19 +13578,304 @@ func (p *controlProcessorThaw) Process(ctx context.Context, seqId int32, iprot, 
 	}
 	tickerCancel()
 	if err2 := oprot.WriteMessageBegin(ctx, "thaw", thrift.REPLY, seqId); err2 != nil {
-		_write_err165 = thrift.WrapTException(err2)
+		_write_err184 = thrift.WrapTException(err2)
 	}
-	if err2 := result.Write(ctx, oprot); _write_err165 == nil && err2 != nil {
-		_write_err165 = thrift.WrapTException(err2)
+	if err2 := result.Write(ctx, oprot); _write_err184 == nil && err2 != nil {
+		_write_err184 = thrift.WrapTException(err2)
 	}
-	if err2 := oprot.WriteMessageEnd(ctx); _write_err165 == nil && err2 != nil {
-		_write_err165 = thrift.WrapTException(err2)
+	if err2 := oprot.WriteMessageEnd(ctx); _write_err184 == nil && err2 != nil {
+		_write_err184 = thrift.WrapTException(err2)
 	}
-	if err2 := oprot.Flush(ctx); _write_err165 == nil && err2 != nil {
-		_write_err165 = thrift.WrapTException(err2)
+	if err2 := oprot.Flush(ctx); _write_err184 == nil && err2 != nil {
+		_write_err184 = thrift.WrapTException(err2)
 	}
-	if _write_err165 != nil {
-		return false, thrift.WrapTException(_write_err165)
+	if _write_err184 != nil {
+		return false, thrift.WrapTException(_write_err184)
+	}
+	return true, err
+}
+
+type controlProcessorExpect struct {
+	handler Control
+}
+
+func (p *controlProcessorExpect) Process(ctx context.Context, seqId int32, iprot, oprot thrift.TProtocol) (success bool, err thrift.TException) {
+	var _write_err186 error
+	args := ControlExpectArgs{}
+	if err2 := args.Read(ctx, iprot); err2 != nil {
+		iprot.ReadMessageEnd(ctx)
+		x := thrift.NewTApplicationException(thrift.PROTOCOL_ERROR, err2.Error())
+		oprot.WriteMessageBegin(ctx, "expect", thrift.EXCEPTION, seqId)
+		x.Write(ctx, oprot)
+		oprot.WriteMessageEnd(ctx)
+		oprot.Flush(ctx)
+		return false, thrift.WrapTException(err2)
+	}
+	iprot.ReadMessageEnd(ctx)
+
+	tickerCancel := func() {}
+	// Start a goroutine to do server side connectivity check.
+	if thrift.ServerConnectivityCheckInterval > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithCancel(ctx)
+		defer cancel()
+		var tickerCtx context.Context
+		tickerCtx, tickerCancel = context.WithCancel(context.Background())
+		defer tickerCancel()
+		go func(ctx context.Context, cancel context.CancelFunc) {
+			ticker := time.NewTicker(thrift.ServerConnectivityCheckInterval)
+			defer ticker.Stop()
+			for {
+				select {
+				case <-ctx.Done():
+					return
+				case <-ticker.C:
+					if !iprot.Transport().IsOpen() {
+						cancel()
+						return
+					}
+				}
+			}
+		}(tickerCtx, cancel)
+	}
+
+	result := ControlExpectResult{}
+	if retval, err2 := p.handler.Expect(ctx, args.Expectation, args.ForMs, args.Doer); err2 != nil {
+		tickerCancel()
+		err = thrift.WrapTException(err2)
+		switch v := err2.(type) {
+		case *answer.Refused:
+			result.Refused = v
+		default:
+			if errors.Is(err2, thrift.ErrAbandonRequest) {
+				return false, thrift.WrapTException(err2)
+			}
+			_exc187 := thrift.NewTApplicationException(thrift.INTERNAL_ERROR, "Internal error processing expect: "+err2.Error())
+			if err2 := oprot.WriteMessageBegin(ctx, "expect", thrift.EXCEPTION, seqId); err2 != nil {
+				_write_err186 = thrift.WrapTException(err2)
+			}
+			if err2 := _exc187.Write(ctx, oprot); _write_err186 == nil && err2 != nil {
+				_write_err186 = thrift.WrapTException(err2)
+			}
+			if err2 := oprot.WriteMessageEnd(ctx); _write_err186 == nil && err2 != nil {
+				_write_err186 = thrift.WrapTException(err2)
+			}
+			if err2 := oprot.Flush(ctx); _write_err186 == nil && err2 != nil {
+				_write_err186 = thrift.WrapTException(err2)
+			}
+			if _write_err186 != nil {
+				return false, thrift.WrapTException(_write_err186)
+			}
+			return true, err
+		}
+	} else {
+		result.Success = retval
+	}
+	tickerCancel()
+	if err2 := oprot.WriteMessageBegin(ctx, "expect", thrift.REPLY, seqId); err2 != nil {
+		_write_err186 = thrift.WrapTException(err2)
+	}
+	if err2 := result.Write(ctx, oprot); _write_err186 == nil && err2 != nil {
+		_write_err186 = thrift.WrapTException(err2)
+	}
+	if err2 := oprot.WriteMessageEnd(ctx); _write_err186 == nil && err2 != nil {
+		_write_err186 = thrift.WrapTException(err2)
+	}
+	if err2 := oprot.Flush(ctx); _write_err186 == nil && err2 != nil {
+		_write_err186 = thrift.WrapTException(err2)
+	}
+	if _write_err186 != nil {
+		return false, thrift.WrapTException(_write_err186)
+	}
+	return true, err
+}
+
+type controlProcessorExpectations struct {
+	handler Control
+}
+
+func (p *controlProcessorExpectations) Process(ctx context.Context, seqId int32, iprot, oprot thrift.TProtocol) (success bool, err thrift.TException) {
+	var _write_err188 error
+	args := ControlExpectationsArgs{}
+	if err2 := args.Read(ctx, iprot); err2 != nil {
+		iprot.ReadMessageEnd(ctx)
+		x := thrift.NewTApplicationException(thrift.PROTOCOL_ERROR, err2.Error())
+		oprot.WriteMessageBegin(ctx, "expectations", thrift.EXCEPTION, seqId)
+		x.Write(ctx, oprot)
+		oprot.WriteMessageEnd(ctx)
+		oprot.Flush(ctx)
+		return false, thrift.WrapTException(err2)
+	}
+	iprot.ReadMessageEnd(ctx)
+
+	tickerCancel := func() {}
+	// Start a goroutine to do server side connectivity check.
+	if thrift.ServerConnectivityCheckInterval > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithCancel(ctx)
+		defer cancel()
+		var tickerCtx context.Context
+		tickerCtx, tickerCancel = context.WithCancel(context.Background())
+		defer tickerCancel()
+		go func(ctx context.Context, cancel context.CancelFunc) {
+			ticker := time.NewTicker(thrift.ServerConnectivityCheckInterval)
+			defer ticker.Stop()
+			for {
+				select {
+				case <-ctx.Done():
+					return
+				case <-ticker.C:
+					if !iprot.Transport().IsOpen() {
+						cancel()
+						return
+					}
+				}
+			}
+		}(tickerCtx, cancel)
+	}
+
+	result := ControlExpectationsResult{}
+	if retval, err2 := p.handler.Expectations(ctx); err2 != nil {
+		tickerCancel()
+		err = thrift.WrapTException(err2)
+		switch v := err2.(type) {
+		case *answer.Refused:
+			result.Refused = v
+		default:
+			if errors.Is(err2, thrift.ErrAbandonRequest) {
+				return false, thrift.WrapTException(err2)
+			}
+			_exc189 := thrift.NewTApplicationException(thrift.INTERNAL_ERROR, "Internal error processing expectations: "+err2.Error())
+			if err2 := oprot.WriteMessageBegin(ctx, "expectations", thrift.EXCEPTION, seqId); err2 != nil {
+				_write_err188 = thrift.WrapTException(err2)
+			}
+			if err2 := _exc189.Write(ctx, oprot); _write_err188 == nil && err2 != nil {
+				_write_err188 = thrift.WrapTException(err2)
+			}
+			if err2 := oprot.WriteMessageEnd(ctx); _write_err188 == nil && err2 != nil {
+				_write_err188 = thrift.WrapTException(err2)
+			}
+			if err2 := oprot.Flush(ctx); _write_err188 == nil && err2 != nil {
+				_write_err188 = thrift.WrapTException(err2)
+			}
+			if _write_err188 != nil {
+				return false, thrift.WrapTException(_write_err188)
+			}
+			return true, err
+		}
+	} else {
+		result.Success = retval
+	}
+	tickerCancel()
+	if err2 := oprot.WriteMessageBegin(ctx, "expectations", thrift.REPLY, seqId); err2 != nil {
+		_write_err188 = thrift.WrapTException(err2)
+	}
+	if err2 := result.Write(ctx, oprot); _write_err188 == nil && err2 != nil {
+		_write_err188 = thrift.WrapTException(err2)
+	}
+	if err2 := oprot.WriteMessageEnd(ctx); _write_err188 == nil && err2 != nil {
+		_write_err188 = thrift.WrapTException(err2)
+	}
+	if err2 := oprot.Flush(ctx); _write_err188 == nil && err2 != nil {
+		_write_err188 = thrift.WrapTException(err2)
+	}
+	if _write_err188 != nil {
+		return false, thrift.WrapTException(_write_err188)
+	}
+	return true, err
+}
+
+type controlProcessorUnexpect struct {
+	handler Control
+}
+
+func (p *controlProcessorUnexpect) Process(ctx context.Context, seqId int32, iprot, oprot thrift.TProtocol) (success bool, err thrift.TException) {
+	var _write_err190 error
+	args := ControlUnexpectArgs{}
+	if err2 := args.Read(ctx, iprot); err2 != nil {
+		iprot.ReadMessageEnd(ctx)
+		x := thrift.NewTApplicationException(thrift.PROTOCOL_ERROR, err2.Error())
+		oprot.WriteMessageBegin(ctx, "unexpect", thrift.EXCEPTION, seqId)
+		x.Write(ctx, oprot)
+		oprot.WriteMessageEnd(ctx)
+		oprot.Flush(ctx)
+		return false, thrift.WrapTException(err2)
+	}
+	iprot.ReadMessageEnd(ctx)
+
+	tickerCancel := func() {}
+	// Start a goroutine to do server side connectivity check.
+	if thrift.ServerConnectivityCheckInterval > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithCancel(ctx)
+		defer cancel()
+		var tickerCtx context.Context
+		tickerCtx, tickerCancel = context.WithCancel(context.Background())
+		defer tickerCancel()
+		go func(ctx context.Context, cancel context.CancelFunc) {
+			ticker := time.NewTicker(thrift.ServerConnectivityCheckInterval)
+			defer ticker.Stop()
+			for {
+				select {
+				case <-ctx.Done():
+					return
+				case <-ticker.C:
+					if !iprot.Transport().IsOpen() {
+						cancel()
+						return
+					}
+				}
+			}
+		}(tickerCtx, cancel)
+	}
+
+	result := ControlUnexpectResult{}
+	if retval, err2 := p.handler.Unexpect(ctx, args.ID, args.Doer); err2 != nil {
+		tickerCancel()
+		err = thrift.WrapTException(err2)
+		switch v := err2.(type) {
+		case *answer.Refused:
+			result.Refused = v
+		default:
+			if errors.Is(err2, thrift.ErrAbandonRequest) {
+				return false, thrift.WrapTException(err2)
+			}
+			_exc191 := thrift.NewTApplicationException(thrift.INTERNAL_ERROR, "Internal error processing unexpect: "+err2.Error())
+			if err2 := oprot.WriteMessageBegin(ctx, "unexpect", thrift.EXCEPTION, seqId); err2 != nil {
+				_write_err190 = thrift.WrapTException(err2)
+			}
+			if err2 := _exc191.Write(ctx, oprot); _write_err190 == nil && err2 != nil {
+				_write_err190 = thrift.WrapTException(err2)
+			}
+			if err2 := oprot.WriteMessageEnd(ctx); _write_err190 == nil && err2 != nil {
+				_write_err190 = thrift.WrapTException(err2)
+			}
+			if err2 := oprot.Flush(ctx); _write_err190 == nil && err2 != nil {
+				_write_err190 = thrift.WrapTException(err2)
+			}
+			if _write_err190 != nil {
+				return false, thrift.WrapTException(_write_err190)
+			}
+			return true, err
+		}
+	} else {
+		result.Success = retval
+	}
+	tickerCancel()
+	if err2 := oprot.WriteMessageBegin(ctx, "unexpect", thrift.REPLY, seqId); err2 != nil {
+		_write_err190 = thrift.WrapTException(err2)
+	}
+	if err2 := result.Write(ctx, oprot); _write_err190 == nil && err2 != nil {
+		_write_err190 = thrift.WrapTException(err2)
+	}
+	if err2 := oprot.WriteMessageEnd(ctx); _write_err190 == nil && err2 != nil {
+		_write_err190 = thrift.WrapTException(err2)
+	}
+	if err2 := oprot.Flush(ctx); _write_err190 == nil && err2 != nil {
+		_write_err190 = thrift.WrapTException(err2)
+	}
+	if _write_err190 != nil {
+		return false, thrift.WrapTException(_write_err190)
 	}
 	return true, err
 }
@@ -12808,13 +15723,11 @@ func (p *ControlExportRecordsResult) String() string {
 // Attributes:
 //   - File
 //   - Content
-//   - Author
-//   - Reason
+//   - Doer
 type ControlImportZoneArgs struct {
 	File    string `thrift:"file,1" db:"file" json:"file"`
 	Content []byte `thrift:"content,2" db:"content" json:"content"`
-	Author  string `thrift:"author,3" db:"author" json:"author"`
-	Reason  string `thrift:"reason,4" db:"reason" json:"reason"`
+	Doer    *Doer  `thrift:"doer,3" db:"doer" json:"doer"`
 }
 
 func NewControlImportZoneArgs() *ControlImportZoneArgs {
@@ -12829,13 +15742,18 @@ func (p *ControlImportZoneArgs) GetContent() []byte {
 	return p.Content
 }
 
-func (p *ControlImportZoneArgs) GetAuthor() string {
-	return p.Author
+var ControlImportZoneArgs_Doer_DEFAULT *Doer
+
+func (p *ControlImportZoneArgs) GetDoer() *Doer {
+	if !p.IsSetDoer() {
+		return ControlImportZoneArgs_Doer_DEFAULT
+	}
+	return p.Doer
+}
+func (p *ControlImportZoneArgs) IsSetDoer() bool {
+	return p.Doer != nil
 }
 
-func (p *ControlImportZoneArgs) GetReason() string {
-	return p.Reason
-}
 func (p *ControlImportZoneArgs) Read(ctx context.Context, iprot thrift.TProtocol) error {
 	if _, err := iprot.ReadStructBegin(ctx); err != nil {
 		return thrift.PrependError(fmt.Sprintf("%T read error: ", p), err)
@@ -12871,18 +15789,8 @@ func (p *ControlImportZoneArgs) Read(ctx context.Context, iprot thrift.TProtocol
 				}
 			}
 		case 3:
-			if fieldTypeId == thrift.STRING {
+			if fieldTypeId == thrift.STRUCT {
 				if err := p.ReadField3(ctx, iprot); err != nil {
-					return err
-				}
-			} else {
-				if err := iprot.Skip(ctx, fieldTypeId); err != nil {
-					return err
-				}
-			}
-		case 4:
-			if fieldTypeId == thrift.STRING {
-				if err := p.ReadField4(ctx, iprot); err != nil {
 					return err
 				}
 			} else {
@@ -12924,19 +15832,9 @@ func (p *ControlImportZoneArgs) ReadField2(ctx context.Context, iprot thrift.TPr
 }
 
 func (p *ControlImportZoneArgs) ReadField3(ctx context.Context, iprot thrift.TProtocol) error {
-	if v, err := iprot.ReadString(ctx); err != nil {
-		return thrift.PrependError("error reading field 3: ", err)
-	} else {
-		p.Author = v
-	}
-	return nil
-}
-
-func (p *ControlImportZoneArgs) ReadField4(ctx context.Context, iprot thrift.TProtocol) error {
-	if v, err := iprot.ReadString(ctx); err != nil {
-		return thrift.PrependError("error reading field 4: ", err)
-	} else {
-		p.Reason = v
+	p.Doer = &Doer{}
+	if err := p.Doer.Read(ctx, iprot); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T error reading struct: ", p.Doer), err)
 	}
 	return nil
 }
@@ -12953,9 +15851,6 @@ func (p *ControlImportZoneArgs) Write(ctx context.Context, oprot thrift.TProtoco
 			return err
 		}
 		if err := p.writeField3(ctx, oprot); err != nil {
-			return err
-		}
-		if err := p.writeField4(ctx, oprot); err != nil {
 			return err
 		}
 	}
@@ -12995,27 +15890,14 @@ func (p *ControlImportZoneArgs) writeField2(ctx context.Context, oprot thrift.TP
 }
 
 func (p *ControlImportZoneArgs) writeField3(ctx context.Context, oprot thrift.TProtocol) (err error) {
-	if err := oprot.WriteFieldBegin(ctx, "author", thrift.STRING, 3); err != nil {
-		return thrift.PrependError(fmt.Sprintf("%T write field begin error 3:author: ", p), err)
+	if err := oprot.WriteFieldBegin(ctx, "doer", thrift.STRUCT, 3); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T write field begin error 3:doer: ", p), err)
 	}
-	if err := oprot.WriteString(ctx, string(p.Author)); err != nil {
-		return thrift.PrependError(fmt.Sprintf("%T.author (3) field write error: ", p), err)
-	}
-	if err := oprot.WriteFieldEnd(ctx); err != nil {
-		return thrift.PrependError(fmt.Sprintf("%T write field end error 3:author: ", p), err)
-	}
-	return err
-}
-
-func (p *ControlImportZoneArgs) writeField4(ctx context.Context, oprot thrift.TProtocol) (err error) {
-	if err := oprot.WriteFieldBegin(ctx, "reason", thrift.STRING, 4); err != nil {
-		return thrift.PrependError(fmt.Sprintf("%T write field begin error 4:reason: ", p), err)
-	}
-	if err := oprot.WriteString(ctx, string(p.Reason)); err != nil {
-		return thrift.PrependError(fmt.Sprintf("%T.reason (4) field write error: ", p), err)
+	if err := p.Doer.Write(ctx, oprot); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T error writing struct: ", p.Doer), err)
 	}
 	if err := oprot.WriteFieldEnd(ctx); err != nil {
-		return thrift.PrependError(fmt.Sprintf("%T write field end error 4:reason: ", p), err)
+		return thrift.PrependError(fmt.Sprintf("%T write field end error 3:doer: ", p), err)
 	}
 	return err
 }
@@ -13731,11 +16613,11 @@ func (p *ControlOverridesResult) ReadField0(ctx context.Context, iprot thrift.TP
 	tSlice := make([]*Override, 0, size)
 	p.Success = tSlice
 	for i := 0; i < size; i++ {
-		_elem167 := &Override{}
-		if err := _elem167.Read(ctx, iprot); err != nil {
-			return thrift.PrependError(fmt.Sprintf("%T error reading struct: ", _elem167), err)
+		_elem192 := &Override{}
+		if err := _elem192.Read(ctx, iprot); err != nil {
+			return thrift.PrependError(fmt.Sprintf("%T error reading struct: ", _elem192), err)
 		}
-		p.Success = append(p.Success, _elem167)
+		p.Success = append(p.Success, _elem192)
 	}
 	if err := iprot.ReadListEnd(ctx); err != nil {
 		return thrift.PrependError("error reading list end: ", err)
@@ -14129,10 +17011,12 @@ func (p *ControlClearOverrideResult) String() string {
 //   - SinceMs
 //   - After
 //   - Limit
+//   - Versions
 type ControlAuditArgs struct {
-	SinceMs int64  `thrift:"since_ms,1" db:"since_ms" json:"since_ms"`
-	After   string `thrift:"after,2" db:"after" json:"after"`
-	Limit   int32  `thrift:"limit,3" db:"limit" json:"limit"`
+	SinceMs  int64  `thrift:"since_ms,1" db:"since_ms" json:"since_ms"`
+	After    string `thrift:"after,2" db:"after" json:"after"`
+	Limit    int32  `thrift:"limit,3" db:"limit" json:"limit"`
+	Versions bool   `thrift:"versions,4" db:"versions" json:"versions"`
 }
 
 func NewControlAuditArgs() *ControlAuditArgs {
@@ -14149,6 +17033,10 @@ func (p *ControlAuditArgs) GetAfter() string {
 
 func (p *ControlAuditArgs) GetLimit() int32 {
 	return p.Limit
+}
+
+func (p *ControlAuditArgs) GetVersions() bool {
+	return p.Versions
 }
 func (p *ControlAuditArgs) Read(ctx context.Context, iprot thrift.TProtocol) error {
 	if _, err := iprot.ReadStructBegin(ctx); err != nil {
@@ -14187,6 +17075,16 @@ func (p *ControlAuditArgs) Read(ctx context.Context, iprot thrift.TProtocol) err
 		case 3:
 			if fieldTypeId == thrift.I32 {
 				if err := p.ReadField3(ctx, iprot); err != nil {
+					return err
+				}
+			} else {
+				if err := iprot.Skip(ctx, fieldTypeId); err != nil {
+					return err
+				}
+			}
+		case 4:
+			if fieldTypeId == thrift.BOOL {
+				if err := p.ReadField4(ctx, iprot); err != nil {
 					return err
 				}
 			} else {
@@ -14236,6 +17134,15 @@ func (p *ControlAuditArgs) ReadField3(ctx context.Context, iprot thrift.TProtoco
 	return nil
 }
 
+func (p *ControlAuditArgs) ReadField4(ctx context.Context, iprot thrift.TProtocol) error {
+	if v, err := iprot.ReadBool(ctx); err != nil {
+		return thrift.PrependError("error reading field 4: ", err)
+	} else {
+		p.Versions = v
+	}
+	return nil
+}
+
 func (p *ControlAuditArgs) Write(ctx context.Context, oprot thrift.TProtocol) error {
 	if err := oprot.WriteStructBegin(ctx, "audit_args"); err != nil {
 		return thrift.PrependError(fmt.Sprintf("%T write struct begin error: ", p), err)
@@ -14248,6 +17155,9 @@ func (p *ControlAuditArgs) Write(ctx context.Context, oprot thrift.TProtocol) er
 			return err
 		}
 		if err := p.writeField3(ctx, oprot); err != nil {
+			return err
+		}
+		if err := p.writeField4(ctx, oprot); err != nil {
 			return err
 		}
 	}
@@ -14295,6 +17205,19 @@ func (p *ControlAuditArgs) writeField3(ctx context.Context, oprot thrift.TProtoc
 	}
 	if err := oprot.WriteFieldEnd(ctx); err != nil {
 		return thrift.PrependError(fmt.Sprintf("%T write field end error 3:limit: ", p), err)
+	}
+	return err
+}
+
+func (p *ControlAuditArgs) writeField4(ctx context.Context, oprot thrift.TProtocol) (err error) {
+	if err := oprot.WriteFieldBegin(ctx, "versions", thrift.BOOL, 4); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T write field begin error 4:versions: ", p), err)
+	}
+	if err := oprot.WriteBool(ctx, bool(p.Versions)); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T.versions (4) field write error: ", p), err)
+	}
+	if err := oprot.WriteFieldEnd(ctx); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T write field end error 4:versions: ", p), err)
 	}
 	return err
 }
@@ -16002,11 +18925,11 @@ func (p *ControlHoldsResult) ReadField0(ctx context.Context, iprot thrift.TProto
 	tSlice := make([]*Hold, 0, size)
 	p.Success = tSlice
 	for i := 0; i < size; i++ {
-		_elem168 := &Hold{}
-		if err := _elem168.Read(ctx, iprot); err != nil {
-			return thrift.PrependError(fmt.Sprintf("%T error reading struct: ", _elem168), err)
+		_elem193 := &Hold{}
+		if err := _elem193.Read(ctx, iprot); err != nil {
+			return thrift.PrependError(fmt.Sprintf("%T error reading struct: ", _elem193), err)
 		}
-		p.Success = append(p.Success, _elem168)
+		p.Success = append(p.Success, _elem193)
 	}
 	if err := iprot.ReadListEnd(ctx); err != nil {
 		return thrift.PrependError("error reading list end: ", err)
@@ -16891,11 +19814,11 @@ func (p *ControlFreezesResult) ReadField0(ctx context.Context, iprot thrift.TPro
 	tSlice := make([]*Freeze, 0, size)
 	p.Success = tSlice
 	for i := 0; i < size; i++ {
-		_elem169 := &Freeze{}
-		if err := _elem169.Read(ctx, iprot); err != nil {
-			return thrift.PrependError(fmt.Sprintf("%T error reading struct: ", _elem169), err)
+		_elem194 := &Freeze{}
+		if err := _elem194.Read(ctx, iprot); err != nil {
+			return thrift.PrependError(fmt.Sprintf("%T error reading struct: ", _elem194), err)
 		}
-		p.Success = append(p.Success, _elem169)
+		p.Success = append(p.Success, _elem194)
 	}
 	if err := iprot.ReadListEnd(ctx); err != nil {
 		return thrift.PrependError("error reading list end: ", err)
@@ -17283,4 +20206,901 @@ func (p *ControlThawResult) String() string {
 		return "<nil>"
 	}
 	return fmt.Sprintf("ControlThawResult(%+v)", *p)
+}
+
+// Attributes:
+//   - Expectation
+//   - ForMs
+//   - Doer
+type ControlExpectArgs struct {
+	Expectation *Expectation `thrift:"expectation,1" db:"expectation" json:"expectation"`
+	ForMs       int64        `thrift:"for_ms,2" db:"for_ms" json:"for_ms"`
+	Doer        *Doer        `thrift:"doer,3" db:"doer" json:"doer"`
+}
+
+func NewControlExpectArgs() *ControlExpectArgs {
+	return &ControlExpectArgs{}
+}
+
+var ControlExpectArgs_Expectation_DEFAULT *Expectation
+
+func (p *ControlExpectArgs) GetExpectation() *Expectation {
+	if !p.IsSetExpectation() {
+		return ControlExpectArgs_Expectation_DEFAULT
+	}
+	return p.Expectation
+}
+
+func (p *ControlExpectArgs) GetForMs() int64 {
+	return p.ForMs
+}
+
+var ControlExpectArgs_Doer_DEFAULT *Doer
+
+func (p *ControlExpectArgs) GetDoer() *Doer {
+	if !p.IsSetDoer() {
+		return ControlExpectArgs_Doer_DEFAULT
+	}
+	return p.Doer
+}
+func (p *ControlExpectArgs) IsSetExpectation() bool {
+	return p.Expectation != nil
+}
+
+func (p *ControlExpectArgs) IsSetDoer() bool {
+	return p.Doer != nil
+}
+
+func (p *ControlExpectArgs) Read(ctx context.Context, iprot thrift.TProtocol) error {
+	if _, err := iprot.ReadStructBegin(ctx); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T read error: ", p), err)
+	}
+
+	for {
+		_, fieldTypeId, fieldId, err := iprot.ReadFieldBegin(ctx)
+		if err != nil {
+			return thrift.PrependError(fmt.Sprintf("%T field %d read error: ", p, fieldId), err)
+		}
+		if fieldTypeId == thrift.STOP {
+			break
+		}
+		switch fieldId {
+		case 1:
+			if fieldTypeId == thrift.STRUCT {
+				if err := p.ReadField1(ctx, iprot); err != nil {
+					return err
+				}
+			} else {
+				if err := iprot.Skip(ctx, fieldTypeId); err != nil {
+					return err
+				}
+			}
+		case 2:
+			if fieldTypeId == thrift.I64 {
+				if err := p.ReadField2(ctx, iprot); err != nil {
+					return err
+				}
+			} else {
+				if err := iprot.Skip(ctx, fieldTypeId); err != nil {
+					return err
+				}
+			}
+		case 3:
+			if fieldTypeId == thrift.STRUCT {
+				if err := p.ReadField3(ctx, iprot); err != nil {
+					return err
+				}
+			} else {
+				if err := iprot.Skip(ctx, fieldTypeId); err != nil {
+					return err
+				}
+			}
+		default:
+			if err := iprot.Skip(ctx, fieldTypeId); err != nil {
+				return err
+			}
+		}
+		if err := iprot.ReadFieldEnd(ctx); err != nil {
+			return err
+		}
+	}
+	if err := iprot.ReadStructEnd(ctx); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T read struct end error: ", p), err)
+	}
+	return nil
+}
+
+func (p *ControlExpectArgs) ReadField1(ctx context.Context, iprot thrift.TProtocol) error {
+	p.Expectation = &Expectation{}
+	if err := p.Expectation.Read(ctx, iprot); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T error reading struct: ", p.Expectation), err)
+	}
+	return nil
+}
+
+func (p *ControlExpectArgs) ReadField2(ctx context.Context, iprot thrift.TProtocol) error {
+	if v, err := iprot.ReadI64(ctx); err != nil {
+		return thrift.PrependError("error reading field 2: ", err)
+	} else {
+		p.ForMs = v
+	}
+	return nil
+}
+
+func (p *ControlExpectArgs) ReadField3(ctx context.Context, iprot thrift.TProtocol) error {
+	p.Doer = &Doer{}
+	if err := p.Doer.Read(ctx, iprot); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T error reading struct: ", p.Doer), err)
+	}
+	return nil
+}
+
+func (p *ControlExpectArgs) Write(ctx context.Context, oprot thrift.TProtocol) error {
+	if err := oprot.WriteStructBegin(ctx, "expect_args"); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T write struct begin error: ", p), err)
+	}
+	if p != nil {
+		if err := p.writeField1(ctx, oprot); err != nil {
+			return err
+		}
+		if err := p.writeField2(ctx, oprot); err != nil {
+			return err
+		}
+		if err := p.writeField3(ctx, oprot); err != nil {
+			return err
+		}
+	}
+	if err := oprot.WriteFieldStop(ctx); err != nil {
+		return thrift.PrependError("write field stop error: ", err)
+	}
+	if err := oprot.WriteStructEnd(ctx); err != nil {
+		return thrift.PrependError("write struct stop error: ", err)
+	}
+	return nil
+}
+
+func (p *ControlExpectArgs) writeField1(ctx context.Context, oprot thrift.TProtocol) (err error) {
+	if err := oprot.WriteFieldBegin(ctx, "expectation", thrift.STRUCT, 1); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T write field begin error 1:expectation: ", p), err)
+	}
+	if err := p.Expectation.Write(ctx, oprot); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T error writing struct: ", p.Expectation), err)
+	}
+	if err := oprot.WriteFieldEnd(ctx); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T write field end error 1:expectation: ", p), err)
+	}
+	return err
+}
+
+func (p *ControlExpectArgs) writeField2(ctx context.Context, oprot thrift.TProtocol) (err error) {
+	if err := oprot.WriteFieldBegin(ctx, "for_ms", thrift.I64, 2); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T write field begin error 2:for_ms: ", p), err)
+	}
+	if err := oprot.WriteI64(ctx, int64(p.ForMs)); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T.for_ms (2) field write error: ", p), err)
+	}
+	if err := oprot.WriteFieldEnd(ctx); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T write field end error 2:for_ms: ", p), err)
+	}
+	return err
+}
+
+func (p *ControlExpectArgs) writeField3(ctx context.Context, oprot thrift.TProtocol) (err error) {
+	if err := oprot.WriteFieldBegin(ctx, "doer", thrift.STRUCT, 3); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T write field begin error 3:doer: ", p), err)
+	}
+	if err := p.Doer.Write(ctx, oprot); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T error writing struct: ", p.Doer), err)
+	}
+	if err := oprot.WriteFieldEnd(ctx); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T write field end error 3:doer: ", p), err)
+	}
+	return err
+}
+
+func (p *ControlExpectArgs) String() string {
+	if p == nil {
+		return "<nil>"
+	}
+	return fmt.Sprintf("ControlExpectArgs(%+v)", *p)
+}
+
+// Attributes:
+//   - Success
+//   - Refused
+type ControlExpectResult struct {
+	Success *Done           `thrift:"success,0" db:"success" json:"success,omitempty"`
+	Refused *answer.Refused `thrift:"refused,1" db:"refused" json:"refused,omitempty"`
+}
+
+func NewControlExpectResult() *ControlExpectResult {
+	return &ControlExpectResult{}
+}
+
+var ControlExpectResult_Success_DEFAULT *Done
+
+func (p *ControlExpectResult) GetSuccess() *Done {
+	if !p.IsSetSuccess() {
+		return ControlExpectResult_Success_DEFAULT
+	}
+	return p.Success
+}
+
+var ControlExpectResult_Refused_DEFAULT *answer.Refused
+
+func (p *ControlExpectResult) GetRefused() *answer.Refused {
+	if !p.IsSetRefused() {
+		return ControlExpectResult_Refused_DEFAULT
+	}
+	return p.Refused
+}
+func (p *ControlExpectResult) IsSetSuccess() bool {
+	return p.Success != nil
+}
+
+func (p *ControlExpectResult) IsSetRefused() bool {
+	return p.Refused != nil
+}
+
+func (p *ControlExpectResult) Read(ctx context.Context, iprot thrift.TProtocol) error {
+	if _, err := iprot.ReadStructBegin(ctx); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T read error: ", p), err)
+	}
+
+	for {
+		_, fieldTypeId, fieldId, err := iprot.ReadFieldBegin(ctx)
+		if err != nil {
+			return thrift.PrependError(fmt.Sprintf("%T field %d read error: ", p, fieldId), err)
+		}
+		if fieldTypeId == thrift.STOP {
+			break
+		}
+		switch fieldId {
+		case 0:
+			if fieldTypeId == thrift.STRUCT {
+				if err := p.ReadField0(ctx, iprot); err != nil {
+					return err
+				}
+			} else {
+				if err := iprot.Skip(ctx, fieldTypeId); err != nil {
+					return err
+				}
+			}
+		case 1:
+			if fieldTypeId == thrift.STRUCT {
+				if err := p.ReadField1(ctx, iprot); err != nil {
+					return err
+				}
+			} else {
+				if err := iprot.Skip(ctx, fieldTypeId); err != nil {
+					return err
+				}
+			}
+		default:
+			if err := iprot.Skip(ctx, fieldTypeId); err != nil {
+				return err
+			}
+		}
+		if err := iprot.ReadFieldEnd(ctx); err != nil {
+			return err
+		}
+	}
+	if err := iprot.ReadStructEnd(ctx); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T read struct end error: ", p), err)
+	}
+	return nil
+}
+
+func (p *ControlExpectResult) ReadField0(ctx context.Context, iprot thrift.TProtocol) error {
+	p.Success = &Done{}
+	if err := p.Success.Read(ctx, iprot); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T error reading struct: ", p.Success), err)
+	}
+	return nil
+}
+
+func (p *ControlExpectResult) ReadField1(ctx context.Context, iprot thrift.TProtocol) error {
+	p.Refused = &answer.Refused{}
+	if err := p.Refused.Read(ctx, iprot); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T error reading struct: ", p.Refused), err)
+	}
+	return nil
+}
+
+func (p *ControlExpectResult) Write(ctx context.Context, oprot thrift.TProtocol) error {
+	if err := oprot.WriteStructBegin(ctx, "expect_result"); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T write struct begin error: ", p), err)
+	}
+	if p != nil {
+		if err := p.writeField0(ctx, oprot); err != nil {
+			return err
+		}
+		if err := p.writeField1(ctx, oprot); err != nil {
+			return err
+		}
+	}
+	if err := oprot.WriteFieldStop(ctx); err != nil {
+		return thrift.PrependError("write field stop error: ", err)
+	}
+	if err := oprot.WriteStructEnd(ctx); err != nil {
+		return thrift.PrependError("write struct stop error: ", err)
+	}
+	return nil
+}
+
+func (p *ControlExpectResult) writeField0(ctx context.Context, oprot thrift.TProtocol) (err error) {
+	if p.IsSetSuccess() {
+		if err := oprot.WriteFieldBegin(ctx, "success", thrift.STRUCT, 0); err != nil {
+			return thrift.PrependError(fmt.Sprintf("%T write field begin error 0:success: ", p), err)
+		}
+		if err := p.Success.Write(ctx, oprot); err != nil {
+			return thrift.PrependError(fmt.Sprintf("%T error writing struct: ", p.Success), err)
+		}
+		if err := oprot.WriteFieldEnd(ctx); err != nil {
+			return thrift.PrependError(fmt.Sprintf("%T write field end error 0:success: ", p), err)
+		}
+	}
+	return err
+}
+
+func (p *ControlExpectResult) writeField1(ctx context.Context, oprot thrift.TProtocol) (err error) {
+	if p.IsSetRefused() {
+		if err := oprot.WriteFieldBegin(ctx, "refused", thrift.STRUCT, 1); err != nil {
+			return thrift.PrependError(fmt.Sprintf("%T write field begin error 1:refused: ", p), err)
+		}
+		if err := p.Refused.Write(ctx, oprot); err != nil {
+			return thrift.PrependError(fmt.Sprintf("%T error writing struct: ", p.Refused), err)
+		}
+		if err := oprot.WriteFieldEnd(ctx); err != nil {
+			return thrift.PrependError(fmt.Sprintf("%T write field end error 1:refused: ", p), err)
+		}
+	}
+	return err
+}
+
+func (p *ControlExpectResult) String() string {
+	if p == nil {
+		return "<nil>"
+	}
+	return fmt.Sprintf("ControlExpectResult(%+v)", *p)
+}
+
+type ControlExpectationsArgs struct {
+}
+
+func NewControlExpectationsArgs() *ControlExpectationsArgs {
+	return &ControlExpectationsArgs{}
+}
+
+func (p *ControlExpectationsArgs) Read(ctx context.Context, iprot thrift.TProtocol) error {
+	if _, err := iprot.ReadStructBegin(ctx); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T read error: ", p), err)
+	}
+
+	for {
+		_, fieldTypeId, fieldId, err := iprot.ReadFieldBegin(ctx)
+		if err != nil {
+			return thrift.PrependError(fmt.Sprintf("%T field %d read error: ", p, fieldId), err)
+		}
+		if fieldTypeId == thrift.STOP {
+			break
+		}
+		if err := iprot.Skip(ctx, fieldTypeId); err != nil {
+			return err
+		}
+		if err := iprot.ReadFieldEnd(ctx); err != nil {
+			return err
+		}
+	}
+	if err := iprot.ReadStructEnd(ctx); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T read struct end error: ", p), err)
+	}
+	return nil
+}
+
+func (p *ControlExpectationsArgs) Write(ctx context.Context, oprot thrift.TProtocol) error {
+	if err := oprot.WriteStructBegin(ctx, "expectations_args"); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T write struct begin error: ", p), err)
+	}
+	if p != nil {
+	}
+	if err := oprot.WriteFieldStop(ctx); err != nil {
+		return thrift.PrependError("write field stop error: ", err)
+	}
+	if err := oprot.WriteStructEnd(ctx); err != nil {
+		return thrift.PrependError("write struct stop error: ", err)
+	}
+	return nil
+}
+
+func (p *ControlExpectationsArgs) String() string {
+	if p == nil {
+		return "<nil>"
+	}
+	return fmt.Sprintf("ControlExpectationsArgs(%+v)", *p)
+}
+
+// Attributes:
+//   - Success
+//   - Refused
+type ControlExpectationsResult struct {
+	Success []*Expectation  `thrift:"success,0" db:"success" json:"success,omitempty"`
+	Refused *answer.Refused `thrift:"refused,1" db:"refused" json:"refused,omitempty"`
+}
+
+func NewControlExpectationsResult() *ControlExpectationsResult {
+	return &ControlExpectationsResult{}
+}
+
+var ControlExpectationsResult_Success_DEFAULT []*Expectation
+
+func (p *ControlExpectationsResult) GetSuccess() []*Expectation {
+	return p.Success
+}
+
+var ControlExpectationsResult_Refused_DEFAULT *answer.Refused
+
+func (p *ControlExpectationsResult) GetRefused() *answer.Refused {
+	if !p.IsSetRefused() {
+		return ControlExpectationsResult_Refused_DEFAULT
+	}
+	return p.Refused
+}
+func (p *ControlExpectationsResult) IsSetSuccess() bool {
+	return p.Success != nil
+}
+
+func (p *ControlExpectationsResult) IsSetRefused() bool {
+	return p.Refused != nil
+}
+
+func (p *ControlExpectationsResult) Read(ctx context.Context, iprot thrift.TProtocol) error {
+	if _, err := iprot.ReadStructBegin(ctx); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T read error: ", p), err)
+	}
+
+	for {
+		_, fieldTypeId, fieldId, err := iprot.ReadFieldBegin(ctx)
+		if err != nil {
+			return thrift.PrependError(fmt.Sprintf("%T field %d read error: ", p, fieldId), err)
+		}
+		if fieldTypeId == thrift.STOP {
+			break
+		}
+		switch fieldId {
+		case 0:
+			if fieldTypeId == thrift.LIST {
+				if err := p.ReadField0(ctx, iprot); err != nil {
+					return err
+				}
+			} else {
+				if err := iprot.Skip(ctx, fieldTypeId); err != nil {
+					return err
+				}
+			}
+		case 1:
+			if fieldTypeId == thrift.STRUCT {
+				if err := p.ReadField1(ctx, iprot); err != nil {
+					return err
+				}
+			} else {
+				if err := iprot.Skip(ctx, fieldTypeId); err != nil {
+					return err
+				}
+			}
+		default:
+			if err := iprot.Skip(ctx, fieldTypeId); err != nil {
+				return err
+			}
+		}
+		if err := iprot.ReadFieldEnd(ctx); err != nil {
+			return err
+		}
+	}
+	if err := iprot.ReadStructEnd(ctx); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T read struct end error: ", p), err)
+	}
+	return nil
+}
+
+func (p *ControlExpectationsResult) ReadField0(ctx context.Context, iprot thrift.TProtocol) error {
+	_, size, err := iprot.ReadListBegin(ctx)
+	if err != nil {
+		return thrift.PrependError("error reading list begin: ", err)
+	}
+	tSlice := make([]*Expectation, 0, size)
+	p.Success = tSlice
+	for i := 0; i < size; i++ {
+		_elem195 := &Expectation{}
+		if err := _elem195.Read(ctx, iprot); err != nil {
+			return thrift.PrependError(fmt.Sprintf("%T error reading struct: ", _elem195), err)
+		}
+		p.Success = append(p.Success, _elem195)
+	}
+	if err := iprot.ReadListEnd(ctx); err != nil {
+		return thrift.PrependError("error reading list end: ", err)
+	}
+	return nil
+}
+
+func (p *ControlExpectationsResult) ReadField1(ctx context.Context, iprot thrift.TProtocol) error {
+	p.Refused = &answer.Refused{}
+	if err := p.Refused.Read(ctx, iprot); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T error reading struct: ", p.Refused), err)
+	}
+	return nil
+}
+
+func (p *ControlExpectationsResult) Write(ctx context.Context, oprot thrift.TProtocol) error {
+	if err := oprot.WriteStructBegin(ctx, "expectations_result"); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T write struct begin error: ", p), err)
+	}
+	if p != nil {
+		if err := p.writeField0(ctx, oprot); err != nil {
+			return err
+		}
+		if err := p.writeField1(ctx, oprot); err != nil {
+			return err
+		}
+	}
+	if err := oprot.WriteFieldStop(ctx); err != nil {
+		return thrift.PrependError("write field stop error: ", err)
+	}
+	if err := oprot.WriteStructEnd(ctx); err != nil {
+		return thrift.PrependError("write struct stop error: ", err)
+	}
+	return nil
+}
+
+func (p *ControlExpectationsResult) writeField0(ctx context.Context, oprot thrift.TProtocol) (err error) {
+	if p.IsSetSuccess() {
+		if err := oprot.WriteFieldBegin(ctx, "success", thrift.LIST, 0); err != nil {
+			return thrift.PrependError(fmt.Sprintf("%T write field begin error 0:success: ", p), err)
+		}
+		if err := oprot.WriteListBegin(ctx, thrift.STRUCT, len(p.Success)); err != nil {
+			return thrift.PrependError("error writing list begin: ", err)
+		}
+		for _, v := range p.Success {
+			if err := v.Write(ctx, oprot); err != nil {
+				return thrift.PrependError(fmt.Sprintf("%T error writing struct: ", v), err)
+			}
+		}
+		if err := oprot.WriteListEnd(ctx); err != nil {
+			return thrift.PrependError("error writing list end: ", err)
+		}
+		if err := oprot.WriteFieldEnd(ctx); err != nil {
+			return thrift.PrependError(fmt.Sprintf("%T write field end error 0:success: ", p), err)
+		}
+	}
+	return err
+}
+
+func (p *ControlExpectationsResult) writeField1(ctx context.Context, oprot thrift.TProtocol) (err error) {
+	if p.IsSetRefused() {
+		if err := oprot.WriteFieldBegin(ctx, "refused", thrift.STRUCT, 1); err != nil {
+			return thrift.PrependError(fmt.Sprintf("%T write field begin error 1:refused: ", p), err)
+		}
+		if err := p.Refused.Write(ctx, oprot); err != nil {
+			return thrift.PrependError(fmt.Sprintf("%T error writing struct: ", p.Refused), err)
+		}
+		if err := oprot.WriteFieldEnd(ctx); err != nil {
+			return thrift.PrependError(fmt.Sprintf("%T write field end error 1:refused: ", p), err)
+		}
+	}
+	return err
+}
+
+func (p *ControlExpectationsResult) String() string {
+	if p == nil {
+		return "<nil>"
+	}
+	return fmt.Sprintf("ControlExpectationsResult(%+v)", *p)
+}
+
+// Attributes:
+//   - ID
+//   - Doer
+type ControlUnexpectArgs struct {
+	ID   string `thrift:"id,1" db:"id" json:"id"`
+	Doer *Doer  `thrift:"doer,2" db:"doer" json:"doer"`
+}
+
+func NewControlUnexpectArgs() *ControlUnexpectArgs {
+	return &ControlUnexpectArgs{}
+}
+
+func (p *ControlUnexpectArgs) GetID() string {
+	return p.ID
+}
+
+var ControlUnexpectArgs_Doer_DEFAULT *Doer
+
+func (p *ControlUnexpectArgs) GetDoer() *Doer {
+	if !p.IsSetDoer() {
+		return ControlUnexpectArgs_Doer_DEFAULT
+	}
+	return p.Doer
+}
+func (p *ControlUnexpectArgs) IsSetDoer() bool {
+	return p.Doer != nil
+}
+
+func (p *ControlUnexpectArgs) Read(ctx context.Context, iprot thrift.TProtocol) error {
+	if _, err := iprot.ReadStructBegin(ctx); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T read error: ", p), err)
+	}
+
+	for {
+		_, fieldTypeId, fieldId, err := iprot.ReadFieldBegin(ctx)
+		if err != nil {
+			return thrift.PrependError(fmt.Sprintf("%T field %d read error: ", p, fieldId), err)
+		}
+		if fieldTypeId == thrift.STOP {
+			break
+		}
+		switch fieldId {
+		case 1:
+			if fieldTypeId == thrift.STRING {
+				if err := p.ReadField1(ctx, iprot); err != nil {
+					return err
+				}
+			} else {
+				if err := iprot.Skip(ctx, fieldTypeId); err != nil {
+					return err
+				}
+			}
+		case 2:
+			if fieldTypeId == thrift.STRUCT {
+				if err := p.ReadField2(ctx, iprot); err != nil {
+					return err
+				}
+			} else {
+				if err := iprot.Skip(ctx, fieldTypeId); err != nil {
+					return err
+				}
+			}
+		default:
+			if err := iprot.Skip(ctx, fieldTypeId); err != nil {
+				return err
+			}
+		}
+		if err := iprot.ReadFieldEnd(ctx); err != nil {
+			return err
+		}
+	}
+	if err := iprot.ReadStructEnd(ctx); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T read struct end error: ", p), err)
+	}
+	return nil
+}
+
+func (p *ControlUnexpectArgs) ReadField1(ctx context.Context, iprot thrift.TProtocol) error {
+	if v, err := iprot.ReadString(ctx); err != nil {
+		return thrift.PrependError("error reading field 1: ", err)
+	} else {
+		p.ID = v
+	}
+	return nil
+}
+
+func (p *ControlUnexpectArgs) ReadField2(ctx context.Context, iprot thrift.TProtocol) error {
+	p.Doer = &Doer{}
+	if err := p.Doer.Read(ctx, iprot); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T error reading struct: ", p.Doer), err)
+	}
+	return nil
+}
+
+func (p *ControlUnexpectArgs) Write(ctx context.Context, oprot thrift.TProtocol) error {
+	if err := oprot.WriteStructBegin(ctx, "unexpect_args"); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T write struct begin error: ", p), err)
+	}
+	if p != nil {
+		if err := p.writeField1(ctx, oprot); err != nil {
+			return err
+		}
+		if err := p.writeField2(ctx, oprot); err != nil {
+			return err
+		}
+	}
+	if err := oprot.WriteFieldStop(ctx); err != nil {
+		return thrift.PrependError("write field stop error: ", err)
+	}
+	if err := oprot.WriteStructEnd(ctx); err != nil {
+		return thrift.PrependError("write struct stop error: ", err)
+	}
+	return nil
+}
+
+func (p *ControlUnexpectArgs) writeField1(ctx context.Context, oprot thrift.TProtocol) (err error) {
+	if err := oprot.WriteFieldBegin(ctx, "id", thrift.STRING, 1); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T write field begin error 1:id: ", p), err)
+	}
+	if err := oprot.WriteString(ctx, string(p.ID)); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T.id (1) field write error: ", p), err)
+	}
+	if err := oprot.WriteFieldEnd(ctx); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T write field end error 1:id: ", p), err)
+	}
+	return err
+}
+
+func (p *ControlUnexpectArgs) writeField2(ctx context.Context, oprot thrift.TProtocol) (err error) {
+	if err := oprot.WriteFieldBegin(ctx, "doer", thrift.STRUCT, 2); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T write field begin error 2:doer: ", p), err)
+	}
+	if err := p.Doer.Write(ctx, oprot); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T error writing struct: ", p.Doer), err)
+	}
+	if err := oprot.WriteFieldEnd(ctx); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T write field end error 2:doer: ", p), err)
+	}
+	return err
+}
+
+func (p *ControlUnexpectArgs) String() string {
+	if p == nil {
+		return "<nil>"
+	}
+	return fmt.Sprintf("ControlUnexpectArgs(%+v)", *p)
+}
+
+// Attributes:
+//   - Success
+//   - Refused
+type ControlUnexpectResult struct {
+	Success *Done           `thrift:"success,0" db:"success" json:"success,omitempty"`
+	Refused *answer.Refused `thrift:"refused,1" db:"refused" json:"refused,omitempty"`
+}
+
+func NewControlUnexpectResult() *ControlUnexpectResult {
+	return &ControlUnexpectResult{}
+}
+
+var ControlUnexpectResult_Success_DEFAULT *Done
+
+func (p *ControlUnexpectResult) GetSuccess() *Done {
+	if !p.IsSetSuccess() {
+		return ControlUnexpectResult_Success_DEFAULT
+	}
+	return p.Success
+}
+
+var ControlUnexpectResult_Refused_DEFAULT *answer.Refused
+
+func (p *ControlUnexpectResult) GetRefused() *answer.Refused {
+	if !p.IsSetRefused() {
+		return ControlUnexpectResult_Refused_DEFAULT
+	}
+	return p.Refused
+}
+func (p *ControlUnexpectResult) IsSetSuccess() bool {
+	return p.Success != nil
+}
+
+func (p *ControlUnexpectResult) IsSetRefused() bool {
+	return p.Refused != nil
+}
+
+func (p *ControlUnexpectResult) Read(ctx context.Context, iprot thrift.TProtocol) error {
+	if _, err := iprot.ReadStructBegin(ctx); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T read error: ", p), err)
+	}
+
+	for {
+		_, fieldTypeId, fieldId, err := iprot.ReadFieldBegin(ctx)
+		if err != nil {
+			return thrift.PrependError(fmt.Sprintf("%T field %d read error: ", p, fieldId), err)
+		}
+		if fieldTypeId == thrift.STOP {
+			break
+		}
+		switch fieldId {
+		case 0:
+			if fieldTypeId == thrift.STRUCT {
+				if err := p.ReadField0(ctx, iprot); err != nil {
+					return err
+				}
+			} else {
+				if err := iprot.Skip(ctx, fieldTypeId); err != nil {
+					return err
+				}
+			}
+		case 1:
+			if fieldTypeId == thrift.STRUCT {
+				if err := p.ReadField1(ctx, iprot); err != nil {
+					return err
+				}
+			} else {
+				if err := iprot.Skip(ctx, fieldTypeId); err != nil {
+					return err
+				}
+			}
+		default:
+			if err := iprot.Skip(ctx, fieldTypeId); err != nil {
+				return err
+			}
+		}
+		if err := iprot.ReadFieldEnd(ctx); err != nil {
+			return err
+		}
+	}
+	if err := iprot.ReadStructEnd(ctx); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T read struct end error: ", p), err)
+	}
+	return nil
+}
+
+func (p *ControlUnexpectResult) ReadField0(ctx context.Context, iprot thrift.TProtocol) error {
+	p.Success = &Done{}
+	if err := p.Success.Read(ctx, iprot); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T error reading struct: ", p.Success), err)
+	}
+	return nil
+}
+
+func (p *ControlUnexpectResult) ReadField1(ctx context.Context, iprot thrift.TProtocol) error {
+	p.Refused = &answer.Refused{}
+	if err := p.Refused.Read(ctx, iprot); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T error reading struct: ", p.Refused), err)
+	}
+	return nil
+}
+
+func (p *ControlUnexpectResult) Write(ctx context.Context, oprot thrift.TProtocol) error {
+	if err := oprot.WriteStructBegin(ctx, "unexpect_result"); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T write struct begin error: ", p), err)
+	}
+	if p != nil {
+		if err := p.writeField0(ctx, oprot); err != nil {
+			return err
+		}
+		if err := p.writeField1(ctx, oprot); err != nil {
+			return err
+		}
+	}
+	if err := oprot.WriteFieldStop(ctx); err != nil {
+		return thrift.PrependError("write field stop error: ", err)
+	}
+	if err := oprot.WriteStructEnd(ctx); err != nil {
+		return thrift.PrependError("write struct stop error: ", err)
+	}
+	return nil
+}
+
+func (p *ControlUnexpectResult) writeField0(ctx context.Context, oprot thrift.TProtocol) (err error) {
+	if p.IsSetSuccess() {
+		if err := oprot.WriteFieldBegin(ctx, "success", thrift.STRUCT, 0); err != nil {
+			return thrift.PrependError(fmt.Sprintf("%T write field begin error 0:success: ", p), err)
+		}
+		if err := p.Success.Write(ctx, oprot); err != nil {
+			return thrift.PrependError(fmt.Sprintf("%T error writing struct: ", p.Success), err)
+		}
+		if err := oprot.WriteFieldEnd(ctx); err != nil {
+			return thrift.PrependError(fmt.Sprintf("%T write field end error 0:success: ", p), err)
+		}
+	}
+	return err
+}
+
+func (p *ControlUnexpectResult) writeField1(ctx context.Context, oprot thrift.TProtocol) (err error) {
+	if p.IsSetRefused() {
+		if err := oprot.WriteFieldBegin(ctx, "refused", thrift.STRUCT, 1); err != nil {
+			return thrift.PrependError(fmt.Sprintf("%T write field begin error 1:refused: ", p), err)
+		}
+		if err := p.Refused.Write(ctx, oprot); err != nil {
+			return thrift.PrependError(fmt.Sprintf("%T error writing struct: ", p.Refused), err)
+		}
+		if err := oprot.WriteFieldEnd(ctx); err != nil {
+			return thrift.PrependError(fmt.Sprintf("%T write field end error 1:refused: ", p), err)
+		}
+	}
+	return err
+}
+
+func (p *ControlUnexpectResult) String() string {
+	if p == nil {
+		return "<nil>"
+	}
+	return fmt.Sprintf("ControlUnexpectResult(%+v)", *p)
 }

@@ -12,8 +12,9 @@ import (
 
 // Apply gives the View after some RRsets were removed and others put in their
 // place. Removing what is not there does nothing. Cost: O(names changed and their
-// ancestors that come or go); serial is asked for the zones touched only. The error
-// is damage of the image where the change lies.
+// ancestors that come or go), taken over many changes of the newest View; of another
+// one that has a successor, O(Changed()). Serial is asked for the zones touched only.
+// The error is damage of the image where the change lies.
 func (v *View) Apply(put []record.Set, remove []record.Key, serial Serials) (*View, error) {
 	e := edit{View: *v, before: v, nodes: map[record.Name]*draft{}}
 	for _, k := range remove {
@@ -36,6 +37,7 @@ type edit struct {
 	View
 	before *View
 	nodes  map[record.Name]*draft
+	room   []byte // for a node
 	bad    bool
 }
 
@@ -70,9 +72,7 @@ func (e *edit) draft(name record.Name) *draft {
 	e.bad = e.bad || !ok
 	if n != nil {
 		d.old, d.children, d.wild = n, n.Children(), n.Traits()&image.HasWild != 0
-		for _, s := range n.Bodies(nil) {
-			d.sets = append(d.sets, image.Body{Type: s.Type, Set: bytes.Clone(s.Set)}) // the image may go, this stays
-		}
+		d.sets = n.Bodies(nil)
 	}
 	e.nodes[name] = d
 	return d
@@ -167,9 +167,10 @@ func (e *edit) stamp(touched []record.Name, serial Serials) {
 		if !ok || !d.isApex() {
 			continue
 		}
-		for _, b := range d.sets {
-			if b.Type == record.TypeSOA && len(b.Set.View().Location) == 0 {
-				image.StampSerial(b.Set, s)
+		for i, b := range d.sets {
+			if b.Type == record.TypeSOA {
+				d.sets[i].Set = bytes.Clone(b.Set) // it may be one of the View before
+				image.StampSerial(d.sets[i].Set, s)
 				d.dirty = true
 			}
 		}
@@ -206,38 +207,36 @@ const shape = image.Apex | image.Cut | image.DName
 func (e *edit) finish() *View {
 	v := e.View
 	v.last = nil
-	names := v.over.Edit()
 	if v.touched == nil {
 		v.touched = new(filter)
 	}
-	for name, d := range e.nodes {
-		if !d.dirty || d.old == nil && !d.exists() {
-			continue
-		}
-		var was, is image.Traits
-		if d.old != nil {
-			was = d.old.Traits() & shape
-		}
-		var node image.Node
-		if d.exists() {
-			node = image.AppendNode(nil, []byte(name), d.sets, image.Family{Children: d.children, HasWild: d.wild})
+	v.over = v.over.edit(func(over *layer) {
+		for name, d := range e.nodes {
+			if !d.dirty || d.old == nil && !d.exists() {
+				continue
+			}
+			var was, is image.Traits
+			if d.old != nil {
+				was = d.old.Traits() & shape
+			}
+			e.room = image.AppendNode(e.room[:0], []byte(name), d.sets, image.Family{Children: d.children, HasWild: d.wild})
+			node := image.Node(e.room)
 			is = node.Traits() & shape
+			if was != is {
+				v.reshaped = true
+			}
+			v.addDepths(name, is)
+			if was&image.Apex != 0 {
+				v.zones--
+			}
+			if is&image.Apex != 0 {
+				v.zones++
+			}
+			v.touched.add(d.hash)
+			v.last = append(v.last, name)
+			over.put(d.hash, node, !d.exists())
 		}
-		if was != is {
-			v.reshaped = true
-		}
-		v.addDepths(name, is)
-		if was&image.Apex != 0 {
-			v.zones--
-		}
-		if is&image.Apex != 0 {
-			v.zones++
-		}
-		v.touched.add(d.hash)
-		v.last = append(v.last, name)
-		*names.Edit(d.hash, string(name)) = node
-	}
-	v.over = names.Map()
+	})
 	return &v
 }
 
@@ -253,15 +252,15 @@ func (v *View) addDepths(name record.Name, t image.Traits) {
 // Nodes gives every node that exists, in no particular order.
 func (v *View) Nodes(yield func(image.Node) bool) {
 	for n := range v.im.Nodes() {
-		if v.touched != nil && v.over.Get(v.hash.Name(n.Name()), n.Name()) != nil {
+		if v.over.get(v.hash.Name(n.Name()), n.Name()) != nil {
 			continue
 		}
 		if !yield(n) {
 			return
 		}
 	}
-	for _, n := range v.over.All() {
-		if *n != nil && !yield(*n) {
+	for _, e := range v.over.all {
+		if !e.gone() && !yield(e.node()) {
 			return
 		}
 	}

@@ -13,8 +13,9 @@ import (
 // Fold writes the View as an image at path, with the seed and the options of the one
 // it stands on but the given label and note. pause is image.Options.Pause.
 func (v *View) Fold(path string, label image.Label, note []byte, pause func() error) error {
+	names, _, _, _ := v.im.Counts()
 	b, err := image.Create(path, image.Options{
-		Label: label, Seed: v.im.Seed(), Atlas: v.im.Atlas(), AnyDepth: v.im.AnyDepth(), Note: note, NoSync: true, Pause: pause,
+		Names: names + v.Changed(), Label: label, Seed: v.im.Seed(), Atlas: v.im.Atlas(), AnyDepth: v.im.AnyDepth(), Note: note, NoSync: true, Pause: pause,
 	})
 	if err != nil {
 		return err
@@ -56,14 +57,17 @@ type change struct{ was, is image.Node }
 // changes is what differs from the image, in the order of the image and in canonical
 // order, which is the same.
 func (v *View) changes() (other []change, added []image.Node) {
-	for name, n := range v.over.All() {
-		was, ok := v.im.Get(v.hash.Name([]byte(name)), []byte(name))
+	other = make([]change, 0, v.Changed())
+	for h, e := range v.over.all {
+		was, ok := v.im.Get(h, e.name())
 		switch {
 		case !ok: // damaged, as the one who asked for the changes will find
+		case was != nil && e.gone():
+			other = append(other, change{was: was})
 		case was != nil:
-			other = append(other, change{was, *n})
-		case *n != nil:
-			added = append(added, *n)
+			other = append(other, change{was, e.node()})
+		case !e.gone():
+			added = append(added, e.node())
 		}
 	}
 	slices.SortFunc(other, func(a, b change) int {
@@ -81,55 +85,38 @@ func (v *View) Rebase(im *image.Image, since []record.Name) (*View, error) {
 	}
 	now := New(im)
 	now.zones, now.sets = v.zones, v.sets
-	names := now.over.Edit()
-	for _, name := range since {
-		h := v.hash.Name([]byte(name))
-		p := v.over.Get(h, []byte(name))
-		if p == nil {
-			continue
-		}
-		if now.touched == nil {
-			now.touched = new(filter)
-		}
-		old, ok := im.Get(h, []byte(name))
-		if !ok {
-			return nil, im.Damaged()
-		}
-		var was, is image.Traits
-		if old != nil {
-			was = old.Traits() & shape
-		}
-		if *p != nil {
-			is = p.Traits() & shape
-		}
-		now.reshaped = now.reshaped || was != is
-		now.addDepths(name, is)
-		now.touched.add(h)
-		names.Set(h, string(name), *p)
+	if len(since) == 0 {
+		return now, nil
 	}
-	now.over = names.Map()
+	now.touched = new(filter)
+	damaged := false
+	now.over = now.over.edit(func(over *layer) {
+		for _, name := range since {
+			h := v.hash.Name([]byte(name))
+			e := v.over.get(h, []byte(name))
+			if e == nil || over.get(h, []byte(name)) != nil {
+				continue
+			}
+			old, ok := im.Get(h, []byte(name))
+			if !ok {
+				damaged = true
+				return
+			}
+			var was, is image.Traits
+			if old != nil {
+				was = old.Traits() & shape
+			}
+			if !e.gone() {
+				is = e.node().Traits() & shape
+			}
+			now.reshaped = now.reshaped || was != is
+			now.addDepths(name, is)
+			now.touched.add(h)
+			over.put(h, e.node(), e.gone())
+		}
+	})
+	if damaged {
+		return nil, im.Damaged()
+	}
 	return now, nil
-}
-
-// Build writes an image of RRsets in any order and opens it; of two with one key the
-// later holds.
-func Build(path string, sets []record.Set, o image.Options) (*image.Image, error) {
-	slices.SortStableFunc(sets, func(a, b record.Set) int { return a.Key.Compare(b.Key) })
-	b, err := image.Create(path, o)
-	if err != nil {
-		return nil, err
-	}
-	defer b.Abort()
-	for i := range sets {
-		if i+1 < len(sets) && sets[i].Key == sets[i+1].Key {
-			continue
-		}
-		if err := b.Add(&sets[i]); err != nil {
-			return nil, err
-		}
-	}
-	if err := b.Finish(); err != nil {
-		return nil, err
-	}
-	return image.Open(path)
 }

@@ -11,9 +11,11 @@ import (
 // Query is a name taken apart for look-ups. It is large and meant to be used again;
 // the zero value is ready. It is for one goroutine.
 type Query struct {
+	// What a usual question touches is the beginnings of arrays and the end.
+	wild   [255]byte
+	hash   [128]uint64   // of the suffix that starts at off
 	name   [255 + 9]byte // in canonical form; room to read 8 octets at a time
 	off    [128]uint8    // where each label starts; off[labels] is the root's
-	hash   [128]uint64   // of the suffix that starts there
 	len    int
 	labels int // the root's not counted: 0 to 127
 
@@ -29,8 +31,6 @@ type Query struct {
 	Now      int64
 	// Varied is set by a look-up that another location might change.
 	Varied bool
-
-	wild [255]byte
 }
 
 // Read takes the uncompressed name at the front of b, in any case, for look-ups in
@@ -54,24 +54,12 @@ func (q *Query) Read(h *image.Hasher, b []byte) int {
 	}
 	q.labels, q.len, q.looked, q.Varied = k, i+1, false, false
 	lowerInto(q.name[:], b, i+1)
-	q.rehash(h)
+	h.Suffixes(&q.hash, q.name[:i+1], &q.off, k)
 	return i + 1
 }
 
 // Set takes a name that is valid and canonical.
 func (q *Query) Set(h *image.Hasher, name []byte) { q.Read(h, name) }
-
-func (q *Query) rehash(h *image.Hasher) {
-	x := h.Root()
-	q.hash[q.labels] = x
-	end := q.len - 1
-	for i := q.labels - 1; i >= 0; i-- {
-		at := int(q.off[i])
-		x = h.Child(x, q.name[at+1:end])
-		q.hash[i] = x
-		end = at
-	}
-}
 
 // Name is the name in canonical form.
 func (q *Query) Name() []byte { return q.name[:q.len] }

@@ -5,7 +5,6 @@ import (
 
 	"github.com/zonecast/zonecast/authority/image"
 	"github.com/zonecast/zonecast/geo"
-	"github.com/zonecast/zonecast/internal/hamt"
 	"github.com/zonecast/zonecast/record"
 )
 
@@ -14,10 +13,8 @@ type View struct {
 	im   *image.Image
 	hash image.Hasher
 
-	// over has the names that changed since im was built; those that went have no
-	// node. touched is nil when there are none.
-	over    hamt.Map[image.Node]
-	touched *filter
+	over    layer   // names that changed since im was built
+	touched *filter // nil: none did
 
 	apexes, cuts image.Depths
 	// reshaped: an apex, a cut or a DNAME came or went since im was built, so that what
@@ -29,8 +26,8 @@ type View struct {
 	last []record.Name // that differ from the View that this one was made of by Apply
 }
 
-// Serials gives the serial to answer for the zone with the given apex, and false
-// to answer the one in the SOA record.
+// Serials gives the serial to answer for the zone with the given apex, in each of its
+// SOAs, and false to answer the one in the SOA record.
 type Serials func(apex record.Name) (uint32, bool)
 
 // New gives the View of an image as it was built.
@@ -55,7 +52,7 @@ func (v *View) Zones() int { return v.zones }
 func (v *View) Sets() int { return v.sets }
 
 // Changed is the number of names that differ from the image.
-func (v *View) Changed() int { return v.over.Len() }
+func (v *View) Changed() int { return v.over.len }
 
 // Last has the names that Apply made differ from the View before, their ancestors
 // and apexes included.
@@ -101,8 +98,11 @@ func (v *View) exact(q *Query) (n image.Node, ok bool) {
 // get gives the node of a name; ok is false when the image is damaged there.
 func (v *View) get(h uint64, name []byte) (n image.Node, ok bool) {
 	if v.touched != nil && v.touched.has(h) {
-		if n := v.over.Get(h, name); n != nil {
-			return *n, true
+		if e := v.over.get(h, name); e != nil {
+			if e.gone() {
+				return nil, true
+			}
+			return e.node(), true
 		}
 	}
 	return v.im.Get(h, name)

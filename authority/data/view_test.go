@@ -14,6 +14,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/zonecast/zonecast/authority/image"
+	"github.com/zonecast/zonecast/authority/image/imagetest"
 	"github.com/zonecast/zonecast/record"
 )
 
@@ -44,7 +45,7 @@ type fataler interface{ Fatal(...any) }
 
 // build makes a View that is all image. Test images share a seed.
 func build(t fataler, dir string, sets []record.Set, serial Serials) *View {
-	im, err := Build(filepath.Join(dir, "image"), sets, image.Options{Seed: 4711, Serial: serial, NoSync: true})
+	im, err := imagetest.Build(filepath.Join(dir, "image"), sets, image.Options{Seed: 4711, Serial: serial, NoSync: true})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -99,8 +100,7 @@ func TestApplyAgainstBuild(t *testing.T) {
 		serial := func(apex record.Name) (uint32, bool) { s, ok := stamps[apex]; return s, ok }
 		v := build(t, dir, nil, serial)
 		type version struct {
-			v    *View
-			want map[string]string
+			v, fresh *View
 		}
 		var versions []version
 		var since []record.Name
@@ -145,9 +145,15 @@ func TestApplyAgainstBuild(t *testing.T) {
 			for apex := range touched {
 				stamps[apex] = 1000 + number
 			}
+			before := v
 			var err error
 			if v, err = v.Apply(put, remove, serial); err != nil {
 				t.Fatal(err)
+			}
+			if rapid.IntRange(0, 3).Draw(t, "twice") == 0 { // the View before can be changed once more
+				if v, err = before.Apply(put, remove, serial); err != nil {
+					t.Fatal(err)
+				}
 			}
 			since = append(since, v.Last()...)
 			switch rapid.IntRange(0, 5).Draw(t, "fold") {
@@ -185,13 +191,14 @@ func TestApplyAgainstBuild(t *testing.T) {
 				want[k] = s
 			}
 			fresh := build(t, scratch, slices.Collect(maps.Values(want)), serial)
-			versions = append(versions, version{v, describe(fresh)})
+			versions = append(versions, version{v, fresh})
 			sameAnswers(t, v, fresh)
 		}
 		for i, x := range versions {
-			if diff := cmp.Diff(x.want, describe(x.v)); diff != "" {
+			if diff := cmp.Diff(describe(x.fresh), describe(x.v)); diff != "" {
 				t.Fatalf("version %d (-from scratch +applied):\n%s", i, diff)
 			}
+			sameAnswers(t, x.v, x.fresh)
 		}
 	})
 }
@@ -465,6 +472,53 @@ func BenchmarkFind(b *testing.B) {
 			for b.Loop() {
 				q.Read(v.Hasher(), n)
 				v.Find(&q, false)
+			}
+		})
+	}
+}
+
+// BenchmarkFindChanged asks for names that changed since the image was built, and for
+// others among them, in an order that no cache foresees.
+func BenchmarkFindChanged(b *testing.B) {
+	v := build(b, b.TempDir(), big(500_000), asClaimed)
+	if err := v.Image().Scrub(nil); err != nil {
+		b.Fatal(err)
+	}
+	var names [][]byte
+	for i := range 100_000 {
+		at := i * 7919 % 500_000
+		names = append(names, []byte(name(fmt.Sprintf("host%d.zone%d.example.net", at, at/1000))))
+	}
+	unchanged := v
+	for i := 0; i < 50_000; i += 100 {
+		var put []record.Set
+		for _, n := range names[i : i+100] {
+			put = append(put, set(record.Name(n).String(), record.TypeA))
+		}
+		var err error
+		if v, err = v.Apply(put, nil, asClaimed); err != nil {
+			b.Fatal(err)
+		}
+	}
+	for _, bb := range []struct {
+		what  string
+		v     *View
+		names [][]byte
+	}{{"no changes", unchanged, names[:50_000]}, {"changed", v, names[:50_000]}, {"unchanged", v, names[50_000:]}} {
+		b.Run(bb.what, func(b *testing.B) {
+			var q Query
+			b.ReportAllocs()
+			at := 0
+			for b.Loop() {
+				q.Read(bb.v.Hasher(), bb.names[at])
+				bb.v.Look(&q)
+				bb.v.LookNode(&q)
+				if bb.v.Plain(&q, record.TypeA) == nil && bb.v.Find(&q, false).Node == nil {
+					b.Fatal("no answer")
+				}
+				if at++; at == len(bb.names) {
+					at = 0
+				}
 			}
 		})
 	}

@@ -30,6 +30,8 @@ type Options struct {
 	// AnyDepth lets wildcards match names of any depth below them, also past names
 	// that exist, as tinydns and dnsrocks do. False is RFC 4592.
 	AnyDepth bool
+	// Names is about how many names there will be; zero is not known. It saves memory.
+	Names int
 	// Serial gives the serial to answer for a zone, false: the one in its SOA. Nil
 	// means always the one in the SOA.
 	Serial func(apex record.Name) (uint32, bool)
@@ -112,6 +114,11 @@ func Create(path string, o Options) (*Builder, error) {
 	b.h.seed, b.h.label = o.Seed, o.Label
 	if o.AnyDepth {
 		b.h.flags |= flagAnyDepth
+	}
+	if o.Names > 0 {
+		for k := range b.pairs { // no hash is like another: some have a few more
+			b.pairs[k] = make([]pair, 0, o.Names/buckets*9/8+16)
+		}
 	}
 	return b, nil
 }
@@ -205,11 +212,9 @@ func (b *Builder) take(t record.Type, s Set) error {
 			return fmt.Errorf("add %s to image: it has more than %d RRsets", record.Name(b.owner), maxTableSets)
 		}
 	}
-	if t == record.TypeSOA && len(v.Location) == 0 {
-		if b.o.Serial != nil {
-			if serial, ok := b.o.Serial(record.Name(b.owner)); ok {
-				StampSerial(s, serial)
-			}
+	if t == record.TypeSOA && b.o.Serial != nil {
+		if serial, ok := b.o.Serial(record.Name(b.owner)); ok {
+			StampSerial(s, serial)
 		}
 	}
 	b.sets = append(b.sets, Body{t, s})

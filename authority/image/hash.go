@@ -31,6 +31,19 @@ func (s *Hasher) Child(parent uint64, label []byte) uint64 {
 	return s.join(parent, s.label(label))
 }
 
+// Suffixes puts the hashes of a name and of all its suffixes into hash: labels start at the
+// first so many of off, the root's octet is at the next one.
+func (s *Hasher) Suffixes(hash *[128]uint64, name []byte, off *[128]uint8, labels int) {
+	x, end := s.root, int(off[labels])
+	hash[labels] = x
+	for i := labels - 1; i >= 0; i-- {
+		at := int(off[i])
+		x = s.join(x, s.label(name[at+1:end]))
+		hash[i] = x
+		end = at
+	}
+}
+
 func (s *Hasher) join(parent, label uint64) uint64 {
 	hi, lo := bits.Mul64(parent^label, 0x9e3779b97f4a7c15)
 	return hi ^ lo

@@ -195,8 +195,9 @@ func (m *Image) Near(h uint64) (at uint64, ok bool) {
 	return 0, false
 }
 
-// TouchNode asks for the node at what Near gave.
-func (m *Image) TouchNode(at uint64) { prefetch2(unsafe.Pointer(&m.b[at])) }
+// TouchNode asks for the node at what Near gave: for so much of it as a node of a host's
+// name with two RRsets has.
+func (m *Image) TouchNode(at uint64) { prefetch96(unsafe.Pointer(&m.b[at])) }
 
 // GetNear is Get for a name of which Near told at. ok is false when at was the place
 // of another name with the same tag: then Get knows.

@@ -4,5 +4,5 @@ package image
 
 import "unsafe"
 
-func prefetch(unsafe.Pointer)  {}
-func prefetch2(unsafe.Pointer) {}
+func prefetch(unsafe.Pointer)   {}
+func prefetch96(unsafe.Pointer) {}

@@ -116,7 +116,7 @@ func (a *answer) step(lookup *data.Query) bool {
 		return false // the rest of the chain is somebody else's
 	}
 	if r.Cut != nil {
-		a.k.imputed = r.Cut.Name()
+		a.q.imputed = r.Cut.Name()
 		a.refer(r.Cut, name, link.place)
 		return false
 	}
@@ -124,15 +124,15 @@ func (a *answer) step(lookup *data.Query) bool {
 		a.authoritative = true
 	}
 	if r.Node != nil {
-		a.k.imputed = r.Node.Name()
+		a.q.imputed = r.Node.Name()
 	}
 	switch {
 	case r.DName != nil: // all that is below is answered by it
-		a.k.imputed = r.DName.Name()
+		a.q.imputed = r.DName.Name()
 		return a.redirect(name, r.DName)
 	case r.Node == nil:
 		a.rcode, a.outcome = NXDomain, NoName
-		a.k.imputed = r.Zone.Name()
+		a.q.imputed = r.Zone.Name()
 		a.deny(r.Zone, name, link.place)
 		return false
 	case a.q.qtype == record.TypeANY:

@@ -17,21 +17,21 @@ const cookieSize = 4 + cookie.ClientSize + cookie.ServerSize // of the option in
 // not good is answered as if it had none (RFC 7873 §5.2.4), with a new one; only who
 // asks for nothing else is told (§5.4).
 func (k *Worker) judge(q *query, client netip.Addr, now uint32) {
-	if !q.cookie.asked || k.cookies == nil {
-		q.cookie.asked = false
+	if !q.hasCookie || k.cookies == nil {
+		q.hasCookie = false
 		if q.rcode == NoError && q.question == 0 {
 			q.rcode = FormErr
 		}
 		return
 	}
 	c := &q.cookie
-	c.verdict = k.cookies.Check(c.octet[:c.len], client, now)
-	k.tally.cookies[c.verdict]++
-	if c.verdict != cookie.Good {
+	q.verdict = k.cookies.Check(c.octet[:c.len], client, now)
+	k.tally.cookies[q.verdict]++
+	if q.verdict != cookie.Good {
 		made := k.cookies.Make([cookie.ClientSize]byte(c.octet[:]), client, now)
 		copy(c.octet[cookie.ClientSize:], made[:])
 	}
-	if q.rcode == NoError && q.question == 0 && c.verdict != cookie.ClientOnly && !c.verdict.Valid() {
+	if q.rcode == NoError && q.question == 0 && q.verdict != cookie.ClientOnly && !q.verdict.Valid() {
 		q.rcode = BadCookie
 	}
 }
@@ -48,15 +48,28 @@ var classes = [Outcomes]ratelimit.Class{
 	NoData: ratelimit.NoData, NoName: ratelimit.NoName, Referral: ratelimit.Referral, Failure: ratelimit.Error,
 }
 
-// restrain lets a response go, or cuts it, or drops it, as the limit wants. A client
-// that has proved its address is not limited.
-func (k *Worker) restrain(q *query, m *Message, o Outcome, now int64) {
-	if q.cookie.verdict.Valid() || len(m.Response) == 0 {
-		return
+// restrain lets each response of a batch go, or cuts it, or drops it, as the limit wants,
+// now in nanoseconds since k.start. A client that has proved its address is not limited.
+func (k *Worker) restrain(batch []Message, now int64) {
+	for i := range batch {
+		if q, m := &k.queries[i], &batch[i]; len(m.Response) > 0 && !q.verdict.Valid() {
+			k.account(q, m, k.outcomes[i], now)
+		}
 	}
+	if now >= k.sweep {
+		k.sweep = now + int64(sweepEvery)
+		k.config.Limiter.Sweep(now)
+	}
+}
+
+func (k *Worker) account(q *query, m *Message, o Outcome, now int64) {
 	name := uint64(0)
-	if o != Failure {
-		name = xxh3.Hash(k.imputed)
+	switch {
+	case o == Failure:
+	case q.imputed != nil:
+		name = xxh3.Hash(q.imputed)
+	default:
+		name = xxh3.Hash(q.Name())
 	}
 	class := classes[o]
 	if class == ratelimit.Positive {
@@ -89,7 +102,7 @@ func (k *Worker) appendOPT(b []byte, q *query, rcode Rcode) []byte {
 	if q.do {
 		do = flagDO >> 8
 	}
-	if q.cookie.asked {
+	if q.hasCookie {
 		size = cookieSize
 	}
 	b = append(b, 0, 0, byte(record.TypeOPT), byte(k.maxUDP>>8), byte(k.maxUDP), byte(rcode>>4), 0, do, 0, 0, size)

@@ -61,5 +61,4 @@ func (c *Counters) flush(t *tally, transport Transport, n int) {
 	if t.dropped > 0 {
 		c.Dropped.Add(uint64(t.dropped))
 	}
-	*t = tally{}
 }

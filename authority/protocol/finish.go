@@ -23,10 +23,10 @@ func (k *Worker) reserve(q *query, limit int, transport Transport) int {
 		return 0
 	}
 	size := optSize
-	if q.cookie.asked {
+	if q.hasCookie {
 		size += cookieSize // RFC 7873 §5.2.3: with every response
 	}
-	if q.subnet.asked {
+	if q.hasSubnet {
 		size += 4 + 4 + (int(q.subnet.source)+7)/8
 	}
 	// One more octet than any question needs stays free (12 + 255 + 4).
@@ -83,7 +83,7 @@ func (k *Worker) opt(a *answer, limit int, transport Transport) {
 		a.buf = append(a.buf, k.config.Identity...)
 	}
 	// Of an error nothing depends on the client (RFC 7871 §7.2.1).
-	if q.subnet.asked && (a.rcode == NoError || a.rcode == NXDomain) {
+	if q.hasSubnet && (a.rcode == NoError || a.rcode == NXDomain) {
 		a.subnet()
 	}
 	if q.keepalive {

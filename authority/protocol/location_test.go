@@ -11,6 +11,7 @@ import (
 
 	"github.com/zonecast/zonecast/authority/data"
 	"github.com/zonecast/zonecast/authority/image"
+	"github.com/zonecast/zonecast/authority/image/imagetest"
 	"github.com/zonecast/zonecast/geo"
 	"github.com/zonecast/zonecast/record"
 )
@@ -41,7 +42,7 @@ func locatedView(t *testing.T) *data.View {
 		locatedSet(t, "www.example.net. 300 IN A 192.0.2.2", "b"),
 		locatedSet(t, "www.example.net. 300 IN TXT everybody", ""),
 	}
-	im, err := data.Build(filepath.Join(t.TempDir(), "image"), sets, image.Options{NoSync: true, Atlas: b})
+	im, err := imagetest.Build(filepath.Join(t.TempDir(), "image"), sets, image.Options{NoSync: true, Atlas: b})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -163,7 +164,7 @@ func TestZoneOfALocation(t *testing.T) {
 	} {
 		sets = append(sets, locatedSet(t, x.text, x.location))
 	}
-	im, err := data.Build(filepath.Join(t.TempDir(), "image"), sets, image.Options{NoSync: true, Atlas: b})
+	im, err := imagetest.Build(filepath.Join(t.TempDir(), "image"), sets, image.Options{NoSync: true, Atlas: b})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -57,20 +57,23 @@ const (
 // question when question is not zero.
 type query struct {
 	data.Query
-	flags    uint16
+	// What every query has is together, behind that of data.Query, so that a batch stays
+	// in the nearest cache.
 	question int // octets of the question section; 0: there is none that was understood
+	flags    uint16
 	qtype    record.Type
 	class    uint16
 	rcode    Rcode // of the parse: NoError when it may be answered
 	options
-	signature signature
+	signature signature // when rcode is not NoError
+	imputed   []byte    // the name that the answer is counted for; nil: the question's
 }
 
 // parse reads msg, of which the header is there and QR is clear. What was understood
 // before an error is in q.
 func (q *query) parse(h *image.Hasher, msg []byte) {
 	q.flags = binary.BigEndian.Uint16(msg[2:])
-	q.question, q.rcode, q.options, q.signature = 0, NoError, options{}, signature{}
+	q.question, q.rcode, q.marks = 0, NoError, marks{}
 	counts := binary.BigEndian.Uint64(msg[4:])
 	at := headerSize
 	if counts>>48 == 1 {
@@ -89,6 +92,7 @@ func (q *query) parse(h *image.Hasher, msg []byte) {
 	} else if counts>>48 > 1 {
 		q.rcode = FormErr // RFC 9619: one question at most
 	}
+	q.signature.owner = 0
 	if q.rcode == NoError && !q.additional(msg, at, counts) {
 		q.rcode = FormErr
 	}
@@ -99,7 +103,7 @@ func (q *query) parse(h *image.Hasher, msg []byte) {
 		q.rcode = NotAuth
 	case q.rcode == NoError && q.version > 0:
 		q.rcode = BadVers
-	case q.rcode == NoError && q.question == 0 && !q.cookie.asked:
+	case q.rcode == NoError && q.question == 0 && !q.hasCookie:
 		q.rcode = FormErr // no question makes sense only to fetch a cookie (RFC 7873 §5.4)
 	}
 }

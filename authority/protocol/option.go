@@ -34,28 +34,30 @@ const (
 
 // options is what the OPT record of a query says.
 type options struct {
-	edns    bool
-	do      bool
-	version uint8
-	udpSize int // what the client offers
+	marks
+	udpSize int // what the client offers; when edns
+	cookie  cookieOption
+	subnet  subnetOption
+}
 
+// marks tell what there is of options; what they do not tell is left from another query.
+type marks struct {
+	edns, do                 bool
 	nsid, keepalive, padding bool
-	cookie                   cookieOption
-	subnet                   subnetOption
+	hasCookie, hasSubnet     bool
+	version                  uint8
+	verdict                  cookie.Verdict // on the cookie, once it was judged
 }
 
 // cookieOption is the COOKIE option: the client's 8 octets and what the server once
 // gave it.
 type cookieOption struct {
-	asked   bool
-	verdict cookie.Verdict
-	len     uint8
-	octet   [40]byte // as it came; the option of the response once it was judged
+	len   uint8
+	octet [40]byte // as it came; the option of the response once it was judged
 }
 
 // subnetOption is the ECS option as it came.
 type subnetOption struct {
-	asked  bool
 	family uint16
 	scope  uint8 // for the response
 	source uint8 // octets of the address follow from it
@@ -92,12 +94,12 @@ func (o *options) read(rr []byte) bool {
 			if n != 8 && (n < 16 || n > 40) {
 				return false
 			}
-			if !o.cookie.asked {
-				o.cookie.asked, o.cookie.len = true, uint8(n)
+			if !o.hasCookie {
+				o.hasCookie, o.cookie.len = true, uint8(n)
 				copy(o.cookie.octet[:], value)
 			}
 		case optionSubnet:
-			if !o.subnet.read(value) {
+			if !o.readSubnet(value) {
 				return false
 			}
 		}
@@ -105,9 +107,9 @@ func (o *options) read(rr []byte) bool {
 	return len(b) == 0 // RFC 6891 §6.1.2: the options fill the RDATA
 }
 
-// read takes a subnet as RFC 7871 §6 and §7.1 demand it: known family, scope 0, as
+// readSubnet takes a subnet as RFC 7871 §6 and §7.1 demand it: known family, scope 0, as
 // many octets as the source length needs, no bits behind it.
-func (s *subnetOption) read(b []byte) bool {
+func (o *options) readSubnet(b []byte) bool {
 	if len(b) < 4 || b[3] != 0 {
 		return false
 	}
@@ -120,7 +122,8 @@ func (s *subnetOption) read(b []byte) bool {
 	if source > bits || len(b)-4 != (source+7)/8 {
 		return false
 	}
-	s.asked, s.family, s.source, s.octet = true, family, b[2], [16]byte{}
+	s := &o.subnet
+	o.hasSubnet, s.family, s.source, s.octet = true, family, b[2], [16]byte{}
 	copy(s.octet[:], b[4:])
 	a := netip.AddrFrom16(s.octet)
 	if bits == 32 {

@@ -15,6 +15,7 @@ import (
 
 	"github.com/zonecast/zonecast/authority/data"
 	"github.com/zonecast/zonecast/authority/image"
+	"github.com/zonecast/zonecast/authority/image/imagetest"
 	"github.com/zonecast/zonecast/record"
 )
 
@@ -218,7 +219,7 @@ func viewOfSets(t interface{ Fatal(...any) }, sets []record.Set, o image.Options
 	}
 	defer os.RemoveAll(dir)
 	o.NoSync = true
-	im, err := data.Build(filepath.Join(dir, "image"), sets, o)
+	im, err := imagetest.Build(filepath.Join(dir, "image"), sets, o)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -48,9 +48,11 @@ type Message struct {
 	Response []byte         // comes empty; stays so when there is nothing to respond
 }
 
-// maxBatch is how many messages are looked up together: enough for the waits for
-// memory to overlap, few enough to stay in the nearest cache.
-const maxBatch = 32
+// MaxBatch is how many messages are looked up together: enough for the waits for
+// memory to overlap, few enough to stay in the nearest cache. A batch of at most as many
+// is counted, limited and sampled once all of it is answered: a panic before leaves
+// nothing of it.
+const MaxBatch = 32
 
 // Worker answers queries, for one goroutine. It holds the scratch memory, so that an
 // answer allocates nothing.
@@ -61,17 +63,18 @@ type Worker struct {
 
 	config  Config
 	maxUDP  int
-	tally   tally
-	turn    int
+	tally   tally      // of the batch
+	turn    int        // how many queries go by until the next that is sampled
 	one     [1]Message // for Respond
 	pointer [2]byte
 
-	queries [maxBatch]query
+	queries  [MaxBatch]query
+	outcomes [MaxBatch]Outcome
+	timed    []timed
 
 	start   time.Time // of the clock for limits: an hour before the first query, so that it is never 0
 	sweep   int64     // when they are swept next
 	cookies *cookie.Secrets
-	imputed []byte // the name that the answer is counted for
 
 	lookup  data.Query
 	chain   chain
@@ -81,19 +84,32 @@ type Worker struct {
 	chosen  [2]bitset
 	lots    []lot
 	random  random
+	gaps    random // of its own: choices do not depend on whether Sample is set
 }
 
-// SampleEvery is how many queries go by for one that Sample is told of: reading the
-// clock twice costs about as much as looking a name up.
+// timed is a query of the batch that is sampled.
+type timed struct {
+	index int
+	took  time.Duration
+}
+
+// SampleEvery is how many queries there are for one that Sample is told of: reading the
+// clock twice costs about as much as looking a name up. How many go by between two is
+// drawn, 0 to 2*SampleEvery-2: with a fixed number, clients that ask some names in turn
+// would have the same name sampled again and again.
 const SampleEvery = 64
+
+// gap draws how many queries go by until the next that is sampled.
+func (k *Worker) gap() int { return int(k.gaps.next() >> 32 % (2*SampleEvery - 1)) }
 
 // NewWorker makes a Worker.
 func NewWorker(c Config) *Worker {
-	k := &Worker{config: c, maxUDP: c.MaxUDP, random: random(c.Seed | 1), start: time.Now().Add(-time.Hour)}
+	k := &Worker{config: c, maxUDP: c.MaxUDP, random: random(c.Seed | 1), gaps: random(c.Seed | 1), start: time.Now().Add(-time.Hour)}
 	if k.maxUDP == 0 {
 		k.maxUDP = defaultMaxUDP
 	}
 	k.maxUDP = max(k.maxUDP, minUDP)
+	k.timed = make([]timed, 0, MaxBatch)
 	k.targets = make([]target, 0, maxTargets)
 	k.views = make([]viewOf, 0, len(k.chosen))
 	k.lots = make([]lot, 0, maxChosen)
@@ -116,15 +132,16 @@ func (k *Worker) Answer(view *data.View, batch []Message, transport Transport, n
 		k.cookies = k.config.Cookies()
 	}
 	for len(batch) > 0 {
-		n := min(len(batch), maxBatch)
+		n := min(len(batch), MaxBatch)
 		k.some(view, batch[:n], transport, now)
 		batch = batch[n:]
 	}
 	runtime.KeepAlive(view) // whose image would be unmapped otherwise
 }
 
-// some answers up to maxBatch queries.
+// some answers up to MaxBatch queries.
 func (k *Worker) some(view *data.View, batch []Message, transport Transport, now time.Time) {
+	k.tally = tally{}
 	seconds := now.Unix()
 	hasher, chart := &noData, (*geo.Chart)(nil)
 	if view != nil {
@@ -133,6 +150,7 @@ func (k *Worker) some(view *data.View, batch []Message, transport Transport, now
 			chart = view.Chart()
 		}
 	}
+	together := view != nil && len(batch) > 1
 	for i := range batch {
 		msg, q := batch[i].Query, &k.queries[i]
 		if len(msg) < headerSize || msg[2]&(flagQR>>8) != 0 {
@@ -146,63 +164,73 @@ func (k *Worker) some(view *data.View, batch []Message, transport Transport, now
 		if q.edns || q.question == 0 {
 			k.judge(q, batch[i].Client.Addr(), uint32(seconds))
 		}
-		q.Location = nil
-		if chart != nil && q.question > 0 {
-			q.subnet.scope = q.Locate(chart, batch[i].Client.Addr(), q.subnet.prefix)
+		if q.Location != nil {
+			q.Location = nil
+		}
+		if q.question == 0 {
+			q.hasSubnet = false
+			continue
+		}
+		if together {
+			view.Look(&q.Query)
+		}
+		if chart != nil {
+			k.locate(q, chart, batch[i].Client.Addr())
 		} else {
-			q.subnet.asked = false // without locations nothing is said of them
+			q.hasSubnet = false // without locations nothing is said of them
 		}
 	}
-	if view != nil && len(batch) > 1 {
-		k.look(view, len(batch))
+	if together {
+		for i := range batch {
+			if q := &k.queries[i]; q.question > 0 {
+				view.LookNode(&q.Query)
+			}
+		}
 	}
-	limited := k.config.Limiter != nil && transport == UDP
-	at := int64(0)
-	if limited {
-		at = int64(now.Sub(k.start))
+	next := MaxBatch // which is sampled
+	if k.Sample != nil {
+		next, k.timed = k.turn, k.timed[:0]
 	}
 	for i := range batch {
 		q := &k.queries[i]
-		if q.flags&flagQR != 0 {
-			continue
-		}
-		var o Outcome
-		if k.turn--; k.turn < 0 && k.Sample != nil {
-			k.turn = SampleEvery - 1
+		switch {
+		case q.flags&flagQR != 0:
+			next++
+		case i != next:
+			k.outcomes[i] = k.answer(view, q, &batch[i], transport)
+		default:
+			next += 1 + k.gap()
 			start := time.Now()
-			o = k.answer(view, q, &batch[i], transport)
-			k.Sample(&batch[i], o, time.Since(start))
-		} else {
-			o = k.answer(view, q, &batch[i], transport)
+			k.outcomes[i] = k.answer(view, q, &batch[i], transport)
+			k.timed = append(k.timed, timed{i, time.Since(start)})
 		}
-		if limited {
-			k.restrain(q, &batch[i], o, at)
-		}
-	}
-	if limited && at >= k.sweep {
-		k.sweep = at + int64(sweepEvery)
-		k.config.Limiter.Sweep(at)
 	}
 	k.Counters.flush(&k.tally, transport, len(batch))
+	if k.Sample != nil {
+		k.turn = next - len(batch)
+		for _, s := range k.timed {
+			k.Sample(&batch[s.index], k.outcomes[s.index], s.took)
+		}
+	}
+	if k.config.Limiter != nil && transport == UDP {
+		k.restrain(batch, int64(now.Sub(k.start)))
+	}
 }
 
-// look begins to look up the first n queries.
-func (k *Worker) look(view *data.View, n int) {
-	for i := range k.queries[:n] {
-		if q := &k.queries[i]; q.question > 0 {
-			view.Look(&q.Query)
-		}
+// locate finds where the client of a query is.
+func (k *Worker) locate(q *query, chart *geo.Chart, client netip.Addr) {
+	subnet := netip.Prefix{}
+	if q.hasSubnet {
+		subnet = q.subnet.prefix
 	}
-	for i := range k.queries[:n] {
-		if q := &k.queries[i]; q.question > 0 {
-			view.LookNode(&q.Query)
-		}
-	}
+	q.subnet.scope = q.Locate(chart, client, subnet)
 }
 
 // answer answers one query that was parsed.
 func (k *Worker) answer(view *data.View, q *query, m *Message, transport Transport) Outcome {
-	k.imputed = q.Name()
+	if k.config.Limiter != nil {
+		q.imputed = nil
+	}
 	if q.rcode == NoError && q.class == classIN && view != nil && !q.unusual() && k.plain(view, q, m, transport) {
 		k.tally.responses[NoError]++
 		k.tally.outcomes[Positive]++
@@ -231,7 +259,7 @@ func (k *Worker) answer(view *data.View, q *query, m *Message, transport Transpo
 func (q *query) unusual() bool {
 	switch q.qtype {
 	case record.TypeA, record.TypeAAAA, record.TypePTR, record.TypeTXT, record.TypeCNAME:
-		return q.nsid || q.keepalive || q.padding || q.subnet.asked
+		return q.edns && (q.nsid || q.keepalive || q.padding || q.hasSubnet)
 	}
 	return true
 }
@@ -260,7 +288,7 @@ func (k *Worker) plain(view *data.View, q *query, m *Message, transport Transpor
 	size := end + 2 + len(wire) + len(tail)
 	if q.edns {
 		size += optSize
-		if q.cookie.asked {
+		if q.hasCookie {
 			size += cookieSize
 		}
 	}

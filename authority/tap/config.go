@@ -3,6 +3,7 @@ package tap
 import (
 	"errors"
 	"fmt"
+	"time"
 )
 
 // Config is where the sample goes and how much there is of it.
@@ -10,9 +11,16 @@ type Config struct {
 	// Socket is the path of the unix socket of a collector that does the handshake
 	// (bidirectional Frame Streams), such as fstrm_capture or dnstap -u.
 	Socket string
-	// File is the path of a file that is written anew (unidirectional Frame Streams).
-	// Exactly one of Socket and File is set.
+	// File is the path of a file (unidirectional Frame Streams). What lies there is put
+	// aside: it becomes File.1, that one File.2, and so on. Exactly one of Socket and File
+	// is set.
 	File string
+	// FileSize is the octets, and FileAge the time, after which the file is put aside and
+	// begun anew. FileSize zero means 256 MiB, NoSize no bound; FileAge zero means no bound.
+	FileSize int64
+	FileAge  time.Duration
+	// FileKeep is how many files that were put aside are kept. Zero means 4, KeepNone none.
+	FileKeep int
 	// Every is of how many messages one is taken, in the mean. 1 takes all. Zero
 	// means 64.
 	Every int
@@ -23,8 +31,20 @@ type Config struct {
 	Identity, Version string
 }
 
+// No bound on a file's size; no file kept but the one that is written.
+const (
+	NoSize   = -1
+	KeepNone = -1
+)
+
 // Of a Config whose fields are zero, and bounds.
 const (
+	defaultFileSize = 256 << 20
+	defaultFileKeep = 4
+	minFileSize     = 128 << 10 // a message of 65,535 octets has room
+	minFileAge      = time.Second
+	maxFileKeep     = 1000
+
 	defaultEvery = 64
 	defaultQueue = 4096
 	maxEvery     = 1_000_000_000
@@ -55,6 +75,15 @@ func (c Config) Validate() error {
 	if c.Queue != 0 && (c.Queue < minQueue || c.Queue > maxQueue) {
 		errs = append(errs, fmt.Errorf("dnstap-queue: %d, expected 0 or %d to %d", c.Queue, minQueue, maxQueue))
 	}
+	if c.FileSize != 0 && c.FileSize != NoSize && c.FileSize < minFileSize {
+		errs = append(errs, fmt.Errorf("dnstap-file-size: %d, expected %d or more, 0 for %d, or -1 for no bound", c.FileSize, minFileSize, defaultFileSize))
+	}
+	if c.FileAge != 0 && c.FileAge < minFileAge {
+		errs = append(errs, fmt.Errorf("dnstap-file-age: %s, expected %s or more, or 0 for no bound", c.FileAge, minFileAge))
+	}
+	if c.FileKeep < KeepNone || c.FileKeep > maxFileKeep {
+		errs = append(errs, fmt.Errorf("dnstap-file-keep: %d, expected 1 to %d, 0 for %d, or -1 for none", c.FileKeep, maxFileKeep, defaultFileKeep))
+	}
 	for _, f := range []struct{ name, value string }{{"dnstap-identity", c.Identity}, {"dnstap-version", c.Version}} {
 		if n := len(f.value); n > maxText {
 			errs = append(errs, fmt.Errorf("%s: %d octets, expected at most %d", f.name, n, maxText))
@@ -63,7 +92,7 @@ func (c Config) Validate() error {
 	return errors.Join(errs...)
 }
 
-func or(v, zero int) int {
+func or[T int | int64](v, zero T) T {
 	if v == 0 {
 		return zero
 	}

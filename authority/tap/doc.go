@@ -3,8 +3,8 @@
 //
 // Invariant: Take and Record never wait for the collector or the disk and allocate
 // nothing for a message of up to 4096 octets; memory is bounded by the queue,
-// whatever the collector does; each message that was recorded is counted once Run
-// has ended, as written or as lost.
+// whatever the collector does, and the disk that files take by their size and number;
+// each message that was recorded is counted once Run has ended, as written or as lost.
 //
 // In: responses as they were sent, and queries that got none, from the workers. Out:
 // AUTH_RESPONSE and AUTH_QUERY messages, and counters.

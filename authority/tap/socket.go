@@ -75,11 +75,23 @@ func (t *Tap) session(ctx context.Context) (connected bool, err error) {
 	t.log.Info("dnstap collector is there", "socket", t.config.Socket)
 	limit := context.AfterFunc(ctx, func() { time.AfterFunc(stopTime, func() { conn.Close() }) })
 	defer limit()
-	if err := t.pump(ctx, w, func() error { return present(conn) }); err != nil {
+	if err := t.pump(ctx, connection{w, conn}); err != nil {
 		return true, err
 	}
 	return true, w.Close()
 }
+
+// connection is the stream to a collector.
+type connection struct {
+	*framestream.Writer
+	conn *net.UnixConn
+}
+
+func (c connection) look() (next bool, err error) { return false, present(c.conn) }
+
+func (c connection) full(int) bool { return false }
+
+func (c connection) next() error { return nil }
 
 var errGone = errors.New("the collector closed the connection")
 

@@ -2,15 +2,10 @@ package tap
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
-	"os"
 	"sync/atomic"
 	"time"
-
-	dnstap "github.com/dnstap/golang-dnstap"
-	framestream "github.com/farsightsec/golang-framestream"
 )
 
 // flushEvery is how long a message waits at most before it goes to the system.
@@ -22,7 +17,8 @@ type Tap struct {
 	log     *slog.Logger
 	every   int
 	queue   *queue
-	file    *os.File // nil for a socket
+	file    *file         // nil for a socket
+	reopen  chan struct{} // Reopen was called; room for one
 	encoder *encoder
 	// pending are the messages in the buffer of the stream, which only Run knows of.
 	pending uint64
@@ -54,17 +50,12 @@ func Open(c Config, log *slog.Logger) (*Tap, error) {
 	if err := c.Validate(); err != nil {
 		return nil, fmt.Errorf("configure dnstap: %w", err)
 	}
-	t := &Tap{config: c, log: log, every: or(c.Every, defaultEvery), encoder: newEncoder(c.Identity, c.Version)}
+	t := &Tap{config: c, log: log, every: or(c.Every, defaultEvery), encoder: newEncoder(c.Identity, c.Version), reopen: make(chan struct{}, 1)}
 	if c.File != "" {
-		// To open a pipe would wait for its reader.
-		if info, err := os.Stat(c.File); err == nil && !info.Mode().IsRegular() {
-			return nil, fmt.Errorf("open dnstap file: %s is a %s, expected a regular file or none", c.File, info.Mode())
+		var err error
+		if t.file, err = newFile(c); err != nil {
+			return nil, err
 		}
-		f, err := os.OpenFile(c.File, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o640)
-		if err != nil {
-			return nil, fmt.Errorf("open dnstap file: %w", err)
-		}
-		t.file = f
 	}
 	t.queue = newQueue(or(c.Queue, defaultQueue))
 	return t, nil
@@ -96,35 +87,22 @@ func (t *Tap) drop(s *slot) {
 	t.lost.Add(1)
 }
 
-func (t *Tap) runFile(ctx context.Context) error {
-	w, err := framestream.NewWriter(t.file, &framestream.WriterOptions{ContentTypes: [][]byte{dnstap.FSContentType}})
-	if err == nil {
-		t.connected.Store(true)
-		err = t.pump(ctx, w, func() error { return nil })
-	}
-	if err == nil {
-		if err = errors.Join(w.Close(), t.file.Close()); err != nil {
-			return fmt.Errorf("end dnstap file %s: %w", t.config.File, err)
-		}
-		return nil
-	}
-	// A frame may be there in part; what follows would not be understood.
-	t.connected.Store(false)
-	t.log.Error("dnstap file cannot be written, nothing more goes there until the next start", "file", t.config.File, "error", err)
-	t.file.Close() // the error is known
-	for {
-		select {
-		case s := <-t.queue.wait:
-			t.drop(s)
-		case <-ctx.Done():
-			return nil
-		}
-	}
+// stream is where messages go.
+type stream interface {
+	WriteFrame(payload []byte) (int, error)
+	Flush() error
+	// full tells whether next has to be called before a payload of n octets.
+	full(n int) bool
+	// look is called every flushEvery: it finds what ends the stream, and tells whether next
+	// has to be called.
+	look() (next bool, err error)
+	// next ends the stream in order, once all of it was flushed, and begins another one.
+	next() error
 }
 
 // pump writes messages until ctx ends, which is no error; then what waited at that
-// time. present is asked now and then whether the collector is still there.
-func (t *Tap) pump(ctx context.Context, w *framestream.Writer, present func() error) error {
+// time.
+func (t *Tap) pump(ctx context.Context, w stream) error {
 	tick := time.NewTicker(flushEvery)
 	defer tick.Stop()
 	for {
@@ -133,8 +111,16 @@ func (t *Tap) pump(ctx context.Context, w *framestream.Writer, present func() er
 		case s := <-t.queue.wait:
 			err = t.write(w, s)
 		case <-tick.C:
-			if err = present(); err == nil {
+			var next bool
+			if next, err = w.look(); err == nil {
 				err = t.flush(w)
+			}
+			if next && err == nil {
+				err = w.next()
+			}
+		case <-t.reopen:
+			if err = t.flush(w); err == nil {
+				err = w.next()
 			}
 		case <-ctx.Done():
 			for range len(t.queue.wait) { // there is no other reader
@@ -153,18 +139,26 @@ func (t *Tap) pump(ctx context.Context, w *framestream.Writer, present func() er
 	}
 }
 
-func (t *Tap) write(w *framestream.Writer, s *slot) error {
+func (t *Tap) write(w stream, s *slot) error {
 	payload, err := t.encoder.encode(s)
 	t.queue.release(s)
-	t.pending++
-	if err != nil {
-		return fmt.Errorf("encode dnstap message: %w", err)
+	if err == nil && w.full(len(payload)) {
+		if err := t.flush(w); err != nil {
+			t.pending++
+			return err
+		}
+		err = w.next()
+	} else if err != nil {
+		err = fmt.Errorf("encode dnstap message: %w", err)
 	}
-	_, err = w.WriteFrame(payload)
+	t.pending++
+	if err == nil {
+		_, err = w.WriteFrame(payload)
+	}
 	return err
 }
 
-func (t *Tap) flush(w *framestream.Writer) error {
+func (t *Tap) flush(w stream) error {
 	if err := w.Flush(); err != nil {
 		return err
 	}

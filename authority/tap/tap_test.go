@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 	"unsafe"
@@ -205,9 +206,10 @@ func TestFlush(t *testing.T) {
 
 // TestFullDisk writes to a file that takes nothing more.
 func TestFullDisk(t *testing.T) {
+	t.Parallel()
 	r := run(t, Config{File: filepath.Join(t.TempDir(), "tap"), Every: 1})
 	eventually(t, "start", func() bool { return r.Counters().Connected })
-	r.file.Close()
+	r.file.f.Close()
 	w := r.NewWorker()
 	w.Record(answer(10))
 	eventually(t, "lost", func() bool { return r.Counters() == Counters{Lost: 1} })
@@ -230,6 +232,8 @@ type collector struct {
 	conn net.Conn
 	got  []*dnstap.Dnstap
 	ends []error // one a stream
+
+	read atomic.Int64 // messages, those of the stream that goes on included
 }
 
 func collect(t testing.TB, path string) *collector {
@@ -252,7 +256,7 @@ func collect(t testing.TB, path string) *collector {
 			var got []*dnstap.Dnstap
 			reader, err := dnstap.NewReader(conn, &dnstap.ReaderOptions{Bidirectional: true})
 			if err == nil {
-				got, err = frames(reader)
+				got, err = frames(counted{reader, &c.read})
 			}
 			conn.Close()
 			c.mu.Lock()
@@ -262,6 +266,20 @@ func collect(t testing.TB, path string) *collector {
 	}()
 	t.Cleanup(c.close)
 	return c
+}
+
+// counted counts what is read.
+type counted struct {
+	dnstap.Reader
+	n *atomic.Int64
+}
+
+func (c counted) ReadFrame(b []byte) (int, error) {
+	n, err := c.Reader.ReadFrame(b)
+	if err == nil {
+		c.n.Add(1)
+	}
+	return n, err
 }
 
 func (c *collector) close() {
@@ -304,6 +322,7 @@ func TestSocket(t *testing.T) {
 // TestCollectorAwayAndBack starts without one, gives it one, takes it and gives it
 // another: what waits meanwhile is not lost as long as there is room.
 func TestCollectorAwayAndBack(t *testing.T) {
+	t.Parallel()
 	path := filepath.Join(t.TempDir(), "s")
 	r := run(t, Config{Socket: path, Every: 1, Queue: 16})
 	w := r.NewWorker()
@@ -317,6 +336,7 @@ func TestCollectorAwayAndBack(t *testing.T) {
 
 	first := collect(t, path)
 	eventually(t, "written", func() bool { return r.Counters() == Counters{Written: 16, Lost: 4, Connected: true} })
+	eventually(t, "read", func() bool { return first.read.Load() == 16 })
 	first.close()
 	eventually(t, "noticed without a message", func() bool { return !r.Counters().Connected })
 
@@ -375,6 +395,7 @@ func TestStrangers(t *testing.T) {
 // TestSlowCollector does the handshake and reads nothing more. Several workers
 // record all the time: none may wait, and each message is counted.
 func TestSlowCollector(t *testing.T) {
+	t.Parallel()
 	path := filepath.Join(t.TempDir(), "s")
 	l, err := net.Listen("unix", path)
 	if err != nil {
@@ -488,8 +509,12 @@ func TestOpen(t *testing.T) {
 		"dnstap-every: -1, expected 0 to":                          {Socket: "/s", Every: -1},
 		"configure dnstap: dnstap-queue: 15, expected 0 or 16 to ": {Socket: "/s", Queue: 15},
 		"dnstap-identity: 256 octets":                              {Socket: "/s", Identity: strings.Repeat("i", 256)},
-		"is a d":                                                   {File: dir},
-		"no such file":                                             {File: filepath.Join(dir, "none", "tap")},
+		"dnstap-file-size: 131071, expected 131072 or more":        {File: "/f", FileSize: 131071},
+		"dnstap-file-age: 1ms, expected 1s or more":                {File: "/f", FileAge: time.Millisecond},
+		"dnstap-file-keep: 1001, expected 1 to 1000":               {File: "/f", FileKeep: 1001},
+		"dnstap-file-keep: -2, expected 1 to 1000":                 {File: "/f", FileKeep: -2},
+		"is a d":       {File: dir},
+		"no such file": {File: filepath.Join(dir, "none", "tap")},
 	} {
 		if _, err := Open(c, slog.New(slog.DiscardHandler)); err == nil || !strings.Contains(err.Error(), wanted) {
 			t.Errorf("%+v: %v, want %q", c, err, wanted)

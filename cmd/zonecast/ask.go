@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/zonecast/zonecast/api/controlapi"
+	"github.com/zonecast/zonecast/control"
 	"github.com/zonecast/zonecast/reconcile"
 	"github.com/zonecast/zonecast/record"
 )
@@ -139,6 +140,8 @@ func (s *session) writeClaim(w io.Writer, c *claimView) {
 		color = green
 	case reconcile.Loses:
 		color = red
+	case control.Waits:
+		color = yellow
 	}
 	fmt.Fprintf(w, "\n%s  %s %d %s %s\n", s.paint(color, fmt.Sprintf("%-7s", c.Verdict)), c.Owner, c.TTL, c.Type, strings.Join(c.Rdata, " | "))
 	from := c.Source
@@ -232,6 +235,8 @@ type hostView struct {
 	Digest  string `json:"digest"`
 	Age     int64  `json:"age_ms"`
 	Refused string `json:"refused,omitempty"`
+	// Direct is what operators put on top of the dataset there, in words.
+	Direct []string `json:"direct,omitempty"`
 }
 
 type sourceView struct {
@@ -241,6 +246,8 @@ type sourceView struct {
 	Records  int64  `json:"records"`
 	Time     int64  `json:"time_ms"`
 	Error    string `json:"error,omitempty"`
+	Since    int64  `json:"since_ms,omitempty"`
+	Failing  int64  `json:"failing,omitempty"`
 }
 
 type serviceView struct {
@@ -255,12 +262,12 @@ func viewStatus(st *controlapi.Status) statusView {
 	for _, d := range st.Datasets {
 		dv := datasetView{Name: d.Name, Version: d.Version, Content: d.Content, Digest: d.Digest, Records: d.Records, Time: d.TimeMs, Hosts: []hostView{}}
 		for _, h := range d.Hosts {
-			dv.Hosts = append(dv.Hosts, hostView{h.Name, h.DNS, h.Version, h.Digest, h.AgeMs, h.Refused})
+			dv.Hosts = append(dv.Hosts, hostView{h.Name, h.DNS, h.Version, h.Digest, h.AgeMs, h.Refused, h.Direct})
 		}
 		v.Datasets = append(v.Datasets, dv)
 	}
 	for _, x := range st.Sources {
-		v.Sources = append(v.Sources, sourceView{x.Source, x.Where, x.Revision, x.Records, x.TimeMs, x.Error})
+		v.Sources = append(v.Sources, sourceView{x.Source, x.Where, x.Revision, x.Records, x.TimeMs, x.Error, x.SinceMs, x.Failing})
 	}
 	for _, x := range st.Services {
 		v.Services = append(v.Services, serviceView{x.Name, x.ID, x.API, x.HTTP})
@@ -331,6 +338,11 @@ func (s *session) writeStatus(w io.Writer, v statusView) {
 			fmt.Fprintf(t, "  %s\t%s\t%d\t%s\t%s\n", plain(h.Name), plain(h.DNS), h.Version, age, state)
 		}
 		t.Flush()
+		for _, h := range d.Hosts {
+			for _, x := range h.Direct {
+				fmt.Fprintf(w, "  %s %s\n", s.paint(yellow, plain(h.Name)+":"), plain(x))
+			}
+		}
 		if len(d.Hosts) == 0 {
 			fmt.Fprintln(w, s.paint(red, "  no host is live"))
 		}

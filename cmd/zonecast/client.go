@@ -49,8 +49,12 @@ func (o *clientOptions) Validate() error {
 type session struct {
 	*clientOptions
 	*api.Client
+	in       io.Reader
 	out, err io.Writer
 	color    bool
+	// whole ends with the command, and not with its time: for what goes on after a person
+	// was asked.
+	whole context.Context
 }
 
 // clientCommand makes a command of use and short whose body gets a connection.
@@ -68,7 +72,7 @@ func clientCommand(use, short, long string, args cobra.PositionalArgs, body func
 		if err != nil {
 			return hinted{err, "is zonecast running there? `zonecast up` starts it; --api HOST:PORT or ZONECAST_API says where"}
 		}
-		s := &session{clientOptions: &opts, Client: c, out: cmd.OutOrStdout(), err: cmd.ErrOrStderr()}
+		s := &session{clientOptions: &opts, Client: c, in: cmd.InOrStdin(), out: cmd.OutOrStdout(), err: cmd.ErrOrStderr(), whole: cmd.Context()}
 		s.color = opts.Color == "always" || opts.Color == "auto" && isTerminal(s.out) && os.Getenv("NO_COLOR") == ""
 		err = explain(body(ctx, s, args))
 		var late timeoutError
@@ -134,12 +138,19 @@ type changeOptions struct {
 	Wait   bool
 	Author string
 	Reason string
+	Key    string // file of the operator's private key; empty: nothing is signed
 }
 
 func (o *changeOptions) declare(cmd *cobra.Command) {
 	cmd.Flags().BoolVar(&o.Wait, "wait", false, "return when every live host answers the change")
 	cmd.Flags().StringVar(&o.Author, "author", author(), "who makes the change")
 	cmd.Flags().StringVar(&o.Reason, "reason", "", "why, for those who ask later")
+}
+
+// declareSigned is declare of what an operator may have to sign.
+func (o *changeOptions) declareSigned(cmd *cobra.Command) {
+	o.declare(cmd)
+	cmd.Flags().StringVar(&o.Key, "key", os.Getenv("ZONECAST_KEY"), "file of the private key of the operator that --author names, which signs the change [ZONECAST_KEY]")
 }
 
 // arrival is a change's way, as JSON.

@@ -22,8 +22,9 @@ import (
 // dataFiles are the files that build and serve make an image of.
 type dataFiles struct {
 	paths  []string
-	format string // see formats; never auto
-	seen   []fileState
+	format string      // see formats; never auto
+	parts  []string    // what zone files include, as of the last load
+	seen   []fileState // of paths and then parts, from before they were read
 }
 
 // formats that --format can say.
@@ -79,15 +80,44 @@ func formatOf(path string) (string, error) {
 // stamp is what the files look like now.
 func (d *dataFiles) stamp() []fileState {
 	var all []fileState
-	for _, path := range d.paths {
-		st, err := os.Stat(path)
-		if err != nil {
-			all = append(all, fileState{size: -1})
-			continue
-		}
-		all = append(all, fileState{st.Size(), st.ModTime(), inodeOf(st)})
+	for _, path := range slices.Concat(d.paths, d.parts) {
+		all = append(all, stateOf(path))
 	}
 	return all
+}
+
+func stateOf(path string) fileState {
+	st, err := os.Stat(path)
+	if err != nil {
+		return fileState{size: -1}
+	}
+	return fileState{st.Size(), st.ModTime(), inodeOf(st)}
+}
+
+// include takes note of what zone files include now. A file that was not known before is
+// looked at only now: when it may have changed since it was read, it is read again.
+func (d *dataFiles) include(zones *zoneload.Zones, began time.Time) {
+	known := map[string]fileState{}
+	for i, path := range d.parts {
+		if n := len(d.paths) + i; n < len(d.seen) {
+			known[path] = d.seen[n]
+		}
+	}
+	d.parts, d.seen = nil, d.seen[:min(len(d.paths), len(d.seen))]
+	for _, z := range zones.Zones {
+		for _, path := range z.Files[1:] {
+			if slices.Contains(d.parts, path) {
+				continue
+			}
+			state, old := known[path]
+			if !old {
+				if state = stateOf(path); !state.time.Before(began) {
+					state = fileState{}
+				}
+			}
+			d.parts, d.seen = append(d.parts, path), append(d.seen, state)
+		}
+	}
 }
 
 // Changed implements authority.Source.
@@ -129,10 +159,12 @@ func (d *dataFiles) buildZones(path string, o image.Options) error {
 		return origin.Labels()
 	}
 	slices.SortStableFunc(paths, func(a, b string) int { return depth(b) - depth(a) })
+	began := time.Now()
 	zones, err := zoneload.Load(context.Background(), paths)
 	if err != nil {
 		return err
 	}
+	d.include(zones, began)
 	b, err := image.Create(path, o)
 	if err != nil {
 		return err

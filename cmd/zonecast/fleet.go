@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/zonecast/zonecast/api/registryapi"
+	"github.com/zonecast/zonecast/control"
 	"github.com/zonecast/zonecast/reconcile"
 )
 
@@ -83,7 +84,7 @@ func (s *session) losses(ctx context.Context, reg *registryapi.Registration) ([]
 					claimed[a] = true
 				}
 			}
-			if c.Verdict == string(reconcile.Loses) {
+			if c.Verdict == string(reconcile.Loses) || c.Verdict == string(control.Waits) {
 				lost = append(lost, unanswered{recordView{c.Owner, c.Type, c.TTL, c.Location, c.Rdata}, c.Rule})
 			} else {
 				answered = true

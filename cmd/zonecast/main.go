@@ -21,6 +21,9 @@ import (
 	"github.com/apache/thrift/lib/go/thrift"
 	"github.com/spf13/cobra"
 
+	"github.com/zonecast/zonecast/configurator/compile"
+	"github.com/zonecast/zonecast/internal/sandbox"
+	"github.com/zonecast/zonecast/rules/script"
 	"github.com/zonecast/zonecast/service"
 )
 
@@ -33,15 +36,22 @@ const (
 	exitFailed  = 1
 	exitUsage   = 2
 	exitTimeout = 3
+	exitChanges = 4 // of `config plan`: something would change
 )
 
 func main() {
+	sandbox.Main(sandboxed())
 	// How often generated code looks whether the caller of a running call is still
 	// there: calls that wait (watch, wait) would each wake up 200 times a second.
 	thrift.ServerConnectivityCheckInterval = 100 * time.Millisecond
 	os.Exit(service.Main(func(ctx context.Context) int {
 		return run(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr)
 	}))
+}
+
+// sandboxed are the parts of the program that run in a child process of their own.
+func sandboxed() map[string]func() (sandbox.Handler, error) {
+	return map[string]func() (sandbox.Handler, error){compile.SandboxName: compile.SandboxHandler, script.SandboxName: script.SandboxHandler}
 }
 
 // run is main without the process: the tests call it.
@@ -52,7 +62,9 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	if err == nil {
 		return exitDone
 	}
-	fmt.Fprintf(stderr, "zonecast: %v\n", err)
+	if !errors.As(err, new(changesError)) {
+		fmt.Fprintf(stderr, "zonecast: %v\n", err)
+	}
 	var h hinted
 	if errors.As(err, &h) && h.hint != "" {
 		fmt.Fprintf(stderr, "hint: %s\n", h.hint)
@@ -97,10 +109,10 @@ people's zone files are reconciled with them, every DNS host receives all of it,
 	root.RunE = func(cmd *cobra.Command, _ []string) error { return cmd.Help() }
 	root.AddGroup(&cobra.Group{ID: "run", Title: "Run it:"}, &cobra.Group{ID: "change", Title: "Change the fleet:"}, &cobra.Group{ID: "people", Title: "Be in control:"}, &cobra.Group{ID: "ask", Title: "Ask what is and why:"})
 	for id, cmds := range map[string][]*cobra.Command{
-		"run":    {newUp(), newRun(), newServe(), newBuild(), newCheck()},
-		"change": {newRegister(), newDeregister(), newRenew(), newImport()},
-		"people": {newOverride(), newFreeze(), newThaw(), newHistory(), newDiff(), newRollback(), newHolds(), newRelease(), newDrop(), newAudit()},
-		"ask":    {newServers(), newGet(), newWhy(), newConflicts(), newStatus(), newExport(), newBench()},
+		"run":    {newUp(), newRun(), newServe(), newBuild(), newCheck(), newStore()},
+		"change": {newRegister(), newDeregister(), newRenew(), newImport(), newRules()},
+		"people": {newOverride(), newFreeze(), newThaw(), newHistory(), newDiff(), newRollback(), newHolds(), newRelease(), newDrop(), newExpect(), newAudit(), newOperator()},
+		"ask":    {newServers(), newGet(), newWhy(), newConflicts(), newStatus(), newSwarm(), newExport(), newConfig(), newBench()},
 	} {
 		for _, c := range cmds {
 			c.GroupID = id

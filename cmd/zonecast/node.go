@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -21,6 +22,7 @@ import (
 	"github.com/zonecast/zonecast/service"
 	"github.com/zonecast/zonecast/store"
 	"github.com/zonecast/zonecast/store/etcd"
+	"github.com/zonecast/zonecast/store/zookeeper"
 )
 
 // processOptions are those of every daemon.
@@ -42,24 +44,61 @@ func (p *processOptions) Logger(w io.Writer) (*slog.Logger, error) {
 
 // storeOptions say where the store is.
 type storeOptions struct {
-	Store  string `option:"store" help:"etcd://HOST:PORT,HOST:PORT… or etcd+unix:///PATH of the store"`
+	Store  string `option:"store" help:"etcd://HOST:PORT,HOST:PORT…, zookeeper://HOST:PORT,…/ROOT or etcd+unix:///PATH of the store"`
 	Prefix string `option:"store-prefix" help:"path that stands before everything zonecast keeps in the store"`
+	Auth   string `option:"store-auth" help:"file with user:password of a ZooKeeper; empty: as in --store, or none"`
 }
 
 // Validate implements the kit's check.
 func (o *storeOptions) Validate() error {
-	_, err := o.endpoints()
+	_, err := o.engine()
 	return err
 }
 
-func (o *storeOptions) endpoints() ([]string, error) {
-	if rest, ok := strings.CutPrefix(o.Store, "etcd://"); ok && rest != "" {
-		return strings.Split(rest, ","), nil
+// public is Store without a password.
+func (o *storeOptions) public() string {
+	scheme, rest, _ := strings.Cut(o.Store, "://")
+	return scheme + "://" + rest[strings.LastIndexByte(rest, '@')+1:]
+}
+
+// engine is the client that the options ask for, without what is in files.
+type engine struct {
+	etcd      etcd.Config
+	zookeeper zookeeper.Config // the one that is meant has servers
+}
+
+func (o *storeOptions) engine() (engine, error) {
+	wrong := &service.InvalidError{Option: "store", Expected: "etcd://HOST:PORT,…, zookeeper://[USER:PASSWORD@]HOST:PORT,…[/ROOT] or etcd+unix:///PATH"}
+	scheme, rest, _ := strings.Cut(o.Store, "://")
+	switch {
+	case scheme == "etcd" && rest != "":
+		return engine{etcd: etcd.Config{Endpoints: strings.Split(rest, ","), Prefix: o.Prefix}}, nil
+	case scheme == "etcd+unix" && strings.HasPrefix(rest, "/"):
+		return engine{etcd: etcd.Config{Endpoints: []string{"unix://" + rest}, Prefix: o.Prefix}}, nil
+	case scheme != "zookeeper":
+		return engine{}, wrong
 	}
-	if path, ok := strings.CutPrefix(o.Store, "etcd+unix://"); ok && strings.HasPrefix(path, "/") {
-		return []string{"unix://" + path}, nil
+	var cfg zookeeper.Config
+	if i := strings.LastIndexByte(rest, '@'); i >= 0 {
+		if cfg.Auth, rest = rest[:i], rest[i+1:]; cfg.Auth == "" {
+			return engine{}, wrong
+		}
 	}
-	return nil, &service.InvalidError{Option: "store", Expected: "etcd://HOST:PORT,… or etcd+unix:///PATH"}
+	servers, root, found := strings.Cut(rest, "/")
+	if cfg.Servers = strings.Split(servers, ","); found && root != "" {
+		cfg.Root = "/" + root
+	}
+	if o.Prefix != "" {
+		if err := store.CheckPath(o.Prefix); err != nil {
+			return engine{}, &service.InvalidError{Option: "store-prefix", Expected: "a path such as /zonecast (" + err.Error() + "), for --store zookeeper://…"}
+		}
+		cfg.Root = cmp.Or(cfg.Root, zookeeper.DefaultRoot) + o.Prefix
+	}
+	if err := cfg.Validate(); err != nil {
+		wrong.Expected += " (" + err.Error() + ")"
+		return engine{}, wrong
+	}
+	return engine{zookeeper: cfg}, nil
 }
 
 // declare puts options on cmd; what it refuses is a mistake in this program.
@@ -142,11 +181,42 @@ func inTheWay(option, address string, err error) error {
 
 // openStore connects to the store that the options name.
 func openStore(ctx context.Context, o storeOptions, log *slog.Logger) (store.Store, error) {
-	endpoints, err := o.endpoints()
+	e, err := o.engine()
 	if err != nil {
 		return nil, err
 	}
-	return etcd.Open(ctx, etcd.Config{Endpoints: endpoints, Prefix: o.Prefix, Log: log})
+	if len(e.zookeeper.Servers) == 0 {
+		e.etcd.Log = log
+		return etcd.Open(ctx, e.etcd)
+	}
+	if o.Auth != "" {
+		if e.zookeeper.Auth, err = readAuth(o.Auth); err != nil {
+			return nil, err
+		}
+	}
+	e.zookeeper.Log = log
+	return zookeeper.Open(ctx, e.zookeeper)
+}
+
+// maxAuth is the most octets of a file of credentials.
+const maxAuth = 1024
+
+// readAuth reads a file of one line, user:password.
+func readAuth(file string) (string, error) {
+	f, err := os.Open(file)
+	if err != nil {
+		return "", fmt.Errorf("--store-auth: %w", err)
+	}
+	defer f.Close()
+	b, err := io.ReadAll(io.LimitReader(f, maxAuth+1))
+	if err != nil {
+		return "", fmt.Errorf("--store-auth: %w", err)
+	}
+	line := strings.TrimRight(string(b), "\r\n")
+	if user, password, ok := strings.Cut(line, ":"); !ok || user == "" || password == "" || len(b) > maxAuth || strings.ContainsAny(line, "\r\n") {
+		return "", fmt.Errorf("--store-auth %s: expected one line user:password of at most %d octets", file, maxAuth)
+	}
+	return line, nil
 }
 
 // metrics labels the metrics of one of several like parts of this process.

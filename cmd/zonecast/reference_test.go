@@ -77,16 +77,18 @@ func TestMetricsPage(t *testing.T) {
 	kit := described(t, reg)
 
 	dir := t.TempDir()
-	apis, mut, upd, pre, pub, agt, aut, mon := newAPIStage(), mutatorStage{}, updateStage{}, presenterStage{policy: &policyOptions{}}, publisherStage{}, agentStage{}, authorityStage{}, monitorStage{}
-	for _, s := range []interface{ declare(*cobra.Command) }{apis, &mut, &upd, &pre, &pub, &agt, &aut, &mon} {
+	apis, mut, upd, pre, pub, agt, aut, mon, prx := newAPIStage(), mutatorStage{}, updateStage{}, presenterStage{policy: &policyOptions{}}, publisherStage{}, agentStage{}, authorityStage{}, monitorStage{}, proxyStage{}
+	for _, s := range []interface{ declare(*cobra.Command) }{apis, &mut, &upd, &pre, &pub, &agt, &aut, &mon, &prx} {
 		s.declare(&cobra.Command{Use: "stage"}) // which sets the defaults
 	}
 	apis.Listen = "127.0.0.1:0"
 	pub.Dir, pub.KeyFile, pub.URLs = filepath.Join(dir, "snapshots"), filepath.Join(dir, "key"), []string{"http://127.0.0.1/snapshots/"}
 	agt.Host, agt.Journal, agt.StatusDir, agt.Keys, agt.DNS = "host1", filepath.Join(dir, "journal"), dir, []string{filepath.Join(dir, "key.pub")}, "127.0.0.1:53"
+	prx.Dir, prx.Socket = filepath.Join(dir, "proxy"), filepath.Join(dir, "config.sock")
+	agt.swarm.Listen = "127.0.0.1:0"
 	aut.Listen, aut.Journal, aut.Keys, aut.StatusDir = []string{"127.0.0.1:0"}, agt.Journal, agt.Keys, dir
 	for _, add := range []func(*node) error{
-		apis.add, mut.add, upd.add, pre.add, pub.add, agt.add, func(n *node) error { return aut.add(n, "") }, mon.add,
+		apis.add, mut.add, upd.add, pre.add, pub.add, agt.add, func(n *node) error { return aut.add(n, "") }, mon.add, prx.add,
 	} {
 		if err := add(n); err != nil {
 			t.Fatal(err)

@@ -43,6 +43,8 @@ Options may also stand in the file that --config names; ` + "`zonecast run examp
 	addService(run, "agent", "on a host: keeps the verified journal", agt.declare, agt.add)
 	var mon monitorStage
 	addService(run, "monitor", "asks every host how fresh it is", mon.declare, mon.add)
+	var prx proxyStage
+	addService(run, "proxy", "on any machine: serves configurations to its programs, from a disk cache when the store is dead", prx.declare, prx.add)
 	run.AddCommand(newRunAuthority())
 	return run
 }
@@ -130,7 +132,7 @@ func newRunStore() *cobra.Command {
 	o := etcdOptions{Listen: "127.0.0.1:2379"}
 	cmd := &cobra.Command{
 		Use: "store", Short: "the embedded etcd of one machine", Args: exactArgs(),
-		Long: `store runs an embedded etcd of one member. For more than one machine run an etcd cluster of your own and give its addresses to --store.`,
+		Long: `store runs an embedded etcd of one member. For more than one machine run an etcd cluster or a ZooKeeper ensemble of your own and give its addresses to --store.`,
 	}
 	declare(cmd, "", &p)
 	declare(cmd, "etcd", &o)

@@ -10,9 +10,12 @@ import (
 
 	"github.com/rogpeppe/go-internal/testscript"
 	"github.com/spf13/cobra"
+
+	"github.com/zonecast/zonecast/internal/sandbox"
 )
 
 func TestMain(m *testing.M) {
+	sandbox.Main(sandboxed()) // children are started from this binary
 	testscript.Main(m, map[string]func(){"zonecast": main})
 }
 

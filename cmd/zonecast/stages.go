@@ -13,10 +13,15 @@ import (
 
 	"github.com/zonecast/zonecast/agent"
 	"github.com/zonecast/zonecast/api"
+	"github.com/zonecast/zonecast/api/configapi"
 	"github.com/zonecast/zonecast/api/controlapi"
 	"github.com/zonecast/zonecast/api/registryapi"
 	"github.com/zonecast/zonecast/authority"
+	"github.com/zonecast/zonecast/authority/standin"
+	"github.com/zonecast/zonecast/configurator"
+	"github.com/zonecast/zonecast/configurator/front"
 	"github.com/zonecast/zonecast/control"
+	"github.com/zonecast/zonecast/internal/replay"
 	"github.com/zonecast/zonecast/internal/tree"
 	"github.com/zonecast/zonecast/monitor"
 	"github.com/zonecast/zonecast/mutator"
@@ -25,7 +30,10 @@ import (
 	"github.com/zonecast/zonecast/reconcile"
 	"github.com/zonecast/zonecast/record"
 	"github.com/zonecast/zonecast/registry"
+	"github.com/zonecast/zonecast/rules"
 	"github.com/zonecast/zonecast/service"
+	"github.com/zonecast/zonecast/snapshot/journal"
+	"github.com/zonecast/zonecast/swarm"
 	"github.com/zonecast/zonecast/update"
 )
 
@@ -66,7 +74,9 @@ type apiStage struct {
 	registry registry.Config
 	control  control.Config
 	fleet    registry.FleetFileConfig
+	people   configurator.Config // what people write, and its review
 
+	rules  rules.Params        // the mutator's, where it is in the same process
 	policy *policyOptions      // shared with the presenter where both are in one process
 	files  *registry.FleetFile // nil without a fleet file
 	ln     net.Listener        // nil before listen
@@ -79,7 +89,7 @@ func (s *apiStage) listen() (err error) {
 }
 
 func newAPIStage() *apiStage {
-	return &apiStage{policy: &policyOptions{}, Listen: "127.0.0.1:7353", server: api.DefaultServerConfig(), registry: registry.DefaultConfig(), control: control.DefaultConfig(), fleet: registry.DefaultFleetFileConfig()}
+	return &apiStage{rules: rules.DefaultParams(), policy: &policyOptions{}, Listen: "127.0.0.1:7353", server: api.DefaultServerConfig(), registry: registry.DefaultConfig(), control: control.DefaultConfig(), fleet: registry.DefaultFleetFileConfig(), people: configurator.DefaultConfig()}
 }
 
 func (s *apiStage) declare(cmd *cobra.Command) {
@@ -88,6 +98,7 @@ func (s *apiStage) declare(cmd *cobra.Command) {
 	declare(cmd, "api-server", &s.server)
 	declare(cmd, "registry", &s.registry)
 	declare(cmd, "control", &s.control)
+	declare(cmd, "configurator", &s.people)
 }
 
 func (s *apiStage) add(n *node) error {
@@ -103,11 +114,20 @@ func (s *apiStage) add(n *node) error {
 		}
 		n.add("fleet file", s.files.Run)
 	}
-	con, err := control.New(s.control, control.Deps{Store: n.store, Log: n.log, Metrics: n.svc.Registerer(), Policy: s.policy.policy(), Fetcher: n.fetcher})
+	con, err := control.New(s.control, control.Deps{
+		Store: n.store, Log: n.log, Metrics: n.svc.Registerer(), Policy: s.policy.policy(), Fetcher: n.fetcher,
+		Answers: func() (replay.Server, error) { return standin.New() },
+	})
 	if err != nil {
 		return err
 	}
 	n.add("control", con.Run)
+	n.warn("control", func() []string { return []string{con.Trouble()} })
+	people, err := configurator.New(s.people, configurator.Deps{Store: n.store, Log: n.log, Metrics: n.svc.Registerer(), Rules: s.rules, Consider: con.Consider, Verify: con.VerifyText})
+	if err != nil {
+		return err
+	}
+	n.add("configurator", people.Run)
 	if s.ln == nil {
 		if err := s.listen(); err != nil {
 			return err
@@ -116,6 +136,8 @@ func (s *apiStage) add(n *node) error {
 	services := map[string]thrift.TProcessor{
 		api.RegistryService: registryapi.NewRegistryProcessor(reg),
 		api.ControlService:  controlapi.NewControlProcessor(con),
+
+		api.ConfigurationService: configapi.NewConfigurationProcessor(front.New(people, con.VerifyText)),
 	}
 	n.add("api", func(ctx context.Context) error { return api.Serve(ctx, s.ln, services, s.server, n.log) })
 	n.announce(tree.Service{Name: "api", API: s.Listen}, processID())
@@ -162,11 +184,15 @@ func (s *updateStage) add(n *node) (err error) {
 type presenterStage struct {
 	presenter.Config
 	policy *policyOptions
+	landed landedOptions
+	cmd    *cobra.Command       // on which it is declared
+	runs   *presenter.Presenter // nil before add
 }
 
 func (s *presenterStage) declare(cmd *cobra.Command) {
-	s.Config = presenter.DefaultConfig()
+	s.Config, s.landed, s.cmd = presenter.DefaultConfig(), newLandedOptions(), cmd
 	declare(cmd, "presenter", &s.Config)
+	declare(cmd, "", &s.landed)
 }
 
 func (s *presenterStage) add(n *node) error {
@@ -176,6 +202,10 @@ func (s *presenterStage) add(n *node) error {
 	if err != nil {
 		return err
 	}
+	if err := followLanded(n, s.landed, s.cmd, &s.Config, func(c presenter.Config) error { return p.SetGuard(c.Guard) }); err != nil {
+		return err
+	}
+	s.runs = p
 	n.add("presenter", p.Run)
 	n.warn("presenter", func() []string {
 		s := p.Status()
@@ -185,15 +215,27 @@ func (s *presenterStage) add(n *node) error {
 }
 
 // publisherStage signs versions and offers snapshots.
-type publisherStage struct{ publisher.Config }
+type publisherStage struct {
+	publisher.Config
+	swarm swarmStage
+}
 
 func (s *publisherStage) declare(cmd *cobra.Command) {
 	s.Config = publisher.DefaultConfig()
 	declare(cmd, "publisher", &s.Config)
+	s.swarm.declare(cmd)
 }
 
 func (s *publisherStage) add(n *node) error {
-	p, err := publisher.New(s.Config, publisher.Deps{Store: n.store, Log: n.log, Metrics: n.svc.Registerer(), Fetcher: n.fetcher, Name: processID()})
+	deps := publisher.Deps{Store: n.store, Log: n.log, Metrics: n.svc.Registerer(), Fetcher: n.fetcher, Name: processID()}
+	sw, err := s.swarm.add(n, swarm.Deps{Name: processID(), Dataset: s.Dataset, Publisher: true})
+	if err != nil {
+		return err
+	}
+	if sw != nil {
+		deps.Swarm = sw
+	}
+	p, err := publisher.New(s.Config, deps)
 	if err != nil {
 		return err
 	}
@@ -204,20 +246,37 @@ func (s *publisherStage) add(n *node) error {
 }
 
 // agentStage keeps a host's journal.
-type agentStage struct{ agent.Config }
+type agentStage struct {
+	agent.Config
+	swarm swarmStage
+}
 
 func (s *agentStage) declare(cmd *cobra.Command) {
 	s.Config = agent.DefaultConfig()
 	declare(cmd, "agent", &s.Config)
+	s.swarm.declare(cmd)
 }
 
 func (s *agentStage) add(n *node) error {
-	a, err := agent.New(s.Config, agent.Deps{Store: n.store, Log: n.log.With("host", s.Host), Metrics: n.metrics("host", s.Host), Fetcher: n.fetcher})
+	deps := agent.Deps{Store: n.store, Log: n.log.With("host", s.Host), Metrics: n.metrics("host", s.Host), Fetcher: n.fetcher}
+	if s.swarm.Dir == "" {
+		s.swarm.Dir = s.Journal + ".swarm"
+	}
+	sw, err := s.swarm.add(n, swarm.Deps{
+		Name: s.Host, Dataset: s.Dataset, Log: deps.Log, Old: func() []string { return journal.Snapshots(s.Journal) },
+	})
+	if err != nil {
+		return err
+	}
+	if sw != nil {
+		deps.Fetcher, deps.Beside = sw, sw
+	}
+	a, err := agent.New(s.Config, deps)
 	if err != nil {
 		return err
 	}
 	n.add("agent "+s.Host, a.Run)
-	n.warn("agent "+s.Host, func() []string { return []string{a.Status().Trouble} })
+	n.warn("agent "+s.Host, func() []string { return append(a.DirectTroubles(), a.Status().Trouble) })
 	return nil
 }
 
@@ -255,6 +314,9 @@ func (s *authorityStage) add(n *node, host string) error {
 // addAuthority makes a task of an authority. When another process has taken its sockets
 // this one ends: that is what was asked for, and no failure.
 func (n *node) addAuthority(name string, a *authority.Server) {
+	if a.Reopens() {
+		n.svc.Add(service.Hangup("files of "+name, func(context.Context) error { a.Reopen(); return nil }))
+	}
 	n.add(name, func(ctx context.Context) error {
 		err := a.Run(ctx)
 		if errors.Is(err, authority.ErrHandedOver) && n.end != nil {

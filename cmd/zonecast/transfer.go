@@ -17,6 +17,7 @@ import (
 	"github.com/zonecast/zonecast/api/controlapi"
 	"github.com/zonecast/zonecast/internal/atomicfile"
 	"github.com/zonecast/zonecast/internal/dnswire"
+	"github.com/zonecast/zonecast/internal/operator"
 	"github.com/zonecast/zonecast/record"
 )
 
@@ -44,7 +45,7 @@ file is taken.`,
 			return failed
 		})
 	cmd.Flags().BoolVar(&remove, "remove", false, "take away what files of these names claimed before")
-	change.declare(cmd)
+	change.declareSigned(cmd)
 	return cmd
 }
 
@@ -60,7 +61,11 @@ func (s *session) importFile(ctx context.Context, file string, remove bool, chan
 			return hinted{fmt.Errorf("%s is empty, expected a zone file", file), "--remove takes away what it claimed before"}
 		}
 	}
-	ch, err := s.Control.ImportZone(ctx, filepath.Base(file), content, change.Author, change.Reason)
+	by, err := s.doer(change, operator.Import(filepath.Base(file), content, change.Reason))
+	if err != nil {
+		return err
+	}
+	ch, err := s.Control.ImportZone(ctx, filepath.Base(file), content, by)
 	if err != nil {
 		return explain(err)
 	}

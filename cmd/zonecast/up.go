@@ -8,12 +8,14 @@ import (
 	"io"
 	"net/netip"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strconv"
 	"time"
 
 	"github.com/spf13/cobra"
 
+	"github.com/zonecast/zonecast/authority"
 	"github.com/zonecast/zonecast/internal/atomicfile"
 	"github.com/zonecast/zonecast/internal/tree"
 	"github.com/zonecast/zonecast/service"
@@ -26,6 +28,9 @@ type upOptions struct {
 	Dir   string         `option:"dir" help:"directory for everything that must survive a restart"`
 	Hosts int            `option:"hosts" help:"DNS hosts to run; host i answers on port --dns + i"`
 	DNS   netip.AddrPort `option:"dns" help:"address:port on which the first host answers"`
+	// Sample and SampleWindow are those of each host's authority.
+	Sample       int           `option:"sample" help:"how many questions, drawn at random and without who asks, each host keeps to try changes on; 0 keeps none"`
+	SampleWindow time.Duration `option:"sample-window" help:"from the questions of which time they are drawn, 10s to 1h"`
 }
 
 // maxHosts is as many as a test on one machine can want; more hosts run elsewhere.
@@ -44,18 +49,39 @@ func (o *upOptions) Validate() error {
 	return nil
 }
 
-// up is all of zonecast in one process, but for the store, which is a child.
+// embedded is the store that up runs itself.
+const embedded = "embedded"
+
+// upStore are the store's options of up.
+type upStore struct{ storeOptions }
+
+// Validate implements the kit's check.
+func (o *upStore) Validate() error {
+	if o.Store == embedded {
+		return nil
+	}
+	err := o.storeOptions.Validate()
+	var invalid *service.InvalidError
+	if errors.As(err, &invalid) && invalid.Option == "store" {
+		invalid.Expected = embedded + ", " + invalid.Expected
+	}
+	return err
+}
+
+// up is all of zonecast in one process, but for the store, which is a child or runs
+// already.
 type up struct {
 	upOptions
 	process processOptions
+	store   upStore
 	api     *apiStage
 	mutator mutatorStage
 	update  updateStage
 	present presenterStage
 	monitor monitorStage
 
-	hosts  []endpoint
-	socket string // of the store
+	hosts []endpoint
+	at    string // where the store is, for --store of others
 }
 
 // endpoints is DIR/endpoints.json: where everything answers.
@@ -80,20 +106,25 @@ type endpoint struct {
 }
 
 func newUp() *cobra.Command {
+	answers := authority.DefaultConfig()
 	u := &up{
-		upOptions: upOptions{Dir: ".zonecast", Hosts: 3, DNS: netip.MustParseAddrPort("127.0.0.1:5300")},
-		process:   processOptions{LogOptions: defaultLog(), HTTP: "127.0.0.1:7380"},
-		api:       newAPIStage(),
+		upOptions: upOptions{
+			Dir: ".zonecast", Hosts: 3, DNS: netip.MustParseAddrPort("127.0.0.1:5300"), Sample: answers.Sample, SampleWindow: answers.SampleWindow,
+		},
+		process: processOptions{LogOptions: defaultLog(), HTTP: "127.0.0.1:7380"},
+		store:   upStore{storeOptions{Store: embedded}},
+		api:     newAPIStage(),
 	}
 	cmd := &cobra.Command{
 		Use: "up", Short: "run everything on this machine", Args: exactArgs(),
 		Long: `up runs the whole of zonecast on this machine: embedded store, registry, rules, presenter, publisher and some DNS hosts.
 When all hosts answer it prints a line that starts with "ready"; DIR/endpoints.json then says where everything is.
---zones and --fleet are live: a changed file is a change. What is in --dir survives a restart.`,
+--zones and --fleet are live: a changed file is a change. What is in --dir survives a restart. With --store it works on a store that runs already.`,
 		Example: `  zonecast up --dir /var/lib/zonecast --hosts 3 --dns 127.0.0.1:5300 --zones zones --fleet fleet.jsonl`,
 	}
 	declare(cmd, "", &u.upOptions)
 	declare(cmd, "", &u.process)
+	declare(cmd, "", &u.store)
 	u.api.declare(cmd)
 	u.mutator.declare(cmd)
 	u.update.declare(cmd)
@@ -154,9 +185,20 @@ func (u *up) build(ctx context.Context, n *node) error {
 	if err := u.startStore(ctx, n); err != nil {
 		return err
 	}
+	if u.present.landed.Cache == "" {
+		u.present.landed.Cache = u.path("landed")
+	}
+	if u.api.people.Dir == "" {
+		if _, err := exec.LookPath("git"); err == nil {
+			u.api.people.Dir = u.path("configuration.git")
+		} else {
+			n.log.Warn("there is no configuration as code: it is kept by git, which is not installed", "error", err)
+		}
+	}
 	pub := publisherStage{}
 	pub.declare(&cobra.Command{})
 	pub.Dir, pub.KeyFile, pub.URLs = u.path("snapshots"), key, []string{"http://" + u.process.HTTP}
+	u.api.rules = u.mutator.Rules
 	for _, add := range []func(*node) error{u.api.add, u.mutator.add, u.update.add, u.present.add, pub.add} {
 		if err := add(n); err != nil {
 			return err
@@ -186,6 +228,7 @@ func (u *up) buildHosts(n *node, publicKey string) (agents []func(*node) error, 
 		auth.declare(&cobra.Command{})
 		auth.Listen, auth.Journal, auth.StatusDir, auth.Keys = []string{dns}, journal, status, []string{publicKey}
 		auth.ImageDir = u.path("hosts", name, "images")
+		auth.Sample, auth.SampleWindow = u.Sample, u.SampleWindow
 		auth.UDPWorkers, auth.Identity, auth.Version = 1, name, "zonecast "+version
 		if err := auth.add(n, name); err != nil {
 			return nil, err
@@ -193,6 +236,15 @@ func (u *up) buildHosts(n *node, publicKey string) (agents []func(*node) error, 
 		agt := &agentStage{}
 		agt.declare(&cobra.Command{})
 		agt.Host, agt.Journal, agt.StatusDir, agt.Keys, agt.DNS = name, journal, status, []string{publicKey}, dns
+		agt.SampleEvery = min(agt.SampleEvery, u.SampleWindow/5) // a window has five samples
+		if u.api.control.Operators != "" {
+			socket, remove, err := etcd.SocketPath(u.path("hosts", name))
+			if err != nil {
+				return nil, err
+			}
+			n.closers = append(n.closers, remove)
+			agt.Operators, agt.Direct = u.api.control.Operators, "unix:"+socket
+		}
 		agents = append(agents, agt.add)
 		u.hosts = append(u.hosts, endpoint{name, dns})
 	}
@@ -201,8 +253,18 @@ func (u *up) buildHosts(n *node, publicKey string) (agents []func(*node) error, 
 
 func (u *up) path(elem ...string) string { return filepath.Join(append([]string{u.Dir}, elem...)...) }
 
-// startStore starts the embedded etcd as a child of this process and connects.
+// startStore starts the embedded etcd as a child of this process, unless there is a
+// store already, and connects.
 func (u *up) startStore(ctx context.Context, n *node) error {
+	if u.store.Store != embedded {
+		st, err := openStore(ctx, u.store.storeOptions, n.log)
+		if err != nil {
+			return err
+		}
+		n.closers = append(n.closers, st.Close)
+		n.store, u.at = st, u.store.public()
+		return nil
+	}
 	dir := u.path("store")
 	exe, err := os.Executable()
 	if err != nil {
@@ -213,7 +275,7 @@ func (u *up) startStore(ctx context.Context, n *node) error {
 		return err
 	}
 	n.closers = append(n.closers, remove)
-	u.socket = socket
+	u.at = "etcd+unix://" + socket
 	child, err := etcd.StartChild(ctx, etcd.ChildConfig{
 		Command: []string{exe, "run", "store", "--etcd-dir", dir, "--etcd-listen", socket, "--log-level", "warn", "--http", ""},
 		Dir:     dir, Socket: socket, Log: n.log,
@@ -222,7 +284,7 @@ func (u *up) startStore(ctx context.Context, n *node) error {
 		return err
 	}
 	n.closers = append(n.closers, child.Close)
-	st, err := etcd.Open(ctx, etcd.Config{Endpoints: []string{child.Endpoint()}, Log: n.log})
+	st, err := etcd.Open(ctx, etcd.Config{Endpoints: []string{child.Endpoint()}, Prefix: u.store.Prefix, Log: n.log})
 	if err != nil {
 		return err
 	}
@@ -234,7 +296,7 @@ func (u *up) startStore(ctx context.Context, n *node) error {
 // ready waits until what the sources have is answered by all hosts, and says so.
 func (u *up) ready(ctx context.Context, n *node, began time.Time, stdout, stderr io.Writer) error {
 	file := u.path("endpoints.json")
-	ends := endpoints{API: u.api.Listen, HTTP: u.process.HTTP, Store: "etcd+unix://" + u.socket, Hosts: u.hosts}
+	ends := endpoints{API: u.api.Listen, HTTP: u.process.HTTP, Store: u.at, Hosts: u.hosts}
 	bar := newProgress(stderr, "starting")
 	arrived, err := u.everywhere(ctx, n, bar)
 	bar.done()

@@ -25,6 +25,10 @@ type Change struct {
 // goroutine. Its work is in proportion to the batch, plus the heads in it.
 type Fold struct {
 	sources map[record.Source]*folded
+	// gate is what tree.ClaimsGate said last; between are the sources whose heads have two
+	// states.
+	gate    uint64
+	between map[record.Source]bool
 	// unread has why nodes cannot be read now: by path, of a headed source by its head's.
 	unread map[string]error
 }
@@ -46,7 +50,9 @@ type independent struct {
 }
 
 // NewFold makes a fold that knows nothing: its first batch must be a Reset.
-func NewFold() *Fold { return &Fold{sources: map[record.Source]*folded{}, unread: map[string]error{}} }
+func NewFold() *Fold {
+	return &Fold{sources: map[record.Source]*folded{}, between: map[record.Source]bool{}, unread: map[string]error{}}
+}
 
 // Unread is why claims cannot be read as of the last Apply, joined in order of path;
 // nil when all can.
@@ -120,6 +126,16 @@ func (f *Fold) Apply(b store.Batch) ([]Change, error) {
 		gone(path)
 	}
 	for _, n := range b.Puts {
+		if n.Path == tree.ClaimsGate {
+			gate, err := decodeGate(n)
+			if f.read(n.Path, err) != nil {
+				errs = append(errs, err)
+				continue
+			}
+			f.gate = gate
+			maps.Copy(heads, f.between)
+			continue
+		}
 		s, name, ok := tree.SplitClaim(n.Path)
 		if err := s.Check(); !ok || err != nil {
 			errs = append(errs, f.read(n.Path, fmt.Errorf("node %s: is no claim shard: %w", n.Path, err)))
@@ -170,6 +186,29 @@ func (f *Fold) Apply(b store.Batch) ([]Change, error) {
 	return changes, errors.Join(errs...)
 }
 
+// Adopt tells whether a shard is in the store, or named by a head there, and cannot be
+// read. Its claims then count as out: somebody has them from before.
+func (f *Fold) Adopt(s record.Source, shard string) bool {
+	src := f.sources[s]
+	if src == nil {
+		return false
+	}
+	if i, ok := parseName(shard); ok {
+		if f.unread[tree.ClaimsPrefix(s)+headName] == nil || src.live[i] {
+			return false
+		}
+		src.live[i] = true
+		return true
+	}
+	old, ok := src.independent[shard]
+	if !ok || old.err == nil || old.live {
+		return false
+	}
+	old.live = true
+	src.independent[shard] = old
+	return true
+}
+
 // missing lists the paths that are known but not among puts.
 func (f *Fold) missing(puts []store.Node) []string {
 	have := make(map[string]bool, len(puts))
@@ -204,11 +243,16 @@ func (f *Fold) settle(s record.Source, out func(record.Source, string, []record.
 		return nil
 	}
 	var ids []id
+	delete(f.between, s)
 	if src.head != nil {
-		var err error
-		if ids, err = decodeHead(src.head); err != nil {
+		h, err := decodeHead(src.head)
+		if err != nil {
 			return fmt.Errorf("node %s%s: %w", tree.ClaimsPrefix(s), headName, err)
 		}
+		if h.number > 0 {
+			f.between[s] = true
+		}
+		ids = h.at(f.gate)
 	}
 	fresh := map[id][]record.Claim{}
 	want := make(map[id]bool, len(ids))

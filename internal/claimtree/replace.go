@@ -55,6 +55,13 @@ func Load(ctx context.Context, st store.Store, source record.Source) ([]record.C
 		s, _, ok := tree.SplitClaim(n.Path)
 		return !ok || s != source
 	})
+	gate, err := st.Get(ctx, tree.ClaimsGate)
+	switch {
+	case err == nil:
+		nodes = append(nodes, gate)
+	case !errors.Is(err, store.ErrNotFound):
+		return nil, fmt.Errorf("load claims of %s: %w", source, err)
+	}
 	changes, err := NewFold().Apply(store.Batch{Revision: rev, Reset: true, Puts: nodes})
 	if err != nil {
 		return nil, fmt.Errorf("load claims of %s: %w", source, err)
@@ -145,7 +152,7 @@ func (r *replacement) run(ctx context.Context, shards []shard) (rev store.Revisi
 		head = nil
 	}
 	was, err := decodeHead(r.head)
-	changed = err != nil && r.head != nil || !slices.Equal(ids, was) || len(puts) > 0
+	changed = err != nil && r.head != nil || was.number > 0 || !slices.Equal(ids, was.now) || len(puts) > 0
 	if !changed && len(orphans) == 0 && (head == nil) == (r.head == nil) {
 		if len(r.extra) == 0 {
 			return 0, false, nil

@@ -143,9 +143,24 @@ func take(b []byte, q *dns.Msg) (*Response, error) {
 			return nil, nil
 		}
 	}
+	return response(m, len(b))
+}
+
+// ParseResponse takes a response apart that is to a question of the caller's; Took and TCP
+// are not set.
+func ParseResponse(b []byte) (*Response, error) {
+	m := new(dns.Msg)
+	if err := m.Unpack(b); err != nil {
+		return nil, fmt.Errorf("read response of %d octets: %w", len(b), err)
+	}
+	return response(m, len(b))
+}
+
+// response takes a message of size octets apart.
+func response(m *dns.Msg, size int) (*Response, error) {
 	r := &Response{
 		Rcode: m.Rcode, RcodeName: rcodeName(m.Rcode), Authoritative: m.Authoritative, Truncated: m.Truncated,
-		Recursion: m.RecursionAvailable, Size: len(b),
+		Recursion: m.RecursionAvailable, Size: size,
 	}
 	for _, s := range []struct {
 		from []dns.RR

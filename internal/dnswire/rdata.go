@@ -189,8 +189,10 @@ func (f *fields) text() {
 	f.i++
 }
 
-// parseName reads a name as it stands in a zone file: relative to origin unless it
-// ends in a dot, "@" for origin itself.
+// ParseName reads a name as it stands in a zone file: relative to origin, "@" for
+// origin itself, or absolute with a final dot.
+func ParseName(text string, origin record.Name) (record.Name, error) { return parseName(text, origin) }
+
 func parseName(text string, origin record.Name) (record.Name, error) {
 	if text == "@" {
 		return origin, nil

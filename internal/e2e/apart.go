@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -10,6 +11,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -28,6 +30,10 @@ type ApartOptions struct {
 	Hosts int // default 3
 	Zones string
 	Fleet string
+	// Store is a store that runs already, as --store has it; empty: one is a stage.
+	Store string
+	// Operators is a file of operators: only they may act, and hand overrides to hosts.
+	Operators string
 	// Extra are options added to every stage of a kind: tests shorten times by them.
 	Extra map[string][]string
 }
@@ -38,8 +44,9 @@ type ApartOptions struct {
 type Apart struct {
 	Dir    string
 	API    string
-	Store  string // host:port
+	Store  string // host:port of its own
 	Hosts  []netip.AddrPort
+	Direct []string // where hosts take overrides from operators; none without them
 	Stages []*Stage
 
 	t testing.TB
@@ -68,11 +75,11 @@ func NewApart(t testing.TB, o ApartOptions) *Apart {
 		o.Hosts = 3
 	}
 	const electable = 2
-	base := FreePorts(t, o.Hosts+3+electable)
+	base := FreePorts(t, 2*o.Hosts+3+electable)
 	a := &Apart{Dir: t.TempDir(), Hosts: Addresses(base, o.Hosts), t: t}
 	local := func(i int) string { return fmt.Sprintf("127.0.0.1:%d", base+o.Hosts+i) }
 	a.Store, a.API = local(0), local(1)
-	shared := []string{"--store", "etcd://" + a.Store}
+	shared := []string{"--store", cmp.Or(o.Store, "etcd://"+a.Store)}
 	key := a.Path("keys", "publisher.key")
 
 	add := func(kind string, i int, args ...string) {
@@ -81,8 +88,14 @@ func NewApart(t testing.TB, o ApartOptions) *Apart {
 		s.Args = append(s.Args, o.Extra[kind]...)
 		a.Stages = append(a.Stages, s)
 	}
-	add("store", 0, "--etcd-dir", a.Path("store"), "--etcd-listen", a.Store)
-	add("registry", 0, append(shared, "--api", a.API, "--fleet", o.Fleet)...)
+	if o.Store == "" {
+		add("store", 0, "--etcd-dir", a.Path("store"), "--etcd-listen", a.Store)
+	}
+	var operators []string
+	if o.Operators != "" {
+		operators = []string{"--control-operators", o.Operators}
+	}
+	add("registry", 0, slices.Concat(shared, []string{"--api", a.API, "--fleet", o.Fleet}, operators)...)
 	for i := range electable {
 		add("update", i, append(shared, "--zones", o.Zones)...)
 		add("mutator", i, shared...)
@@ -93,7 +106,11 @@ func NewApart(t testing.TB, o ApartOptions) *Apart {
 	for i, dns := range a.Hosts {
 		host := fmt.Sprintf("host%d", i)
 		journal, status := a.Path(host, "journal"), a.Path(host, "status")
-		add("agent", i, append(shared, "--agent-host", host, "--agent-dns", dns.String(),
+		if o.Operators != "" {
+			a.Direct = append(a.Direct, local(3+electable+i))
+			operators = []string{"--agent-operators", o.Operators, "--agent-direct", a.Direct[i]}
+		}
+		add("agent", i, append(slices.Concat(shared, operators), "--agent-host", host, "--agent-dns", dns.String(),
 			"--agent-journal", journal, "--agent-status-dir", status, "--agent-keys", key+".pub")...)
 		add("authority", i, "--authority-listen", dns.String(), "--authority-journal", journal,
 			"--authority-status-dir", status, "--authority-image-dir", filepath.Join(filepath.Dir(status), "images"), "--authority-keys", key+".pub", "--authority-udp-workers", "1")

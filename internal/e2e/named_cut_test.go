@@ -11,6 +11,7 @@ import (
 // TestDifferentialCut asks zonecast, with the zones and the fleet that it is shipped
 // with, and other servers, with the same zones, about every name there is.
 func TestDifferentialCut(t *testing.T) {
+	t.Parallel() // it waits more than it works
 	if testing.Short() {
 		t.Skip("starts zonecast and named")
 	}

@@ -2,6 +2,8 @@ package e2e
 
 import (
 	"fmt"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -149,9 +151,9 @@ func TestRollback(t *testing.T) {
 	})
 	holds(t, u, "h9999.example.org", "A", "NOERROR 192.0.2.249")
 	holds(t, u, "www.example.net", "A", "NOERROR 192.0.2.80")
-	out, _, _ := u.Run("status")
-	if !strings.Contains(out, "PINNED at the content of version") {
-		t.Errorf("status says\n%s", out)
+	status, _, _ := u.Run("status")
+	if !strings.Contains(status, "PINNED at the content of version") {
+		t.Errorf("status says\n%s", status)
 	}
 	if _, err := c.Control.ReleasePin(t.Context(), doer); err != nil {
 		t.Fatal(err)
@@ -161,6 +163,43 @@ func TestRollback(t *testing.T) {
 	if _, err := c.Control.ReleasePin(t.Context(), doer); err == nil {
 		t.Error("released twice")
 	}
+	out, stderr, _ := u.Run("audit", "--versions")
+	for _, want := range []string{
+		"10000 RRsets created, 0 replaced, 0 removed (h0.example.org. A, h1.example.org. A, h10.example.org. A, ...), pinned at the content of version",
+		"10000 removed (h0.example.org. A, ", "zone/example.org (by ", "rollback", "0 RRsets created, 1 replaced, 10000 removed",
+	} {
+		if !strings.Contains(out, want) {
+			t.Errorf("the audit does not say %q:\n%s%s", want, out, stderr)
+		}
+	}
+}
+
+// TestOperators lets nobody act but who has a key, by commands as a person types them.
+func TestOperators(t *testing.T) {
+	in := newSources(t)
+	in.zone("example.net", zoneOf("www A 192.0.2.80\n"))
+	dir := t.TempDir()
+	key, file := filepath.Join(dir, "alice.key"), filepath.Join(dir, "operators")
+	line, stderr, status := Run(t, "operator", "keygen", "alice", "--out", key)
+	if status != 0 || !strings.HasPrefix(line, "alice ") {
+		t.Fatal(line, stderr)
+	}
+	if err := os.WriteFile(file, []byte(line), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, status := Run(t, "operator", "keygen", "bob", "--out", key); status == 0 {
+		t.Error("a key is written over")
+	}
+	u := StartUp(t, UpOptions{Zones: in.zones, Args: []string{"--control-operators", file}})
+	set := []string{"override", "set", "www.example.net", "A", "192.0.2.7", "--for", "1h", "--reason", "fire", "--wait", "--author", "alice"}
+	if _, stderr, status := u.Run(set...); status == 0 || !strings.Contains(stderr, "is not signed, and only operators may act here") || !strings.Contains(stderr, "--key FILE") {
+		t.Errorf("exit status %d: %s", status, stderr)
+	}
+	holds(t, u, "www.example.net", "A", "NOERROR 192.0.2.80")
+	if _, stderr, status := u.Run(append(set, "--key", key)...); status != 0 {
+		t.Errorf("exit status %d: %s", status, stderr)
+	}
+	holds(t, u, "www.example.net", "A", "NOERROR 192.0.2.7")
 }
 
 func zoneOf(records string) string {

@@ -27,15 +27,23 @@ func session(t *testing.T, page string) []typed {
 		t.Fatal(err)
 	}
 	var all []typed
-	inside := false
+	inside, document := false, ""
 	for line := range strings.Lines(string(b)) {
 		line = strings.TrimRight(line, "\n")
 		switch {
 		case strings.HasPrefix(line, "```"):
 			inside = line == "```console"
 		case !inside:
+		case document != "": // a here-document goes on
+			all[len(all)-1].command += "\n" + line
+			if line == document {
+				document = ""
+			}
 		case strings.HasPrefix(line, "$ "):
 			all = append(all, typed{command: line[2:]})
+			if _, end, found := strings.Cut(line, "<<'"); found {
+				document = strings.TrimSuffix(end, "'")
+			}
 		case len(all) > 0:
 			all[len(all)-1].want += line + "\n"
 		}
@@ -94,13 +102,22 @@ func TestReadme(t *testing.T) {
 			t.Fatalf("make up is not ready after 5 minutes:\n%s", out.String())
 		}
 	}
-	if !strings.Contains(out.String(), "try next:") {
-		t.Errorf("make up does not say what to try next:\n%s", out.String())
-	}
+	until(t, func() string { // it is written line by line
+		if !strings.Contains(out.String(), "try next:") {
+			return "make up does not say what to try next:\n" + out.String()
+		}
+		return ""
+	})
 
+	typeSession(t, filepath.Join(dir, "README.md"), dir, nil)
+}
+
+// typeSession types a page's session in a directory, and compares what it gives.
+func typeSession(t *testing.T, page, dir string, env []string) {
+	t.Helper()
 	// One shell for the whole session, as a person has; a mark after each command
 	// tells where its output ends.
-	commands := session(t, filepath.Join(dir, "README.md"))
+	commands := session(t, page)
 	const mark = "=== end of output ==="
 	var script strings.Builder
 	for _, c := range commands {
@@ -109,7 +126,7 @@ func TestReadme(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 	sh := exec.CommandContext(ctx, "bash")
-	sh.Dir = dir
+	sh.Dir, sh.Env = dir, append(os.Environ(), env...)
 	sh.Stdin = strings.NewReader(script.String())
 	got, err := sh.CombinedOutput()
 	if err != nil {
@@ -121,7 +138,7 @@ func TestReadme(t *testing.T) {
 	}
 	for i, c := range commands {
 		if !c.matches(outputs[i]) {
-			t.Errorf("$ %s\ngives:\n%s\nthe README says:\n%s", c.command, outputs[i], c.want)
+			t.Errorf("$ %s\ngives:\n%s\nthe page says:\n%s", c.command, outputs[i], c.want)
 		}
 	}
 }

@@ -5,10 +5,30 @@ package e2e
 import (
 	"path/filepath"
 	"testing"
+
+	"github.com/zonecast/zonecast/store/zookeeper/zktest"
 )
 
 // TestReplayChurn replays a year of real changes of a real fleet's zones, in order.
-func TestReplayChurn(t *testing.T) {
+func TestReplayChurn(t *testing.T) { replayChurn(t) }
+
+// TestReplayChurnZooKeeper is TestReplayChurn through ZooKeeper: it ends in the digest
+// of a start on an embedded etcd.
+func TestReplayChurnZooKeeper(t *testing.T) {
+	server, err := zktest.Start(t.TempDir(), "-Xmx768m")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := server.Kill(); err != nil {
+			t.Error(err)
+		}
+	})
+	replayChurn(t, "--store", "zookeeper://"+server.Address)
+}
+
+func replayChurn(t *testing.T, args ...string) {
+	t.Helper()
 	data := NeedData(t)
 	fleet := filepath.Join(data, "fleet.jsonl")
 	z, err := CopyZones(filepath.Join(data, "zones"), filepath.Join(t.TempDir(), "zones"))
@@ -24,7 +44,7 @@ func TestReplayChurn(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Logf("before: %s", Machine())
-	up := StartUp(t, UpOptions{Zones: z.Dir, Fleet: fleet})
+	up := StartUp(t, UpOptions{Zones: z.Dir, Fleet: fleet, Args: args})
 	t.Logf("%s (%v from start)", up.Ready, up.Took)
 	before := up.Histograms(t)
 	r := &Replay{Up: up, Zones: z, World: w, Sample: 40}

@@ -25,6 +25,12 @@ func TestReplaySyntheticChurn(t *testing.T) {
 	if testing.Short() {
 		t.Skip("starts two zonecasts")
 	}
+	replaySynthetic(t)
+}
+
+// replaySynthetic replays on a zonecast with these options as well.
+func replaySynthetic(t *testing.T, args ...string) {
+	t.Helper()
 	zones, fleet := cut()
 	z, err := CopyZones(zones, filepath.Join(t.TempDir(), "zones"))
 	if err != nil {
@@ -35,7 +41,7 @@ func TestReplaySyntheticChurn(t *testing.T) {
 		t.Fatal(err)
 	}
 	churn := syntheticChurn(z)
-	up := StartUp(t, UpOptions{Zones: z.Dir, Fleet: fleet})
+	up := StartUp(t, UpOptions{Zones: z.Dir, Fleet: fleet, Args: args})
 	r := &Replay{Up: up, Zones: z, World: w}
 	r.Run(t, churn)
 	t.Logf("\n%s", r)

@@ -67,7 +67,11 @@ func (w *World) rule(file string) error {
 	for _, r := range all {
 		shards := map[string][]fleet.Server{}
 		for _, s := range servers {
-			for _, shard := range r.Shards(s) {
+			of, err := r.Shards(s)
+			if err != nil {
+				return err
+			}
+			for _, shard := range of {
 				shards[shard] = append(shards[shard], s)
 			}
 		}

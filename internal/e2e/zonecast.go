@@ -335,14 +335,23 @@ func Run(t testing.TB, args ...string) (stdout, stderr string, status int) {
 	return out.String(), errs.String(), cmd.ProcessState.ExitCode()
 }
 
+// handed is how far FreePorts has come: what it gave to one test it gives to no other of the
+// process, also while nobody listens there yet.
+var handed struct {
+	sync.Mutex
+	ports int
+}
+
 // FreePorts finds n consecutive ports of 127.0.0.1 that are free for UDP and TCP,
 // below the range from which the kernel takes ports for outgoing connections.
 func FreePorts(t testing.TB, n int) int {
 	t.Helper()
 	const first, last = 20000, 32000
-	start := first + (os.Getpid()*97)%(last-first)
-	for i := range (last - first) / n {
-		base := first + (start-first+i*n)%(last-first-n)
+	handed.Lock()
+	defer handed.Unlock()
+	for range (last - first) / n {
+		base := first + (os.Getpid()*97+handed.ports)%(last-first-n)
+		handed.ports += n
 		if portsFree(base, n) {
 			return base
 		}

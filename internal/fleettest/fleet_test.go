@@ -26,6 +26,7 @@ import (
 	"github.com/zonecast/zonecast/snapshot"
 	"github.com/zonecast/zonecast/snapshot/journal"
 	"github.com/zonecast/zonecast/store"
+	"github.com/zonecast/zonecast/swarm"
 )
 
 const dataset = "internal"
@@ -39,6 +40,11 @@ type fleet struct {
 	dir  string
 	log  *slog.Logger
 	reg  map[string]*prometheus.Registry // of the newest process of each name
+	// swarm gives every publisher and host a part in a swarm; sites is where hosts stand,
+	// one after the other.
+	swarm bool
+	sites []string
+	parts byte // given so far
 }
 
 func newFleet(t testing.TB) *fleet {
@@ -146,13 +152,18 @@ func (f *fleet) publisherAt(name string, change ...func(*publisher.Config)) (*pu
 	}
 	st := f.st.Peer()
 	f.reg[name] = prometheus.NewRegistry()
-	p, err := publisher.New(cfg, publisher.Deps{Store: st, Log: f.log, Metrics: f.reg[name], Fetcher: follow.HTTP{}, Name: name})
+	deps := publisher.Deps{Store: st, Log: f.log, Metrics: f.reg[name], Fetcher: follow.HTTP{}, Name: name}
+	part := f.part(st, name, true, "", nil)
+	if part != nil {
+		deps.Swarm = part
+	}
+	p, err := publisher.New(cfg, deps)
 	if err != nil {
 		f.t.Fatal(err)
 	}
 	server.Config.Handler = p.Handler()
 	server.Start()
-	return p, f.start(st, p.Run, server.Close)
+	return p, f.start(st, both(p.Run, part), server.Close)
 }
 
 // host is an agent, and the authority's stand-in beside it.
@@ -197,12 +208,56 @@ func (h *host) restart() {
 	}
 	st := h.f.st.Peer()
 	h.f.reg[h.name] = prometheus.NewRegistry()
-	a, err := agent.New(h.cfg, agent.Deps{Store: st, Log: h.f.log, Metrics: h.f.reg[h.name], Fetcher: follow.HTTP{}})
+	deps := agent.Deps{Store: st, Log: h.f.log, Metrics: h.f.reg[h.name], Fetcher: follow.HTTP{}}
+	part := h.f.part(st, h.name, false, h.cfg.Journal+".swarm", func() []string { return journal.Snapshots(h.cfg.Journal) })
+	if part != nil {
+		deps.Fetcher, deps.Beside = part, part
+	}
+	a, err := agent.New(h.cfg, deps)
 	if err != nil {
 		h.f.t.Fatal(err)
 	}
 	h.a = a
-	h.process = h.f.start(st, a.Run, nil)
+	h.process = h.f.start(st, both(a.Run, part), nil)
+}
+
+// part is a process's part in the swarm, nil when there is none. Each listens on a loopback
+// address of its own, as hosts do.
+func (f *fleet) part(st store.Store, name string, isPublisher bool, dir string, old func() []string) *swarm.Swarm {
+	f.t.Helper()
+	if !f.swarm {
+		return nil
+	}
+	f.parts++
+	cfg := swarm.DefaultConfig()
+	cfg.Listen, cfg.Dir = fmt.Sprintf("127.0.9.%d:0", f.parts), dir
+	if len(f.sites) > 0 {
+		cfg.Site = f.sites[int(f.parts)%len(f.sites)]
+	}
+	sw, err := swarm.New(cfg, swarm.Deps{
+		Store: st, Log: f.log, Metrics: f.reg[name], Name: name, Dataset: dataset, Publisher: isPublisher, Old: old,
+	})
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	return sw
+}
+
+// both runs a stage and its part in the swarm.
+func both(run func(context.Context) error, part *swarm.Swarm) func(context.Context) error {
+	if part == nil {
+		return run
+	}
+	return func(ctx context.Context) error {
+		ctx, cancel := context.WithCancel(ctx)
+		defer cancel()
+		var beside sync.WaitGroup
+		beside.Go(func() { _ = part.Run(ctx) }) // ends with ctx alone
+		err := run(ctx)
+		cancel()
+		beside.Wait()
+		return err
+	}
 }
 
 // look reads the journal from disk and holds it against what was seen before.

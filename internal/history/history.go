@@ -21,19 +21,30 @@ const batchOps = 13
 
 // Ops says how a version is noted: first every batch in a transaction of its own, then
 // ops with the version's head. undo leads back to the content before; nil when there is no
-// way back.
-func Ops(dataset string, e tree.History, undo *snapshot.Delta) (batches [][]store.Op, ops []store.Op, err error) {
+// way back. under leads from the content to what lies below overrides; nil when they are
+// not in the way. It counts the pieces in e.
+func Ops(dataset string, e *tree.History, undo, under *snapshot.Delta) (batches [][]store.Op, ops []store.Op, err error) {
 	var pieces []store.Op
-	if undo != nil {
-		encoded, err := undo.Encode()
+	add := func(what string, d *snapshot.Delta) (n int, err error) {
+		if d == nil {
+			return 0, nil
+		}
+		encoded, err := d.Encode()
 		if err != nil {
-			return nil, nil, fmt.Errorf("undo of version %d: %w", e.Version, err)
+			return 0, fmt.Errorf("%s of version %d: %w", what, e.Version, err)
 		}
-		for rest := encoded; len(rest) > 0; e.Pieces++ {
-			n := min(store.MaxValue, len(rest))
-			pieces = append(pieces, store.Op{Path: tree.UndoPath(dataset, e.Version, e.Pieces), Value: rest[:n:n]})
-			rest = rest[n:]
+		for rest := encoded; len(rest) > 0; n++ {
+			m := min(store.MaxValue, len(rest))
+			pieces = append(pieces, store.Op{Path: tree.UndoPath(dataset, e.Version, len(pieces)), Value: rest[:m:m]})
+			rest = rest[m:]
 		}
+		return n, nil
+	}
+	if e.Pieces, err = add("undo", undo); err != nil {
+		return nil, nil, err
+	}
+	if e.Under, err = add("what lies below overrides", under); err != nil {
+		return nil, nil, err
 	}
 	for len(pieces) > 1 { // the last one goes with the head
 		n := min(batchOps, len(pieces)-1)
@@ -46,7 +57,7 @@ func Ops(dataset string, e tree.History, undo *snapshot.Delta) (batches [][]stor
 // Forget says how a version is taken out.
 func Forget(dataset string, e tree.History) []store.Op {
 	ops := []store.Op{{Path: tree.HistoryPath(dataset, e.Version), Delete: true}}
-	for i := range e.Pieces {
+	for i := range e.Pieces + e.Under {
 		ops = append(ops, store.Op{Path: tree.UndoPath(dataset, e.Version, i), Delete: true})
 	}
 	return ops
@@ -67,30 +78,27 @@ func List(ctx context.Context, st store.Store, dataset string) ([]tree.History, 
 	return out, nil
 }
 
-// Read gives the undo of a version.
-func Read(ctx context.Context, st store.Store, dataset string, e tree.History) (*snapshot.Delta, error) {
-	if e.Pieces == 0 {
-		return nil, fmt.Errorf("content before version %d of %s %w: the version has the dataset whole", e.Version, dataset, ErrGone)
-	}
+// read gives the delta in n pieces of a version, from the given one on.
+func read(ctx context.Context, st store.Store, dataset, what string, version uint64, from, n int) (*snapshot.Delta, error) {
 	var encoded []byte
-	for i := range e.Pieces {
-		n, err := st.Get(ctx, tree.UndoPath(dataset, e.Version, i))
+	for i := range n {
+		n, err := st.Get(ctx, tree.UndoPath(dataset, version, from+i))
 		if errors.Is(err, store.ErrNotFound) {
-			return nil, fmt.Errorf("content before version %d of %s %w", e.Version, dataset, ErrGone)
+			return nil, fmt.Errorf("%s of version %d of %s %w", what, version, dataset, ErrGone)
 		}
 		if err != nil {
-			return nil, fmt.Errorf("read undo of version %d of %s: %w", e.Version, dataset, err)
+			return nil, fmt.Errorf("read %s of version %d of %s: %w", what, version, dataset, err)
 		}
 		if encoded = append(encoded, n.Value...); len(encoded) > snapshot.MaxDelta {
-			return nil, fmt.Errorf("undo of version %d of %s has more than %d octets", e.Version, dataset, snapshot.MaxDelta)
+			return nil, fmt.Errorf("%s of version %d of %s has more than %d octets", what, version, dataset, snapshot.MaxDelta)
 		}
 	}
 	d, err := snapshot.DecodeDelta(encoded)
-	if err == nil && (d.Dataset != dataset || d.Version != e.Version || d.Full) {
+	if err == nil && (d.Dataset != dataset || d.Version != version || d.Full) {
 		err = fmt.Errorf("it is of version %d of %s", d.Version, d.Dataset)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("undo of version %d of %s: %w", e.Version, dataset, err)
+		return nil, fmt.Errorf("%s of version %d of %s: %w", what, version, dataset, err)
 	}
 	return d, nil
 }
@@ -98,14 +106,36 @@ func Read(ctx context.Context, st store.Store, dataset string, e tree.History) (
 // Past is what a dataset had otherwise at an earlier version than now: nil is nothing.
 type Past map[record.Key]*record.RRset
 
-// Back gives what the dataset had otherwise after version to than it has now, at the given
-// digest, and the digest it had.
-func Back(ctx context.Context, st store.Store, dataset string, now snapshot.Digest, to uint64) (Past, snapshot.Digest, error) {
+// apply goes on by a delta from the content at the digest.
+func (p Past) apply(d *snapshot.Delta, now snapshot.Digest, dataset string, to uint64) (snapshot.Digest, error) {
+	if d.BaseDigest != now {
+		return now, fmt.Errorf("version %d of %s %w: the way back from version %d needs the digest %s, there is %s", to, dataset, ErrGone, d.Version, d.BaseDigest, now)
+	}
+	for i := range d.Put {
+		p[d.Put[i].Key] = &d.Put[i]
+	}
+	for _, k := range d.Remove {
+		p[k] = nil
+	}
+	return d.Digest, nil
+}
+
+// At is a version that somebody has, and its digest. The store may have newer ones.
+type At struct {
+	Version uint64
+	Digest  snapshot.Digest
+}
+
+// Back gives what the dataset had otherwise after version to than it has at a version, and
+// the digest it had. With below it gives what lay below the overrides of then, as it was
+// when the version was made.
+func Back(ctx context.Context, st store.Store, dataset string, at At, to uint64, below bool) (Past, snapshot.Digest, error) {
+	now := at.Digest
 	all, err := List(ctx, st, dataset)
 	if err != nil {
 		return nil, now, err
 	}
-	if len(all) == 0 || to+1 < all[0].Version || to == 0 {
+	if len(all) == 0 || to < all[0].Version {
 		oldest := uint64(0)
 		if len(all) > 0 {
 			oldest = all[0].Version
@@ -114,23 +144,31 @@ func Back(ctx context.Context, st store.Store, dataset string, now snapshot.Dige
 	}
 	past := Past{}
 	for _, e := range slices.Backward(all) {
+		if e.Version > at.Version {
+			continue
+		}
 		if e.Version <= to {
+			if below && e.Under > 0 {
+				under, err := read(ctx, st, dataset, "what lay below overrides", e.Version, e.Pieces, e.Under)
+				if err != nil {
+					return nil, now, err
+				}
+				if now, err = past.apply(under, now, dataset, to); err != nil {
+					return nil, now, err
+				}
+			}
 			break
 		}
-		undo, err := Read(ctx, st, dataset, e)
+		if e.Pieces == 0 {
+			return nil, now, fmt.Errorf("content before version %d of %s %w: the version has the dataset whole", e.Version, dataset, ErrGone)
+		}
+		undo, err := read(ctx, st, dataset, "undo", e.Version, 0, e.Pieces)
 		if err != nil {
 			return nil, now, err
 		}
-		if undo.BaseDigest != now {
-			return nil, now, fmt.Errorf("version %d of %s %w: undoing version %d needs the digest %s, there is %s", to, dataset, ErrGone, e.Version, undo.BaseDigest, now)
+		if now, err = past.apply(undo, now, dataset, to); err != nil {
+			return nil, now, err
 		}
-		for i := range undo.Put {
-			past[undo.Put[i].Key] = &undo.Put[i]
-		}
-		for _, k := range undo.Remove {
-			past[k] = nil
-		}
-		now = undo.Digest
 	}
 	return past, now, nil
 }

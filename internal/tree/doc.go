@@ -11,6 +11,7 @@
 //	/index/address/<address>               name of the server that owns the address
 //	/claims/<source>/<shard>               record claims, see docs/format/claims.md
 //	/sources/<source>                      Source: state of one source, errors included
+//	/failures/<source>/<shard>             Failure: where a rule fails
 //	/progress/mutator                      Progress
 //	/datasets/<name>/head                  Head, written by the presenter by compare-and-set
 //	/datasets/<name>/log/<version>         Delta, or a pointer to its parts
@@ -25,5 +26,8 @@
 //	/pins/<dataset>                        Pin: held at an earlier version's content
 //	/history/<dataset>/<version>           History, and /undo/<dataset>/<version>/<n>
 //	/audit/<time>-<id>                     AuditEntry: what people did
+//	/config/<path>                         ConfigEntry and a small value, see docs/format/config.md
+//	/config/@head                          ConfigHead; /config/@staged/<version>/<n>: a landing's chunks
+//	/configparts/<sha256>/<n>              parts of large values; /configmarks/<sha256>: ConfigMark
 //	/elect/<what>                          leadership
 package tree

@@ -13,9 +13,10 @@ import (
 // The examples in docs/format/ are what the types say, field by field.
 func TestDocumentedNodes(t *testing.T) {
 	nodes := map[string]any{
-		"Lease": &tree.Lease{}, "Source": &tree.Source{}, "Progress": &tree.Progress{}, "Head": &tree.Head{},
-		"Host": &tree.Host{}, "Service": &tree.Service{}, "HostDataset": &tree.HostDataset{},
-		"Override": &tree.Override{}, "Pin": &tree.Pin{}, "History": &tree.History{}, "Hold": &tree.Hold{}, "Freeze": &tree.Freeze{}, "AuditEntry": &tree.AuditEntry{},
+		"Lease": &tree.Lease{}, "Source": &tree.Source{}, "Failure": &tree.Failure{}, "Progress": &tree.Progress{}, "Gate": &tree.Gate{}, "Head": &tree.Head{},
+		"Host": &tree.Host{}, "SwarmPeer": &tree.SwarmPeer{}, "Service": &tree.Service{}, "HostDataset": &tree.HostDataset{},
+		"Override": &tree.Override{}, "Pin": &tree.Pin{}, "History": &tree.History{}, "Hold": &tree.Hold{}, "Freeze": &tree.Freeze{}, "Admitting": &tree.Admitting{}, "Expect": &tree.Expect{}, "Left": &tree.Left{}, "AuditEntry": &tree.AuditEntry{}, "Statement": &tree.Statement{}, "Direct": &tree.Direct{}, "Sample": &tree.Sample{}, "Versions": &tree.Versions{},
+		"ConfigHead": &tree.ConfigHead{}, "ConfigEntry": &tree.ConfigEntry{}, "ConfigMark": &tree.ConfigMark{},
 	}
 	for _, file := range []string{"store.md", "serving.md"} {
 		page, err := os.ReadFile("../../docs/format/" + file)

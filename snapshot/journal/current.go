@@ -28,6 +28,19 @@ func snapshotName(dir string, generation uint64) string {
 	return filepath.Join(dir, fmt.Sprintf("%s%020d", snapshotStart, generation))
 }
 
+// Snapshots are the snapshot files in the directory, one or, while the journal changes over, two:
+// what of another snapshot they have need not be fetched. They may go at any time.
+func Snapshots(dir string) []string {
+	entries, _ := os.ReadDir(dir) // none, when it cannot be read
+	var out []string
+	for _, e := range entries {
+		if strings.HasPrefix(e.Name(), snapshotStart) {
+			out = append(out, filepath.Join(dir, e.Name()))
+		}
+	}
+	return out
+}
+
 // current is what the file CURRENT says, in one line:
 //
 //	zonecast-journal 1 <generation> <id, 16 hexadecimal digits> <CRC-32C of the line before this field, 8 hexadecimal digits>

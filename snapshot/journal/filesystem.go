@@ -40,7 +40,9 @@ type File interface {
 	Size() (int64, error)
 }
 
-// systemFS is the operating system's.
+// System is the operating system's file system.
+func System() FS { return systemFS{} }
+
 type systemFS struct{}
 
 type systemFile struct{ *os.File }

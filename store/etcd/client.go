@@ -1,13 +1,11 @@
 package etcd
 
 import (
-	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
-	"slices"
 	"sync"
 	"time"
 
@@ -326,11 +324,4 @@ func conflict(txn store.Txn, resp *clientv3.TxnResponse) error {
 		}
 	}
 	return store.ErrConflict
-}
-
-// byRevision is the order of Batch.Puts.
-func byRevision(nodes []store.Node) {
-	slices.SortFunc(nodes, func(a, b store.Node) int {
-		return cmp.Or(cmp.Compare(a.Modified, b.Modified), cmp.Compare(a.Path, b.Path))
-	})
 }

@@ -10,6 +10,7 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/zonecast/zonecast/store"
+	"github.com/zonecast/zonecast/store/candidate"
 )
 
 const (
@@ -20,13 +21,11 @@ const (
 	goodbyeTimeout = time.Second
 	goodbyeShort   = 50 * time.Millisecond
 	deafFor        = 10 * time.Second
-	// electPause is how long a candidate waits before it tries a server again that
-	// could not be reached.
-	electPause = 100 * time.Millisecond
 )
 
 // session is a lease that is kept alive.
 type session struct {
+	*candidate.Candidate
 	store *Store
 	id    clientv3.LeaseID
 	ttl   time.Duration
@@ -34,9 +33,8 @@ type session struct {
 	cancel context.CancelFunc // ends keeping alive
 	done   chan struct{}
 
-	mu     sync.Mutex // guards below
-	over   bool       // done is closed
-	stands map[string]bool
+	mu   sync.Mutex // guards below
+	over bool       // done is closed
 }
 
 // Session is store.Store.Session. The ttl is rounded up to whole seconds, and the
@@ -55,7 +53,8 @@ func (s *Store) Session(ctx context.Context, ttl time.Duration) (store.Session, 
 		return nil, fmt.Errorf("start session: %w", s.failure(ctx, err))
 	}
 	kctx, stop := context.WithCancel(clientv3.WithRequireLeader(s.ctx))
-	ss := &session{store: s, id: lease.ID, ttl: time.Duration(lease.TTL) * time.Second, cancel: stop, done: make(chan struct{}), stands: make(map[string]bool)}
+	ss := &session{store: s, id: lease.ID, ttl: time.Duration(lease.TTL) * time.Second, cancel: stop, done: make(chan struct{})}
+	ss.Candidate = candidate.New(ss, s.Commit)
 	alive, err := s.client.KeepAlive(kctx, lease.ID)
 	if err != nil {
 		stop()
@@ -157,71 +156,10 @@ func (ss *session) Commit(ctx context.Context, txn store.Txn) (store.Revision, e
 	return rev, err
 }
 
-// Elect is store.Session.Elect. Whoever creates the node at path leads; the others
-// watch it and try again when it goes.
-func (ss *session) Elect(ctx context.Context, path string, value []byte) (store.Leadership, error) {
-	txn := store.Txn{If: []store.Cond{{Path: path}}, Do: []store.Op{{Path: path, Value: value}}}
-	if err := txn.Check(); err != nil {
-		return store.Leadership{}, fmt.Errorf("elect: %w", err)
-	}
-	if err := ss.stand(path); err != nil {
-		return store.Leadership{}, fmt.Errorf("elect %s: %w", path, err)
-	}
-	rev, err := ss.campaign(ctx, txn)
-	if err != nil {
-		ss.takeBack(path)
-		ss.leave(path)
-		return store.Leadership{}, fmt.Errorf("elect %s: %w", path, err)
-	}
-	fence := store.Cond{Path: path, Modified: rev}
-	return store.Leadership{Fence: fence, Resign: func(ctx context.Context) error { return ss.resign(ctx, fence) }}, nil
-}
-
-// campaign tries txn until it or an earlier try of it has made the node. An outage
-// of the store does not end it; the end of ctx or of the session does.
-func (ss *session) campaign(ctx context.Context, txn store.Txn) (store.Revision, error) {
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	ended := make(chan struct{})
-	go func() {
-		defer close(ended)
-		select {
-		case <-ss.done:
-			cancel(store.ErrSessionLost)
-		case <-ctx.Done():
-		}
-	}()
-	defer func() { cancel(nil); <-ended }()
-	path := txn.Do[0].Path
-	for {
-		rev, err := ss.Commit(ctx, txn)
-		if err == nil {
-			return rev, nil
-		}
-		if cause := context.Cause(ctx); cause != nil {
-			return 0, cause
-		}
-		if errors.Is(err, store.ErrConflict) {
-			rev, err = ss.await(ctx, path)
-			if rev != 0 {
-				return rev, nil
-			}
-		}
-		if cause := context.Cause(ctx); cause != nil {
-			return 0, cause
-		}
-		if errors.Is(err, store.ErrUnavailable) {
-			pause(ctx, electPause)
-		} else if err != nil {
-			return 0, err
-		}
-	}
-}
-
-// await waits until the node at path has gone. It returns its revision at once
+// Await is candidate.Session.Await. It waits until the node at path has gone. It returns its revision at once
 // when it is this session's own, made by a commit whose answer was lost: a session
 // stands only once at a path.
-func (ss *session) await(ctx context.Context, path string) (store.Revision, error) {
+func (ss *session) Await(ctx context.Context, path string) (store.Revision, error) {
 	s := ss.store
 	kv, rev, err := s.get(ctx, path)
 	if errors.Is(err, store.ErrNotFound) {
@@ -246,9 +184,8 @@ func (ss *session) await(ctx context.Context, path string) (store.Revision, erro
 	return 0, fmt.Errorf("%w: the watch was closed", store.ErrUnavailable)
 }
 
-// takeBack deletes what a campaign may have made without knowing, so that who has
-// given up does not lead.
-func (ss *session) takeBack(path string) {
+// TakeBack is candidate.Session.TakeBack.
+func (ss *session) TakeBack(path string) {
 	if ss.isOver() {
 		return // the node goes with the lease
 	}
@@ -260,32 +197,4 @@ func (ss *session) takeBack(path string) {
 	if err != nil {
 		ss.store.log.Warn("candidacy not taken back, it may win until its session ends", "path", path, "error", err)
 	}
-}
-
-func (ss *session) stand(path string) error {
-	ss.mu.Lock()
-	defer ss.mu.Unlock()
-	if ss.over {
-		return store.ErrSessionLost
-	}
-	if ss.stands[path] {
-		return errors.New("this session stands there already")
-	}
-	ss.stands[path] = true
-	return nil
-}
-
-func (ss *session) leave(path string) {
-	ss.mu.Lock()
-	defer ss.mu.Unlock()
-	delete(ss.stands, path)
-}
-
-func (ss *session) resign(ctx context.Context, fence store.Cond) error {
-	_, err := ss.store.Commit(ctx, store.Txn{If: []store.Cond{fence}, Do: []store.Op{{Path: fence.Path, Delete: true}}})
-	if err != nil && !errors.Is(err, store.ErrConflict) {
-		return fmt.Errorf("resign %s: %w", fence.Path, err)
-	}
-	ss.leave(fence.Path)
-	return nil
 }

@@ -3,12 +3,12 @@ package etcd
 import (
 	"context"
 	"errors"
-	"slices"
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/zonecast/zonecast/store"
+	"github.com/zonecast/zonecast/store/fold"
 )
 
 // watchPause is how long a watch that could not be made or was cancelled by the
@@ -29,7 +29,7 @@ func (s *Store) Watch(ctx context.Context, prefix string, from store.Revision) <
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	stop := context.AfterFunc(s.ctx, cancel)
-	increments := make(chan increment)
+	increments := make(chan fold.Increment)
 	go func() {
 		defer s.wg.Done()
 		defer close(out)
@@ -40,26 +40,14 @@ func (s *Store) Watch(ctx context.Context, prefix string, from store.Revision) <
 			defer close(followed)
 			s.follow(ctx, prefix, from, increments)
 		}()
-		offer(ctx, increments, out)
+		fold.Offer(ctx, increments, out)
 		<-followed
 	}()
 	return out
 }
 
-// increment is what happened in one or several whole commits.
-type increment struct {
-	rev     store.Revision
-	reset   bool // changes are the whole state
-	changes []change
-}
-
-type change struct {
-	node   store.Node // only Path is set when it was deleted
-	delete bool
-}
-
 // follow sends what happens below prefix after revision from until ctx ends.
-func (s *Store) follow(ctx context.Context, prefix string, from store.Revision, to chan<- increment) {
+func (s *Store) follow(ctx context.Context, prefix string, from store.Revision, to chan<- fold.Increment) {
 	rev := from
 	for ctx.Err() == nil {
 		var err error
@@ -85,30 +73,21 @@ func pause(ctx context.Context, d time.Duration) {
 }
 
 // relist sends the whole state and returns its revision, 0 when it could not.
-func (s *Store) relist(ctx context.Context, prefix string, to chan<- increment) (store.Revision, error) {
+func (s *Store) relist(ctx context.Context, prefix string, to chan<- fold.Increment) (store.Revision, error) {
 	nodes, rev, err := s.List(ctx, prefix)
 	if err != nil {
 		return 0, err
 	}
-	inc := increment{rev: rev, reset: true, changes: make([]change, len(nodes))}
+	inc := fold.Increment{Revision: rev, Reset: true, Changes: make([]fold.Change, len(nodes))}
 	for i, n := range nodes {
-		inc.changes[i].node = n
+		inc.Changes[i].Node = n
 	}
-	return rev, send(ctx, to, inc)
-}
-
-func send(ctx context.Context, to chan<- increment, inc increment) error {
-	select {
-	case to <- inc:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
+	return rev, fold.Send(ctx, to, inc)
 }
 
 // stream sends what happens after rev and returns the revision up to which it has:
 // 0 when the history from there is not to be had any more.
-func (s *Store) stream(ctx context.Context, prefix string, rev store.Revision, to chan<- increment) (store.Revision, error) {
+func (s *Store) stream(ctx context.Context, prefix string, rev store.Revision, to chan<- fold.Increment) (store.Revision, error) {
 	// A member cut off from its cluster would show a quiet tree for ever: with
 	// RequireLeader it ends the watch instead, and the next try may reach another.
 	ctx, cancel := context.WithCancel(clientv3.WithRequireLeader(ctx))
@@ -135,82 +114,20 @@ func (s *Store) stream(ctx context.Context, prefix string, rev store.Revision, t
 		if len(resp.Events) == 0 {
 			continue
 		}
-		inc := increment{changes: make([]change, len(resp.Events))}
+		inc := fold.Increment{Changes: make([]fold.Change, len(resp.Events))}
 		for i, e := range resp.Events {
 			if e.Type == clientv3.EventTypeDelete {
-				inc.changes[i] = change{node: store.Node{Path: string(e.Kv.Key[len(s.prefix):])}, delete: true}
+				inc.Changes[i] = fold.Change{Node: store.Node{Path: string(e.Kv.Key[len(s.prefix):])}, Delete: true}
 			} else {
-				inc.changes[i] = change{node: s.node(e.Kv)}
+				inc.Changes[i] = fold.Change{Node: s.node(e.Kv)}
 			}
 		}
 		// Not the header's revision: that may be ahead of the events.
 		rev = store.Revision(resp.Events[len(resp.Events)-1].Kv.ModRevision)
-		inc.rev = rev
-		if err := send(ctx, to, inc); err != nil {
+		inc.Revision = rev
+		if err := fold.Send(ctx, to, inc); err != nil {
 			return rev, err
 		}
 	}
 	return rev, errors.New("the watch was closed")
-}
-
-// offer gives the reader batch after batch. While one waits to be taken, what
-// comes is folded into the next, so that memory holds at most two states of a path
-// and a slow reader skips what was overtaken.
-func offer(ctx context.Context, from <-chan increment, out chan<- store.Batch) {
-	var next fold
-	var ready store.Batch
-	var to chan<- store.Batch // nil, which blocks, while nothing is ready
-	for {
-		if to == nil && next.any {
-			ready, to = next.batch(), out
-			next = fold{}
-		}
-		select {
-		case <-ctx.Done():
-			return
-		case inc := <-from:
-			next.add(inc)
-			if next.reset && to != nil {
-				ready, to = store.Batch{}, nil // void: nobody needs it any more
-			}
-		case to <- ready:
-			ready, to = store.Batch{}, nil
-		}
-	}
-}
-
-// fold is consecutive increments as one.
-type fold struct {
-	any    bool
-	rev    store.Revision
-	reset  bool
-	latest map[string]change
-}
-
-func (f *fold) add(inc increment) {
-	if f.latest == nil || inc.reset {
-		f.latest = make(map[string]change, len(inc.changes))
-	}
-	f.any, f.rev, f.reset = true, inc.rev, f.reset || inc.reset
-	for _, c := range inc.changes {
-		if c.delete && f.reset {
-			delete(f.latest, c.node.Path)
-		} else {
-			f.latest[c.node.Path] = c
-		}
-	}
-}
-
-func (f *fold) batch() store.Batch {
-	b := store.Batch{Revision: f.rev, Reset: f.reset}
-	for p, c := range f.latest {
-		if c.delete {
-			b.Deletes = append(b.Deletes, p)
-		} else {
-			b.Puts = append(b.Puts, c.node)
-		}
-	}
-	byRevision(b.Puts)
-	slices.Sort(b.Deletes)
-	return b
 }

@@ -1,0 +1,247 @@
+package zookeeper
+
+import (
+	"context"
+	"encoding/binary"
+	"log/slog"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/go-zookeeper/zk"
+)
+
+const (
+	// handshakeTimeout is how long a server may take to begin or resume a session
+	// before the next one is tried. The library alone would wait 6 times the
+	// session's timeout.
+	handshakeTimeout = 3 * time.Second
+	// mainTimeout is the session timeout of a Store's own connection, and so how
+	// long a silent server is believed in: two thirds of it. Nothing of a Store's
+	// owner depends on this session but the office of janitor.
+	mainTimeout = 6 * time.Second
+	// maxAnswer is the largest answer that is taken, in octets: the names of a
+	// million children, or a node's value.
+	maxAnswer = 64 << 20
+	// leaseBuffer is the size of both buffers of a connection that only keeps a
+	// session alive; the library's own are 1.5 MiB each.
+	leaseBuffer = 16 << 10
+	// closeTimeout bounds the goodbye of a connection, and then its end.
+	closeTimeout = 300 * time.Millisecond
+)
+
+// link is a connection with its ZooKeeper session, both of which the library renews
+// as they are lost.
+type link struct {
+	conn *zk.Conn
+
+	heard   atomic.Int64 // when the server last said anything, in Unix nanoseconds
+	granted atomic.Int64 // the session's timeout as the server granted it, in nanoseconds
+	expired chan struct{}
+	once    sync.Once
+
+	mu   sync.Mutex // guards below
+	sock net.Conn   // the present one
+
+	ended chan struct{} // closed when the library has ended
+}
+
+type linkConfig struct {
+	servers []string
+	timeout time.Duration
+	buffer  int // 0: the library's
+	log     *slog.Logger
+}
+
+// dial makes a link. It does not wait for a server.
+func dial(cfg linkConfig) (*link, error) {
+	l := &link{expired: make(chan struct{}), ended: make(chan struct{})}
+	l.heard.Store(time.Now().UnixNano())
+	l.granted.Store(int64(cfg.timeout))
+	answer := maxAnswer
+	if cfg.buffer > 0 {
+		answer = cfg.buffer
+	}
+	conn, events, err := zk.Connect(cfg.servers, cfg.timeout,
+		zk.WithHostProvider(&hosts{}),
+		zk.WithDialer(l.dial),
+		zk.WithLogger(quiet{cfg.log}),
+		zk.WithLogInfo(false),
+		zk.WithMaxBufferSize(answer),
+		zk.WithEventCallback(func(e zk.Event) {
+			if e.Type == zk.EventSession && e.State == zk.StateExpired {
+				l.once.Do(func() { close(l.expired) })
+			}
+		}),
+		func() func(*zk.Conn) {
+			if cfg.buffer > 0 {
+				return zk.WithMaxConnBufferSize(cfg.buffer)
+			}
+			return func(*zk.Conn) {}
+		}())
+	if err != nil {
+		return nil, err
+	}
+	l.conn = conn
+	go func() {
+		for range events {
+		}
+		close(l.ended)
+	}()
+	return l, nil
+}
+
+// close says goodbye, which ends the session at once, and frees the connection.
+// Without a server there is nobody to say it to.
+func (l *link) close() {
+	if l.conn.State() == zk.StateHasSession {
+		go l.conn.Close()
+		select {
+		case <-l.ended:
+			return
+		case <-time.After(closeTimeout):
+		}
+	}
+	l.mu.Lock()
+	if l.sock != nil {
+		l.sock.Close()
+	}
+	l.mu.Unlock()
+	go l.conn.Close() // waits for up to 3 s when nobody answers
+	select {
+	case <-l.ended:
+	case <-time.After(closeTimeout):
+	}
+}
+
+// silence is for how long the server has said nothing. After the session's timeout
+// it has ended the session, or will before it believes us again.
+func (l *link) silence() time.Duration { return time.Since(time.Unix(0, l.heard.Load())) }
+
+func (l *link) dial(network, address string, timeout time.Duration) (net.Conn, error) {
+	c, err := net.DialTimeout(network, address, timeout)
+	if err != nil {
+		return nil, err
+	}
+	s := &sock{Conn: c, link: l}
+	l.mu.Lock()
+	l.sock = s
+	l.mu.Unlock()
+	return s, nil
+}
+
+// sock is a connection that notes when something was heard, and what timeout the
+// server granted: the first octets of its first packet are
+//
+//	int32 length | int32 protocol version | int32 timeout in milliseconds
+type sock struct {
+	net.Conn
+	link *link
+	head []byte // up to 12 octets; read by one goroutine at a time
+}
+
+func (s *sock) Read(p []byte) (int, error) {
+	n, err := s.Conn.Read(p)
+	if n > 0 {
+		s.link.heard.Store(time.Now().UnixNano())
+	}
+	if missing := 12 - len(s.head); missing > 0 {
+		s.head = append(s.head, p[:min(n, missing)]...)
+		if ms := 0; len(s.head) == 12 {
+			if ms = int(int32(binary.BigEndian.Uint32(s.head[8:]))); ms > 0 {
+				s.link.granted.Store(int64(time.Duration(ms) * time.Millisecond))
+			}
+		}
+	}
+	return n, err
+}
+
+// SetReadDeadline bounds the wait for the first packet.
+func (s *sock) SetReadDeadline(t time.Time) error {
+	if most := time.Now().Add(handshakeTimeout); len(s.head) < 12 && t.After(most) {
+		t = most
+	}
+	return s.Conn.SetReadDeadline(t)
+}
+
+// hosts gives the servers in turn. Names are resolved at each dial, not once: a
+// daemon starts without its resolver, too. The first try after a working connection
+// comes at once; between rounds the library waits a second.
+type hosts struct {
+	mu      sync.Mutex // guards below
+	servers []string
+	next    int
+	tries   int
+}
+
+func (h *hosts) Init(servers []string) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.servers = servers
+	return nil
+}
+
+func (h *hosts) Len() int {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return len(h.servers)
+}
+
+func (h *hosts) Next() (server string, retryStart bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	server = h.servers[h.next%len(h.servers)]
+	retryStart = h.tries > 0 && h.tries%len(h.servers) == 0
+	h.next++
+	h.tries++
+	return server, retryStart
+}
+
+func (h *hosts) Connected() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.tries = 0
+}
+
+// quiet puts what the library says at debug level: it repeats the errors that it
+// returns.
+type quiet struct{ log *slog.Logger }
+
+func (q quiet) Printf(format string, args ...any) {
+	if q.log.Enabled(context.Background(), slog.LevelDebug) {
+		q.log.Debug("zookeeper client", "line", format, "args", args)
+	}
+}
+
+// answer is what a call of the library gave.
+type answer[T any] struct {
+	value T
+	err   error
+}
+
+// await runs a call of the library, which knows no contexts, until ctx ends.
+func await[T any](ctx context.Context, call func() (T, error)) (T, error) {
+	if err := ctx.Err(); err != nil {
+		var none T
+		return none, err
+	}
+	return start(ctx, call)
+}
+
+// start runs a call in any case, and waits for it until ctx ends. The goroutine of a
+// call that is given up ends when the connection is renewed.
+func start[T any](ctx context.Context, call func() (T, error)) (T, error) {
+	c := make(chan answer[T], 1)
+	go func() {
+		v, err := call()
+		c <- answer[T]{v, err}
+	}()
+	select {
+	case a := <-c:
+		return a.value, a.err
+	case <-ctx.Done():
+		var none T
+		return none, ctx.Err()
+	}
+}

@@ -1,0 +1,98 @@
+package swarm
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"time"
+
+	"github.com/zonecast/zonecast/internal/tree"
+	"github.com/zonecast/zonecast/store"
+)
+
+// sessionTTL is how long a publisher is still named after it died. Connecting to one that
+// is dead costs peers nothing but the try.
+const sessionTTL = 10 * time.Second
+
+// update makes the node what is true now.
+func (s *Swarm) update() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var have []tree.SwarmHave
+	if s.now != nil {
+		have = append(have, tree.SwarmHave{ID: s.now.ID.String(), Have: s.now.Have, Size: s.now.Size})
+	}
+	var kept int64
+	for i := len(s.shared) - 1; i >= 0; i-- { // the newest first
+		one := s.shared[i]
+		kept += one.size
+		if len(have) < tree.SwarmMaxHave && (s.now == nil || one.id != s.now.ID) {
+			have = append(have, tree.SwarmHave{ID: one.id.String(), Have: one.size, Size: one.size})
+		}
+	}
+	s.metrics.kept.Set(float64(kept))
+	if slices.Equal(have, s.node.Have) {
+		return
+	}
+	s.node.Have = have
+	select {
+	case s.changed <- struct{}{}:
+	default:
+	}
+}
+
+// Nodes are what the store is to have of this peer for as long as it lives: to be put into a
+// session, and again after each Changed.
+func (s *Swarm) Nodes() []store.Op {
+	s.mu.Lock()
+	full := s.node
+	s.mu.Unlock()
+	if s.deps.Publisher {
+		return []store.Op{{Path: tree.SwarmSeeds(s.deps.Dataset) + s.deps.Name, Value: tree.Encode(full)}}
+	}
+	brief := full
+	brief.Have = nil // who reads a part of all hosts needs addresses alone
+	return []store.Op{
+		{Path: tree.SwarmSitePrefix(s.deps.Dataset, s.cfg.Site) + s.deps.Name, Value: tree.Encode(full)},
+		{Path: tree.SwarmBucketPrefix(s.deps.Dataset, tree.SwarmBucket(s.deps.Name)) + s.deps.Name, Value: tree.Encode(brief)},
+	}
+}
+
+// Changed says that Nodes gives something else.
+func (s *Swarm) Changed() <-chan struct{} { return s.changed }
+
+// present keeps the nodes in a session of its own until ctx ends.
+func (s *Swarm) present(ctx context.Context) {
+	for pause := time.Second; ctx.Err() == nil; pause = min(2*pause, sessionTTL) {
+		err := s.session(ctx, func() { pause = time.Second / 2 })
+		if ctx.Err() != nil {
+			return
+		}
+		s.deps.Log.Debug("peer is not told of, trying again", "pause", pause, "error", err)
+		select {
+		case <-ctx.Done():
+		case <-time.After(pause):
+		}
+	}
+}
+
+func (s *Swarm) session(ctx context.Context, good func()) (err error) {
+	session, err := s.deps.Store.Session(ctx, sessionTTL)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, session.Close()) }()
+	for {
+		if _, err := session.Commit(ctx, store.Txn{Do: s.Nodes()}); err != nil {
+			return err
+		}
+		good()
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-session.Done():
+			return store.ErrSessionLost
+		case <-s.changed:
+		}
+	}
+}
