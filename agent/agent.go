@@ -68,6 +68,9 @@ func New(cfg Config, deps Deps) (*Agent, error) {
 			return nil, fmt.Errorf("agent: %w", err)
 		}
 	}
+	if a.deps.FS == nil {
+		a.deps.FS = journal.System()
+	}
 	if a.deps.Fetcher == nil {
 		a.deps.Fetcher = follow.HTTP{Log: deps.Log}
 	}
@@ -136,7 +139,7 @@ var errOpen = errors.New("open journal")
 // keep opens the journal and follows the dataset into it.
 func (a *Agent) keep(ctx context.Context) (err error) {
 	w, have, err := journal.OpenWriter(a.cfg.Journal, journal.Options{
-		Dataset: a.cfg.Dataset, Keys: a.keys, FoldSize: a.cfg.FoldSize, Log: a.deps.Log,
+		Dataset: a.cfg.Dataset, Keys: a.keys, FoldSize: a.cfg.FoldSize, Log: a.deps.Log, FS: a.deps.FS,
 	})
 	if err != nil {
 		return fmt.Errorf("%w: %w", errOpen, err)
@@ -166,7 +169,7 @@ func (a *Agent) keep(ctx context.Context) (err error) {
 // floor is the version below which nothing is taken though the journal is older, or
 // gone: what the authority answers.
 func (a *Agent) floor(have uint64) uint64 {
-	serving, err := readServing(a.cfg.StatusDir)
+	serving, err := a.readServing()
 	if err != nil || serving.Version <= have {
 		return 0
 	}
@@ -176,7 +179,7 @@ func (a *Agent) floor(have uint64) uint64 {
 
 // quarantine moves a damaged journal aside, so that the next one is fetched anew.
 func (a *Agent) quarantine(cause error) error {
-	to, err := journal.Quarantine(a.cfg.Journal)
+	to, err := journal.QuarantineIn(a.deps.FS, a.cfg.Journal)
 	a.metrics.quarantined.Inc()
 	if err != nil {
 		a.trouble(errors.Join(cause, err))

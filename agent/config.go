@@ -12,6 +12,7 @@ import (
 	"github.com/zonecast/zonecast/internal/follow"
 	"github.com/zonecast/zonecast/internal/tree"
 	"github.com/zonecast/zonecast/snapshot"
+	"github.com/zonecast/zonecast/snapshot/journal"
 	"github.com/zonecast/zonecast/store"
 )
 
@@ -97,6 +98,9 @@ type Deps struct {
 	Metrics prometheus.Registerer
 	// Fetcher gets snapshots. Nil means follow.HTTP.
 	Fetcher follow.Fetcher
+	// FS is where the journal and the status directory are. Nil means the operating
+	// system's file system.
+	FS journal.FS
 	// Beside are nodes that live and die with the host's own. Nil: none.
 	Beside Beside
 	// Progress, unless nil, is told how far the fetch of a snapshot is, in octets.

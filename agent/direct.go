@@ -296,7 +296,7 @@ func (g *glass) hold(next direct.Kept) (status int, err error) {
 // await waits until the authority says what it does with an override, or that it has none.
 func (g *glass) await(ctx context.Context, id string, on bool) (text string, answered bool) {
 	for end := time.Now().Add(answeredWithin); time.Now().Before(end); {
-		serving, err := readServing(g.cfg.StatusDir)
+		serving, err := g.readServing()
 		if err == nil {
 			i := slices.IndexFunc(serving.Direct, func(s tree.DirectState) bool { return s.ID == id })
 			switch {
@@ -319,7 +319,7 @@ func (g *glass) await(ctx context.Context, id string, on bool) (text string, ans
 
 // states are the overrides that are in force, as the authority says.
 func (g *glass) states() []tree.DirectState {
-	serving, err := readServing(g.cfg.StatusDir)
+	serving, err := g.readServing()
 	if err != nil {
 		return nil
 	}
@@ -403,7 +403,7 @@ func (g *glass) handInOne(ctx context.Context, d tree.Direct, said map[string]bo
 	if err := tree.Decode(h, &head); err != nil || head.Claims < n.Modified {
 		return false, nil
 	}
-	serving, err := readServing(g.cfg.StatusDir)
+	serving, err := g.readServing()
 	if err != nil || serving.Version < head.Content {
 		return false, nil
 	}

@@ -282,7 +282,7 @@ func TestDirectTroubleIsReported(t *testing.T) {
 	}
 	r := &reporter{Agent: h.Agent}
 	h.write(h.config.Operators, "alice\n")
-	if host, due := r.due(time.Now()); !due || !strings.Contains(host.Refused, "direct: ") || !strings.Contains(host.Refused, "those that were read last stay") {
+	if host, _, due := r.due(time.Now()); !due || !strings.Contains(host.Refused, "direct: ") || !strings.Contains(host.Refused, "those that were read last stay") {
 		t.Errorf("due %v: %+v", due, host)
 	}
 }

@@ -30,6 +30,14 @@ type FS interface {
 	Lock(name string) (io.Closer, error)
 }
 
+// Watcher is an FS that tells of changes itself. Of the operating system's a follower
+// hears by inotify; any other is looked at now and then.
+type Watcher interface {
+	// Watch tells, until stop, that something changed in a directory, which need not be
+	// there yet. No change is missed; several may be told as one.
+	Watch(dir string) (changes <-chan struct{}, stop func())
+}
+
 // File is an open file.
 type File interface {
 	io.ReaderAt

@@ -40,7 +40,12 @@ type Event struct {
 // was read before is a Problem until it has caught up. With keys only what one of
 // them signed is believed. fn is called by one goroutine, the caller's.
 func Follow(ctx context.Context, dir string, keys []ed25519.PublicKey, fn func(Event) error) error {
-	return (&follower{fsys: systemFS{}, dir: dir, keys: keys, fn: fn}).run(ctx)
+	return FollowIn(ctx, systemFS{}, dir, keys, fn)
+}
+
+// FollowIn is Follow in a file system: that in memory of a simulation.
+func FollowIn(ctx context.Context, fsys FS, dir string, keys []ed25519.PublicKey, fn func(Event) error) error {
+	return (&follower{fsys: fsys, dir: dir, keys: keys, fn: fn}).run(ctx)
 }
 
 // FollowFrom is Follow for who has the state at a Ref of the dataset already, as it was
@@ -53,7 +58,7 @@ func FollowFrom(ctx context.Context, dir string, keys []ed25519.PublicKey, datas
 }
 
 func (f *follower) run(ctx context.Context) error {
-	w := newWaiter(f.dir)
+	w := newWaiter(f.fsys, f.dir)
 	defer w.close()
 	defer f.closeLog()
 	for {
@@ -72,7 +77,12 @@ func (f *follower) run(ctx context.Context) error {
 // Load reads the journal's state once, without following and without the lock.
 // The error wraps fs.ErrNotExist when there is no journal.
 func Load(dir string, keys []ed25519.PublicKey) (*snapshot.Dataset, *snapshot.Manifest, error) {
-	s, err := loadCurrent(systemFS{}, dir, keys)
+	return LoadIn(systemFS{}, dir, keys)
+}
+
+// LoadIn is Load in a file system.
+func LoadIn(fsys FS, dir string, keys []ed25519.PublicKey) (*snapshot.Dataset, *snapshot.Manifest, error) {
+	s, err := loadCurrent(fsys, dir, keys)
 	if err != nil {
 		return nil, nil, fmt.Errorf("load journal %s: %w", dir, err)
 	}

@@ -11,7 +11,7 @@ import (
 // does, once a second all the same.
 func TestPolling(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := newWaiter(t.TempDir()) // watch is not called: as where there is no inotify
+		w := newWaiter(systemFS{}, t.TempDir()) // watch is not called: as where there is no inotify
 		for _, c := range []struct {
 			what waiting
 			most time.Duration

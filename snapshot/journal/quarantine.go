@@ -16,8 +16,11 @@ const maxQuarantined = 3
 
 // Quarantine moves a damaged journal aside, to dir.corrupt-<n>, and returns where
 // it is now. The newest three are kept, older ones removed. No writer may be open.
-func Quarantine(dir string) (string, error) {
-	to, err := quarantine(systemFS{}, filepath.Clean(dir))
+func Quarantine(dir string) (string, error) { return QuarantineIn(systemFS{}, dir) }
+
+// QuarantineIn is Quarantine in a file system.
+func QuarantineIn(fsys FS, dir string) (string, error) {
+	to, err := quarantine(fsys, filepath.Clean(dir))
 	if err != nil {
 		return "", fmt.Errorf("quarantine journal %s: %w", dir, err)
 	}

@@ -20,6 +20,8 @@ const (
 	wholeEvery = 20 * time.Millisecond
 	// repairEvery is for a damaged journal, because looking is to load all of it.
 	repairEvery = 10 * time.Second
+	// watchedEvery is for a Watcher, which misses nothing.
+	watchedEvery = time.Hour
 )
 
 // waiter waits for changes in a directory, by inotify where it can be had.
@@ -27,11 +29,24 @@ type waiter struct {
 	dir     string
 	watcher *fsnotify.Watcher // nil: polling
 	watched os.FileInfo       // the directory that is watched
+	// told is of a Watcher, until unwatch; nil: the file system is none.
+	told    <-chan struct{}
+	unwatch func()
 }
 
-func newWaiter(dir string) *waiter { return &waiter{dir: filepath.Clean(dir)} }
+func newWaiter(fsys FS, dir string) *waiter {
+	w := &waiter{dir: filepath.Clean(dir)}
+	if by, ok := fsys.(Watcher); ok {
+		w.told, w.unwatch = by.Watch(w.dir)
+	}
+	return w
+}
 
 func (w *waiter) close() {
+	if w.unwatch != nil {
+		w.unwatch()
+		w.unwatch = nil
+	}
 	if w.watcher != nil {
 		w.watcher.Close() // waits for its goroutine; nothing was written
 		w.watcher, w.watched = nil, nil
@@ -42,6 +57,9 @@ func (w *waiter) close() {
 // that fails (too many watches, no inotify), the waiter polls, and tries again at
 // the next look.
 func (w *waiter) watch() {
+	if w.told != nil {
+		return
+	}
 	info, err := os.Stat(w.dir)
 	if err != nil {
 		w.close()
@@ -66,9 +84,11 @@ func (w *waiter) watch() {
 func (w *waiter) wait(ctx context.Context, what waiting) error {
 	most := lookEvery
 	switch {
+	case w.told != nil && what != forWhole && what != forRepair:
+		most = watchedEvery
 	case what == forWhole:
 		most = wholeEvery
-	case what == forRepair && w.watcher != nil:
+	case what == forRepair && (w.watcher != nil || w.told != nil):
 		most = repairEvery
 	case what == forRepair:
 	case what == forJournal, w.watcher == nil:
@@ -86,6 +106,8 @@ func (w *waiter) wait(ctx context.Context, what waiting) error {
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-timer.C:
+			return nil
+		case <-w.told:
 			return nil
 		case e, ok := <-events:
 			if !ok || e.Op != fsnotify.Chmod {

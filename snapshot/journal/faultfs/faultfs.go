@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 
 	"github.com/zonecast/zonecast/snapshot/journal"
 )
@@ -49,13 +50,69 @@ type FS struct {
 	failAt  int // the call from which on calls fail with failErr; 0 is none
 	failFor int
 	failErr error
+	refuse  error // calls fail with it; nil: they do not
+	lies    bool  // what is synced is not made durable
+	watches map[string]map[chan struct{}]bool
 }
 
+// inode is a file. Data and durable share what is the same in both: octets are only appended,
+// and what is cut off is cloned.
 type inode struct{ data, durable []byte }
 
 // New is an empty file system that never fails.
 func New() *FS {
-	return &FS{names: map[string]*inode{}, durable: map[string]*inode{}, dirs: map[string]bool{"/": true}, locks: map[string]bool{}}
+	return &FS{names: map[string]*inode{}, durable: map[string]*inode{}, dirs: map[string]bool{"/": true}, locks: map[string]bool{}, watches: map[string]map[chan struct{}]bool{}}
+}
+
+// Crash is CrashAt without waiting for a call.
+func (f *FS) Crash() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.crashed = true
+}
+
+// Refuse makes calls fail with err until Refuse(nil). With ENOSPC, a full disk, those go on that
+// need no room. A Write that fails has written half.
+func (f *FS) Refuse(err error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.refuse = err
+}
+
+// Lie makes a disk that says that it synced what it did not, as some do.
+func (f *FS) Lie(lies bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.lies = lies
+}
+
+// Watch is journal.Watcher.Watch.
+func (f *FS) Watch(dir string) (changes <-chan struct{}, stop func()) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	ch := make(chan struct{}, 1)
+	if f.watches[dir] == nil {
+		f.watches[dir] = map[chan struct{}]bool{}
+	}
+	f.watches[dir][ch] = true
+	return ch, func() {
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		delete(f.watches[dir], ch)
+	}
+}
+
+// changed tells those who watch the directory of a name, and of a directory itself. It is called
+// with mu held.
+func (f *FS) changed(name string) {
+	for _, dir := range []string{filepath.Dir(name), name} {
+		for ch := range f.watches[dir] {
+			select {
+			case ch <- struct{}{}:
+			default:
+			}
+		}
+	}
 }
 
 // CrashAt makes the n-th call from now on the last one: a Write is cut in half,
@@ -125,7 +182,7 @@ func (i *inode) after(loss Loss) []byte {
 	return bytes.Clone(i.durable)
 }
 
-// Flip changes bits of a file, as a disk may.
+// Flip changes bits of a file on the disk.
 func (f *FS) Flip(name string, offset int, bits byte) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -151,11 +208,14 @@ func (f *FS) Names() []string {
 
 // change counts a call and says how it ends: cut means that it is the last one.
 // It is called with mu held.
-func (f *FS) change() (cut bool, err error) {
+func (f *FS) change(op string) (cut bool, err error) {
 	if f.crashed {
 		return false, ErrCrashed
 	}
 	f.calls++
+	if f.refuse != nil && (!errors.Is(f.refuse, syscall.ENOSPC) || slices.Contains([]string{"open", "write", "mkdir", "link"}, op)) {
+		return false, f.refuse
+	}
 	if f.failAt > 0 && f.calls >= f.failAt && f.calls < f.failAt+f.failFor {
 		return false, f.failErr
 	}
@@ -170,9 +230,12 @@ func (f *FS) change() (cut bool, err error) {
 func (f *FS) do(op, name string, act func() error) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	cut, err := f.change()
+	cut, err := f.change(op)
 	if err == nil {
 		err = act()
+	}
+	if err == nil && op != "fsync" && op != "mkdir" {
+		f.changed(name)
 	}
 	if err == nil && cut {
 		err = ErrCrashed
@@ -274,6 +337,7 @@ func (f *FS) Rename(from, to string) error {
 		}
 		f.names[to] = f.names[from]
 		delete(f.names, from)
+		f.changed(to)
 		return nil
 	})
 }
@@ -288,6 +352,7 @@ func (f *FS) Link(from, to string) error {
 			return fs.ErrExist
 		}
 		f.names[to] = f.names[from]
+		f.changed(to)
 		return nil
 	})
 }
@@ -315,6 +380,9 @@ func (f *FS) Remove(name string) error {
 // SyncDir makes the names in a directory durable.
 func (f *FS) SyncDir(dir string) error {
 	return f.do("fsync", dir, func() error {
+		if f.lies {
+			return nil
+		}
 		maps.DeleteFunc(f.durable, func(name string, _ *inode) bool { return filepath.Dir(name) == dir })
 		for name, i := range f.names {
 			if filepath.Dir(name) == dir {
@@ -369,7 +437,7 @@ func (f *file) ReadAt(b []byte, at int64) (int, error) {
 func (f *file) Write(b []byte) (int, error) {
 	f.fs.mu.Lock()
 	defer f.fs.mu.Unlock()
-	cut, err := f.fs.change()
+	cut, err := f.fs.change("write")
 	if err == ErrCrashed {
 		return 0, &fs.PathError{Op: "write", Path: f.name, Err: err}
 	}
@@ -378,6 +446,7 @@ func (f *file) Write(b []byte) (int, error) {
 		n /= 2
 	}
 	f.inode.data = append(f.inode.data, b[:n]...)
+	f.fs.changed(f.name)
 	if cut {
 		err = ErrCrashed
 	}
@@ -389,7 +458,9 @@ func (f *file) Write(b []byte) (int, error) {
 
 func (f *file) Sync() error {
 	return f.fs.do("fsync", f.name, func() error {
-		f.inode.durable = bytes.Clone(f.inode.data)
+		if !f.fs.lies {
+			f.inode.durable = f.inode.data
+		}
 		return nil
 	})
 }
