@@ -127,7 +127,7 @@ func TestTooLarge(t *testing.T) {
 func TestLocalAddress(t *testing.T) {
 	inNamespace(t, 65536, func() {
 		for _, a := range []string{"192.0.2.1/32", "192.0.2.2/32", "2001:db8::1/128", "2001:db8::2/128"} {
-			if out, err := exec.Command("ip", "address", "add", a, "dev", "lo").CombinedOutput(); err != nil {
+			if out, err := exec.Command("ip", "address", "add", a, "dev", "lo", "nodad").CombinedOutput(); err != nil {
 				t.Logf("not tried, no address %s: %v: %s", a, err, out)
 				return
 			}
