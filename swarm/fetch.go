@@ -249,20 +249,30 @@ func (j *job) again(ctx context.Context) error {
 	if err := j.await(ctx, whole(int(index/length), last)); err != nil {
 		return err
 	}
+	// The library hashes pieces when it likes, so what was there is noted before anything is
+	// copied, and pieces are counted, not octets: it counts octets that are not verified.
+	had := make([]bool, last)
+	for i := range had {
+		had[i] = j.torrent.PieceState(i).Complete
+	}
 	have, err := reuse(j.file, old)
 	if err != nil {
 		return err
 	}
-	before := j.torrent.BytesCompleted()
+	got := int64(0)
 	for _, i := range covered(have, j.ref.Size, length) {
-		if j.torrent.PieceState(i).Complete {
+		if had[i] {
 			continue
 		}
-		if err := j.torrent.Piece(i).VerifyDataContext(ctx); err != nil {
-			return causeOf(ctx, err)
+		if !j.torrent.PieceState(i).Complete {
+			if err := j.torrent.Piece(i).VerifyDataContext(ctx); err != nil {
+				return causeOf(ctx, err)
+			}
+		}
+		if j.torrent.PieceState(i).Complete {
+			got += min(length, j.ref.Size-int64(i)*length)
 		}
 	}
-	got := max(0, j.torrent.BytesCompleted()-before)
 	j.metrics.octets.WithLabelValues(fromDisk).Add(float64(got))
 	j.mu.Lock()
 	j.now.Disk = got

@@ -139,7 +139,7 @@ func TestFetchUsesOlderSnapshots(t *testing.T) {
 			if err := h.fetch(ref); err != nil {
 				t.Fatal(err)
 			}
-			disk, peers := h.metric("snapshot_bytes_total", fromDisk), h.metric("snapshot_bytes_total", fromPeers)
+			disk, peers, urls := h.metric("snapshot_bytes_total", fromDisk), h.metric("snapshot_bytes_total", fromPeers), h.metric("snapshot_bytes_total", fromURLs)
 			least, most := 0.75, 1.0
 			if damaged {
 				least, most = 0.4, 0.75
@@ -147,8 +147,8 @@ func TestFetchUsesOlderSnapshots(t *testing.T) {
 			if share := disk / float64(ref.Size); share < least || share > most {
 				t.Errorf("%.2f of the file are from disk, expected %.2f to %.2f", share, least, most)
 			}
-			if sum := disk + peers; sum < float64(ref.Size) || sum > 1.05*float64(ref.Size) {
-				t.Errorf("%.0f octets from disk and %.0f from peers, expected %d together", disk, peers, ref.Size)
+			if sum := disk + peers + urls; sum < float64(ref.Size) || sum > 1.05*float64(ref.Size) {
+				t.Errorf("%.0f octets from disk, %.0f from peers and %.0f from URLs, expected %d together", disk, peers, urls, ref.Size)
 			}
 		})
 	}
