@@ -52,6 +52,8 @@ var arrows = table{
 		"store/etcd":      engine,
 		"store/fold":      storeKind,
 		"store/candidate": storeKind,
+		"store/wire":      storeKind,
+		"store/proxied":   storeKind, // a client of our own protocol
 		"store/zookeeper": engine,
 		"store/storetest": support,
 
@@ -118,6 +120,7 @@ var arrows = table{
 		"monitor":        stage,
 		"control":        stage,
 		"proxy":          stage,
+		"proxy/site":     stage,
 
 		"configurator/idl":      stage,
 		"configurator/star":     stage,

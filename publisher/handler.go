@@ -2,10 +2,8 @@ package publisher
 
 import (
 	"net/http"
-	"os"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/zonecast/zonecast/internal/follow"
 	"github.com/zonecast/zonecast/snapshot"
@@ -21,16 +19,6 @@ const torrentSuffix = ".torrent"
 func snapshotPath(dataset string, id snapshot.ID) string {
 	return Prefix + dataset + "/" + id.String()
 }
-
-const (
-	// minRate, in octets a second, bounds how long a download may take: half of what
-	// a host demands (package follow).
-	minRate = 16 << 10
-	// graceTime is added to it.
-	graceTime = time.Minute
-	// retryAfter, in seconds, is what is told to who comes when all places are taken.
-	retryAfter = 2
-)
 
 // Handler serves /snapshots/<dataset>/<id> of the snapshots that are offered, ranges included,
 // /snapshots/<dataset>/<id>.torrent and, of the newest one, /snapshots/<dataset>.torrent, the
@@ -49,44 +37,27 @@ func (p *Publisher) Handler() http.Handler {
 			http.Error(w, "no such snapshot is offered", http.StatusNotFound)
 			return
 		}
-		if r.Method != http.MethodGet && r.Method != http.MethodHead {
-			w.Header().Set("Allow", "GET, HEAD")
-			http.Error(w, "method is not GET or HEAD", http.StatusMethodNotAllowed)
-			return
-		}
 		if isTorrent {
-			p.serveTorrent(w, id)
+			p.serveTorrent(w, r, id)
 			return
 		}
-		select {
-		case places <- struct{}{}:
-			defer func() { <-places }()
-		default:
-			w.Header().Set("Retry-After", strconv.Itoa(retryAfter))
-			http.Error(w, "too many downloads at the moment", http.StatusServiceUnavailable)
-			return
-		}
-		f, err := os.Open(follow.SnapshotFile(p.cfg.Dir, id))
+		served, err := follow.ServeSnapshot(w, r, p.cfg.Dir, ref.ID, places)
 		if err != nil {
 			p.deps.Log.Error("offered snapshot cannot be read", "dataset", p.cfg.Dataset, "id", text, "error", err)
-			http.Error(w, "the snapshot cannot be read", http.StatusInternalServerError)
-			return
 		}
-		defer func() { _ = f.Close() }() // read only
-		// Content-addressed: what a name means never changes (RFC 8246).
-		w.Header().Set("Cache-Control", "public, max-age=31536000, immutable")
-		w.Header().Set("ETag", `"`+text+`"`)
-		w.Header().Set("Content-Type", "application/octet-stream")
-		w.Header().Set("X-Content-Type-Options", "nosniff")
-		deadline := time.Now().Add(graceTime + time.Duration(ref.Size/minRate)*time.Second)
-		_ = http.NewResponseController(w).SetWriteDeadline(deadline) // not all writers have one; then the server's holds
-		p.metrics.downloads.Inc()
-		http.ServeContent(w, r, "", time.Time{}, f)
+		if served {
+			p.metrics.downloads.Inc()
+		}
 	})
 }
 
 // serveTorrent serves the metainfo of a snapshot that is offered.
-func (p *Publisher) serveTorrent(w http.ResponseWriter, id snapshot.ID) {
+func (p *Publisher) serveTorrent(w http.ResponseWriter, r *http.Request, id snapshot.ID) {
+	if r.Method != http.MethodGet && r.Method != http.MethodHead {
+		w.Header().Set("Allow", "GET, HEAD")
+		http.Error(w, "method is not GET or HEAD", http.StatusMethodNotAllowed)
+		return
+	}
 	o := p.torrent(id)
 	if o.infoHash == "" {
 		http.Error(w, "the snapshot is not offered to peers", http.StatusNotFound)

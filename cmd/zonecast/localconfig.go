@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"os"
 	"os/exec"
 	"strconv"
@@ -21,16 +22,22 @@ import (
 	"github.com/zonecast/zonecast/internal/atomicfile"
 	"github.com/zonecast/zonecast/internal/configtree"
 	"github.com/zonecast/zonecast/proxy"
+	"github.com/zonecast/zonecast/proxy/site"
 	"github.com/zonecast/zonecast/service"
 	"github.com/zonecast/zonecast/service/landed"
 )
 
-// proxyStage serves configurations to the programs of this machine.
-type proxyStage struct{ proxy.Config }
+// proxyStage serves configurations to the programs of this machine, and the store to the agents
+// of its site.
+type proxyStage struct {
+	proxy.Config
+	site site.Config
+}
 
 func (s *proxyStage) declare(cmd *cobra.Command) {
-	s.Config = proxy.DefaultConfig()
+	s.Config, s.site = proxy.DefaultConfig(), site.DefaultConfig()
 	declare(cmd, "proxy", &s.Config)
+	declare(cmd, "proxy-agents", &s.site)
 }
 
 func (s *proxyStage) add(n *node) error {
@@ -49,6 +56,19 @@ func (s *proxyStage) add(n *node) error {
 		s := p.Status()
 		return append([]string{s.Store, s.Cache, s.Anew}, s.Problems...)
 	})
+	if s.site.Listen == "" {
+		return nil
+	}
+	agents, err := site.New(s.site, site.Deps{Store: n.store, Log: n.log, Metrics: n.svc.Registerer(), Fetcher: n.fetcher})
+	var in *net.OpError
+	switch {
+	case errors.As(err, &in) && in.Op == "listen":
+		return inTheWay("--proxy-agents-listen", s.site.Listen, err)
+	case err != nil:
+		return err
+	}
+	n.add("agents of the site", agents.Run)
+	n.warn("agents of the site", agents.Troubles)
 	return nil
 }
 

@@ -3,6 +3,8 @@ package main
 import (
 	"cmp"
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
@@ -22,6 +24,7 @@ import (
 	"github.com/zonecast/zonecast/service"
 	"github.com/zonecast/zonecast/store"
 	"github.com/zonecast/zonecast/store/etcd"
+	"github.com/zonecast/zonecast/store/proxied"
 	"github.com/zonecast/zonecast/store/zookeeper"
 )
 
@@ -44,9 +47,12 @@ func (p *processOptions) Logger(w io.Writer) (*slog.Logger, error) {
 
 // storeOptions say where the store is.
 type storeOptions struct {
-	Store  string `option:"store" help:"etcd://HOST:PORT,HOST:PORT…, zookeeper://HOST:PORT,…/ROOT or etcd+unix:///PATH of the store"`
+	Store  string `option:"store" help:"etcd://HOST:PORT,HOST:PORT…, zookeeper://HOST:PORT,…/ROOT or etcd+unix:///PATH of the store; on hosts proxy://HOST:PORT,…, proxy+tls://HOST:PORT,… or proxy+unix:///PATH of their site's proxy, too"`
 	Prefix string `option:"store-prefix" help:"path that stands before everything zonecast keeps in the store"`
 	Auth   string `option:"store-auth" help:"file with user:password of a ZooKeeper; empty: as in --store, or none"`
+	CA     string `option:"store-ca" help:"file with the certificates (PEM) that a proxy's must be signed by, for proxy+tls://; empty: those of this machine"`
+	Cert   string `option:"store-cert" help:"file with the certificate (PEM) that is shown to a proxy, for proxy+tls://; empty: none"`
+	Key    string `option:"store-key" help:"file with its private key (PEM)"`
 }
 
 // Validate implements the kit's check.
@@ -64,13 +70,32 @@ func (o *storeOptions) public() string {
 // engine is the client that the options ask for, without what is in files.
 type engine struct {
 	etcd      etcd.Config
-	zookeeper zookeeper.Config // the one that is meant has servers
+	zookeeper zookeeper.Config
+	proxy     proxied.Config // the one that is meant has servers
+	tls       bool           // of the proxy
 }
 
 func (o *storeOptions) engine() (engine, error) {
-	wrong := &service.InvalidError{Option: "store", Expected: "etcd://HOST:PORT,…, zookeeper://[USER:PASSWORD@]HOST:PORT,…[/ROOT] or etcd+unix:///PATH"}
+	wrong := &service.InvalidError{Option: "store", Expected: "etcd://HOST:PORT,…, zookeeper://[USER:PASSWORD@]HOST:PORT,…[/ROOT], etcd+unix:///PATH or, on hosts, proxy://HOST:PORT,…, proxy+tls://HOST:PORT,… or proxy+unix:///PATH"}
 	scheme, rest, _ := strings.Cut(o.Store, "://")
 	switch {
+	case scheme == "proxy", scheme == "proxy+tls", scheme == "proxy+unix":
+		e := engine{tls: scheme == "proxy+tls"}
+		e.proxy.Endpoints = strings.Split(rest, ",")
+		if scheme == "proxy+unix" {
+			e.proxy.Endpoints = []string{"unix:" + rest}
+		}
+		if err := e.proxy.Validate(); err != nil {
+			wrong.Expected += " (" + err.Error() + ")"
+			return engine{}, wrong
+		}
+		if o.Prefix != "" {
+			return engine{}, service.Invalid("store-prefix", "nothing: the proxy of a site has its own")
+		}
+		if (o.Cert == "") != (o.Key == "") {
+			return engine{}, service.Invalid("store-key", "a file, with --store-cert: a certificate and its private key go together")
+		}
+		return e, nil
 	case scheme == "etcd" && rest != "":
 		return engine{etcd: etcd.Config{Endpoints: strings.Split(rest, ","), Prefix: o.Prefix}}, nil
 	case scheme == "etcd+unix" && strings.HasPrefix(rest, "/"):
@@ -185,7 +210,16 @@ func openStore(ctx context.Context, o storeOptions, log *slog.Logger) (store.Sto
 	if err != nil {
 		return nil, err
 	}
-	if len(e.zookeeper.Servers) == 0 {
+	switch {
+	case len(e.proxy.Endpoints) > 0:
+		e.proxy.Log = log
+		if e.tls {
+			if e.proxy.TLS, err = o.tls(); err != nil {
+				return nil, err
+			}
+		}
+		return proxied.Open(ctx, e.proxy)
+	case len(e.zookeeper.Servers) == 0:
 		e.etcd.Log = log
 		return etcd.Open(ctx, e.etcd)
 	}
@@ -196,6 +230,39 @@ func openStore(ctx context.Context, o storeOptions, log *slog.Logger) (store.Sto
 	}
 	e.zookeeper.Log = log
 	return zookeeper.Open(ctx, e.zookeeper)
+}
+
+// tls is how a proxy is spoken to in TLS.
+func (o *storeOptions) tls() (*tls.Config, error) {
+	cfg := &tls.Config{MinVersion: tls.VersionTLS13}
+	if o.CA != "" {
+		pem, err := os.ReadFile(o.CA)
+		if err != nil {
+			return nil, fmt.Errorf("--store-ca: %w", err)
+		}
+		cfg.RootCAs = x509.NewCertPool()
+		if !cfg.RootCAs.AppendCertsFromPEM(pem) {
+			return nil, fmt.Errorf("--store-ca %s has no certificate, expected PEM", o.CA)
+		}
+	}
+	if o.Cert != "" {
+		pair, err := tls.LoadX509KeyPair(o.Cert, o.Key)
+		if err != nil {
+			return nil, fmt.Errorf("--store-cert, --store-key: %w", err)
+		}
+		cfg.Certificates = []tls.Certificate{pair}
+	}
+	return cfg, nil
+}
+
+// nearby gives, beside fetcher, the proxy that the store is reached by, which has snapshots.
+func nearby(st store.Store, fetcher follow.Fetcher, log *slog.Logger) follow.Fetcher {
+	p, ok := st.(*proxied.Store)
+	if !ok {
+		return fetcher
+	}
+	client, base := p.Client()
+	return follow.FirstOf{follow.Base{HTTP: follow.HTTP{Client: client, Log: log}, URL: base}, fetcher}
 }
 
 // maxAuth is the most octets of a file of credentials.

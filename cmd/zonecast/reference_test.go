@@ -85,6 +85,7 @@ func TestMetricsPage(t *testing.T) {
 	pub.Dir, pub.KeyFile, pub.URLs = filepath.Join(dir, "snapshots"), filepath.Join(dir, "key"), []string{"http://127.0.0.1/snapshots/"}
 	agt.Host, agt.Journal, agt.StatusDir, agt.Keys, agt.DNS = "host1", filepath.Join(dir, "journal"), dir, []string{filepath.Join(dir, "key.pub")}, "127.0.0.1:53"
 	prx.Dir, prx.Socket = filepath.Join(dir, "proxy"), filepath.Join(dir, "config.sock")
+	prx.site.Listen, prx.site.Dir = "127.0.0.1:0", filepath.Join(dir, "site")
 	agt.swarm.Listen = "127.0.0.1:0"
 	aut.Listen, aut.Journal, aut.Keys, aut.StatusDir = []string{"127.0.0.1:0"}, agt.Journal, agt.Keys, dir
 	for _, add := range []func(*node) error{

@@ -44,7 +44,7 @@ Options may also stand in the file that --config names; ` + "`zonecast run examp
 	var mon monitorStage
 	addService(run, "monitor", "asks every host how fresh it is", mon.declare, mon.add)
 	var prx proxyStage
-	addService(run, "proxy", "on any machine: serves configurations to its programs, from a disk cache when the store is dead", prx.declare, prx.add)
+	addService(run, "proxy", "serves configurations to a machine's programs, and the store to a site's agents; goes on when the store is dead", prx.declare, prx.add)
 	run.AddCommand(newRunAuthority())
 	return run
 }
@@ -90,7 +90,7 @@ func runNode(cmd *cobra.Command, name string, p processOptions, so *storeOptions
 			return err
 		}
 		n.closers = append(n.closers, st.Close)
-		n.store = st
+		n.store, n.fetcher = st, nearby(st, n.fetcher, n.log)
 	}
 	if err := add(n); err != nil {
 		return errors.Join(err, n.close())

@@ -45,6 +45,8 @@ type fleet struct {
 	swarm bool
 	sites []string
 	parts byte // given so far
+	// behind gives hosts their store and what fetches snapshots; nil: hosts are at the store.
+	behind func() (store.Store, follow.Fetcher)
 }
 
 func newFleet(t testing.TB) *fleet {
@@ -112,11 +114,11 @@ func (f *fleet) commit(d *snapshot.Delta) {
 
 // process is something that runs until it is stopped or killed.
 type process struct {
-	stop func() // waits
-	st   *memstore.Store
+	stop func()          // waits
+	st   *memstore.Store // nil when it is behind a proxy
 }
 
-func (f *fleet) start(st *memstore.Store, run func(context.Context) error, after func()) *process {
+func (f *fleet) start(st store.Store, run func(context.Context) error, after func()) *process {
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
 	go func() {
@@ -125,7 +127,8 @@ func (f *fleet) start(st *memstore.Store, run func(context.Context) error, after
 			f.t.Errorf("ended by itself: %v", err)
 		}
 	}()
-	p := &process{st: st}
+	p := &process{}
+	p.st, _ = st.(*memstore.Store)
 	p.stop = sync.OnceFunc(func() {
 		cancel()
 		<-done
@@ -206,9 +209,13 @@ func (h *host) restart() {
 	if h.process != nil {
 		h.stop()
 	}
-	st := h.f.st.Peer()
+	var st store.Store = h.f.st.Peer()
+	var fetcher follow.Fetcher = follow.HTTP{}
+	if h.f.behind != nil {
+		st, fetcher = h.f.behind()
+	}
 	h.f.reg[h.name] = prometheus.NewRegistry()
-	deps := agent.Deps{Store: st, Log: h.f.log, Metrics: h.f.reg[h.name], Fetcher: follow.HTTP{}}
+	deps := agent.Deps{Store: st, Log: h.f.log, Metrics: h.f.reg[h.name], Fetcher: fetcher}
 	part := h.f.part(st, h.name, false, h.cfg.Journal+".swarm", func() []string { return journal.Snapshots(h.cfg.Journal) })
 	if part != nil {
 		deps.Fetcher, deps.Beside = part, part

@@ -100,6 +100,18 @@ func (h HTTP) Fetch(ctx context.Context, ref snapshot.Ref, dir string, progress 
 	return fail(errors.Join(errs...))
 }
 
+// Base fetches from a server that has snapshots by their ids below a URL, whatever the Ref says.
+type Base struct {
+	HTTP
+	URL string // with a slash at its end
+}
+
+// Fetch is Fetcher.Fetch.
+func (b Base) Fetch(ctx context.Context, ref snapshot.Ref, dir string, progress func(done, total int64)) (string, error) {
+	ref.URLs = []string{b.URL + ref.ID.String()}
+	return b.HTTP.Fetch(ctx, ref, dir, progress)
+}
+
 // sweep removes what earlier fetches left in dir, but for the file called keep.
 func sweep(dir, keep string) {
 	entries, _ := os.ReadDir(dir) // what cannot be listed cannot be fetched to either, and that will say so

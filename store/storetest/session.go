@@ -206,6 +206,15 @@ func (x *suite) wins(c <-chan elected) store.Leadership {
 	return store.Leadership{}
 }
 
+// noElections: who elects nobody says so at once, and leaves nothing behind.
+func (x *suite) noElections() {
+	ss := x.session(x.s)
+	if l, err := ss.Elect(x.ctx, office, []byte("a")); err == nil {
+		x.Errorf("Elect gave %+v, expected an error", l)
+	}
+	x.wantValue(x.s, office, "")
+}
+
 func (x *suite) electOne() {
 	a, b := x.session(x.s), x.session(x.peer())
 	l := x.elect(a, "a")

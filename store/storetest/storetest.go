@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"strings"
 	"testing"
 	"time"
 
@@ -25,6 +27,13 @@ type Options struct {
 	SetAvailable func(t *testing.T, s store.Store, up bool)
 	// TTL is the shortest ttl of a session that the engine keeps to.
 	TTL time.Duration
+	// NoElections says that the engine elects nobody: it must say so.
+	NoElections bool
+	// OwnHistory says that what is watched has a history of its own, which Compact does not
+	// take.
+	OwnHistory bool
+	// NoHistory says that a watch which begins anew may be given everything anew.
+	NoHistory bool
 }
 
 // patience is how long a test waits for what must happen. It is long, since a test
@@ -76,6 +85,16 @@ func Run(t *testing.T, open func(t *testing.T) store.Store, opts Options) {
 		"ElectCancelled":     (*suite).electCancelled,
 		"ElectSessionEnds":   (*suite).electSessionEnds,
 		"ElectThroughOutage": (*suite).electThroughOutage,
+	}
+	if opts.NoElections {
+		maps.DeleteFunc(parallel, func(name string, _ func(*suite)) bool { return strings.HasPrefix(name, "Elect") })
+		parallel["NoElections"] = (*suite).noElections
+	}
+	if opts.OwnHistory {
+		delete(alone, "WatchCompacted")
+	}
+	if opts.NoHistory {
+		delete(parallel, "WatchFromRevision")
 	}
 	run := func(t *testing.T, test func(*suite)) {
 		ctx, cancel := context.WithTimeout(t.Context(), 2*patience)

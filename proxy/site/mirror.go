@@ -1,0 +1,293 @@
+package site
+
+import (
+	"cmp"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/zonecast/zonecast/store"
+	"github.com/zonecast/zonecast/store/wire"
+)
+
+// Bounds of a mirror's history: who is behind by more is given everything again.
+const (
+	maxIncrements = 10_000
+	maxHistory    = 64 << 20 // octets
+)
+
+// mirror is all below a prefix, and how it came to be so. Watchers have places in its history
+// and nothing else: one that is slow costs no memory and holds nobody.
+type mirror struct {
+	prefix string
+	most   int64 // octets
+
+	mu      sync.Mutex // guards below
+	nodes   map[string]store.Node
+	size    int64          // octets of paths and values
+	rev     store.Revision // up to which nodes has everything
+	heard   bool           // there is a state
+	life    int            // +1 when the store went back, or was given up: what watchers know is void
+	floor   store.Revision // history has everything after it
+	history []increment    // the oldest first
+	first   uint64         // number of history[0]
+	octets  int            // of history
+	changed chan struct{}  // closed and replaced when anything above changes
+	whole   *wire.Message  // the state as a Reset, for who comes now; nil: not made yet
+	full    bool           // there is more than fits: nothing is served any more
+}
+
+// increment is one batch as the store gave it.
+type increment struct {
+	store.Batch
+	message *wire.Message
+}
+
+func newMirror(prefix string, most int64) *mirror {
+	return &mirror{prefix: prefix, most: most, nodes: map[string]store.Node{}, changed: make(chan struct{})}
+}
+
+// wake tells watchers to look. The caller holds mu.
+func (m *mirror) wake() {
+	close(m.changed)
+	m.changed = make(chan struct{})
+	m.whole = nil
+}
+
+// apply takes in a batch of the store's and gives what of it is new, as it is kept on the disk.
+func (m *mirror) apply(b store.Batch) store.Batch {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if b.Reset {
+		if !m.heard || b.Revision < m.rev {
+			// The beginning, or a store that was put back.
+			if m.heard {
+				m.life++
+			}
+			m.nodes, m.size = make(map[string]store.Node, len(b.Puts)), 0
+			m.put(b)
+			m.heard, m.rev, m.floor = true, b.Revision, b.Revision
+			m.first, m.history, m.octets = m.first+uint64(len(m.history)), nil, 0
+			m.wake()
+			return b
+		}
+		b = m.difference(b)
+	}
+	m.put(b)
+	m.rev = b.Revision
+	inc := increment{Batch: b, message: wire.BatchMessage(b)}
+	m.history = append(m.history, inc)
+	m.octets += inc.message.Size()
+	drop := 0
+	for len(m.history)-drop > 1 && (len(m.history)-drop > maxIncrements || m.octets > maxHistory) {
+		m.floor = m.history[drop].Revision
+		m.octets -= m.history[drop].message.Size()
+		drop++
+	}
+	m.history, m.first = slices.Delete(m.history, 0, drop), m.first+uint64(drop)
+	m.wake()
+	return b
+}
+
+// put makes nodes what b says. The caller holds mu.
+func (m *mirror) put(b store.Batch) {
+	for _, n := range b.Puts {
+		if old, ok := m.nodes[n.Path]; ok {
+			m.size -= int64(len(old.Path) + len(old.Value))
+		}
+		m.size += int64(len(n.Path) + len(n.Value))
+		m.nodes[n.Path] = n
+	}
+	for _, p := range b.Deletes {
+		if old, ok := m.nodes[p]; ok {
+			m.size -= int64(len(old.Path) + len(old.Value))
+			delete(m.nodes, p)
+		}
+	}
+	m.full = m.size > m.most
+}
+
+// difference is what a Reset changes: a store that forgot what happened meanwhile, and says
+// all there is, must not make every agent read it. The caller holds mu.
+func (m *mirror) difference(b store.Batch) store.Batch {
+	d := store.Batch{Revision: b.Revision}
+	there := make(map[string]bool, len(b.Puts))
+	for _, n := range b.Puts {
+		there[n.Path] = true
+		if old, ok := m.nodes[n.Path]; !ok || old.Modified != n.Modified || old.Created != n.Created || string(old.Value) != string(n.Value) {
+			d.Puts = append(d.Puts, n)
+		}
+	}
+	for p := range m.nodes {
+		if !there[p] {
+			d.Deletes = append(d.Deletes, p)
+		}
+	}
+	slices.Sort(d.Deletes)
+	return d
+}
+
+// state is everything, as a batch.
+func (m *mirror) state() (b store.Batch, heard bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.reset(""), m.heard
+}
+
+// reset is everything below prefix; all of it, if that is empty. The caller holds mu.
+func (m *mirror) reset(prefix string) store.Batch {
+	b := store.Batch{Revision: m.rev, Reset: true, Puts: make([]store.Node, 0, len(m.nodes))}
+	for p, n := range m.nodes {
+		if strings.HasPrefix(p, prefix) {
+			b.Puts = append(b.Puts, n)
+		}
+	}
+	inOrder(b.Puts)
+	return b
+}
+
+func inOrder(nodes []store.Node) {
+	slices.SortFunc(nodes, func(a, b store.Node) int {
+		return cmp.Or(cmp.Compare(a.Modified, b.Modified), cmp.Compare(a.Path, b.Path))
+	})
+}
+
+// get is the node at path. ok is false when nothing can be said yet.
+func (m *mirror) get(path string) (n store.Node, found, ok bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	n, found = m.nodes[path]
+	return n, found, m.heard && !m.full
+}
+
+// list is what is below prefix, in order of path.
+func (m *mirror) list(prefix string) (nodes []store.Node, rev store.Revision, ok bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for p, n := range m.nodes {
+		if strings.HasPrefix(p, prefix) {
+			nodes = append(nodes, n)
+		}
+	}
+	slices.SortFunc(nodes, func(a, b store.Node) int { return strings.Compare(a.Path, b.Path) })
+	return nodes, m.rev, m.heard && !m.full
+}
+
+// has tells whether what a commit did at revision rev shows, and, if not, what to wait for.
+func (m *mirror) has(rev store.Revision, ops []store.Op) (bool, <-chan struct{}) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, o := range ops {
+		n, there := m.nodes[o.Path]
+		if strings.HasPrefix(o.Path, m.prefix) && (!o.Delete && n.Modified < rev || o.Delete && there && n.Modified <= rev) {
+			return m.full, m.changed
+		}
+	}
+	return true, nil
+}
+
+// place is where a watcher is in the history.
+type place struct {
+	prefix string
+	from   store.Revision // where it wants to begin; used until it has begun
+	begun  bool
+	life   int
+	next   uint64 // number of the increment that it needs next
+}
+
+// next gives a watcher what it does not have, or what to wait for. future tells that it asks
+// for what is not here yet: perhaps the store has it, perhaps the store was put back.
+func (m *mirror) next(p *place) (message *wire.Message, wait <-chan struct{}, future bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if !m.heard || m.full {
+		return nil, m.changed, false
+	}
+	end := m.first + uint64(len(m.history))
+	if !p.begun {
+		if p.from > m.rev {
+			return nil, m.changed, true
+		}
+		p.begun, p.life, p.next = true, m.life, end
+		if p.from == 0 || p.from < m.floor {
+			return m.everything(p), nil, false
+		}
+		i, _ := slices.BinarySearchFunc(m.history, p.from+1, func(inc increment, rev store.Revision) int { return cmp.Compare(inc.Revision, rev) })
+		p.next = m.first + uint64(i)
+	}
+	if p.life != m.life || p.next < m.first {
+		p.life, p.next = m.life, end
+		return m.everything(p), nil, false
+	}
+	news := m.history[p.next-m.first:]
+	p.next = end
+	message = m.fold(p, news)
+	if message == nil {
+		return nil, m.changed, false
+	}
+	return message, nil, false
+}
+
+// everything is the state as a Reset; many who come at the same time share it.
+func (m *mirror) everything(p *place) *wire.Message {
+	if p.prefix != m.prefix {
+		return wire.BatchMessage(m.reset(p.prefix))
+	}
+	if m.whole == nil {
+		m.whole = wire.BatchMessage(m.reset(""))
+	}
+	return m.whole
+}
+
+// fold is several increments as one batch, nil when nothing of them is below the prefix.
+func (m *mirror) fold(p *place, news []increment) *wire.Message {
+	switch {
+	case len(news) == 0:
+		return nil
+	case len(news) == 1 && p.prefix == m.prefix && deletes(news[0].Batch) <= wire.MaxDeletes:
+		return news[0].message
+	}
+	type change struct {
+		node    store.Node
+		deleted bool
+	}
+	latest := map[string]change{}
+	b := store.Batch{}
+	for _, inc := range news {
+		for _, n := range inc.Puts {
+			if strings.HasPrefix(n.Path, p.prefix) {
+				latest[n.Path], b.Revision = change{node: n}, inc.Revision
+			}
+		}
+		for _, path := range inc.Deletes {
+			if strings.HasPrefix(path, p.prefix) {
+				latest[path], b.Revision = change{deleted: true}, inc.Revision
+			}
+		}
+	}
+	if len(latest) == 0 {
+		return nil
+	}
+	for path, c := range latest {
+		if c.deleted {
+			b.Deletes = append(b.Deletes, path)
+		} else {
+			b.Puts = append(b.Puts, c.node)
+		}
+	}
+	if deletes(b) > wire.MaxDeletes {
+		return m.everything(p)
+	}
+	inOrder(b.Puts)
+	slices.Sort(b.Deletes)
+	return wire.BatchMessage(b)
+}
+
+// deletes is octets of the paths that a batch deletes.
+func deletes(b store.Batch) int {
+	n := 0
+	for _, p := range b.Deletes {
+		n += len(p) + 3
+	}
+	return n
+}

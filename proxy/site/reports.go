@@ -1,0 +1,684 @@
+package site
+
+import (
+	"bytes"
+	"context"
+	crand "crypto/rand"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/zonecast/zonecast/store"
+	"github.com/zonecast/zonecast/store/wire"
+)
+
+const (
+	// keptAfter is how long an agent waits for the store before it is told that the proxy has
+	// what it said.
+	keptAfter = 2 * time.Second
+	// sweepEvery is how often it is looked for sessions that are over.
+	sweepEvery = 200 * time.Millisecond
+	// homecoming is how much of a random pause there is before a site that was cut off writes
+	// what was reported meanwhile: many sites come back at the same time.
+	homecoming = time.Second
+	// maxSessions of one connection.
+	maxSessions = 64
+	// maxOwned is how many nodes the sessions of a site may have.
+	maxOwned = 1 << 20
+)
+
+// reports are the sessions of agents. What these put is gathered and put into one session of the
+// store's, as it is when its turn comes: of a node that changes often only the newest state.
+type reports struct {
+	store  store.Store
+	link   *uplink
+	log    *slog.Logger
+	ttl    time.Duration // of the session at the store
+	pace   time.Duration
+	wakeup chan struct{} // holds one: there is something to write
+
+	mu       sync.Mutex // guards below
+	sessions map[wire.Token]*session
+	nodes    map[string]*report
+	dirty    map[string]bool // paths whose reports the store does not have
+	queue    []*wish
+	commits  uint64 // made at the store
+	kept     uint64 // transactions acknowledged without it
+	last     store.Revision
+}
+
+// session is one agent's. It is guarded by reports.mu.
+type session struct {
+	token wire.Token
+	ttl   time.Duration
+	on    *conn // nil: its connection broke
+	heard time.Time
+	nodes map[string]bool // paths of the reports that are its
+}
+
+// report is a node that a session wants to be, or no longer to be.
+type report struct {
+	owner *session // nil: it is to go
+	value []byte
+	rev   store.Revision // at which the store has it from here; zero: it does not
+	maybe bool           // the store may have it all the same: an answer was lost
+	any   bool           // it is to go whoever put it
+}
+
+// wish is a transaction that somebody waits for.
+type wish struct {
+	paths []string  // dirty ones; or
+	txn   store.Txn // one with conditions, of owner
+	owner *session
+	done  chan struct{} // closed when what is below is set
+	rev   store.Revision
+	err   error
+}
+
+func newReports(st store.Store, link *uplink, log *slog.Logger, cfg Config) *reports {
+	return &reports{
+		store: st, link: link, log: log, ttl: cfg.SessionTTL, pace: cfg.Pace, wakeup: make(chan struct{}, 1),
+		sessions: map[wire.Token]*session{}, nodes: map[string]*report{}, dirty: map[string]bool{},
+	}
+}
+
+func (r *reports) poke() {
+	select {
+	case r.wakeup <- struct{}{}:
+	default:
+	}
+}
+
+// open starts a session on a connection.
+func (r *reports) open(c *conn, ttl time.Duration) (wire.Token, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	c.sessions = slices.DeleteFunc(c.sessions, func(t wire.Token) bool { return r.sessions[t] == nil })
+	if len(c.sessions) >= maxSessions {
+		return wire.Token{}, fmt.Errorf("start session: the connection has %d, which is the most", maxSessions)
+	}
+	s := &session{ttl: ttl, on: c, heard: time.Now(), nodes: map[string]bool{}}
+	crand.Read(s.token[:]) // does not fail
+	r.sessions[s.token] = s
+	c.sessions = append(c.sessions, s.token)
+	return s.token, nil
+}
+
+// resume goes on with a session on another connection.
+func (r *reports) resume(c *conn, t wire.Token) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	s := r.sessions[t]
+	if s == nil {
+		return fmt.Errorf("resume session: %w", store.ErrSessionLost)
+	}
+	if len(c.sessions) >= maxSessions && !slices.Contains(c.sessions, t) {
+		return fmt.Errorf("resume session: the connection has %d, which is the most", maxSessions)
+	}
+	s.on, s.heard = c, time.Now()
+	c.sessions = append(c.sessions, t)
+	return nil
+}
+
+// heard notes a sign of life of all sessions of a connection.
+func (r *reports) heard(c *conn) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	now := time.Now()
+	for _, t := range c.sessions {
+		if s := r.sessions[t]; s != nil && s.on == c {
+			s.heard = now
+		}
+	}
+}
+
+// gone notes that a connection broke: its sessions have their ttl to come back.
+func (r *reports) gone(c *conn) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, t := range c.sessions {
+		if s := r.sessions[t]; s != nil && s.on == c {
+			s.on = nil
+		}
+	}
+}
+
+// end ends a session, waits a while until its nodes are gone, and gives which these are.
+func (r *reports) end(ctx context.Context, t wire.Token) (store.Revision, []store.Op, error) {
+	r.mu.Lock()
+	s := r.sessions[t]
+	if s == nil {
+		r.mu.Unlock()
+		return 0, nil, fmt.Errorf("end session: %w", store.ErrSessionLost)
+	}
+	var ops []store.Op
+	for p := range s.nodes {
+		ops = append(ops, store.Op{Path: p, Delete: true})
+	}
+	w := r.expire(s)
+	r.mu.Unlock()
+	rev, err := r.wait(ctx, w)
+	return rev, ops, err
+}
+
+// expire takes a session away. The caller holds mu.
+func (r *reports) expire(s *session) *wish {
+	delete(r.sessions, s.token)
+	w := &wish{done: make(chan struct{})}
+	for p := range s.nodes {
+		n := r.nodes[p]
+		n.owner = nil
+		r.dirty[p] = true
+		w.paths = append(w.paths, p)
+	}
+	r.queue = append(r.queue, w)
+	r.poke()
+	return w
+}
+
+// sweep ends sessions that were not heard of.
+func (r *reports) sweep(ctx context.Context) {
+	tick := time.NewTicker(sweepEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		now := time.Now()
+		r.mu.Lock()
+		for _, s := range r.sessions {
+			if now.Sub(s.heard) <= s.ttl {
+				continue
+			}
+			r.log.Debug("session of an agent is over", "ttl", s.ttl, "nodes", len(s.nodes))
+			if s.on != nil {
+				go s.on.lost(s.token)
+			}
+			r.expire(s)
+		}
+		r.mu.Unlock()
+	}
+}
+
+// commit does a transaction of a session.
+func (r *reports) commit(ctx context.Context, t wire.Token, txn store.Txn) (store.Revision, error) {
+	r.mu.Lock()
+	s := r.sessions[t]
+	if s == nil {
+		r.mu.Unlock()
+		return 0, fmt.Errorf("commit: %w", store.ErrSessionLost)
+	}
+	if len(r.nodes)+len(txn.Do) > maxOwned {
+		r.mu.Unlock()
+		return 0, fmt.Errorf("commit: the agents of this site have %d nodes, which is the most", maxOwned)
+	}
+	w := &wish{owner: s, done: make(chan struct{})}
+	if len(txn.If) > 0 {
+		if err := r.link.cut(); err != nil {
+			r.mu.Unlock()
+			return 0, fmt.Errorf("commit: %w", err)
+		}
+		w.txn = txn
+	} else {
+		for _, o := range txn.Do {
+			n := r.nodes[o.Path]
+			if n == nil {
+				n = &report{}
+				r.nodes[o.Path] = n
+			}
+			if n.owner != nil {
+				delete(n.owner.nodes, o.Path)
+			}
+			n.owner, n.value, n.any = nil, nil, o.Delete
+			if !o.Delete {
+				n.owner, n.value = s, bytes.Clone(o.Value)
+				s.nodes[o.Path] = true
+			}
+			r.dirty[o.Path] = true
+			w.paths = append(w.paths, o.Path)
+		}
+	}
+	r.queue = append(r.queue, w)
+	r.mu.Unlock()
+	r.poke()
+	return r.wait(ctx, w)
+}
+
+// wait waits for a wish, but not for a store that is away: the proxy has what was wished for,
+// unless it had conditions.
+func (r *reports) wait(ctx context.Context, w *wish) (store.Revision, error) {
+	patience := time.NewTimer(keptAfter)
+	defer patience.Stop()
+	late := patience.C
+	if len(w.txn.If) > 0 {
+		late = nil
+	}
+	select {
+	case <-w.done:
+		return w.rev, w.err
+	case <-late:
+	case <-ctx.Done():
+		if late == nil {
+			return 0, ctx.Err()
+		}
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.kept++
+	return r.last, nil
+}
+
+// forget notes that nodes were put or deleted past the sessions: they are these no longer.
+func (r *reports) forget(ops []store.Op) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, o := range ops {
+		if n := r.nodes[o.Path]; n != nil {
+			r.drop(o.Path, n)
+		}
+	}
+}
+
+// drop forgets a report. The caller holds mu.
+func (r *reports) drop(path string, n *report) {
+	if n.owner != nil {
+		delete(n.owner.nodes, path)
+	}
+	delete(r.nodes, path)
+	delete(r.dirty, path)
+}
+
+// below gives what the agents of this site have below prefix, or at the path, over what the
+// store said last.
+func (r *reports) below(prefix string, known []store.Node) []store.Node {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	var out []store.Node
+	for _, n := range known {
+		if _, ours := r.nodes[n.Path]; !ours {
+			out = append(out, n)
+		}
+	}
+	for p, n := range r.nodes {
+		if n.owner != nil && (strings.HasPrefix(p, prefix) || p == prefix) {
+			rev := max(n.rev, r.last, 1)
+			out = append(out, store.Node{Path: p, Value: n.value, Created: rev, Modified: rev, Ephemeral: true})
+		}
+	}
+	return out
+}
+
+// write writes what there is to write until ctx ends.
+func (r *reports) write(ctx context.Context) {
+	var up store.Session
+	defer func() {
+		if up != nil {
+			_ = up.Close() // its nodes go by themselves after its ttl
+		}
+	}()
+	over := func() <-chan struct{} {
+		if up == nil {
+			return nil
+		}
+		return up.Done()
+	}
+	for ctx.Err() == nil {
+		select {
+		case <-ctx.Done():
+			return
+		case <-over():
+			up = nil
+			r.all()
+			r.log.Info("session of the site is lost, writing what its agents reported anew")
+		case <-r.wakeup:
+		}
+		away := false
+		for ctx.Err() == nil {
+			work := r.next()
+			if work == nil {
+				break
+			}
+			var err error
+			if up, err = r.do(ctx, up, work); err != nil && ctx.Err() == nil {
+				away = true
+				break
+			}
+			pause(ctx, r.pace)
+		}
+		if away {
+			r.keep()
+			// A little later than the store is back: it is asked for by the uplink alone.
+			for ctx.Err() == nil && r.link.cut() != nil {
+				pause(ctx, 100*time.Millisecond)
+				r.keep()
+			}
+			pause(ctx, rand.N(homecoming))
+			r.poke()
+		}
+	}
+}
+
+func pause(ctx context.Context, d time.Duration) {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+	case <-t.C:
+	}
+}
+
+// all says that the store has none of the reports.
+func (r *reports) all() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for p, n := range r.nodes {
+		if n.owner == nil && !n.any && !n.maybe {
+			r.drop(p, n) // went with the session
+			continue
+		}
+		n.rev = 0
+		r.dirty[p] = true
+	}
+	r.poke()
+}
+
+// keep tells who waits that the proxy has it.
+func (r *reports) keep() {
+	cut := r.link.cut()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, w := range r.queue {
+		if len(w.txn.If) > 0 {
+			w.err = fmt.Errorf("commit: %w", errors.Join(cut, store.ErrUnavailable))
+		} else {
+			w.rev = r.last
+			r.kept++
+		}
+		close(w.done)
+	}
+	r.queue = nil
+}
+
+// batch is what goes in one transaction.
+type batch struct {
+	txn    store.Txn
+	wishes []*wish
+	paths  []string
+	sent   map[string]report // as they were when they were sent
+}
+
+// next gathers what fits in one transaction; nil: there is nothing to write.
+func (r *reports) next() *batch {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for len(r.queue)+len(r.dirty) > 0 {
+		b := r.gather()
+		if len(b.txn.Do) > 0 {
+			return b
+		}
+		for _, w := range b.wishes { // said already, with others, or nothing to say
+			w.rev = r.last
+			close(w.done)
+		}
+	}
+	return nil
+}
+
+// gather takes the wishes that are first, or, when there are none, what else is dirty. The
+// caller holds mu.
+func (r *reports) gather() *batch {
+	b := &batch{sent: map[string]report{}}
+	octets, count := 0, 0
+	fits := func(paths []string) bool {
+		o, c := octets, count
+		for _, p := range paths {
+			n := r.nodes[p]
+			if _, have := b.sent[p]; have || n == nil || !r.dirty[p] {
+				continue
+			}
+			o, c = o+2*len(p)+len(n.value), c+1
+			if n.owner == nil {
+				c++ // its condition
+			}
+		}
+		return o <= store.MaxTxnBytes && c <= store.MaxTxnOps
+	}
+	add := func(p string) {
+		n := r.nodes[p]
+		if _, have := b.sent[p]; have || n == nil || !r.dirty[p] {
+			return
+		}
+		if n.owner == nil && n.rev == 0 && !n.maybe && !n.any {
+			r.drop(p, n) // the store never had it
+			return
+		}
+		b.sent[p], b.paths = *n, append(b.paths, p)
+		octets, count = octets+2*len(p)+len(n.value), count+1
+		switch {
+		case n.owner != nil:
+			b.txn.Do = append(b.txn.Do, store.Op{Path: p, Value: n.value})
+		default:
+			if !n.any && n.rev > 0 {
+				b.txn.If = append(b.txn.If, store.Cond{Path: p, Modified: n.rev})
+				count++
+			}
+			b.txn.Do = append(b.txn.Do, store.Op{Path: p, Delete: true})
+		}
+	}
+	for len(r.queue) > 0 {
+		w := r.queue[0]
+		if len(w.txn.If) > 0 {
+			if len(b.wishes) == 0 {
+				r.queue = r.queue[1:]
+				return &batch{txn: w.txn, wishes: []*wish{w}}
+			}
+			break
+		}
+		if !fits(w.paths) {
+			if len(b.wishes) > 0 {
+				break
+			}
+			// More than a transaction takes, which only a session's end can be: in pieces.
+			for _, p := range w.paths {
+				if fits([]string{p}) {
+					add(p)
+				}
+			}
+			if len(b.txn.Do) > 0 {
+				return b
+			}
+		}
+		for _, p := range w.paths {
+			add(p)
+		}
+		b.wishes = append(b.wishes, w)
+		r.queue = r.queue[1:]
+	}
+	if len(b.wishes) == 0 {
+		for p := range r.dirty {
+			if fits([]string{p}) {
+				add(p)
+			}
+		}
+	}
+	return b
+}
+
+// do writes a batch in the session up, or a new one, and gives the session. An error means that
+// the store is away.
+func (r *reports) do(ctx context.Context, up store.Session, b *batch) (store.Session, error) {
+	at := time.Now()
+	ctx, cancel := context.WithTimeout(ctx, upTime)
+	defer cancel()
+	if up == nil {
+		var err error
+		if up, err = r.store.Session(ctx, r.ttl); err != nil {
+			r.again(b, false)
+			r.failed(ctx, at, err)
+			return nil, err
+		}
+	}
+	rev, err := up.Commit(ctx, b.txn)
+	switch {
+	case err == nil:
+		r.link.answered(at, nil)
+		r.done(b, rev)
+		return up, nil
+	case errors.Is(err, store.ErrSessionLost):
+		r.again(b, false)
+		r.all()
+		return nil, nil
+	case errors.Is(err, store.ErrConflict):
+		if len(b.paths) == 0 {
+			r.refuse(b, err)
+			return up, nil
+		}
+		r.again(b, false)
+		return up, r.disown(ctx, at, b)
+	case errors.Is(err, store.ErrUnavailable), ctx.Err() != nil:
+		r.again(b, true)
+		r.failed(ctx, at, err)
+		return up, err
+	case len(b.paths) > 1 && len(b.wishes) > 1:
+		return r.each(ctx, up, b)
+	}
+	r.refuse(b, err)
+	return up, nil
+}
+
+// each does the wishes of a batch of which one is not to the store's liking, one by one.
+func (r *reports) each(ctx context.Context, up store.Session, b *batch) (store.Session, error) {
+	for i, w := range b.wishes {
+		one := &batch{wishes: []*wish{w}, sent: b.sent}
+		for _, o := range b.txn.Do {
+			if slices.Contains(w.paths, o.Path) {
+				one.txn.Do, one.paths = append(one.txn.Do, o), append(one.paths, o.Path)
+			}
+		}
+		var err error
+		if len(one.txn.Do) == 0 { // said with one before it
+			r.done(one, 0)
+		} else if up, err = r.do(ctx, up, one); err != nil || up == nil {
+			r.again(&batch{wishes: b.wishes[i+1:]}, false)
+			return up, err
+		}
+	}
+	return up, nil
+}
+
+// failed notes that the store is away.
+func (r *reports) failed(ctx context.Context, at time.Time, err error) {
+	if !errors.Is(err, store.ErrUnavailable) && ctx.Err() != nil {
+		err = fmt.Errorf("%w: %w", store.ErrUnavailable, err)
+	}
+	r.link.answered(at, err)
+}
+
+// again puts a batch back.
+func (r *reports) again(b *batch, maybe bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, p := range b.paths {
+		if n := r.nodes[p]; n != nil {
+			n.maybe = n.maybe || maybe && b.sent[p].owner != nil
+		}
+	}
+	r.queue = append(append([]*wish(nil), b.wishes...), r.queue...)
+}
+
+// done notes that the store has a batch.
+func (r *reports) done(b *batch, rev store.Revision) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.commits++
+	r.last = max(r.last, rev)
+	for _, p := range b.paths {
+		n, sent := r.nodes[p], b.sent[p]
+		if n == nil {
+			continue
+		}
+		n.rev, n.maybe = 0, false
+		if sent.owner != nil {
+			n.rev = rev
+		}
+		if n.owner == sent.owner && bytes.Equal(n.value, sent.value) {
+			delete(r.dirty, p)
+			if n.owner == nil {
+				r.drop(p, n)
+			}
+		}
+	}
+	for _, w := range b.wishes {
+		if len(w.txn.If) > 0 {
+			r.own(w, rev)
+		}
+		w.rev = rev
+		close(w.done)
+	}
+}
+
+// own notes what a transaction with conditions did. The caller holds mu.
+func (r *reports) own(w *wish, rev store.Revision) {
+	for _, o := range w.txn.Do {
+		if n := r.nodes[o.Path]; n != nil {
+			r.drop(o.Path, n)
+		}
+		if o.Delete {
+			continue
+		}
+		n := &report{owner: w.owner, value: bytes.Clone(o.Value), rev: rev}
+		r.nodes[o.Path] = n
+		w.owner.nodes[o.Path] = true
+		if r.sessions[w.owner.token] != w.owner { // it ended meanwhile
+			n.owner = nil
+			r.dirty[o.Path] = true
+		}
+	}
+}
+
+// refuse tells who waits why the store does not take it, and forgets it.
+func (r *reports) refuse(b *batch, err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, p := range b.paths {
+		if n := r.nodes[p]; n != nil {
+			r.drop(p, n)
+		}
+	}
+	for _, w := range b.wishes {
+		w.err = err
+		close(w.done)
+	}
+	if len(b.wishes) == 0 {
+		r.log.Warn("store does not take what agents reported, leaving it out", "nodes", len(b.paths), "error", err)
+	}
+}
+
+// disown finds out which of the nodes that are to go are somebody else's by now.
+func (r *reports) disown(ctx context.Context, at time.Time, b *batch) error {
+	for _, c := range b.txn.If {
+		n, err := r.store.Get(ctx, c.Path)
+		if err != nil && !errors.Is(err, store.ErrNotFound) {
+			r.failed(ctx, at, err)
+			return err
+		}
+		if n.Modified == c.Modified {
+			continue
+		}
+		r.mu.Lock()
+		if mine := r.nodes[c.Path]; mine != nil && mine.rev == c.Modified {
+			if mine.rev = 0; mine.owner == nil {
+				r.drop(c.Path, mine)
+			}
+		}
+		r.mu.Unlock()
+	}
+	return nil
+}
