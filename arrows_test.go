@@ -87,6 +87,7 @@ var arrows = table{
 		"internal/tinydns":           mechanism,
 		"internal/tinydns/tinytest":  support,
 		"internal/lead":              mechanism,
+		"internal/trial":             mechanism,
 		"internal/dnsload":           mechanism,
 		"internal/difftest/hardzone": support,
 		"internal/difftest":          support,
@@ -119,6 +120,7 @@ var arrows = table{
 		"authority/wire": stage,
 		"monitor":        stage,
 		"control":        stage,
+		"canary":         stage,
 		"proxy":          stage,
 		"proxy/site":     stage,
 
@@ -159,7 +161,7 @@ var arrows = table{
 		{"golang.org/x/time", []string{"swarm"}, "the limiters that it takes"},
 		{"golang.org/x/sys", []string{"store/etcd", "authority/wire", "internal/dnsload", "internal/sandbox", "snapshot/journal", "configurator/repo"}, "system calls that syscall has not"},
 		{"golang.org/x/net", []string{"service"}, "netutil: a bound on connections"},
-		{"golang.org/x/sync", []string{"api", "every stage"}, "errgroup, semaphore: goroutines with an owner, and bounds"},
+		{"golang.org/x/sync", []string{"api", "internal/replay", "every stage"}, "errgroup, semaphore: goroutines with an owner, and bounds"},
 		{"golang.org/x/term", []string{"service", "cmd/zonecast"}, "is it a terminal?"},
 	},
 

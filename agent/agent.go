@@ -107,6 +107,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	defer reporting.Wait()
 	defer cancel()
 	reporting.Go(func() { a.report(ctx) })
+	reporting.Go(func() { a.tryOffers(ctx) })
 	if a.direct != nil {
 		reporting.Go(func() { a.direct.run(ctx) })
 	}

@@ -11,6 +11,7 @@ import (
 
 	"github.com/zonecast/zonecast/internal/follow"
 	"github.com/zonecast/zonecast/internal/tree"
+	"github.com/zonecast/zonecast/internal/trial"
 	"github.com/zonecast/zonecast/snapshot"
 	"github.com/zonecast/zonecast/snapshot/journal"
 	"github.com/zonecast/zonecast/store"
@@ -48,6 +49,8 @@ type Config struct {
 	// store. Direct is where they do, address:port or unix:PATH. Empty: nobody, nowhere.
 	Operators string `option:"operators" help:"file of the operators who may hand overrides to this host directly"`
 	Direct    string `option:"direct" help:"address:port or unix:PATH on which operators hand overrides to this host directly"`
+	// Labels are KEY=VALUE, such as site=ams: rings name hosts by them.
+	Labels []string `option:"labels" help:"labels of this host, KEY=VALUE, by which rings name it"`
 	// FoldSize is octets of the journal's log after which it is folded into a
 	// snapshot. Zero means the journal's default.
 	FoldSize int64 `option:"fold-size" help:"octets of the journal's log before it is folded; 0 means the default"`
@@ -66,6 +69,11 @@ func (c Config) Validate() error {
 	}
 	if err := snapshot.CheckName(c.Dataset); err != nil {
 		errs = append(errs, fmt.Errorf("dataset: %w", err))
+	}
+	for _, l := range c.Labels {
+		if err := trial.CheckLabel(l); err != nil {
+			errs = append(errs, fmt.Errorf("labels: %w", err))
+		}
 	}
 	if c.Journal == "" {
 		errs = append(errs, errors.New("journal is empty, expected a directory"))

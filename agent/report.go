@@ -180,7 +180,7 @@ func (r *reporter) putBeside(ctx context.Context, s store.Session) error {
 // record out.
 func (r *reporter) due(now time.Time) (host tree.Host, wait time.Duration, due bool) {
 	s := r.Status()
-	host = tree.Host{Name: r.cfg.Host, DNS: r.cfg.DNS, HTTP: r.cfg.HTTP, Datasets: map[string]tree.HostDataset{}}
+	host = tree.Host{Name: r.cfg.Host, DNS: r.cfg.DNS, HTTP: r.cfg.HTTP, Labels: r.cfg.Labels, Datasets: map[string]tree.HostDataset{}}
 	host.Refused = s.Refused
 	if s.Trouble != "" {
 		host.Refused = "journal: " + s.Trouble
@@ -206,13 +206,18 @@ func (r *reporter) due(now time.Time) (host tree.Host, wait time.Duration, due b
 	}
 	old, known := r.said.Datasets[r.cfg.Dataset]
 	switch {
-	case r.said.Name == "", host.Refused != r.said.Refused, known != (r.serving.Version > 0), r.serving.Digest != old.Digest, !slices.Equal(r.serving.Direct, old.Direct):
+	case r.said.Name == "", host.Refused != r.said.Refused, known != (r.serving.Version > 0), r.serving.Digest != old.Digest, !slices.Equal(r.serving.Direct, old.Direct), !sameTrial(r.serving.Trial, old.Trial):
 		return host, 0, true
-	case r.serving.Version == old.Version && r.serving.Since == old.Since:
+	case r.serving.Version == old.Version && r.serving.Since == old.Since && (r.serving.Trial == nil || *r.serving.Trial == *old.Trial):
 		return host, watchedEvery, false
 	}
 	wait = r.saidAt.Add(r.cfg.ReportEvery).Sub(now)
 	return host, wait, wait <= 0
+}
+
+// sameTrial tells whether two trials differ in what was counted alone.
+func sameTrial(a, b *tree.TrialState) bool {
+	return a == nil && b == nil || a != nil && b != nil && a.ID == b.ID && a.Number == b.Number && a.Refused == b.Refused && a.Since == b.Since
 }
 
 // watchServing tells of changes in the status directory by inotify. Where that

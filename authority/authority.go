@@ -169,6 +169,7 @@ func (s *Server) Run(ctx context.Context) error {
 	wg.Go(func() { s.source.keep(ctx) })
 	if f, follows := s.source.(*follower); follows {
 		wg.Go(func() { f.followDirect(ctx) })
+		wg.Go(func() { f.followTrial(ctx) })
 	}
 	return s.packet.Run(ctx)
 }

@@ -125,15 +125,7 @@ func (f *follower) takeOff() error {
 		f.over.under = nil
 		return nil
 	}
-	var put []record.Set
-	var remove []record.Key
-	for k, r := range f.over.under {
-		if len(r.Data) > 0 {
-			put = append(put, record.Set{RRset: r})
-		} else {
-			remove = append(remove, k)
-		}
-	}
+	put, remove := hidden(f.over.under)
 	f.over.under = nil
 	return f.change(put, remove)
 }
@@ -169,8 +161,11 @@ func (f *follower) judge() {
 	}
 }
 
-// lay puts the overrides on a view that has none on top.
+// lay puts the trial and the overrides on a view.
 func (f *follower) lay() error {
+	if err := f.layTrial(); err != nil {
+		return err
+	}
 	if len(f.over.all) == 0 || f.over.under != nil {
 		return nil
 	}

@@ -46,7 +46,7 @@ func (f *follower) keep(ctx context.Context) {
 		f.mend()
 		f.mu.Lock()
 		v := f.view
-		if f.resuming || f.over.some() {
+		if f.resuming || f.topped() {
 			v = nil
 		}
 		f.mu.Unlock()
@@ -82,7 +82,7 @@ func (f *follower) keep(ctx context.Context) {
 func (f *follower) fold(ctx context.Context) error {
 	f.mu.Lock()
 	base := f.view
-	if base == nil || f.over.some() { // an image is of the dataset alone
+	if base == nil || f.topped() { // an image is of the dataset alone
 		f.mu.Unlock()
 		return nil
 	}
@@ -109,6 +109,9 @@ func (f *follower) fold(ctx context.Context) error {
 	f.swap(v)
 	return nil
 }
+
+// topped tells whether anything lies on top of the dataset.
+func (f *follower) topped() bool { return f.over.some() || f.trial.under != nil }
 
 // rest gives what a fold calls between pieces of work, which take less than foldWork.
 func rest(ctx context.Context) func() error {

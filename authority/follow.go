@@ -37,7 +37,8 @@ type follower struct {
 	// since has the names that changed while an image is being folded.
 	folding bool
 	since   []record.Name
-	over    overlaid // what operators put on top
+	trial   tried    // what is tried, on top of the dataset
+	over    overlaid // what operators put on top of both
 
 	heap []byte // heapFloor octets that are never touched
 }
@@ -146,7 +147,13 @@ func (f *follower) event(e journal.Event) error {
 		if f.view == nil && !whole {
 			return errors.New("image was lost: reading the journal anew")
 		}
-		err := f.apply(e.Delta)
+		var err error
+		if !whole && f.trial.moves(e.Delta) {
+			err = f.takeDown() // it is laid on anew, if it fits
+		}
+		if err == nil {
+			err = f.apply(e.Delta)
+		}
 		if err == nil && !whole {
 			err = f.lift(e.Delta)
 		}
@@ -165,7 +172,9 @@ func (f *follower) event(e journal.Event) error {
 
 // forget gives the view up. What is served stays; a fold that is under way is of no use
 // any more.
-func (f *follower) forget() { f.view, f.since, f.folding, f.over.under = nil, nil, false, nil }
+func (f *follower) forget() {
+	f.view, f.since, f.folding, f.over.under, f.trial.under = nil, nil, false, nil, nil
+}
 
 // apply brings ledger and view to where a delta leads.
 func (f *follower) apply(d *snapshot.Delta) error {
@@ -174,15 +183,8 @@ func (f *follower) apply(d *snapshot.Delta) error {
 		if f.view == nil {
 			return record.RRset{}, false
 		}
-		if r, hidden := f.over.under[k]; hidden {
-			return r, len(r.Data) > 0
-		}
-		r, ok := f.view.RRset(k)
+		r, ok := f.beneath(k)
 		sound = sound && ok
-		if k.Type == record.TypeSOA && len(r.Data) == 1 {
-			// What is answered has the serial that was stamped into it.
-			r.Data[0] = snapshot.SOAWithSerial(r.Data[0], f.ledger.Claimed(k.Owner, k.Location))
-		}
 		return r, len(r.Data) > 0
 	})
 	if !sound {
@@ -234,7 +236,7 @@ func (f *follower) serve(all iter.Seq[record.RRset]) error {
 		return nil
 	}
 	now := &state{view: f.view, HostDataset: tree.HostDataset{
-		Version: d.Version(), Digest: d.Digest().String(), Time: d.Time(), Since: time.Now().UnixMilli(), Direct: f.over.states(),
+		Version: d.Version(), Digest: d.Digest().String(), Time: d.Time(), Since: time.Now().UnixMilli(), Direct: f.over.states(), Trial: f.trial.state(s),
 	}}
 	if d.Version() == old.Version {
 		now.Since = old.Since

@@ -2,30 +2,18 @@ package control
 
 import (
 	"context"
-	"errors"
 	"iter"
-	"math/rand/v2"
 	"sync"
 	"time"
-
-	"golang.org/x/sync/errgroup"
 
 	"github.com/zonecast/zonecast/api/controlapi"
 	"github.com/zonecast/zonecast/internal/history"
 	"github.com/zonecast/zonecast/internal/replay"
-	"github.com/zonecast/zonecast/internal/tree"
 	"github.com/zonecast/zonecast/reconcile"
 	"github.com/zonecast/zonecast/record"
-	"github.com/zonecast/zonecast/store"
 )
 
 const (
-	// sampleAge is how old a host's sample may be: three times what it takes with the
-	// defaults of authority and agent until the next one comes.
-	sampleAge = 6 * time.Minute
-	// sampledHosts is of how many hosts samples are read, drawn at random from all: of 64
-	// with 1000 questions each a share of 1 % is told within 0.1 %.
-	sampledHosts = 64
 	// effectFor is how long it is said of a hold what was found once: `status` shows it, too.
 	effectFor = 10 * time.Second
 )
@@ -49,36 +37,11 @@ func (c *Control) live(ctx context.Context) (replay.Traffic, error) {
 		hosts = append(hosts, name)
 	}
 	c.marks.mu.Unlock()
-	rand.Shuffle(len(hosts), func(i, j int) { hosts[i], hosts[j] = hosts[j], hosts[i] })
-	hosts = hosts[:min(len(hosts), sampledHosts)]
-	oldest := c.deps.Now().Add(-sampleAge).UnixMilli()
-	samples := make([]tree.Sample, len(hosts))
-	g, ctx := errgroup.WithContext(ctx)
-	g.SetLimit(8)
-	for i, host := range hosts {
-		g.Go(func() error {
-			n, err := c.deps.Store.Get(ctx, tree.SamplePath(c.cfg.Dataset, host))
-			if errors.Is(err, store.ErrNotFound) {
-				return nil
-			}
-			if err != nil {
-				return unavailable(err)
-			}
-			var s tree.Sample
-			if err := tree.Decode(n, &s); err != nil {
-				c.deps.Log.Warn("sample of questions cannot be read", "error", err)
-				return nil
-			}
-			if s.To >= oldest {
-				samples[i] = s
-			}
-			return nil
-		})
+	t, err := replay.Gather(ctx, c.deps.Store, c.cfg.Dataset, hosts, c.deps.Now(), c.deps.Log)
+	if err != nil {
+		return t, unavailable(err)
 	}
-	if err := g.Wait(); err != nil {
-		return replay.Traffic{}, err
-	}
-	return replay.Join(samples), nil
+	return t, nil
 }
 
 // Why nothing is known of the live traffic.

@@ -16,6 +16,7 @@ import (
 	"github.com/zonecast/zonecast/api/controlapi"
 	"github.com/zonecast/zonecast/internal/claimtree"
 	"github.com/zonecast/zonecast/internal/follow"
+	"github.com/zonecast/zonecast/internal/replay"
 	"github.com/zonecast/zonecast/internal/tree"
 	"github.com/zonecast/zonecast/reconcile"
 	"github.com/zonecast/zonecast/record"
@@ -115,7 +116,7 @@ func TestEffect(t *testing.T) {
 		w.host(host, 1)
 	}
 	sample("host0", time.Second, "30 positive A www.example.net.", "10 positive A old.example.net.")
-	sample("host1", 2*sampleAge, "99 positive A old.example.net.")
+	sample("host1", 2*replay.SampleAge, "99 positive A old.example.net.")
 	w.commit(store.Op{Path: tree.SamplePath("internal", "host2"), Value: []byte("{")})
 	effect("one host has said something", func(e *controlapi.Effect) bool {
 		return e.Sampled == 40 && e.Hosts == 1 && e.Queries == 6400 && near(e.Share, 0.25) && e.Low > 0.1 && e.High < 0.45 && e.Unknown == "" && e.UntilMs-e.SinceMs == 60_000

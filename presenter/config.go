@@ -10,6 +10,7 @@ import (
 
 	"github.com/zonecast/zonecast/guard"
 	"github.com/zonecast/zonecast/internal/follow"
+	"github.com/zonecast/zonecast/internal/trial"
 	"github.com/zonecast/zonecast/reconcile"
 	"github.com/zonecast/zonecast/snapshot"
 	"github.com/zonecast/zonecast/store"
@@ -38,6 +39,9 @@ type Config struct {
 	// change without a person; Presenter.SetGuard changes it later.
 	Guards bool         `option:"guards" help:"hold changes of robots and files that exceed bounds for a person"`
 	Guard  guard.Bounds `option:"guard" live:"true"`
+	// Trial says which changes rings of hosts try before all hosts have them. Without rings none
+	// is tried.
+	Trial trial.Policy `option:"trial"`
 	// AboveHosts is a person's consent after the store was lost or put back: hosts then
 	// answer a newer version than the store has, and go back for nobody. With it the
 	// next version is a whole one above theirs; without it they keep what they have,
@@ -69,6 +73,7 @@ func DefaultConfig() Config {
 		Audit:      100_000,
 		Guards:     true,
 		Guard:      guard.DefaultBounds(),
+		Trial:      trial.DefaultPolicy(),
 	}
 }
 
@@ -99,6 +104,9 @@ func (c Config) Validate() error {
 	}
 	if err := c.Guard.Validate(); err != nil {
 		errs = append(errs, fmt.Errorf("guard: %w", err))
+	}
+	if err := c.Trial.Validate(); err != nil {
+		errs = append(errs, fmt.Errorf("trial: %w", err))
 	}
 	return errors.Join(errs...)
 }

@@ -46,6 +46,7 @@ type gate struct {
 	leftNews map[string]*tree.Left // to be written; nil: to be deleted
 	anew     bool                  // what is held is to be judged again
 	counted  []tree.Counted        // what was accepted since the last History
+	rings    rings
 }
 
 // pending is what a source claims otherwise than what is admitted of it, by shard; nil
@@ -54,6 +55,7 @@ type pending struct {
 	shards map[string][]record.Claim
 	id     string // of the hold that it would be; "" is not computed yet
 	hold   *tree.Hold
+	waits  string // what it waits for, when it is to be tried by rings; "" it is not
 }
 
 // own is a hold in the store. Only who leads makes and ends them; people decide.
@@ -155,6 +157,7 @@ func (p *Presenter) openGate(ctx context.Context) (err error) {
 	maps.Copy(g.nodes, g.said)
 	clear(g.leftNews)
 	g.counted, g.notes = nil, nil
+	g.rings.read = false
 	clear(p.changed)
 	defer func() {
 		if err == nil {
@@ -245,15 +248,21 @@ func (p *Presenter) closeGate() {
 	clear(p.gate.pending)
 	clear(p.gate.writes)
 	clear(p.gate.news)
+	p.gate.rings.read, p.gate.rings.wanted = false, nil
 	p.gate.open = false
 }
 
-// admit puts into force what waits and need not, and gives the change of it.
-func (p *Presenter) admit() reconcile.Change {
+// admit puts into force what waits and need not, and gives the change of it. moved tells that
+// something else than freshness is in force otherwise since the last turn.
+func (p *Presenter) admit(moved bool) reconcile.Change {
 	g := &p.gate
 	var all []reconcile.Change
-	for _, s := range p.waiting() {
+	g.rings.wanted = nil
+	g.rings.dirty = g.rings.dirty || moved
+	tried := p.tried()
+	for _, s := range p.inOrder(tried) {
 		w := g.pending[s]
+		w.waits = ""
 		if len(w.shards) == 0 { // it went back to what is admitted
 			g.end(w)
 			delete(g.pending, s)
@@ -275,7 +284,11 @@ func (p *Presenter) admit() reconcile.Change {
 			delete(g.news, id) // it was to go, and the change has come again
 		}
 		looked := g.anew && w.hold != nil && g.announcedSince(w.hold.Since)
-		if w.hold != nil && decision != "release" && (decision == "drop" || p.cfg.Guards && !looked) {
+		if w.hold != nil && decision != "release" && (decision == "drop" || w.hold.Ring != "" || p.cfg.Guards && !looked) {
+			continue
+		}
+		if s == tried && len(all) == 0 && g.rings.settled(p.deps.Now()) {
+			w.waits, g.rings.wanted = g.rings.at(), &wanted{id: id, source: s}
 			continue
 		}
 		old := map[string][]record.Claim{}
@@ -284,18 +297,35 @@ func (p *Presenter) admit() reconcile.Change {
 			p.state.Replace(s, name, claims)
 		}
 		change := p.state.Reconcile()
-		switch now := p.deps.Now(); {
-		case decision == "release" || !p.cfg.Guards:
-			g.judge.Admit(s, change, now)
-		default:
-			if v := g.judge.Judge(s, change, now); v.Held() {
-				for name, claims := range old {
-					p.state.Replace(s, name, claims)
+		undo := func() {
+			for name, claims := range old {
+				p.state.Replace(s, name, claims)
+			}
+			p.state.Reconcile()
+		}
+		now := p.deps.Now()
+		if decision != "release" {
+			if p.cfg.Guards {
+				if v := g.judge.Judge(s, change, now); v.Held() {
+					undo()
+					p.holdBack(w, &tree.Hold{
+						ID: w.id, Dataset: p.cfg.Dataset, Source: s, Since: now.UnixMilli(),
+						Created: v.Created, Replaced: v.Replaced, Removed: v.Removed, Why: v.Why(),
+					})
+					continue
 				}
-				p.state.Reconcile()
-				p.holdBack(s, w, v)
+			}
+			if waits, held := p.try(s, w, change, tried); waits {
+				undo()
+				if held != nil {
+					p.holdBack(w, held)
+				}
 				continue
 			}
+		}
+		if decision == "release" || !p.cfg.Guards {
+			g.judge.Admit(s, change, now)
+		} else {
 			g.count(g.judge.Accept(s, change, now))
 			p.use(now)
 		}
@@ -327,6 +357,16 @@ func (p *Presenter) admit() reconcile.Change {
 	g.anew = false
 	p.tellWaiting()
 	return compose(all)
+}
+
+// inOrder is the order in which what waits is looked at: what is tried last, because it stands
+// on what the others do.
+func (p *Presenter) inOrder(tried record.Source) []record.Source {
+	all := p.waiting()
+	if i := slices.Index(all, tried); i >= 0 {
+		all = append(slices.Delete(all, i, i+1), tried)
+	}
+	return all
 }
 
 // waiting gives the sources that wait: who claims more than before first, so that what
@@ -384,26 +424,23 @@ func clipped(s string, most int) string {
 }
 
 // holdBack notes that a source's change waits for a person.
-func (p *Presenter) holdBack(s record.Source, w *pending, v guard.Verdict) {
-	h := &tree.Hold{
-		ID: w.id, Dataset: p.cfg.Dataset, Source: s, Since: p.deps.Now().UnixMilli(),
-		Created: v.Created, Replaced: v.Replaced, Removed: v.Removed, Why: v.Why(),
-	}
+func (p *Presenter) holdBack(w *pending, h *tree.Hold) {
 	if old := w.hold; old != nil && old.ID == h.ID {
 		h.Since = old.Since
 		if slices.Equal(old.Why, h.Why) {
 			return
 		}
 	}
+	why := strings.Join(h.Why, "; ")
 	if w.hold == nil || w.hold.ID != h.ID {
 		_, note := tree.AuditOps(tree.AuditEntry{
-			Time: h.Since, Action: "held", Subject: h.ID, Text: clipped(fmt.Sprintf("%s: %s", s, strings.Join(h.Why, "; ")), maxSentence), Author: "presenter", From: p.deps.Name,
+			Time: h.Since, Action: "held", Subject: h.ID, Text: clipped(fmt.Sprintf("%s: %s", h.Source, why), maxSentence), Author: "presenter", From: p.deps.Name,
 		})
 		p.gate.notes = append(p.gate.notes, note)
 	}
 	w.hold = h
 	p.gate.news[h.ID] = h
-	p.log.Warn("change held", "id", h.ID, "source", s, "why", strings.Join(h.Why, "; "))
+	p.log.Warn("change held", "id", h.ID, "source", h.Source, "why", why)
 }
 
 // frozen gives the freeze that a source is under, or nil.
@@ -427,6 +464,8 @@ func (p *Presenter) tellWaiting() {
 			lines = append(lines, fmt.Sprintf("%s is frozen by %s (%s) and has changes: `zonecast thaw %s`", s, f.Author, f.Reason, f.ID))
 		} else if h := w.hold; h != nil && h.Decision != "drop" {
 			lines = append(lines, fmt.Sprintf("hold %s: %s: `zonecast release %s` or `zonecast drop %s`", h.ID, strings.Join(h.Why, "; "), h.ID, h.ID))
+		} else if w.waits != "" {
+			lines = append(lines, fmt.Sprintf("%s %s", s, w.waits))
 		}
 	}
 	p.metrics.waiting.Set(float64(len(lines)))

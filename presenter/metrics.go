@@ -12,6 +12,7 @@ type metrics struct {
 	version, records, claims, leading, held prometheus.Gauge
 	waiting                                 prometheus.Gauge
 	conflicts                               *prometheus.GaugeVec
+	trials                                  *prometheus.CounterVec
 	gather, reconcile, commit, latency      prometheus.Histogram
 }
 
@@ -39,7 +40,7 @@ func newMetrics(reg prometheus.Registerer, dataset string) (*metrics, error) {
 		claims:     gauge("claims", "Claims in force."),
 		leading:    gauge("leading", "1 while this process makes the versions."),
 		held:       gauge("held", "1 while a version is held back by a guard."),
-		waiting:    gauge("waiting_sources", "Sources whose changes are held or frozen."),
+		waiting:    gauge("waiting_sources", "Sources whose changes are held, frozen or tried by rings."),
 		gather:     histogram("gather_seconds", "From the first change of a burst to the beginning of its reconciliation."),
 		reconcile:  histogram("reconcile_seconds", "Reconciliation of a burst."),
 		commit:     histogram("commit_seconds", "Commit of a version, its parts included."),
@@ -48,9 +49,15 @@ func newMetrics(reg prometheus.Registerer, dataset string) (*metrics, error) {
 			Name: "zonecast_presenter_conflicts", Help: "Conflicts by kind.", ConstLabels: labels,
 		}, []string{"kind"}),
 	}
+	m.trials = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "zonecast_presenter_trials_total", Help: "Changes that were tried by rings, by what became of them.", ConstLabels: labels,
+	}, []string{"outcome"})
+	for _, outcome := range []string{"begun", "passed", "withdrawn"} {
+		m.trials.WithLabelValues(outcome)
+	}
 	for _, c := range []prometheus.Collector{
 		m.versions, m.changed, m.failures, m.unreadable, m.version, m.records, m.claims, m.leading, m.held, m.waiting,
-		m.gather, m.reconcile, m.commit, m.latency, m.conflicts,
+		m.gather, m.reconcile, m.commit, m.latency, m.conflicts, m.trials,
 	} {
 		if err := reg.Register(c); err != nil {
 			return nil, fmt.Errorf("register metrics of presenter %s: %w", dataset, err)

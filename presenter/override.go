@@ -62,6 +62,9 @@ func (p *Presenter) nextEnd() (end time.Time, ok bool) {
 		for _, x := range p.gate.expects {
 			sooner(x.Until)
 		}
+		if r := &p.gate.rings; r.trial != nil && !r.over {
+			sooner(r.trial.Until)
+		}
 	}
 	if end.Before(p.ends.again) {
 		end = p.ends.again
@@ -82,6 +85,10 @@ func (p *Presenter) end(ctx context.Context) {
 		if !errors.Is(err, store.ErrConflict) { // cleared meanwhile, or another leads: the watch says so
 			p.log.Warn(what+" not ended, trying again", "id", id, "error", err)
 		}
+	}
+	if r := &p.gate.rings; p.gate.open && r.trial != nil && !r.over && now >= r.trial.Until {
+		r.over = true
+		p.wake()
 	}
 	for path, o := range p.ends.overrides {
 		if now < o.Until {

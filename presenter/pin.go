@@ -119,7 +119,7 @@ func (p *Presenter) takePins(b store.Batch) {
 	case p.pin.was != nil:
 	case was == nil || p.pin.state != nil:
 		p.pin.was = p.active()
-	case p.trial != nil: // of the pin before, whose state is not made yet
+	case p.attempt != nil: // of the pin before, whose state is not made yet
 		p.pin.turned = true
 	default:
 		p.forgetPosition()
@@ -311,7 +311,7 @@ const (
 )
 
 // remember notes a version in the history, with the way back from it.
-func (p *Presenter) remember(t *trial, d *snapshot.Delta, change reconcile.Change) error {
+func (p *Presenter) remember(t *attempt, d *snapshot.Delta, change reconcile.Change) error {
 	e := &tree.History{Version: d.Version, Time: d.Time, Pinned: t.next.pinned, Counted: p.gate.countedNodes()}
 	undo := &snapshot.Delta{Dataset: d.Dataset, Version: d.Version, Time: d.Time, BaseDigest: d.Digest, Digest: d.BaseDigest}
 	old := make(map[record.Key]bool, len(change.Old))

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
@@ -38,21 +39,21 @@ type Presenter struct {
 	status Status
 	bounds *bounds // to be taken; nil: none
 
-	state  *reconcile.State
-	fold   *claimtree.Fold
-	primed bool           // the first Reset of the watch is folded
-	seen   store.Revision // up to which the claims are folded
-	first  time.Time      // when the first change arrived that is not in a version; zero: none
-	last   time.Time      // when the last one did
-	term   *term          // nil: somebody else leads
-	pos    *position      // nil: what is published must be read before the next version
-	trial  *trial         // a version of which it is not known whether it happened
-	held   bool           // only new claims can lead to a version
-	reread bool           // the claims are to be read again: who led before has seen more
-	again  time.Time      // not before: something did not work
-	pause  time.Duration  // the last pause
-	asked  time.Time      // when it was read what hosts answer
-	ends   ends           // of overrides
+	state   *reconcile.State
+	fold    *claimtree.Fold
+	primed  bool           // the first Reset of the watch is folded
+	seen    store.Revision // up to which the claims are folded
+	first   time.Time      // when the first change arrived that is not in a version; zero: none
+	last    time.Time      // when the last one did
+	term    *term          // nil: somebody else leads
+	pos     *position      // nil: what is published must be read before the next version
+	attempt *attempt       // a version of which it is not known whether it happened
+	held    bool           // only new claims can lead to a version
+	reread  bool           // the claims are to be read again: who led before has seen more
+	again   time.Time      // not before: something did not work
+	pause   time.Duration  // the last pause
+	asked   time.Time      // when it was read what hosts answer
+	ends    ends           // of overrides
 	// inForce are the bounds of guards as they are told, told those that the store has, as far
 	// as this term knows; nil: it does not.
 	inForce, told []byte
@@ -136,14 +137,20 @@ func New(cfg Config, deps Deps) (*Presenter, error) {
 	if err != nil {
 		return nil, err
 	}
+	rings, err := cfg.encodeTrial()
+	if err != nil {
+		return nil, err
+	}
 	m, err := newMetrics(deps.Metrics, cfg.Dataset)
 	if err != nil {
 		return nil, err
 	}
-	return &Presenter{
+	p := &Presenter{
 		cfg: cfg, deps: deps, log: deps.Log, metrics: m, inForce: inForce,
 		rebound: make(chan struct{}, 1), state: reconcile.New(deps.Policy), fold: claimtree.NewFold(), changed: map[record.Source]caused{}, pin: newPinned(), gate: newGate(), heard: map[string]store.Revision{},
-	}, nil
+	}
+	p.gate.rings.policy = rings
+	return p, nil
 }
 
 // Status may be called at any time.
@@ -180,7 +187,7 @@ func (p *Presenter) Run(ctx context.Context) error {
 	watch()
 	// What people said, each with what takes a batch of it.
 	words := make(chan func(), 1)
-	for _, prefix := range []string{tree.Overrides, tree.Pins, tree.Holds, tree.Freezes, tree.Expects} {
+	for _, prefix := range []string{tree.Overrides, tree.Pins, tree.Holds, tree.Freezes, tree.Expects, tree.Trials} {
 		p.unheard++
 		wg.Go(func() {
 			first := true
@@ -263,13 +270,15 @@ func (p *Presenter) hear(prefix string, b store.Batch) {
 		p.takeFreezes(b)
 	case tree.Expects:
 		p.takeExpects(b)
+	case tree.Trials:
+		p.takeTrials(b)
 	}
 }
 
 // listen reads what people said up to now: who leads must not know less of it than who led
 // before.
 func (p *Presenter) listen(ctx context.Context) error {
-	for _, prefix := range []string{tree.Pins, tree.Holds, tree.Freezes} {
+	for _, prefix := range []string{tree.Pins, tree.Holds, tree.Freezes, tree.Trials} {
 		nodes, rev, err := p.deps.Store.List(ctx, prefix)
 		if err != nil {
 			return fmt.Errorf("read what people said: %w", err)
@@ -291,7 +300,7 @@ func (p *Presenter) due() (time.Time, bool) {
 		if latest := p.first.Add(p.cfg.Gather); latest.Before(due) {
 			due = latest
 		}
-	case p.term != nil && (p.pos == nil && !p.held || p.trial != nil):
+	case p.term != nil && (p.pos == nil && !p.held || p.attempt != nil):
 		due = p.again
 	default:
 		return time.Time{}, false
@@ -336,7 +345,7 @@ func (p *Presenter) take(b store.Batch) {
 // lead begins a term.
 func (p *Presenter) lead(t *term) {
 	p.depose("another term began")
-	p.term, p.trial, p.held, p.archived, p.told = t, nil, false, nil, nil
+	p.term, p.attempt, p.held, p.archived, p.told = t, nil, false, nil, nil
 	p.forgetPosition()
 	p.again, p.pause = time.Time{}, 0
 	p.metrics.leading.Set(1)
@@ -350,7 +359,7 @@ func (p *Presenter) depose(why string) {
 		return
 	}
 	p.term.give()
-	p.term, p.pos, p.trial = nil, nil, nil
+	p.term, p.pos, p.attempt = nil, nil, nil
 	p.closeGate()
 	p.metrics.leading.Set(0)
 	p.metrics.held.Set(0)
@@ -370,7 +379,7 @@ func (p *Presenter) present(ctx context.Context) {
 		gathered = time.Since(p.first)
 		p.metrics.gather.Observe(gathered.Seconds())
 	}
-	if p.term != nil && p.trial != nil {
+	if p.term != nil && p.attempt != nil {
 		if err := p.resolve(tctx); err != nil {
 			p.failed(ctx, err)
 			return
@@ -387,10 +396,17 @@ func (p *Presenter) present(ctx context.Context) {
 			return
 		}
 	}
+	if p.term != nil {
+		if err := p.recallTrial(tctx); err != nil {
+			p.failed(ctx, err)
+			return
+		}
+	}
 	change := p.state.Reconcile()
 	if p.term != nil {
 		p.gate.judge.Admit("", change, p.deps.Now()) // of overrides and freshness
-		change = compose([]reconcile.Change{change, p.admit()})
+		moved := slices.ContainsFunc(change.Put, matters) || slices.ContainsFunc(change.Old, matters)
+		change = compose([]reconcile.Change{change, p.admit(moved)})
 	}
 	if p.pin.state != nil {
 		change = p.pin.state.Reconcile()
@@ -401,7 +417,11 @@ func (p *Presenter) present(ctx context.Context) {
 	if p.term == nil {
 		return
 	}
-	if err := p.publish(tctx, change, arrived); err != nil {
+	err := p.publish(tctx, change, arrived)
+	if err == nil && p.pos != nil {
+		err = p.offer(tctx)
+	}
+	if err != nil {
 		p.failed(ctx, err)
 		return
 	}
@@ -430,7 +450,7 @@ func (p *Presenter) failed(ctx context.Context, err error) {
 	p.again = time.Now().Add(p.pause)
 	p.note(func(s *Status) { s.Problem = err.Error() })
 	p.log.Warn("version not made, trying again", "error", err, "pause", p.pause)
-	if p.trial == nil {
+	if p.attempt == nil {
 		p.forgetPosition() // the change is no longer what leads from pos to the state
 	}
 	p.held = false // what was held before may not be now: that is still to be found out

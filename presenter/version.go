@@ -18,8 +18,8 @@ import (
 	"github.com/zonecast/zonecast/store"
 )
 
-// trial is a version, or a head with newer Claims, on its way into the store.
-type trial struct {
+// attempt is a version, or a head with newer Claims, on its way into the store.
+type attempt struct {
 	next    position
 	version bool // a new version; otherwise the head alone
 	parts   []store.Txn
@@ -34,7 +34,7 @@ type trial struct {
 
 // publish makes a version of the change that led from the last position to the
 // state, if there is anything to publish. After an error the caller forgets the
-// position, unless a trial is left whose outcome is unknown.
+// position, unless an attempt is left whose outcome is unknown.
 func (p *Presenter) publish(ctx context.Context, change reconcile.Change, arrived time.Time) error {
 	full := false
 	if err := p.outrun(ctx); err != nil {
@@ -146,9 +146,9 @@ func (p *Presenter) hold(why string) {
 
 // prepare makes the transactions that publish the change; nil when there is nothing
 // to publish.
-func (p *Presenter) prepare(change reconcile.Change, full bool) (*trial, error) {
+func (p *Presenter) prepare(change reconcile.Change, full bool) (*attempt, error) {
 	head := store.Cond{Path: tree.HeadPath(p.cfg.Dataset), Modified: p.pos.modified}
-	t := &trial{next: *p.pos, turn: p.turn, tells: p.inForce}
+	t := &attempt{next: *p.pos, turn: p.turn, tells: p.inForce}
 	p.turn++
 	t.next.claims, t.next.pinned, t.next.gated = max(p.seen, p.pos.claims), p.pin.version(), true
 	t.txn.If = []store.Cond{head, p.term.fence}
@@ -222,15 +222,15 @@ func count(d snapshot.Digest, sets []record.RRset, op func(snapshot.Digest, snap
 	return d
 }
 
-// commit does a trial. Unless the store says that it did not happen, an error
-// leaves it as p.trial.
-func (p *Presenter) commit(ctx context.Context, t *trial) error {
+// commit does an attempt. Unless the store says that it did not happen, an error
+// leaves it as p.attempt.
+func (p *Presenter) commit(ctx context.Context, t *attempt) error {
 	began := time.Now()
-	p.trial = t
+	p.attempt = t
 	for i, txn := range t.parts {
 		if _, err := p.deps.Store.Commit(ctx, txn); err != nil {
 			if !unknown(err) {
-				p.trial = nil
+				p.attempt = nil
 			}
 			return fmt.Errorf("write part %d of %d of version %d of %s: %w", i+1, len(t.parts), t.next.version, p.cfg.Dataset, err)
 		}
@@ -238,7 +238,7 @@ func (p *Presenter) commit(ctx context.Context, t *trial) error {
 	rev, err := p.deps.Store.Commit(ctx, t.txn)
 	if err != nil {
 		if !unknown(err) {
-			p.trial = nil
+			p.attempt = nil
 		}
 		return fmt.Errorf("commit version %d of %s: %w", t.next.version, p.cfg.Dataset, err)
 	}
@@ -252,11 +252,11 @@ func unknown(err error) bool {
 	return !errors.Is(err, store.ErrConflict) && !errors.Is(err, store.ErrSessionLost)
 }
 
-// resolve finds out what became of a trial, and does it again when it did not
+// resolve finds out what became of an attempt, and does it again when it did not
 // happen. It may still happen later, when it is on its way to the store: then the
 // condition on the head lets only one of the two through, and they are the same.
 func (p *Presenter) resolve(ctx context.Context) error {
-	t := p.trial
+	t := p.attempt
 	now, err := p.readHead(ctx)
 	switch {
 	case err != nil:
@@ -267,14 +267,14 @@ func (p *Presenter) resolve(ctx context.Context) error {
 		p.log.Info("version was made although the store did not say so", "version", now.version)
 		return p.done(ctx, t, now.modified)
 	}
-	p.trial = nil
+	p.attempt = nil
 	return fmt.Errorf("head of %s is at version %d and was at %d: %w", p.cfg.Dataset, now.version, p.pos.version, store.ErrConflict)
 }
 
-// done takes a trial that happened as the position. An error is of what follows from it:
+// done takes an attempt that happened as the position. An error is of what follows from it:
 // then what is admitted is read again.
-func (p *Presenter) done(ctx context.Context, t *trial, rev store.Revision) error {
-	p.trial = nil
+func (p *Presenter) done(ctx context.Context, t *attempt, rev store.Revision) error {
+	p.attempt = nil
 	p.pos = &t.next
 	p.pos.modified = rev
 	p.told = t.tells
@@ -296,7 +296,7 @@ func (p *Presenter) done(ctx context.Context, t *trial, rev store.Revision) erro
 }
 
 // made notes a new version.
-func (p *Presenter) made(t *trial) {
+func (p *Presenter) made(t *attempt) {
 	if t.entry != nil {
 		p.past = append(p.past, *t.entry)
 		p.gate.counted = nil

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/zonecast/zonecast/internal/tree"
@@ -52,12 +53,10 @@ func (p *Publisher) sign(ctx context.Context, fence store.Cond) (err error) {
 	p.metrics.leading.Set(1)
 
 	ctx, cancel := context.WithCancel(ctx)
-	trimmed := make(chan struct{})
-	go func() {
-		defer close(trimmed)
-		s.trimmer(ctx)
-	}()
-	defer func() { cancel(); <-trimmed }()
+	var tasks sync.WaitGroup
+	tasks.Go(func() { s.trimmer(ctx) })
+	tasks.Go(func() { s.offerTrials(ctx) })
+	defer func() { cancel(); tasks.Wait() }()
 	pause := minPause
 	for {
 		switch err := s.publish(ctx); {

@@ -77,8 +77,8 @@ func TestMetricsPage(t *testing.T) {
 	kit := described(t, reg)
 
 	dir := t.TempDir()
-	apis, mut, upd, pre, pub, agt, aut, mon, prx := newAPIStage(), mutatorStage{}, updateStage{}, presenterStage{policy: &policyOptions{}}, publisherStage{}, agentStage{}, authorityStage{}, monitorStage{}, proxyStage{}
-	for _, s := range []interface{ declare(*cobra.Command) }{apis, &mut, &upd, &pre, &pub, &agt, &aut, &mon, &prx} {
+	apis, mut, upd, pre, can, pub, agt, aut, mon, prx := newAPIStage(), mutatorStage{}, updateStage{}, presenterStage{policy: &policyOptions{}}, canaryStage{}, publisherStage{}, agentStage{}, authorityStage{}, monitorStage{}, proxyStage{}
+	for _, s := range []interface{ declare(*cobra.Command) }{apis, &mut, &upd, &pre, &can, &pub, &agt, &aut, &mon, &prx} {
 		s.declare(&cobra.Command{Use: "stage"}) // which sets the defaults
 	}
 	apis.Listen = "127.0.0.1:0"
@@ -89,7 +89,7 @@ func TestMetricsPage(t *testing.T) {
 	agt.swarm.Listen = "127.0.0.1:0"
 	aut.Listen, aut.Journal, aut.Keys, aut.StatusDir = []string{"127.0.0.1:0"}, agt.Journal, agt.Keys, dir
 	for _, add := range []func(*node) error{
-		apis.add, mut.add, upd.add, pre.add, pub.add, agt.add, func(n *node) error { return aut.add(n, "") }, mon.add, prx.add,
+		apis.add, mut.add, upd.add, pre.add, can.add, pub.add, agt.add, func(n *node) error { return aut.add(n, "") }, mon.add, prx.add,
 	} {
 		if err := add(n); err != nil {
 			t.Fatal(err)

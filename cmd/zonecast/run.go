@@ -37,6 +37,8 @@ Options may also stand in the file that --config names; ` + "`zonecast run examp
 	addService(run, "update", "zone files of a directory are sources of claims", upd.declare, upd.add)
 	pre := presenterStage{policy: &policyOptions{}}
 	addService(run, "presenter", "reconciles claims into versions", withPolicy(pre.policy, pre.declare), pre.add)
+	var can canaryStage
+	addService(run, "canary", "judges what rings of hosts try before all hosts have it", can.declare, can.add)
 	var pub publisherStage
 	addService(run, "publisher", "signs versions, offers snapshots (needs --http)", pub.declare, pub.add)
 	var agt agentStage

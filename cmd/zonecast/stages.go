@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/apache/thrift/lib/go/thrift"
@@ -18,6 +19,7 @@ import (
 	"github.com/zonecast/zonecast/api/registryapi"
 	"github.com/zonecast/zonecast/authority"
 	"github.com/zonecast/zonecast/authority/standin"
+	"github.com/zonecast/zonecast/canary"
 	"github.com/zonecast/zonecast/configurator"
 	"github.com/zonecast/zonecast/configurator/front"
 	"github.com/zonecast/zonecast/control"
@@ -214,6 +216,26 @@ func (s *presenterStage) add(n *node) error {
 	return nil
 }
 
+// canaryStage judges what rings of hosts try.
+type canaryStage struct{ canary.Config }
+
+func (s *canaryStage) declare(cmd *cobra.Command) {
+	s.Config = canary.DefaultConfig()
+	declare(cmd, "canary", &s.Config)
+}
+
+func (s *canaryStage) add(n *node) error {
+	c, err := canary.New(s.Config, canary.Deps{
+		Store: n.store, Log: n.log, Metrics: n.svc.Registerer(), Fetcher: n.fetcher, Name: processID(),
+		Answers: func() (replay.Server, error) { return standin.New() },
+	})
+	if err != nil {
+		return err
+	}
+	n.add("canary", c.Run)
+	return nil
+}
+
 // publisherStage signs versions and offers snapshots.
 type publisherStage struct {
 	publisher.Config
@@ -258,6 +280,9 @@ func (s *agentStage) declare(cmd *cobra.Command) {
 }
 
 func (s *agentStage) add(n *node) error {
+	if site := "site=" + s.swarm.Site; s.swarm.Site != swarm.DefaultConfig().Site && !slices.Contains(s.Labels, site) {
+		s.Labels = append(s.Labels, site)
+	}
 	deps := agent.Deps{Store: n.store, Log: n.log.With("host", s.Host), Metrics: n.metrics("host", s.Host), Fetcher: n.fetcher}
 	if s.swarm.Dir == "" {
 		s.swarm.Dir = s.Journal + ".swarm"

@@ -78,6 +78,7 @@ type up struct {
 	mutator mutatorStage
 	update  updateStage
 	present presenterStage
+	canary  canaryStage
 	monitor monitorStage
 
 	hosts []endpoint
@@ -131,6 +132,7 @@ When all hosts answer it prints a line that starts with "ready"; DIR/endpoints.j
 	u.present.declare(cmd)
 	u.present.policy = u.api.policy
 	declare(cmd, "policy", u.api.policy)
+	u.canary.declare(cmd)
 	u.monitor.declare(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		if err := load(cmd); err != nil {
@@ -199,7 +201,7 @@ func (u *up) build(ctx context.Context, n *node) error {
 	pub.declare(&cobra.Command{})
 	pub.Dir, pub.KeyFile, pub.URLs = u.path("snapshots"), key, []string{"http://" + u.process.HTTP}
 	u.api.rules = u.mutator.Rules
-	for _, add := range []func(*node) error{u.api.add, u.mutator.add, u.update.add, u.present.add, pub.add} {
+	for _, add := range []func(*node) error{u.api.add, u.mutator.add, u.update.add, u.present.add, u.canary.add, pub.add} {
 		if err := add(n); err != nil {
 			return err
 		}

@@ -23,7 +23,7 @@ import (
 
 // Kinds are the stages that run as processes of their own, in the order in which
 // data goes.
-var kinds = []string{"store", "registry", "update", "mutator", "presenter", "publisher", "agent", "authority", "monitor"}
+var kinds = []string{"store", "registry", "update", "mutator", "presenter", "canary", "publisher", "agent", "authority", "monitor"}
 
 // ApartOptions say what is started; empty fields are left out.
 type ApartOptions struct {
@@ -32,6 +32,8 @@ type ApartOptions struct {
 	Fleet string
 	// Store is a store that runs already, as --store has it; empty: one is a stage.
 	Store string
+	// Canary has trials judged.
+	Canary bool
 	// Operators is a file of operators: only they may act, and hand overrides to hosts.
 	Operators string
 	// Extra are options added to every stage of a kind: tests shorten times by them.
@@ -100,6 +102,9 @@ func NewApart(t testing.TB, o ApartOptions) *Apart {
 		add("update", i, append(shared, "--zones", o.Zones)...)
 		add("mutator", i, shared...)
 		add("presenter", i, shared...)
+		if o.Canary {
+			add("canary", i, shared...)
+		}
 		add("publisher", i, append(shared, "--http", local(3+i), "--publisher-url", "http://"+local(3+i),
 			"--publisher-dir", a.Path(fmt.Sprintf("snapshots%d", i)), "--publisher-key", key)...)
 	}

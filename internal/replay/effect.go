@@ -74,6 +74,11 @@ const maxRounds = 20
 // Of asks the questions in both states, each of which is r with some RRsets otherwise; either
 // of them may be r itself. serve makes a Server that has nothing; it is called twice.
 func Of(t Traffic, r Reader, before, after Otherwise, serve func() (Server, error)) (Effect, error) {
+	return Each(t, r, before, after, serve, func(Example) {})
+}
+
+// Each is Of, and calls each with every question that would be answered otherwise.
+func Each(t Traffic, r Reader, before, after Otherwise, serve func() (Server, error), each func(Example)) (Effect, error) {
 	if t.Drawn == 0 {
 		return Effect{}, nil
 	}
@@ -114,6 +119,7 @@ func Of(t Traffic, r Reader, before, after Otherwise, serve func() (Server, erro
 		}
 		e.Share += q.Share
 		kinds[x.Kind] += q.Share
+		each(x)
 		if len(e.Examples) < maxExamples { // questions come with the largest share first
 			e.Examples = append(e.Examples, x)
 		} else {

@@ -35,6 +35,11 @@ const (
 	Expected  = "/expected/"
 	Guards    = "/guards/" // followed by <dataset>
 
+	// Trials has what is tried by rings, and how far it is; Rings the policy. They are followed by
+	// <dataset>/ and <dataset>.
+	Trials = "/trials/"
+	Rings  = "/rings/"
+
 	Statements = "/statements/"
 	Directs    = "/direct/"
 	Samples    = "/samples/" // followed by <dataset>/<host>
@@ -76,6 +81,7 @@ func ConfigMarkPath(sha256 string) string { return ConfigMarks + sha256 }
 const (
 	ElectPresenter = "/elect/presenter" // followed by /<dataset>
 	ElectPublisher = "/elect/publisher" // followed by /<dataset>
+	ElectCanary    = "/elect/canary"    // followed by /<dataset>
 	ElectMutator   = "/elect/mutator"
 	// ElectConfigurator is of whoever has the configuration repository open.
 	ElectConfigurator = "/elect/configurator"
@@ -287,6 +293,38 @@ func FreezePath(id string) string { return Freezes + id }
 // (guard.Bounds.Encode).
 func GuardsPath(dataset string) string { return Guards + dataset }
 
+// TrialPath is the path of the change that is tried (trial.Trial): one at a time. JudgementPath is
+// how far it is (trial.Judgement), WordPath what a person said of it (trial.Word).
+func TrialPath(dataset string) string     { return Trials + dataset + "/trial" }
+func JudgementPath(dataset string) string { return Trials + dataset + "/judgement" }
+func WordPath(dataset string) string      { return Trials + dataset + "/word" }
+
+// TrialPartsPrefix is the prefix of the parts of a composition of a trial, with a final slash;
+// AllTrialParts that of all of a dataset. They are not below Trials: who watches gets those it
+// needs.
+func TrialPartsPrefix(dataset string, number uint64) string {
+	return fmt.Sprintf("%s%020d/", AllTrialParts(dataset), number)
+}
+
+// AllTrialParts: see TrialPartsPrefix.
+func AllTrialParts(dataset string) string { return "/trialparts/" + dataset + "/" }
+
+// TrialPartPath is the path of a part.
+func TrialPartPath(dataset string, number uint64, n int) string {
+	return fmt.Sprintf("%s%06d", TrialPartsPrefix(dataset, number), n)
+}
+
+// OffersPrefix is the prefix of what hosts are offered to put on top, with a final slash: of what
+// they follow anyway. OfferPath is the path of the signed offer of a trial.
+func OffersPrefix(dataset string) string { return DatasetPrefix(dataset) + "offers/" }
+
+// OfferPath: see OffersPrefix.
+func OfferPath(dataset string) string { return OffersPrefix(dataset) + "trial" }
+
+// RingsPath is where the presenter of a dataset says by what policy it tries changes
+// (trial.Policy, JSON).
+func RingsPath(dataset string) string { return Rings + dataset }
+
 // SamplePath is the path of a host's Sample.
 func SamplePath(dataset, host string) string { return Samples + dataset + "/" + host }
 
@@ -375,7 +413,9 @@ type Host struct {
 	DNS      string                 `json:"dns"`  // address:port it answers on
 	HTTP     string                 `json:"http"` // metrics and status; may be empty
 	Datasets map[string]HostDataset `json:"datasets"`
-	Refused  string                 `json:"refused,omitempty"` // last thing it refused, and why
+	// Labels are KEY=VALUE: rings name hosts by them.
+	Labels  []string `json:"labels,omitempty"`
+	Refused string   `json:"refused,omitempty"` // last thing it refused, and why
 }
 
 // SwarmPeer is where a host or a publisher gives pieces of snapshots to others.
@@ -406,6 +446,29 @@ type HostDataset struct {
 	Since   int64  `json:"since_ms"` // when the host began to answer it
 	// Direct are the overrides that operators put on top of it, on this host.
 	Direct []DirectState `json:"direct,omitempty"`
+	// Trial is what the host tries on top of the dataset; nil: nothing.
+	Trial *TrialState `json:"trial,omitempty"`
+}
+
+// TrialState is a trial as a host has it.
+type TrialState struct {
+	ID     string `json:"id"`
+	Number uint64 `json:"number"`
+	Since  int64  `json:"since_ms"` // the host answers it
+	// Refused is why it is not answered; empty when it is.
+	Refused string `json:"refused,omitempty"`
+	// Before is what the host answered in the minutes before, After since.
+	Before Tally `json:"before"`
+	After  Tally `json:"after"`
+}
+
+// Tally is what a host answered in some time.
+type Tally struct {
+	Milliseconds int64  `json:"ms"`
+	Answers      uint64 `json:"answers"`
+	Servfail     uint64 `json:"servfail"`
+	NXDomain     uint64 `json:"nxdomain"`
+	CPU          int64  `json:"cpu_us"` // processor time of the authority, microseconds
 }
 
 // DirectState is an override that an operator handed to a host, as the host has it.
@@ -534,6 +597,8 @@ type Hold struct {
 	// Decision is what a person said: empty, "release" or "drop".
 	Decision string `json:"decision,omitempty"`
 	Author   string `json:"author,omitempty"`
+	// Ring is the one in which it was withdrawn, when it was tried; Why has the evidence then.
+	Ring string `json:"ring,omitempty"`
 }
 
 // Admitting tells that all of what is staged is in the version, and takes its place now.

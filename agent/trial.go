@@ -1,0 +1,170 @@
+package agent
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"time"
+
+	"github.com/zonecast/zonecast/internal/follow"
+	"github.com/zonecast/zonecast/internal/tree"
+	"github.com/zonecast/zonecast/internal/trial"
+	"github.com/zonecast/zonecast/store"
+)
+
+// A trial is offered to some hosts. The agent verifies it and hands it to the authority in a
+// file beside the journal, for as long as the store confirms the offer; the journal never has
+// it. Who starts begins without.
+
+// trialConfirm is how often the store is asked whether the trial that is on is still offered.
+const trialConfirm = 2 * time.Second
+
+// trying is what this host tries.
+type trying struct {
+	*Agent
+	path    string
+	offered []byte       // as the store has it; nil: nothing is offered
+	judged  []byte       // the last one that was looked at for good
+	on      *trial.Offer // in the file; nil: there is no file
+}
+
+// tryOffers takes offers until ctx ends.
+func (a *Agent) tryOffers(ctx context.Context) {
+	t := &trying{Agent: a, path: trial.Path(a.cfg.Journal)}
+	t.drop("it is of an earlier life")
+	defer t.drop("the agent ends")
+	batches := a.deps.Store.Watch(ctx, tree.OffersPrefix(a.cfg.Dataset), 0)
+	confirm := time.NewTimer(0)
+	defer confirm.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case b, open := <-batches:
+			if !open {
+				return
+			}
+			t.take(b)
+		case <-confirm.C:
+			t.confirm(ctx)
+		}
+		err := t.act(ctx, time.Now())
+		if err != nil && ctx.Err() == nil {
+			a.deps.Log.Warn("trial not taken, trying again", "dataset", a.cfg.Dataset, "error", err)
+		}
+		if confirm.Stop(); err != nil || t.on != nil {
+			confirm.Reset(trialConfirm)
+		}
+	}
+}
+
+func (t *trying) take(b store.Batch) {
+	path := tree.OfferPath(t.cfg.Dataset)
+	if b.Reset {
+		t.offered = nil
+	}
+	for _, p := range b.Deletes {
+		if p == path {
+			t.offered = nil
+		}
+	}
+	for _, n := range b.Puts {
+		if n.Path == path {
+			t.offered = n.Value
+		}
+	}
+}
+
+// confirm asks whether what is on is still offered, and lets the authority know.
+func (t *trying) confirm(ctx context.Context) {
+	if t.on == nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, trial.Lease/2)
+	defer cancel()
+	n, err := t.deps.Store.Get(ctx, tree.OfferPath(t.cfg.Dataset))
+	switch {
+	case errors.Is(err, store.ErrNotFound):
+		t.offered = nil
+	case err != nil:
+		return // the authority answers without when it lasts
+	case !bytes.Equal(n.Value, t.offered):
+		t.offered = n.Value
+	default:
+		now := time.Now()
+		if err := os.Chtimes(t.path, now, now); err != nil {
+			t.deps.Log.Warn("trial not confirmed to the authority", "path", t.path, "error", err)
+			t.on, t.judged = nil, nil // to be written anew
+		}
+	}
+}
+
+// act brings the file to what is offered. An error is tried again with the next confirmation.
+func (t *trying) act(ctx context.Context, now time.Time) error {
+	if t.on != nil {
+		if err := t.on.InTime(now); err != nil {
+			t.drop(err.Error())
+			return nil
+		}
+	}
+	if t.offered == nil {
+		t.drop("it is no longer offered")
+		t.judged = nil
+		return nil
+	}
+	if t.judged != nil && bytes.Equal(t.offered, t.judged) {
+		return nil
+	}
+	refuse := func(kind follow.Kind, err error) {
+		t.judged = t.offered
+		t.Refused(follow.Refusal{Kind: kind, Err: err, Time: now})
+		t.drop("another one was offered and refused")
+	}
+	o, err := trial.Verify(t.offered, t.keys, t.cfg.Dataset)
+	if err == nil {
+		err = o.InTime(now)
+	}
+	if err != nil {
+		refuse(follow.KindSignature, err)
+		return nil
+	}
+	if !o.For(t.cfg.Host, t.cfg.Labels) {
+		t.judged = t.offered
+		t.drop("it is for other hosts")
+		return nil
+	}
+	parts, _, err := t.deps.Store.List(ctx, tree.TrialPartsPrefix(t.cfg.Dataset, o.Number))
+	if err != nil {
+		return fmt.Errorf("read trial %s: %w", o.ID, err)
+	}
+	delta := trial.Parts(parts)
+	if len(parts) == 0 {
+		return fmt.Errorf("read trial %s: its delta is not there (composed anew?)", o.ID)
+	}
+	if _, err := o.Open(delta); err != nil {
+		refuse(follow.KindDigest, err)
+		return nil
+	}
+	if err := trial.Write(t.path, t.offered, delta); err != nil {
+		return err
+	}
+	if t.on == nil || t.on.ID != o.ID || t.on.Number != o.Number {
+		t.deps.Log.Info("trial taken", "dataset", t.cfg.Dataset, "id", o.ID, "version", o.Base)
+	}
+	t.on, t.judged = o, t.offered
+	return nil
+}
+
+// drop takes the file away.
+func (t *trying) drop(why string) {
+	err := os.Remove(t.path)
+	if err == nil {
+		t.deps.Log.Info("trial dropped", "dataset", t.cfg.Dataset, "why", why)
+	} else if !errors.Is(err, fs.ErrNotExist) {
+		t.deps.Log.Error("trial cannot be dropped; the authority answers without it when it is not confirmed", "path", t.path, "error", err)
+	}
+	t.on = nil
+}
