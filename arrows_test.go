@@ -95,6 +95,7 @@ var arrows = table{
 		"internal/fleettest":         command, // tests only: publishers and agents together
 		"internal/modeltest":         command, // tests only: presenters and control against a model
 		"internal/memstore":          support,
+		"internal/nettest":           pure, // tests only: namespaces and shaped lines
 
 		"registry":             stage,
 		"mutator":              stage,
@@ -159,7 +160,7 @@ var arrows = table{
 		{"github.com/fsnotify/fsnotify", []string{"registry", "update", "agent", "snapshot/journal"}, "files that people and agents change"},
 		{"github.com/anacrolix/torrent", []string{"swarm"}, "BitTorrent; one package, so that a client of our own could take its place"},
 		{"golang.org/x/time", []string{"swarm"}, "the limiters that it takes"},
-		{"golang.org/x/sys", []string{"store/etcd", "authority/wire", "internal/dnsload", "internal/sandbox", "snapshot/journal", "configurator/repo"}, "system calls that syscall has not"},
+		{"golang.org/x/sys", []string{"store/etcd", "authority/wire", "internal/dnsload", "internal/sandbox", "internal/nettest", "snapshot/journal", "configurator/repo"}, "system calls that syscall has not"},
 		{"golang.org/x/net", []string{"service"}, "netutil: a bound on connections"},
 		{"golang.org/x/sync", []string{"api", "internal/replay", "every stage"}, "errgroup, semaphore: goroutines with an owner, and bounds"},
 		{"golang.org/x/term", []string{"service", "cmd/zonecast"}, "is it a terminal?"},

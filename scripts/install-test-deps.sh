@@ -10,12 +10,13 @@ set -eu
 # etcd-server: a store of three members, as users run it
 # zookeeper, default-jre-headless: the same of the other engine
 # aria2: fetches a published snapshot as any BitTorrent client does
+# iproute2: hosts in network namespaces, with lines of a known rate
 # thrift-compiler: compares api/*.thrift with the committed code
-wanted="gcc libc6-dev git bind9 bind9-dnsutils bind9-utils nsd knot tinydns etcd-server zookeeper default-jre-headless aria2 thrift-compiler"
+wanted="gcc libc6-dev git bind9 bind9-dnsutils bind9-utils nsd knot tinydns etcd-server zookeeper default-jre-headless aria2 iproute2 thrift-compiler"
 
 if ! command -v dpkg-query >/dev/null; then
 	missing=""
-	for c in gcc git named dig named-checkzone nsd knotd tinydns etcd java aria2c thrift; do
+	for c in gcc git named dig named-checkzone nsd knotd tinydns etcd java aria2c ip tc thrift; do
 		PATH="$PATH:/usr/sbin:/sbin" command -v "$c" >/dev/null || missing="$missing $c"
 	done
 	[ -z "$missing" ] && exit 0

@@ -167,15 +167,16 @@ func (s *Swarm) downLimit() *rate.Limiter {
 // burst is a quarter of a second's octets, and at least what is read or sent at once.
 func burst(rate int64) int { return int(max(rate/4, 64<<10)) }
 
-// Run serves peers, and for a publisher tells where it is, until ctx ends.
+// Run serves peers, and for a publisher or with Deps.Session tells where it is, until ctx ends.
 func (s *Swarm) Run(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	var tasks sync.WaitGroup
 	defer tasks.Wait()
 	defer cancel()
-	if s.deps.Publisher {
+	if s.deps.Publisher || s.deps.Session {
 		tasks.Go(func() { s.present(ctx) })
-	} else {
+	}
+	if !s.deps.Publisher {
 		tasks.Go(func() { s.load(ctx) })
 	}
 	look := time.NewTicker(s.pace.look)

@@ -58,7 +58,7 @@ func newSwarm() *cobra.Command {
 			return cmd.Help()
 		},
 	}
-	cmd.AddCommand(newSwarmStatus())
+	cmd.AddCommand(newSwarmStatus(), newSwarmFetch())
 	return cmd
 }
 

@@ -8,8 +8,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strconv"
-	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -137,17 +135,11 @@ func (a *Apart) cpuTimes(t *testing.T) []time.Duration {
 		if err != nil {
 			t.Fatal(err)
 		}
-		// proc_pid_stat(5): utime and stime are fields 14 and 15, in ticks of 10 ms; the
-		// second field may have spaces and ends with the last parenthesis.
-		_, rest, _ := strings.Cut(string(b[strings.LastIndexByte(string(b), ')'):]), " ")
-		f := strings.Fields(rest)
-		for _, k := range []int{11, 12} {
-			n, err := strconv.Atoi(f[k])
-			if err != nil {
-				t.Fatal(err)
-			}
-			all[i] += time.Duration(n) * 10 * time.Millisecond
+		d, err := statCPU(string(b))
+		if err != nil {
+			t.Fatal(err)
 		}
+		all[i] = d
 	}
 	return all
 }
