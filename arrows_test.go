@@ -96,6 +96,7 @@ var arrows = table{
 		"internal/modeltest":         command, // tests only: presenters and control against a model
 		"internal/memstore":          support,
 		"internal/nettest":           pure, // tests only: namespaces and shaped lines
+		"internal/simstore":          support,
 
 		"registry":             stage,
 		"mutator":              stage,
