@@ -12,7 +12,7 @@ import (
 // A cluster with delays and replicas that lag is a store like any other.
 func TestContract(t *testing.T) {
 	for name, cfg := range map[string]simstore.Config{
-		"at once": {},
+		"at once": {Timeout: 50 * time.Millisecond},
 		"delayed": {Seed: 1, Delay: 300 * time.Microsecond, Lag: 2 * time.Millisecond, Reconnect: 20 * time.Millisecond, Timeout: 50 * time.Millisecond},
 	} {
 		t.Run(name, func(t *testing.T) {
