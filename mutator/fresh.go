@@ -161,7 +161,7 @@ func (m *Mutator) stampOnce(ctx context.Context, fence store.Cond) error {
 		if err != nil {
 			return err
 		}
-		now := time.Now()
+		now := m.deps.Now()
 		text := freshText(head, now)
 		t.Do = append(t.Do, claimtree.Ops(freshSource, freshShard(d), []record.Claim{{
 			// The text's length octet stands before it (RFC 1035 §3.3.14). TTL 0: a

@@ -55,6 +55,8 @@ type Deps struct {
 	Metrics prometheus.Registerer
 	// Rules compiles and evaluates rules of users; nil means in a child process.
 	Rules Rules
+	// Now is the clock that is stamped; nil means time.Now.
+	Now func() time.Time
 }
 
 // Rules are script.Load, and the end of whatever evaluates what it gave.
@@ -109,6 +111,9 @@ func New(cfg Config, deps Deps) (*Mutator, error) {
 	rs, err := rules.BuiltIn(cfg.Rules)
 	if err != nil {
 		return nil, fmt.Errorf("mutator: %w", err)
+	}
+	if deps.Now == nil {
+		deps.Now = time.Now
 	}
 	if deps.Rules == nil {
 		deps.Rules = script.NewHost()

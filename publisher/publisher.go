@@ -31,7 +31,9 @@ type Publisher struct {
 	mu       sync.Mutex // guards below
 	torrents map[snapshot.ID]offer
 	newest   version // version 0: none yet
-	status   Status
+	// stuck is since when nothing was followed though something was refused; zero: it was.
+	stuck  time.Time
+	status Status
 	// since the last snapshot was begun
 	versions uint64
 	octets   int64
@@ -154,12 +156,16 @@ func (p *Publisher) Refused(r follow.Refusal) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.status.Refused = r.String()
+	if p.stuck.IsZero() {
+		p.stuck = time.Now()
+	}
 }
 
 // take makes the state of d the one to sign.
 func (p *Publisher) take(d *snapshot.Dataset, now time.Time) {
 	p.newest = version{d.Version(), d.Content(), d.Time(), d.Digest(), d.Chain(), now}
 	p.status.Followed, p.status.Refused = d.Version(), ""
+	p.stuck = time.Time{}
 }
 
 // follow takes a new version: first it is given to the signer, then, when a

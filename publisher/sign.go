@@ -52,6 +52,8 @@ func (p *Publisher) sign(ctx context.Context, fence store.Cond) (err error) {
 	p.mu.Unlock()
 	p.metrics.leading.Set(1)
 
+	look := time.NewTicker(stuckLook)
+	defer look.Stop()
 	ctx, cancel := context.WithCancel(ctx)
 	var tasks sync.WaitGroup
 	tasks.Go(func() { s.trimmer(ctx) })
@@ -70,6 +72,10 @@ func (p *Publisher) sign(ctx context.Context, fence store.Cond) (err error) {
 			case <-ctx.Done():
 				return ctx.Err()
 			case <-p.wake:
+			case <-look.C:
+				if err := s.behind(ctx); err != nil {
+					return err
+				}
 			}
 		default:
 			p.deps.Log.Warn("manifest not published, trying again", "dataset", p.cfg.Dataset, "pause", pause, "error", err)
@@ -84,6 +90,34 @@ func (p *Publisher) sign(ctx context.Context, fence store.Cond) (err error) {
 			}
 		}
 	}
+}
+
+// stuckLook is how often it is looked whether what is published is followed, and stuckFor how
+// long it may not be while this process leads: longer than a snapshot of another publisher takes
+// to fetch when it can be had.
+const (
+	stuckLook = 5 * time.Second
+	stuckFor  = 30 * time.Second
+)
+
+// behind tells that this process cannot follow what is published, so that another may lead which
+// can: its way may need a snapshot that only the other has, and only who leads can say where it is.
+func (s *signer) behind(ctx context.Context) error {
+	s.mu.Lock()
+	stuck, have := s.stuck, s.newest.version
+	s.mu.Unlock()
+	if stuck.IsZero() || time.Since(stuck) < stuckFor {
+		return nil
+	}
+	var head tree.Head
+	n, err := s.deps.Store.Get(ctx, tree.HeadPath(s.cfg.Dataset))
+	if err == nil {
+		err = tree.Decode(n, &head)
+	}
+	if err != nil || head.Version <= have {
+		return nil // not known, or there is nothing to follow
+	}
+	return fmt.Errorf("version %d is published, and since %s no more than version %d could be followed here: another may lead", head.Version, stuck.UTC().Format(time.RFC3339), have)
 }
 
 // begin learns what those who led before have left.

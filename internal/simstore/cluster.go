@@ -55,6 +55,7 @@ type Cluster struct {
 	electing bool
 	faults   Faults
 	blind    func(path string) bool
+	observe  func(node store.Node, deleted bool)
 	clients  map[*Client]bool
 	feeds    map[string]*feed
 	waits    map[string]chan struct{} // closed when the node at the path changes
@@ -129,6 +130,14 @@ func (t *Cluster) Blind(path func(string) bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.blind = path
+}
+
+// Observe tells of every node that a commit puts or deletes, in order. It is called before
+// any of the cluster's next messages, and must not call the cluster.
+func (t *Cluster) Observe(f func(node store.Node, deleted bool)) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.observe = f
 }
 
 // SetReplica takes a replica down, with all that only it has heard, or brings it back.
@@ -356,6 +365,9 @@ func (t *Cluster) commit(txn store.Txn, owner *session) (store.Revision, error) 
 	}
 	for _, c := range done {
 		t.touched(c.path)
+		if t.observe != nil {
+			t.observe(store.Node{Path: c.path, Value: c.now.Value, Modified: rev}, c.now.Path == "")
+		}
 	}
 	for i := range t.up {
 		t.advance(i)
