@@ -67,7 +67,6 @@ type scene struct {
 	without defence
 	// quiet is after how many steps everything is healed, and has to converge. Zero: 200.
 	quiet int
-	lag   time.Duration
 }
 
 type world struct {
