@@ -315,6 +315,60 @@ struct Hold {
   9: Effect effect
 }
 
+/** Ring is some of the hosts, which get a version after those of the rings before. */
+struct Ring {
+  1: string name
+  /** How long its hosts answer a trial before the next ring gets it. */
+  2: i64 soak_ms
+  /** What selects its hosts: a name, KEY=VALUE or share:N%. */
+  3: list<string> hosts
+  /** Those that are live now, by name: the first 100; and how many there are. */
+  4: list<string> live
+  5: i64 live_count
+}
+
+/** Trial is a change that rings of hosts try before all hosts have it. */
+struct Trial {
+  1: string id
+  2: string source
+  3: i64 since_ms
+  /** Then it is held, when it is not through. */
+  4: i64 until_ms
+  /** RRsets. */
+  5: i64 created
+  6: i64 replaced
+  7: i64 removed
+  8: string author
+  9: string reason
+  /** Why it is tried. */
+  10: string why
+  /** The ring that it is offered to, and those before; empty: nobody judges it yet. */
+  11: string ring
+  /** offered, soaking, passed, withdrawn; the list may grow. Empty: nobody judges it yet. */
+  12: string state
+  13: i64 state_since_ms
+  /** What it waits for, in words. */
+  14: string text
+  15: list<string> evidence
+  /** Hosts that have answered it. */
+  16: list<string> answered
+  /** What hosts say that do not answer it and should. */
+  17: list<string> refused
+}
+
+/** Rings is the policy of rings and what is tried. */
+struct Rings {
+  /** In the order in which they get a version; empty: nothing is tried. */
+  1: list<Ring> rings
+  2: optional Trial trial
+  /** Sources whose changes are tried next. */
+  3: list<string> queued
+  /** Kinds of sources, or sources, whose changes are tried. */
+  4: list<string> sources
+  /** RRsets from which on the change of any source is tried; 0: never. */
+  5: i64 large
+}
+
 /** Freeze stops the changes of sources. */
 struct Freeze {
   1: string id
@@ -434,6 +488,14 @@ service Control {
    * something else ("drop"). Refused when the change is no longer what the id says.
    */
   Done decide(1: string id, 2: string decision, 3: Doer doer) throws (1: answer.Refused refused)
+
+  Rings rings() throws (1: answer.Refused refused)
+
+  /**
+   * Make a trial a version now (decision "pass"), or a hold ("withdraw"). Refused when it is not
+   * tried any more.
+   */
+  Done decide_trial(1: string id, 2: string decision, 3: Doer doer) throws (1: answer.Refused refused)
 
   /** Stop the changes of a source, of a kind of sources, or of all: see Freeze. */
   Done freeze(1: string source, 2: Doer doer) throws (1: answer.Refused refused)

@@ -45,7 +45,7 @@ func (c *Control) Consider(ctx context.Context, changes []plan.Change, configs [
 			return nil, api.Refuse(api.TooMany, "plan it in parts", "plan: more than %d claims before and after", maxConsidered)
 		}
 	}
-	t := &trial{Control: c, plan: plan.New(), before: replay.Otherwise{}, told: map[record.Name]bool{}}
+	t := &attempt{Control: c, plan: plan.New(), before: replay.Otherwise{}, told: map[record.Name]bool{}}
 	t.changes = slices.SortedFunc(slices.Values(changes), func(a, b plan.Change) int { return cmp.Compare(a.Source, b.Source) })
 	for _, ch := range t.changes {
 		t.moves = append(t.moves, plan.Moves(ch)...)
@@ -67,9 +67,9 @@ func (c *Control) Consider(ctx context.Context, changes []plan.Change, configs [
 	return t.plan, nil
 }
 
-// trial is changes that are tried. What it finds out while nobody else is answered it keeps;
+// attempt is changes that are tried. What it finds out while nobody else is answered it keeps;
 // it is put into words later.
-type trial struct {
+type attempt struct {
 	*Control
 	changes []plan.Change // by source
 	moves   []plan.Move
@@ -108,7 +108,7 @@ type otherwise struct {
 }
 
 // try finds everything out that has to do with what is in force, and leaves that as it was.
-func (t *trial) try(ctx context.Context) (err error) {
+func (t *attempt) try(ctx context.Context) (err error) {
 	c := &t.claims
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -167,7 +167,7 @@ func (t *trial) try(ctx context.Context) (err error) {
 // apart finds what to replace in which shard: each claim where one of its key is, so that
 // what does not change costs nothing. The presenter admits sources that claim more first,
 // and none that is frozen: those are tried last.
-func (t *trial) apart() {
+func (t *attempt) apart() {
 	state := t.claims.state
 	names := map[record.Source][]string{} // of shards
 	for _, ch := range t.changes {
@@ -251,7 +251,7 @@ func (p *part) put(state *reconcile.State, now bool) {
 }
 
 // note keeps what was before a change, unless something changed it before.
-func (t *trial) note(change reconcile.Change) {
+func (t *attempt) note(change reconcile.Change) {
 	now := undone(change)
 	if len(t.before) == 0 {
 		t.before = now
@@ -265,7 +265,7 @@ func (t *trial) note(change reconcile.Change) {
 }
 
 // differ finds the RRsets that are otherwise with all that is tried in force.
-func (t *trial) differ() {
+func (t *attempt) differ() {
 	state := t.claims.state
 	t.records = make([]otherwise, 0, len(t.before))
 	for k, was := range t.before {
@@ -297,7 +297,7 @@ func (t *trial) differ() {
 }
 
 // conclude compares with what is in force again.
-func (t *trial) conclude() {
+func (t *attempt) conclude() {
 	state := t.claims.state
 	for i := range t.records {
 		if o := &t.records[i]; o.is == nil {
@@ -333,7 +333,7 @@ func without(a, b []string) (left []string) {
 }
 
 // waits says what changes would wait for besides guards.
-func (t *trial) waits() {
+func (t *attempt) waits() {
 	add := func(s string) {
 		if s = plan.Clip(s); len(t.plan.Waits) < plan.MaxLines && !slices.Contains(t.plan.Waits, s) {
 			t.plan.Waits = append(t.plan.Waits, s)
@@ -341,6 +341,11 @@ func (t *trial) waits() {
 	}
 	if _, text := t.pinned(); text != "" {
 		add("the dataset is " + text)
+	}
+	if t.guards != nil {
+		for _, s := range t.guards.tried {
+			add(s)
+		}
 	}
 	for _, ch := range t.changes {
 		if f, ok := t.frozen(ch.Source); ok {
@@ -352,7 +357,7 @@ func (t *trial) waits() {
 }
 
 // effect is what happens to the live traffic, with all that is tried in force.
-func (t *trial) effect() *plan.Traffic {
+func (t *attempt) effect() *plan.Traffic {
 	none := func(why string) *plan.Traffic {
 		return &plan.Traffic{Unknown: plan.Clip(why), Kinds: []plan.Difference{}, Examples: []plan.Example{}}
 	}
@@ -381,7 +386,7 @@ func (t *trial) effect() *plan.Traffic {
 }
 
 // tell puts into words what was found out.
-func (t *trial) tell(configs []plan.Config) {
+func (t *attempt) tell(configs []plan.Config) {
 	p := t.plan
 	sorted := slices.SortedFunc(slices.Values(configs), func(a, b plan.Config) int { return cmp.Compare(a.Path, b.Path) })
 	p.Configurations = append(p.Configurations, sorted[:min(len(sorted), plan.MaxClaims)]...)
@@ -415,7 +420,7 @@ func lines(out, all []string) (_ []string, more int) {
 }
 
 // tellRecords says what changes of the dataset, by zone.
-func (t *trial) tellRecords() {
+func (t *attempt) tellRecords() {
 	p := t.plan
 	slices.SortFunc(t.records, func(a, b otherwise) int { return cmp.Or(a.zone.Compare(b.zone), a.key.Compare(b.key)) })
 	shown, room := 0, plan.MaxRoom
@@ -488,7 +493,7 @@ type fate struct {
 }
 
 // judged finds what becomes of the claims that come.
-func (t *trial) judged(ctx context.Context) error {
+func (t *attempt) judged(ctx context.Context) error {
 	state := t.claims.state
 	var owner record.Name
 	var found []reconcile.Finding
@@ -528,7 +533,7 @@ func (t *trial) judged(ctx context.Context) error {
 }
 
 // tellClaims says what becomes of each claim that moves, and notes it for the digest.
-func (t *trial) tellClaims() {
+func (t *attempt) tellClaims() {
 	p := t.plan
 	for i := range t.moves {
 		m, f := &t.moves[i], &t.fates[i]

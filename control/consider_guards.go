@@ -11,6 +11,7 @@ import (
 	"github.com/zonecast/zonecast/internal/history"
 	"github.com/zonecast/zonecast/internal/plan"
 	"github.com/zonecast/zonecast/internal/tree"
+	"github.com/zonecast/zonecast/internal/trial"
 	"github.com/zonecast/zonecast/reconcile"
 	"github.com/zonecast/zonecast/record"
 	"github.com/zonecast/zonecast/store"
@@ -27,6 +28,9 @@ type guards struct {
 
 	held  []plan.Held
 	notes []string
+
+	rings trial.Policy // by which changes are tried
+	tried []string     // which would be, in words
 }
 
 type counted struct {
@@ -39,6 +43,9 @@ func (c *Control) readGuards(ctx context.Context) (*guards, error) {
 	g := &guards{now: c.deps.Now()}
 	var err error
 	if g.bounds, err = c.readBounds(ctx); err != nil {
+		return nil, err
+	}
+	if g.rings, err = c.readRings(ctx); err != nil {
 		return nil, err
 	}
 	if g.bounds.Window == 0 {
@@ -124,7 +131,7 @@ func zoneOf(text string) (record.Name, error) {
 }
 
 // begin makes the judge of what is in force. The caller holds the mutex of the claims.
-func (g *guards) begin(t *trial) (err error) {
+func (g *guards) begin(t *attempt) (err error) {
 	if g.bounds.Window == 0 {
 		return nil
 	}
@@ -156,14 +163,19 @@ func (g *guards) begin(t *trial) (err error) {
 	return nil
 }
 
-// judges tells whether anything may be held.
-func (g *guards) judges() bool { return g != nil && g.judge != nil }
+// judges tells whether anything may be held, or tried.
+func (g *guards) judges() bool { return g != nil && (g.judge != nil || len(g.rings.Rings) > 0) }
 
 // hold judges a source's change, and notes what holds it.
 func (g *guards) hold(s record.Source, change reconcile.Change) bool {
+	if g.judge == nil {
+		g.try(s, change)
+		return false
+	}
 	v := g.judge.Judge(s, change, g.now)
 	if !v.Held() {
 		g.judge.Accept(s, change, g.now)
+		g.try(s, change)
 		return false
 	}
 	g.held = append(g.held, plan.Held{Source: string(s), Why: v.Why()})

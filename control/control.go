@@ -91,7 +91,7 @@ func (c *Control) Run(ctx context.Context) error {
 	g.Go(func() error { return c.followAdmitted(ctx) })
 	g.Go(func() error { return c.followPublished(ctx) })
 	g.Go(func() error { return c.followDirect(ctx) })
-	for _, prefix := range []string{"/progress/", tree.DatasetPrefix(c.cfg.Dataset), tree.Hosts, tree.Holds, tree.Freezes, tree.Pins} {
+	for _, prefix := range []string{"/progress/", tree.DatasetPrefix(c.cfg.Dataset), tree.Hosts, tree.Holds, tree.Freezes, tree.Pins, tree.Trials} {
 		g.Go(func() error { return c.followMarks(ctx, prefix) })
 	}
 	err := g.Wait()

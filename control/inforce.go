@@ -314,6 +314,11 @@ func (c *Control) obstacle(s record.Source) string {
 			return fmt.Sprintf("hold %s: %s: `zonecast release %s` or `zonecast drop %s`", id, strings.Join(h.Why, "; "), id, id)
 		}
 	}
+	if t := c.marks.trial; t != nil && t.Source == s {
+		return fmt.Sprintf("%s: `zonecast rings`", t.At(c.marks.judged))
+	} else if t != nil && t.Policy.Tries(s, 1) != "" {
+		return fmt.Sprintf("it goes by rings after trial %s of %s: `zonecast rings`", t.ID, t.Source)
+	}
 	return "the presenter has not taken it up yet: does `zonecast run presenter` run?"
 }
 

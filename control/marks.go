@@ -12,6 +12,7 @@ import (
 	"github.com/zonecast/zonecast/api"
 	"github.com/zonecast/zonecast/api/controlapi"
 	"github.com/zonecast/zonecast/internal/tree"
+	"github.com/zonecast/zonecast/internal/trial"
 	"github.com/zonecast/zonecast/store"
 )
 
@@ -31,6 +32,9 @@ type marks struct {
 	holds   map[string]tree.Hold
 	freezes map[string]tree.Freeze
 	pin     *tree.Pin
+	// trial is what is tried, nil when nothing is, judged how far it is.
+	trial  *trial.Trial
+	judged trial.Judgement
 }
 
 // move tells those who wait that a mark moved. The caller holds mu.
@@ -64,6 +68,8 @@ func (c *Control) takeMarks(prefix string, b store.Batch) (moved bool) {
 			m.freezes = map[string]tree.Freeze{}
 		case tree.Pins:
 			m.pin = nil
+		case tree.Trials:
+			m.trial, m.judged = nil, trial.Judgement{}
 		case tree.DatasetPrefix(c.cfg.Dataset):
 			m.heard = true
 		}
@@ -105,6 +111,16 @@ func (c *Control) takeMarks(prefix string, b store.Batch) (moved bool) {
 			if err = tree.Decode(n, pin); err == nil {
 				m.pin, moved = pin, true
 			}
+		case n.Path == tree.TrialPath(c.cfg.Dataset):
+			x := new(trial.Trial)
+			if err = tree.Decode(n, x); err == nil {
+				m.trial, moved = x, true
+			}
+		case n.Path == tree.JudgementPath(c.cfg.Dataset):
+			var j trial.Judgement
+			if err = tree.Decode(n, &j); err == nil {
+				m.judged, moved = j, true
+			}
 		}
 		if err != nil {
 			c.deps.Log.Warn("node not read", "error", err)
@@ -122,6 +138,13 @@ func (c *Control) takeMarks(prefix string, b store.Batch) (moved bool) {
 		case tree.Pins:
 			if path == tree.PinPath(c.cfg.Dataset) {
 				m.pin = nil
+			}
+		case tree.Trials:
+			switch path {
+			case tree.TrialPath(c.cfg.Dataset):
+				m.trial = nil
+			case tree.JudgementPath(c.cfg.Dataset):
+				m.judged = trial.Judgement{}
 			}
 		}
 	}

@@ -288,7 +288,7 @@ func (p *Presenter) admit(moved bool) reconcile.Change {
 			continue
 		}
 		if s == tried && len(all) == 0 && g.rings.settled(p.deps.Now()) {
-			w.waits, g.rings.wanted = g.rings.at(), &wanted{id: id, source: s}
+			w.waits, g.rings.wanted = g.rings.trial.At(g.rings.heard), &wanted{id: id, source: s}
 			continue
 		}
 		old := map[string][]record.Claim{}

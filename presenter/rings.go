@@ -150,7 +150,7 @@ func (p *Presenter) try(s record.Source, w *pending, change reconcile.Change, tr
 	}
 	why := p.cfg.Trial.Tries(s, len(change.Put)+len(change.Remove))
 	switch {
-	case why == "":
+	case why == "" || s != tried && p.bringsZones(change):
 		return false, nil
 	case tried != "" && s != tried || r.wanted != nil:
 		w.waits = "goes by rings after the trial that is under way (`zonecast rings`)"
@@ -162,7 +162,7 @@ func (p *Presenter) try(s record.Source, w *pending, change reconcile.Change, tr
 	r.wanted = &wanted{id: w.id, source: s, why: why, change: change}
 	w.waits = "goes by rings"
 	if t := r.trial; t != nil && s == tried {
-		w.waits = r.at()
+		w.waits = r.trial.At(r.heard)
 	}
 	if p.pos == nil {
 		return true, nil // composed in the next turn, when it is known what is published
@@ -180,6 +180,26 @@ func (p *Presenter) try(s record.Source, w *pending, change reconcile.Change, tr
 	}
 	r.wanted.delta = delta
 	return true, nil
+}
+
+// bringsZones tells whether a change does nothing but bring zones where none was: nobody was
+// answered anything there. So a dataset begins, zone by zone.
+func (p *Presenter) bringsZones(ch reconcile.Change) bool {
+	if len(ch.Old) > 0 || len(ch.Remove) > 0 {
+		return false
+	}
+	apexes := map[record.Name]bool{}
+	for _, r := range ch.Put {
+		if r.Type == record.TypeSOA {
+			apexes[r.Owner] = r.Owner.Parent() == "" || p.state.Zone(r.Owner.Parent()) == ""
+		}
+	}
+	for _, r := range ch.Put {
+		if !apexes[p.state.Zone(r.Owner)] {
+			return false
+		}
+	}
+	return true
 }
 
 // holdOf is the hold that a trial becomes.
@@ -205,17 +225,6 @@ func (r *rings) outcome() string {
 	}
 	return strings.Join(append([]string{r.heard.Text}, r.heard.Evidence...), "; ")
 }
-
-// at says where a trial is.
-func (r *rings) at() string {
-	t, j := r.trial, r.heard
-	if j.ID != t.ID || j.Begun != t.Since {
-		return fmt.Sprintf("trial %s is not judged yet: does `zonecast run canary` run? It is held at %s", t.ID, when(t.Until))
-	}
-	return fmt.Sprintf("trial %s, ring %s: %s", t.ID, t.RingName(j.Ring), j.Text)
-}
-
-func when(ms int64) string { return time.UnixMilli(ms).UTC().Format("2006-01-02 15:04:05Z") }
 
 // trialNote notes in the audit, with the next transaction, what became of a trial.
 func (p *Presenter) trialNote(action string, t *trial.Trial, text string) {
@@ -341,7 +350,7 @@ func (p *Presenter) putTrial(ctx context.Context, w *wanted) error {
 		p.log.Info("trial begun", "id", t.ID, "source", t.Source, "rrsets", t.Created+t.Replaced+t.Removed)
 	}
 	r.trial, r.dirty, r.over = &t, false, false
-	p.gate.pending[w.source].waits = r.at()
+	p.gate.pending[w.source].waits = r.trial.At(r.heard)
 	p.tellWaiting()
 	return p.trimTrials(ctx, t.Number)
 }

@@ -220,6 +220,26 @@ func TestRingsInTurn(t *testing.T) {
 	})
 }
 
+// TestRingsNewZone lets a zone in at once where none was, and tries one that lies in another.
+func TestRingsNewZone(t *testing.T) {
+	bubble(t, func(t *testing.T, st *memstore.Store) {
+		put(t, st, "zone", zone())
+		p := run(t, st, byRings)
+		defer func() { p.stop(t) }()
+		settle()
+		for apex, tried := range map[string]bool{"example.org.": false, "sub.example.net.": true} {
+			z, a := zone(), address("www", 1)
+			z.Owner, a.Owner = name(apex), name("www."+apex)
+			z.Source, a.Source = record.Source("zone/"+strings.TrimSuffix(apex, ".")), record.Source("zone/"+strings.TrimSuffix(apex, "."))
+			put(t, st, "z", z, a)
+			settle()
+			if x, _ := onTrial(t, st); (x != nil) != tried || (answer(t, st, a.Key) == "") != tried {
+				t.Errorf("%s is tried: %+v, want %v", apex, x, tried)
+			}
+		}
+	})
+}
+
 // TestRingsOff holds that without rings, and with rings that pass everything, the same is
 // published, and that without rings the store has nothing of them.
 func TestRingsOff(t *testing.T) {

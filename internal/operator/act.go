@@ -35,6 +35,11 @@ func Decide(id, decision, reason string) Act {
 	return Act{"hold", "hold " + decision, Args{"id": id, "reason": reason}}
 }
 
+// DecideTrial passes or withdraws what is tried.
+func DecideTrial(id, decision, reason string) Act {
+	return Act{"hold", "trial " + decision, Args{"id": id, "reason": reason}}
+}
+
 func Freeze(source, reason string) Act {
 	return Act{"freeze", "freeze", Args{"source": source, "reason": reason}}
 }

@@ -1,6 +1,9 @@
 package trial
 
 import (
+	"fmt"
+	"time"
+
 	"github.com/zonecast/zonecast/record"
 )
 
@@ -76,4 +79,12 @@ func (t *Trial) RingName(ring int) string {
 		return t.Policy.Rings[ring].Name
 	}
 	return "none"
+}
+
+// At says where a trial is, by what is said of it.
+func (t *Trial) At(j Judgement) string {
+	if j.ID != t.ID || j.Begun != t.Since {
+		return fmt.Sprintf("trial %s is not judged yet: does `zonecast run canary` run? It is held at %s", t.ID, time.UnixMilli(t.Until).UTC().Format("2006-01-02 15:04:05Z"))
+	}
+	return fmt.Sprintf("trial %s, ring %s: %s", t.ID, t.RingName(j.Ring), j.Text)
 }
