@@ -77,6 +77,7 @@ var arrows = table{
 		"internal/configtree":        mechanism,
 		"internal/follow":            mechanism,
 		"internal/history":           mechanism,
+		"internal/trust":             mechanism,
 		"internal/plan":              mechanism,
 		"internal/storecopy":         mechanism,
 		"internal/operator":          pure,

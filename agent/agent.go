@@ -2,7 +2,6 @@ package agent
 
 import (
 	"context"
-	"crypto/ed25519"
 	"errors"
 	"fmt"
 	"math"
@@ -10,6 +9,7 @@ import (
 	"time"
 
 	"github.com/zonecast/zonecast/internal/follow"
+	"github.com/zonecast/zonecast/internal/trust"
 	"github.com/zonecast/zonecast/snapshot"
 	"github.com/zonecast/zonecast/snapshot/journal"
 )
@@ -18,7 +18,7 @@ import (
 type Agent struct {
 	cfg     Config
 	deps    Deps
-	keys    []ed25519.PublicKey
+	ring    *trust.Ring
 	metrics *metrics
 
 	unmended string // why a damaged journal was not mended, last; the follower's goroutine's
@@ -29,6 +29,7 @@ type Agent struct {
 	mu     sync.Mutex // guards below
 	status Status
 	writer *journal.Writer // while the journal is open
+	word   word            // by which the journal has what it has
 }
 
 // Status is what the agent has; what the authority answers is in the store.
@@ -55,15 +56,16 @@ func New(cfg Config, deps Deps) (*Agent, error) {
 		return nil, fmt.Errorf("agent: %w", err)
 	}
 	a := &Agent{cfg: cfg, deps: deps, changed: make(chan struct{}, 1)}
-	for _, path := range cfg.Keys {
-		keys, err := snapshot.LoadPublicKeys(path)
-		if err != nil {
-			return nil, fmt.Errorf("agent: %w", err)
-		}
-		a.keys = append(a.keys, keys...)
+	var err error
+	look := time.Duration(0) // trust's default
+	if _, ok := deps.FS.(journal.Watcher); ok {
+		look = watchedEvery
+	}
+	a.ring, err = trust.Open(trust.Config{Keys: cfg.Keys, Revoked: cfg.Revoked, Memory: trust.MemoryFile(cfg.Journal), Poll: look, FS: deps.FS, Log: deps.Log})
+	if err != nil {
+		return nil, fmt.Errorf("agent: %w", err)
 	}
 	if cfg.Direct != "" {
-		var err error
 		if a.direct, err = newGlass(a); err != nil {
 			return nil, fmt.Errorf("agent: %w", err)
 		}
@@ -74,8 +76,7 @@ func New(cfg Config, deps Deps) (*Agent, error) {
 	if a.deps.Fetcher == nil {
 		a.deps.Fetcher = follow.HTTP{Log: deps.Log}
 	}
-	var err error
-	if a.metrics, err = newMetrics(deps.Metrics, cfg.Dataset, a.age); err != nil {
+	if a.metrics, err = newMetrics(deps.Metrics, cfg.Dataset, a.age, a.validFor); err != nil {
 		return nil, fmt.Errorf("agent: %w", err)
 	}
 	a.status = Status{Host: cfg.Host, Dataset: cfg.Dataset}
@@ -108,6 +109,8 @@ func (a *Agent) Run(ctx context.Context) error {
 	defer cancel()
 	reporting.Go(func() { a.report(ctx) })
 	reporting.Go(func() { a.tryOffers(ctx) })
+	reporting.Go(func() { a.ring.Run(ctx, a.deps.Store, a.refusedRevocation) })
+	reporting.Go(func() { a.sayBeliefs(ctx) })
 	if a.direct != nil {
 		reporting.Go(func() { a.direct.run(ctx) })
 	}
@@ -140,7 +143,7 @@ var errOpen = errors.New("open journal")
 // keep opens the journal and follows the dataset into it.
 func (a *Agent) keep(ctx context.Context) (err error) {
 	w, have, err := journal.OpenWriter(a.cfg.Journal, journal.Options{
-		Dataset: a.cfg.Dataset, Keys: a.keys, FoldSize: a.cfg.FoldSize, Log: a.deps.Log, FS: a.deps.FS,
+		Dataset: a.cfg.Dataset, Keys: a.ring.Keys, FoldSize: a.cfg.FoldSize, Log: a.deps.Log, FS: a.deps.FS,
 	})
 	if err != nil {
 		return fmt.Errorf("%w: %w", errOpen, err)
@@ -151,15 +154,17 @@ func (a *Agent) keep(ctx context.Context) (err error) {
 		a.mu.Unlock()
 		err = errors.Join(err, w.Close())
 	}()
-	floor := a.floor(have.Version())
+	floor, signers := a.floor(have.Version())
 	a.mu.Lock()
 	a.writer = w
 	a.mu.Unlock()
-	a.kept(have)
+	a.kept(have, w.Manifest())
+	changed, end := a.ring.Subscribe()
+	defer end()
 	a.deps.Log.Info("journal opened", "dataset", a.cfg.Dataset, "version", have.Version(), "digest", have.Digest().String()[:12], "rrsets", have.Len())
 	f, err := follow.New(follow.Config{
-		Dataset: a.cfg.Dataset, Store: a.deps.Store, Keys: a.keys, Fetcher: a.deps.Fetcher,
-		Dir: a.cfg.Journal + ".fetch", Floor: floor, Log: a.deps.Log, Progress: a.deps.Progress,
+		Dataset: a.cfg.Dataset, Store: a.deps.Store, Keys: a.ring.Keys, KeysChanged: changed, Fetcher: a.deps.Fetcher,
+		Dir: a.cfg.Journal + ".fetch", Manifest: w.Manifest(), Floor: floor, FloorSignedBy: signers, Log: a.deps.Log, Progress: a.deps.Progress,
 	}, have, a)
 	if err != nil {
 		return err
@@ -168,20 +173,21 @@ func (a *Agent) keep(ctx context.Context) (err error) {
 }
 
 // floor is the version below which nothing is taken though the journal is older, or
-// gone: what the authority answers.
-func (a *Agent) floor(have uint64) uint64 {
+// gone: what the authority answers; and by whose word it does.
+func (a *Agent) floor(have uint64) (version uint64, signers []string) {
 	serving, err := a.readServing()
 	if err != nil || serving.Version <= have {
-		return 0
+		return 0, nil
 	}
 	a.deps.Log.Warn("the authority answers a newer version than the journal has: nothing below it is taken", "dataset", a.cfg.Dataset, "answers", serving.Version, "journal", have)
-	return serving.Version
+	return serving.Version, serving.SignedBy
 }
 
 // quarantine moves a damaged journal aside, so that the next one is fetched anew.
 func (a *Agent) quarantine(cause error) error {
 	to, err := journal.QuarantineIn(a.deps.FS, a.cfg.Journal)
 	a.metrics.quarantined.Inc()
+	a.metrics.refused.WithLabelValues(kindJournal).Inc()
 	if err != nil {
 		a.trouble(errors.Join(cause, err))
 		a.deps.Log.Error("damaged journal cannot be moved aside, trying again; the authority serves what it has", "dir", a.cfg.Journal, "why", cause, "error", err)
@@ -206,7 +212,7 @@ func (a *Agent) Reset(_ context.Context, r follow.Reset) error {
 	} else {
 		err = a.journal().ResetDataset(r.Dataset, r.Manifest)
 	}
-	return a.done(began, r.Dataset, err)
+	return a.done(began, r.Dataset, r.Manifest, err)
 }
 
 // Apply is follow.Sink.Apply.
@@ -219,7 +225,7 @@ func (a *Agent) Apply(_ context.Context, g follow.Group) error {
 		}
 		a.mend(g)
 	}
-	return a.done(began, g.Dataset, err)
+	return a.done(began, g.Dataset, g.Manifest, err)
 }
 
 // mend writes a journal anew that was found damaged on the disk while it was open. An
@@ -252,7 +258,7 @@ func (a *Agent) journal() *journal.Writer {
 
 // done notes the outcome of a write. Damage ends the follower; anything else, a full
 // disk above all, is tried again by it.
-func (a *Agent) done(began time.Time, d *snapshot.Dataset, err error) error {
+func (a *Agent) done(began time.Time, d *snapshot.Dataset, manifest []byte, err error) error {
 	if err != nil {
 		a.metrics.journalErrors.Inc()
 		a.trouble(err)
@@ -264,13 +270,15 @@ func (a *Agent) done(began time.Time, d *snapshot.Dataset, err error) error {
 	now := time.Now()
 	a.metrics.appendSeconds.Observe(now.Sub(began).Seconds())
 	a.metrics.applySeconds.Observe(max(0, now.Sub(time.UnixMilli(d.Time())).Seconds()))
-	a.kept(d)
+	a.kept(d, manifest)
 	return nil
 }
 
 // kept notes what is now in the journal.
-func (a *Agent) kept(d *snapshot.Dataset) {
+func (a *Agent) kept(d *snapshot.Dataset, manifest []byte) {
+	word := wordOf(manifest)
 	a.mu.Lock()
+	a.word = word
 	better := a.status.Refused != "" || a.status.Trouble != ""
 	a.status.Version, a.status.Digest, a.status.Time = d.Version(), d.Digest(), d.Time()
 	a.status.Refused, a.status.Trouble = "", ""

@@ -30,6 +30,9 @@ type Config struct {
 	StatusDir string `option:"status-dir" help:"directory in which the authority says what it answers"`
 	// Keys are files with the public keys (PEM) that are believed.
 	Keys []string `option:"keys" help:"files with public keys that are believed"`
+	// Revoked is a file in which this host's administrator takes trust away: one key a line.
+	// What the store says of revoked keys is remembered in <journal>.revoked.
+	Revoked string `option:"revoked" help:"file in which keys are revoked on this host, one id a line; need not be there"`
 	// DNS is where the host answers, address:port, for those who ask it from outside.
 	DNS string `option:"dns" help:"address and port on which the host answers, as others reach it"`
 	// HTTP is where its metrics and status are; empty when nowhere.

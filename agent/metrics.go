@@ -16,7 +16,7 @@ type metrics struct {
 	samples                                     prometheus.Counter
 }
 
-func newMetrics(reg prometheus.Registerer, dataset string, age func() float64) (*metrics, error) {
+func newMetrics(reg prometheus.Registerer, dataset string, age, validFor func() float64) (*metrics, error) {
 	const prefix = "zonecast_agent_"
 	labels := prometheus.Labels{"dataset": dataset}
 	gauge := func(name, help string) prometheus.Gauge {
@@ -50,6 +50,8 @@ func newMetrics(reg prometheus.Registerer, dataset string, age func() float64) (
 	for _, k := range follow.Kinds() {
 		m.refused.WithLabelValues(string(k))
 	}
+	m.refused.WithLabelValues(kindJournal)
+	m.refused.WithLabelValues(kindRevocation)
 	m.octets.WithLabelValues("delta")
 	m.octets.WithLabelValues("snapshot")
 	var errs []error
@@ -58,6 +60,9 @@ func newMetrics(reg prometheus.Registerer, dataset string, age func() float64) (
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 			Name: prefix + "age_seconds", Help: "Since the version in the journal was made, by the clock of its maker; +Inf when there is none.", ConstLabels: labels,
 		}, age),
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+			Name: prefix + "manifest_valid_seconds", Help: "Until somebody should have signed another manifest, by this host's clock; below 0 is an alarm, and the host serves on; +Inf when the manifest does not say.", ConstLabels: labels,
+		}, validFor),
 	} {
 		errs = append(errs, reg.Register(c))
 	}

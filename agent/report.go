@@ -73,6 +73,7 @@ type reporter struct {
 	saidAt  time.Time
 	serving tree.HostDataset // last read; Version 0 before the first
 	beside  []store.Op       // in the session; nil when nothing is
+	trust   []byte           // likewise
 }
 
 // report reports until ctx ends, in one session after another.
@@ -105,7 +106,7 @@ func (r *reporter) session(ctx context.Context, events <-chan struct{}, good fun
 		return err
 	}
 	defer func() { _ = s.Close() }() // its nodes go, at once or after SessionTTL
-	r.said, r.beside = tree.Host{}, nil
+	r.said, r.beside, r.trust = tree.Host{}, nil, nil
 	every := pollEvery
 	if _, ok := r.deps.FS.(journal.Watcher); ok {
 		every = watchedEvery
@@ -134,6 +135,9 @@ func (r *reporter) session(ctx context.Context, events <-chan struct{}, good fun
 			good()
 			wait = every
 		}
+		if err := r.putTrust(ctx, s); err != nil {
+			return err
+		}
 		if err := r.putBeside(ctx, s); err != nil {
 			return err
 		}
@@ -151,6 +155,19 @@ func (r *reporter) session(ctx context.Context, events <-chan struct{}, good fun
 			samples.report(ctx, s, time.Now())
 		}
 	}
+}
+
+// putTrust says whom the host believes, if that changed.
+func (r *reporter) putTrust(ctx context.Context, s store.Session) error {
+	now := tree.Encode(r.trusted())
+	if bytes.Equal(now, r.trust) {
+		return nil
+	}
+	if _, err := s.Commit(ctx, store.Txn{Do: []store.Op{{Path: tree.TrustPath(r.cfg.Dataset, r.cfg.Host), Value: now}}}); err != nil {
+		return err
+	}
+	r.trust = now
+	return nil
 }
 
 // putBeside puts what lives beside the host's node, if it changed.
@@ -189,6 +206,7 @@ func (r *reporter) due(now time.Time) (host tree.Host, wait time.Duration, due b
 		host.Refused = "direct: " + strings.Join(all, "; ")
 	}
 	host.Refused = host.Refused[:min(len(host.Refused), maxText)]
+	host.Alarms = r.Alarms()
 	serving, err := r.readServing()
 	switch {
 	case err == nil:
@@ -206,7 +224,7 @@ func (r *reporter) due(now time.Time) (host tree.Host, wait time.Duration, due b
 	}
 	old, known := r.said.Datasets[r.cfg.Dataset]
 	switch {
-	case r.said.Name == "", host.Refused != r.said.Refused, known != (r.serving.Version > 0), r.serving.Digest != old.Digest, !slices.Equal(r.serving.Direct, old.Direct), !sameTrial(r.serving.Trial, old.Trial):
+	case r.said.Name == "", host.Refused != r.said.Refused, !slices.Equal(host.Alarms, r.said.Alarms), known != (r.serving.Version > 0), r.serving.Digest != old.Digest, !slices.Equal(r.serving.Direct, old.Direct), !sameTrial(r.serving.Trial, old.Trial):
 		return host, 0, true
 	case r.serving.Version == old.Version && r.serving.Since == old.Since && (r.serving.Trial == nil || *r.serving.Trial == *old.Trial):
 		return host, watchedEvery, false

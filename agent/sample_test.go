@@ -22,7 +22,7 @@ import (
 func TestSample(t *testing.T) {
 	st := memstore.New()
 	defer st.Close()
-	m, err := newMetrics(prometheus.NewRegistry(), "internal", func() float64 { return 0 })
+	m, err := newMetrics(prometheus.NewRegistry(), "internal", func() float64 { return 0 }, func() float64 { return 0 })
 	if err != nil {
 		t.Fatal(err)
 	}

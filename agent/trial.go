@@ -123,7 +123,7 @@ func (t *trying) act(ctx context.Context, now time.Time) error {
 		t.Refused(follow.Refusal{Kind: kind, Err: err, Time: now})
 		t.drop("another one was offered and refused")
 	}
-	o, err := trial.Verify(t.offered, t.keys, t.cfg.Dataset)
+	o, err := trial.Verify(t.offered, t.ring.Keys().Believed, t.cfg.Dataset)
 	if err == nil {
 		err = o.InTime(now)
 	}

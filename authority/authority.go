@@ -2,7 +2,6 @@ package authority
 
 import (
 	"context"
-	"crypto/ed25519"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -16,14 +15,14 @@ import (
 	"github.com/zonecast/zonecast/authority/tap"
 	"github.com/zonecast/zonecast/authority/wire"
 	"github.com/zonecast/zonecast/internal/tree"
-	"github.com/zonecast/zonecast/snapshot"
+	"github.com/zonecast/zonecast/internal/trust"
 )
 
 // Server is the authoritative server of one host.
 type Server struct {
 	config  Config
 	log     *slog.Logger
-	keys    []ed25519.PublicKey
+	ring    *trust.Ring
 	packet  *wire.Server
 	workers workers
 	metrics *collector
@@ -71,12 +70,8 @@ func New(c Config, deps Deps) (*Server, error) {
 		MaxUDP: c.MaxUDP, Version: c.Version, Identity: c.Identity,
 		Idle: func() time.Duration { return s.packet.IdleTimeout() }, Cookies: s.guard.secrets(),
 	}
-	for _, path := range c.Keys {
-		keys, err := snapshot.LoadPublicKeys(path)
-		if err != nil {
-			return nil, err
-		}
-		s.keys = append(s.keys, keys...)
+	if s.ring, err = trust.Open(trust.Config{Keys: c.Keys, Revoked: c.Revoked, Memory: trust.MemoryFile(c.Journal), Reader: true, Log: deps.Log}); err != nil {
+		return nil, err
 	}
 	pc := wire.Config{
 		UDPWorkers: c.UDPWorkers, MaxUDP: c.MaxUDP, MaxTCP: c.MaxTCP, MaxTCPPerClient: c.MaxTCPPerClient,
@@ -168,6 +163,7 @@ func (s *Server) Run(ctx context.Context) error {
 	wg.Go(func() { s.source.run(ctx) })
 	wg.Go(func() { s.source.keep(ctx) })
 	if f, follows := s.source.(*follower); follows {
+		wg.Go(func() { s.ring.Run(ctx, nil, nil) })
 		wg.Go(func() { f.followDirect(ctx) })
 		wg.Go(func() { f.followTrial(ctx) })
 	}

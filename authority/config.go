@@ -38,6 +38,9 @@ type Config struct {
 	// Keys are the files with the publisher's public keys. Data signed by none of
 	// them is not served.
 	Keys []string `option:"keys" help:"files with the publisher's public keys"`
+	// Revoked is a file in which this host's administrator takes trust away, as the agent's;
+	// what the agent remembers of revoked keys, in <journal>.revoked, is read, too.
+	Revoked string `option:"revoked" help:"file in which keys are revoked on this host, one id a line; need not be there"`
 
 	// UDPWorkers is how many sockets share each UDP address (SO_REUSEPORT), each
 	// with its own goroutine. Zero means one for each CPU.

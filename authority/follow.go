@@ -39,6 +39,10 @@ type follower struct {
 	since   []record.Name
 	trial   tried    // what is tried, on top of the dataset
 	over    overlaid // what operators put on top of both
+	// signers are the ids of the keys that signed what the journal has.
+	signers []string
+	// void: what is served was signed by keys whose word is void, and goes for what is older.
+	void bool
 
 	heap []byte // heapFloor octets that are never touched
 }
@@ -96,9 +100,9 @@ func (f *follower) follow(ctx context.Context) error {
 	}
 	f.mu.Unlock()
 	if at.Version > 0 {
-		return journal.FollowFrom(ctx, c.Journal, f.server.keys, c.Dataset, at, f.event)
+		return journal.FollowFrom(ctx, c.Journal, f.server.ring.Keys, c.Dataset, at, f.event)
 	}
-	return journal.Follow(ctx, c.Journal, f.server.keys, f.event)
+	return journal.Follow(ctx, c.Journal, f.server.ring.Keys, f.event)
 }
 
 // resume takes the image of an earlier life as what the journal goes on from, and tells
@@ -121,6 +125,10 @@ func (f *follower) resume(im *image.Image) bool {
 func (f *follower) event(e journal.Event) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	if e.Problem == nil && len(e.SignedBy) > 0 {
+		f.signers = e.SignedBy
+	}
+	f.void = f.void || e.Void
 	switch {
 	case e.Problem != nil:
 		f.report(e.Problem)
@@ -226,6 +234,10 @@ func (f *follower) serve(all iter.Seq[record.RRset]) error {
 		f.ledger = nil
 		return err
 	}
+	if f.void && d.Version() < old.Version {
+		s.log.Warn("what was served is void: going back to what a believed key signed", "dataset", d.Name(), "version", d.Version(), "base", old.Version, "signer", f.signers)
+		old = &state{view: old.view}
+	}
 	if d.Version() < old.Version {
 		// Clients must not see time run backwards. Whoever means it restarts the server.
 		f.report(fmt.Errorf("journal has version %d, older than version %d that is served: going on with the newer", d.Version(), old.Version))
@@ -237,12 +249,13 @@ func (f *follower) serve(all iter.Seq[record.RRset]) error {
 	}
 	now := &state{view: f.view, HostDataset: tree.HostDataset{
 		Version: d.Version(), Digest: d.Digest().String(), Time: d.Time(), Since: time.Now().UnixMilli(), Direct: f.over.states(), Trial: f.trial.state(s),
+		SignedBy: f.signers,
 	}}
 	if d.Version() == old.Version {
 		now.Since = old.Since
 	}
 	s.show(now)
-	f.problem = ""
+	f.problem, f.void = "", false
 	if old.view == nil {
 		s.log.Info("first version served", "dataset", d.Name(), "version", d.Version(), "digest", now.Digest,
 			"zones", f.view.Zones(), "rrsets", f.view.Sets())

@@ -109,7 +109,7 @@ func (f *follower) readTrial(path string, now time.Time) (*trial.Offer, *snapsho
 	if err != nil {
 		return nil, nil, err
 	}
-	o, err := trial.Verify(signed, f.server.keys, f.server.config.Dataset)
+	o, err := trial.Verify(signed, f.server.ring.Keys().Believed, f.server.config.Dataset)
 	if err != nil {
 		return nil, nil, err
 	}

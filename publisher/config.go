@@ -25,6 +25,14 @@ type Config struct {
 	// public key beside it. Publishers of one dataset that take over from each other
 	// share it, or hosts know the public keys of all.
 	KeyFile string `option:"key" help:"file with the private key that signs; made at first start"`
+	// AlsoKeys have further private keys, which sign as well, while the key changes: hosts
+	// believe whichever they know. They are made as KeyFile is. At most three.
+	AlsoKeys []string `option:"also-key" help:"files with further private keys that sign as well, while the key changes; made at first start"`
+	// Validity is how long a manifest is valid; it is signed anew when half of it is over.
+	// Hosts whose newest manifest is past its time raise an alarm, and serve on: what it finds
+	// is a store that holds news back. Longer than the control plane may be away without that
+	// being news. Zero means for ever.
+	Validity time.Duration `option:"validity" help:"how long a manifest is valid; later hosts raise an alarm and serve on; 0 is for ever"`
 	// URLs are the base URLs under which hosts reach Handler, such as
 	// http://192.0.2.1:7380. None means that hosts live on the log alone, which is
 	// then never trimmed.
@@ -58,8 +66,17 @@ func DefaultConfig() Config {
 		SnapshotPause: time.Minute,
 		SessionTTL:    5 * time.Second,
 		MaxDownloads:  64,
+		Validity:      24 * time.Hour,
 	}
 }
+
+const (
+	// maxAlso is what a manifest has room for beside the first signature.
+	maxAlso = 3
+	// minValidity is four times what lies between two looks at the manifest's age, and leaves a
+	// publisher that takes over the time to sign.
+	minValidity = 4 * stuckLook
+)
 
 // maxURLs is what a host looks at.
 const maxURLs = 16
@@ -75,6 +92,12 @@ func (c Config) Validate() error {
 	}
 	if c.KeyFile == "" {
 		errs = append(errs, errors.New("key is empty, expected a file"))
+	}
+	if len(c.AlsoKeys) > maxAlso {
+		errs = append(errs, fmt.Errorf("also-key is given %d times, at most %d", len(c.AlsoKeys), maxAlso))
+	}
+	if c.Validity != 0 && c.Validity < minValidity {
+		errs = append(errs, fmt.Errorf("validity is %s, expected 0 or at least %s", c.Validity, minValidity))
 	}
 	if len(c.URLs) > maxURLs {
 		errs = append(errs, fmt.Errorf("url is given %d times, at most %d", len(c.URLs), maxURLs))

@@ -12,6 +12,7 @@ import (
 	"github.com/zonecast/zonecast/internal/follow"
 	"github.com/zonecast/zonecast/internal/lead"
 	"github.com/zonecast/zonecast/internal/tree"
+	"github.com/zonecast/zonecast/internal/trust"
 	"github.com/zonecast/zonecast/snapshot"
 )
 
@@ -21,6 +22,8 @@ type Publisher struct {
 	cfg     Config
 	deps    Deps
 	key     ed25519.PrivateKey
+	also    []ed25519.PrivateKey
+	ring    *trust.Ring // of our own keys: are they revoked?
 	metrics *metrics
 	shelf   *shelf
 	start   *snapshot.Dataset // of the newest snapshot on the shelf; taken by Run
@@ -55,10 +58,12 @@ type version struct {
 type Status struct {
 	Dataset   string         `json:"dataset"`
 	Leading   bool           `json:"leading"`
-	Followed  uint64         `json:"followed"` // version
-	Signed    uint64         `json:"signed"`   // version; 0 while another leads
-	Oldest    uint64         `json:"oldest"`   // delta in the log; 0 while another leads
-	Key       string         `json:"key"`      // id of the public key
+	Followed  uint64         `json:"followed"`          // version
+	Signed    uint64         `json:"signed"`            // version; 0 while another leads
+	Oldest    uint64         `json:"oldest"`            // delta in the log; 0 while another leads
+	Key       string         `json:"key"`               // id of the public key
+	Also      []string       `json:"also,omitempty"`    // ids of the further keys that sign
+	Revoked   []string       `json:"revoked,omitempty"` // which of them hosts do not believe any more
 	Snapshots []snapshot.Ref `json:"snapshots"`
 	Refused   string         `json:"refused,omitempty"` // what the publisher could not follow, last
 	Trouble   string         `json:"trouble,omitempty"` // with the last snapshot
@@ -73,6 +78,18 @@ func New(cfg Config, deps Deps) (*Publisher, error) {
 	if err != nil {
 		return nil, fmt.Errorf("publisher: %w", err)
 	}
+	files, also := []string{cfg.KeyFile + ".pub"}, []ed25519.PrivateKey(nil)
+	for _, path := range cfg.AlsoKeys {
+		k, err := snapshot.LoadOrCreateKey(path)
+		if err != nil {
+			return nil, fmt.Errorf("publisher: %w", err)
+		}
+		files, also = append(files, path+".pub"), append(also, k)
+	}
+	ring, err := trust.Open(trust.Config{Keys: files, Log: deps.Log})
+	if err != nil {
+		return nil, fmt.Errorf("publisher: %w", err)
+	}
 	m, err := newMetrics(deps.Metrics, cfg.Dataset)
 	if err != nil {
 		return nil, fmt.Errorf("publisher: %w", err)
@@ -82,14 +99,14 @@ func New(cfg Config, deps Deps) (*Publisher, error) {
 		return nil, fmt.Errorf("publisher: %w", err)
 	}
 	p := &Publisher{
-		cfg: cfg, deps: deps, key: key, metrics: m, shelf: s, start: newest,
+		cfg: cfg, deps: deps, key: key, also: also, ring: ring, metrics: m, shelf: s, start: newest,
 		wake: make(chan struct{}, 1), work: make(chan *snapshot.Dataset, 1),
 	}
 	if deps.Swarm != nil && len(cfg.URLs) == 0 {
 		return nil, errors.New("publisher: there is a swarm and no url, expected one: hosts need it where there is no peer")
 	}
 	p.offer()
-	p.status = Status{Dataset: cfg.Dataset, Key: snapshot.KeyID(p.PublicKey())}
+	p.status = Status{Dataset: cfg.Dataset, Key: snapshot.KeyID(p.PublicKey()), Also: p.signers()[1:]}
 	if newest != nil {
 		p.begun = time.Now() // not at once again after each restart
 		p.take(newest, time.Now())
@@ -100,12 +117,24 @@ func New(cfg Config, deps Deps) (*Publisher, error) {
 // PublicKey is what hosts must know.
 func (p *Publisher) PublicKey() ed25519.PublicKey { return p.key.Public().(ed25519.PublicKey) }
 
+// signers are the ids of the keys that sign.
+func (p *Publisher) signers() []string {
+	ids := []string{snapshot.KeyID(p.PublicKey())}
+	for _, k := range p.also {
+		ids = append(ids, snapshot.KeyID(k.Public().(ed25519.PublicKey)))
+	}
+	return ids
+}
+
 // Status is how it stands.
 func (p *Publisher) Status() Status {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	s := p.status
 	s.Snapshots = p.shelf.offered()
+	for _, r := range p.ring.Keys().Revoked {
+		s.Revoked = append(s.Revoked, fmt.Sprintf("key %s is revoked (%s): hosts do not believe what it signs; give the publisher another", snapshot.KeyID(r.Key), r.Why))
+	}
 	return s
 }
 
@@ -124,6 +153,11 @@ func (p *Publisher) Run(ctx context.Context) error {
 	defer tasks.Wait()
 	defer cancel()
 	tasks.Go(func() { p.makeSnapshots(ctx) })
+	tasks.Go(func() {
+		p.ring.Run(ctx, p.deps.Store, func(err error, _ []byte) {
+			p.deps.Log.Warn("node revokes nothing", "error", err)
+		})
+	})
 	tasks.Go(func() {
 		lead.Run(ctx, lead.Election{
 			Store: p.deps.Store, Path: tree.ElectPublisher + "/" + p.cfg.Dataset, Value: []byte(p.deps.Name),

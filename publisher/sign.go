@@ -2,7 +2,6 @@ package publisher
 
 import (
 	"context"
-	"crypto/ed25519"
 	"errors"
 	"fmt"
 	"slices"
@@ -20,6 +19,10 @@ type signer struct {
 	*Publisher
 	fence store.Cond
 	last  snapshot.Manifest // in the store; Version 0 when there is none that can be read
+	// signedBy are the ids of the keys that signed it. Foreign: no key of ours that is
+	// believed did.
+	signedBy []string
+	foreign  bool
 	// modified is that of the manifest's node; zero when there is none.
 	modified store.Revision
 	// oldest is the oldest delta in the log, 0 when that is empty.
@@ -154,7 +157,7 @@ func (s *signer) begin(ctx context.Context) error {
 func (s *signer) read(ctx context.Context) error {
 	n, err := s.deps.Store.Get(ctx, tree.ManifestPath(s.cfg.Dataset))
 	if errors.Is(err, store.ErrNotFound) {
-		s.last, s.modified = snapshot.Manifest{}, 0
+		s.last, s.modified, s.signedBy, s.foreign = snapshot.Manifest{}, 0, nil, false
 		return nil
 	}
 	if err != nil {
@@ -167,8 +170,9 @@ func (s *signer) read(ctx context.Context) error {
 		s.last = snapshot.Manifest{}
 		return nil
 	}
-	s.last = *m
-	if _, err := snapshot.VerifyManifest(n.Value, []ed25519.PublicKey{s.PublicKey()}); err != nil {
+	s.last, s.signedBy = *m, snapshot.SignedBy(n.Value)
+	_, err = snapshot.VerifyManifest(n.Value, s.ring.Keys().Believed)
+	if s.foreign = err != nil; s.foreign {
 		// Not ours: its version counts, lest we go back; what else it says we do not sign.
 		s.last.Snapshot, s.last.Oldest = snapshot.Ref{}, 0
 	}
@@ -180,8 +184,13 @@ func (s *signer) publish(ctx context.Context) error {
 	s.mu.Lock()
 	v := s.newest
 	s.mu.Unlock()
-	if v.version == 0 || v.version < s.last.Version {
-		return nil // nothing to sign, or not there yet
+	if v.version == 0 {
+		return nil // nothing to sign
+	}
+	if v.version < s.last.Version {
+		if real, err := s.isReal(ctx); real || err != nil {
+			return err // not there yet
+		}
 	}
 	m := snapshot.Manifest{
 		Dataset: s.cfg.Dataset, Version: v.version, Time: v.time, Digest: v.digest, Chain: v.chain, Content: v.content,
@@ -189,14 +198,19 @@ func (s *signer) publish(ctx context.Context) error {
 	offered := s.shelf.offered()
 	m.Snapshot = s.refer(offered, v)
 	m.Oldest = s.keep(offered, v)
-	if same(m, s.last) {
+	now := time.Now()
+	if same(m, s.last) && slices.Equal(s.signedBy, s.signers()) && !s.isOld(now) {
 		return nil
+	}
+	m.Signed = now.UnixMilli()
+	if s.cfg.Validity > 0 {
+		m.ValidUntil = now.Add(s.cfg.Validity).UnixMilli()
 	}
 	if v.version == s.last.Version && v.chain != s.last.Chain {
 		s.deps.Log.Error("another history is signed for the version that is published here: not signed", "dataset", s.cfg.Dataset, "version", v.version)
 		return nil
 	}
-	signed, err := m.Sign(s.key)
+	signed, err := m.Sign(s.key, s.also...)
 	if err != nil {
 		return err
 	}
@@ -215,7 +229,7 @@ func (s *signer) publish(ctx context.Context) error {
 	if m.Version > s.last.Version {
 		s.metrics.signSeconds.Observe(time.Since(v.seen).Seconds())
 	}
-	s.last, s.modified, s.metas = m, rev, metas
+	s.last, s.modified, s.metas, s.signedBy, s.foreign = m, rev, metas, s.signers(), false
 	s.mu.Lock()
 	s.status.Signed, s.status.Oldest = m.Version, m.Oldest
 	s.mu.Unlock()
@@ -225,6 +239,39 @@ func (s *signer) publish(ctx context.Context) error {
 		s.askTrim(m.Oldest)
 	}
 	return nil
+}
+
+// isReal tells whether the manifest in the store can be of something that was published. One
+// that is not ours and is beyond the head cannot: whoever wrote it has the store, or a key
+// that is not ours any more, and we are not held up by it.
+func (s *signer) isReal(ctx context.Context) (bool, error) {
+	if !s.foreign {
+		return true, nil
+	}
+	n, err := s.deps.Store.Get(ctx, tree.HeadPath(s.cfg.Dataset))
+	if err != nil {
+		return false, err
+	}
+	var head tree.Head
+	if err := tree.Decode(n, &head); err != nil {
+		return false, err
+	}
+	if head.Version >= s.last.Version {
+		return true, nil
+	}
+	s.deps.Log.Error("the manifest in the store is of a version that nobody published, and will be replaced", "dataset", s.cfg.Dataset, "version", s.last.Version, "head", head.Version, "signer", s.signedBy)
+	s.last, s.signedBy, s.foreign = snapshot.Manifest{}, nil, false
+	return false, nil
+}
+
+// isOld tells whether the manifest in the store is to be signed anew though nothing in it
+// changed: half of its validity is over, or it was signed by a clock that is far from ours.
+func (s *signer) isOld(now time.Time) bool {
+	if s.cfg.Validity == 0 {
+		return s.last.ValidUntil != 0
+	}
+	left := time.UnixMilli(s.last.ValidUntil).Sub(now)
+	return left < s.cfg.Validity/2 || left > 2*s.cfg.Validity
 }
 
 // conflict finds out whether our own commit went through unheard, or we are deposed.

@@ -133,11 +133,11 @@ func LoadOrCreateKey(path string) (ed25519.PrivateKey, error) {
 	if err != nil {
 		return nil, err
 	}
-	public, err := x509.MarshalPKIXPublicKey(key.Public())
+	public, err := EncodePublicKey(key.Public().(ed25519.PublicKey))
 	if err != nil {
 		return nil, fmt.Errorf("encode public key of %s: %w", path, err)
 	}
-	err = createFile(path+".pub", 0o644, pem.EncodeToMemory(&pem.Block{Type: pemPublic, Bytes: public}))
+	err = createFile(path+".pub", 0o644, public)
 	if err == nil {
 		return key, nil
 	}
@@ -154,6 +154,15 @@ func LoadOrCreateKey(path string) (ed25519.PrivateKey, error) {
 		}
 	}
 	return nil, fmt.Errorf("public key file %s.pub does not have the key of %s: remove it and it is written anew", path, path)
+}
+
+// EncodePublicKey is a key as it stands in a file of public keys.
+func EncodePublicKey(key ed25519.PublicKey) ([]byte, error) {
+	b, err := x509.MarshalPKIXPublicKey(key)
+	if err != nil {
+		return nil, err
+	}
+	return pem.EncodeToMemory(&pem.Block{Type: pemPublic, Bytes: b}), nil
 }
 
 func createKey(path string) (ed25519.PrivateKey, error) {

@@ -33,6 +33,11 @@ type Manifest struct {
 	// Snapshot is the newest snapshot offered, at Version or before it. A zero ID
 	// means that there is none yet: everything is in the log.
 	Snapshot Ref `json:"snapshot"`
+	// Signed is when it was signed, and ValidUntil until when somebody should have signed
+	// another, unix milliseconds by the signer's clock. Zero: it does not say. Neither
+	// decides what is served: a manifest past its time is an alarm, not a refusal.
+	Signed     int64 `json:"signed_ms,omitempty"`
+	ValidUntil int64 `json:"valid_until_ms,omitempty"`
 }
 
 // Check tells why the manifest contradicts itself, or nil.
@@ -46,6 +51,8 @@ func (m *Manifest) Check() error {
 		return fmt.Errorf("manifest of %s has version 0, expected 1 or more", m.Dataset)
 	case m.Content > m.Version:
 		return fmt.Errorf("manifest %d of %s: content changed in version %d, expected %d or before", m.Version, m.Dataset, m.Content, m.Version)
+	case m.Signed < 0 || m.ValidUntil < 0 || m.ValidUntil > 0 && m.ValidUntil < m.Signed:
+		return fmt.Errorf("manifest %d of %s: signed at %d and valid until %d, expected 0 or more and the second not before the first", m.Version, m.Dataset, m.Signed, m.ValidUntil)
 	case m.Oldest > m.Version:
 		return fmt.Errorf("manifest %d of %s: oldest delta is %d, expected %d or before", m.Version, m.Dataset, m.Oldest, m.Version)
 	case s.ID.IsZero():
@@ -80,6 +87,22 @@ type envelope struct {
 	Payload   string `json:"payload"`   // JSON of payload
 	Key       string `json:"key"`       // KeyID
 	Signature string `json:"signature"` // base64 (RFC 4648 §4) of 64 octets
+	// Also has the same of further keys, for the time in which the publisher's key changes.
+	Also []signature `json:"also,omitempty"`
+}
+
+// maxAlso bounds the signatures beside the first.
+const maxAlso = 3
+
+// signature is one beside the first.
+type signature struct {
+	Key       string `json:"key"`
+	Signature string `json:"signature"`
+}
+
+// all has the first signature and the others.
+func (e envelope) all() []signature {
+	return append([]signature{{e.Key, e.Signature}}, e.Also...)
 }
 
 func (e envelope) encode() ([]byte, error) { return compactJSON(e) }
@@ -95,23 +118,30 @@ func compactJSON(v any) ([]byte, error) {
 	return bytes.TrimSuffix(buf.Bytes(), []byte("\n")), nil
 }
 
-// Sign encodes the manifest with its signature (docs/format/manifest.md).
-func (m *Manifest) Sign(key ed25519.PrivateKey) ([]byte, error) {
+// Sign encodes the manifest with its signatures (docs/format/manifest.md): one key's, and
+// those of others, three at most, that hosts may know in its place.
+func (m *Manifest) Sign(key ed25519.PrivateKey, also ...ed25519.PrivateKey) ([]byte, error) {
 	if err := m.Check(); err != nil {
 		return nil, fmt.Errorf("sign: %w", err)
 	}
-	if len(key) != ed25519.PrivateKeySize {
-		return nil, fmt.Errorf("sign manifest %d of %s: private key has %d octets, expected %d", m.Version, m.Dataset, len(key), ed25519.PrivateKeySize)
+	if len(also) > maxAlso {
+		return nil, fmt.Errorf("sign manifest %d of %s: %d further keys, at most %d", m.Version, m.Dataset, len(also), maxAlso)
+	}
+	for _, k := range append([]ed25519.PrivateKey{key}, also...) {
+		if len(k) != ed25519.PrivateKeySize {
+			return nil, fmt.Errorf("sign manifest %d of %s: private key has %d octets, expected %d", m.Version, m.Dataset, len(k), ed25519.PrivateKeySize)
+		}
 	}
 	text, err := compactJSON(payload{manifestFormat, *m})
 	if err != nil {
 		return nil, fmt.Errorf("sign manifest %d of %s: %w", m.Version, m.Dataset, err)
 	}
-	b, err := envelope{
-		Payload:   string(text),
-		Key:       KeyID(key.Public().(ed25519.PublicKey)),
-		Signature: sign(key, string(text)),
-	}.encode()
+	id := func(k ed25519.PrivateKey) string { return KeyID(k.Public().(ed25519.PublicKey)) }
+	e := envelope{Payload: string(text), Key: id(key), Signature: sign(key, string(text))}
+	for _, k := range also {
+		e.Also = append(e.Also, signature{id(k), sign(k, string(text))})
+	}
+	b, err := e.encode()
 	if err == nil && len(b) > MaxManifest {
 		err = fmt.Errorf("it has %d octets, at most %d", len(b), MaxManifest)
 	}
@@ -143,6 +173,20 @@ func VerifyManifest(b []byte, keys []ed25519.PublicKey) (*Manifest, error) {
 	return m, nil
 }
 
+// SignedBy gives the ids of the keys that an encoded manifest says signed it, whether
+// that is true or not; none of what is no manifest.
+func SignedBy(b []byte) []string {
+	e, err := openEnvelope(b)
+	if err != nil {
+		return nil
+	}
+	var ids []string
+	for _, s := range e.all() {
+		ids = append(ids, s.Key)
+	}
+	return ids
+}
+
 // DecodeManifest decodes a manifest without looking at its signature: for those
 // who trust where they have it from.
 func DecodeManifest(b []byte) (*Manifest, error) {
@@ -172,32 +216,47 @@ func openEnvelope(b []byte) (envelope, error) {
 		return e, fmt.Errorf("envelope: %w", err)
 	}
 	if !bytes.Equal(again, b) {
-		return e, fmt.Errorf("envelope is not in its one form: compact, payload, key and signature in this order, nothing else")
+		return e, fmt.Errorf("envelope is not in its one form: compact, payload, key and signature in this order, nothing else but also")
+	}
+	if len(e.Also) > maxAlso {
+		return e, fmt.Errorf("envelope has %d further signatures, at most %d", len(e.Also), maxAlso)
 	}
 	return e, nil
 }
 
+// verify takes the first key that is ours and signed. A signature of ours that does not
+// hold is an error whatever the others say.
 func (e envelope) verify(keys []ed25519.PublicKey) error {
-	signature, err := base64.StdEncoding.Strict().DecodeString(e.Signature)
-	if err != nil {
-		return fmt.Errorf("signature: %w", err)
-	}
 	var known []string
+	signed := false
 	for _, key := range keys {
 		if len(key) != ed25519.PublicKeySize {
 			return fmt.Errorf("public key has %d octets, expected %d", len(key), ed25519.PublicKeySize)
 		}
 		id := KeyID(key)
 		known = append(known, id)
-		if id != e.Key {
-			continue
+		for _, s := range e.all() {
+			if s.Key != id {
+				continue
+			}
+			octets, err := base64.StdEncoding.Strict().DecodeString(s.Signature)
+			if err != nil {
+				return fmt.Errorf("signature: %w", err)
+			}
+			if !ed25519.Verify(key, append([]byte(manifestDomain), e.Payload...), octets) {
+				return fmt.Errorf("signature by key %s does not hold", id)
+			}
+			signed = true
 		}
-		if !ed25519.Verify(key, append([]byte(manifestDomain), e.Payload...), signature) {
-			return fmt.Errorf("signature by key %s does not hold", id)
-		}
+	}
+	if signed {
 		return nil
 	}
-	return fmt.Errorf("signed by key %.40q, expected one of %v", e.Key, known)
+	others := ""
+	for _, s := range e.Also {
+		others += fmt.Sprintf(" and %.40q", s.Key)
+	}
+	return fmt.Errorf("signed by key %.40q%s, expected one of %v", e.Key, others, known)
 }
 
 func (e envelope) manifest() (*Manifest, error) {

@@ -62,6 +62,50 @@ func TestManifestSignature(t *testing.T) {
 	}
 }
 
+// TestTwoKeys: while the publisher's key changes, whoever knows the old one or the new one
+// believes; a signature of ours that does not hold is not made good by another.
+func TestTwoKeys(t *testing.T) {
+	old, next, stranger := testKey(1), testKey(2), testKey(3)
+	b, err := testManifest().Sign(old, next)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff([]string{KeyID(publicOf(old)), KeyID(publicOf(next))}, SignedBy(b)); diff != "" {
+		t.Error(diff)
+	}
+	for _, keys := range [][]ed25519.PublicKey{{publicOf(old)}, {publicOf(next)}, {publicOf(stranger), publicOf(next)}} {
+		if _, err := VerifyManifest(b, keys); err != nil {
+			t.Error(err)
+		}
+	}
+	if _, err := VerifyManifest(b, []ed25519.PublicKey{publicOf(stranger)}); err == nil {
+		t.Error("believed a stranger")
+	}
+	e, err := openEnvelope(b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	e.Also[0].Signature = sign(stranger, e.Payload)
+	forged, err := e.encode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := VerifyManifest(forged, []ed25519.PublicKey{publicOf(old), publicOf(next)}); err == nil {
+		t.Error("believed a manifest with a forged second signature")
+	}
+	if _, err := testManifest().Sign(old, next, next, next, next); err == nil {
+		t.Error("signed by five")
+	}
+	for bit := range 8 * len(b) {
+		bad := bytes.Clone(b)
+		bad[bit/8] ^= 1 << (bit % 8)
+		// A signature under another name is no signature, and the other one holds.
+		if m, err := VerifyManifest(bad, []ed25519.PublicKey{publicOf(old), publicOf(next)}); err == nil && !cmp.Equal(m, testManifest()) {
+			t.Fatalf("bit %d flipped: verified %s", bit, bad)
+		}
+	}
+}
+
 // TestManifestOfTheFuture: unknown fields are ignored, another format is not.
 func TestManifestOfTheFuture(t *testing.T) {
 	for text, want := range map[string]bool{
@@ -90,6 +134,7 @@ func TestManifestChecks(t *testing.T) {
 		"snapshot of version 0":     func(m *Manifest) { m.Snapshot.Version = 0 },
 		"snapshot without size":     func(m *Manifest) { m.Snapshot.Size = 0 },
 		"snapshot of other content": func(m *Manifest) { m.Snapshot.Version = 12 },
+		"valid before it is signed": func(m *Manifest) { m.Signed, m.ValidUntil = 2, 1 },
 		"too many URLs":             func(m *Manifest) { m.Snapshot.URLs = []string{strings.Repeat("x", MaxManifest)} },
 	} {
 		m := testManifest()

@@ -270,7 +270,7 @@ func both(run func(context.Context) error, part *swarm.Swarm) func(context.Conte
 // look reads the journal from disk and holds it against what was seen before.
 func (h *host) look() *snapshot.Dataset {
 	h.f.t.Helper()
-	d, _, err := journal.Load(h.cfg.Journal, h.keys)
+	d, _, err := journal.Load(h.cfg.Journal, journal.Fixed(h.keys...))
 	if errors.Is(err, os.ErrNotExist) {
 		return snapshot.NewDataset(dataset)
 	}

@@ -1,7 +1,6 @@
 package follow
 
 import (
-	"crypto/ed25519"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -9,6 +8,7 @@ import (
 	"time"
 
 	"github.com/zonecast/zonecast/snapshot"
+	"github.com/zonecast/zonecast/snapshot/journal"
 	"github.com/zonecast/zonecast/store"
 )
 
@@ -16,17 +16,25 @@ import (
 type Config struct {
 	Dataset string
 	Store   store.Store
-	// Keys are those whose manifests are believed. With none, the store is believed,
-	// up to the head: for the control plane only.
-	Keys []ed25519.PublicKey
+	// Keys are those whose manifests are believed. Nil: the store is believed, up to the
+	// head: for the control plane only.
+	Keys journal.Keys
+	// KeysChanged tells that Keys gives another set. Nil: it is found out with the next
+	// thing that happens.
+	KeysChanged <-chan struct{}
+	// Manifest is the signed one under which the state to go on from was taken; nil: it is
+	// not known.
+	Manifest []byte
 	// Fetcher gets snapshots. Nil means that only deltas can be had.
 	Fetcher Fetcher
 	// Dir is where snapshots are fetched to, and removed from again. It is used by
 	// one follower at a time. Empty means a new directory below os.TempDir.
 	Dir string
 	// Floor is a version that was reached in an earlier life though the data is lost:
-	// nothing at or below it is taken. Zero means none.
-	Floor uint64
+	// nothing below it is taken. Zero means none. FloorSignedBy are the ids of the keys
+	// that signed it, when that is known: with their word the floor is void.
+	Floor         uint64
+	FloorSignedBy []string
 	// Log is told of what an operator would want to know. Nil discards.
 	Log *slog.Logger
 	// Progress, unless nil, is told how far the fetch of a snapshot is, in octets, by

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"time"
 
@@ -20,6 +21,7 @@ type fetch struct {
 	dataset *snapshot.Dataset
 	took    time.Duration
 	err     error
+	head    []byte // of a file that is not the snapshot
 }
 
 // start begins to fetch the snapshot of t.
@@ -41,11 +43,31 @@ func (j *fetch) run(ctx context.Context, cfg Config, dir string) {
 	j.path, j.err = cfg.Fetcher.Fetch(ctx, j.target.snapshot, dir, cfg.Progress)
 	j.took = time.Since(began)
 	if j.err != nil {
+		var content *ContentError
+		if errors.As(j.err, &content) {
+			j.head = content.Head
+		}
 		return
 	}
 	if j.dataset, j.err = readFile(j.path, j.target.snapshot, cfg.Dataset); j.err != nil {
+		j.head = headOf(j.path)
 		j.err = errors.Join(fmt.Errorf("%w: %w", ErrContent, j.err), os.Remove(j.path))
 	}
+}
+
+// headOf is the beginning of a file, as evidence; nil when it cannot be read.
+func headOf(path string) []byte {
+	file, err := os.Open(path)
+	if err != nil {
+		return nil
+	}
+	defer func() { _ = file.Close() }() // read only
+	return readHead(file)
+}
+
+func readHead(r io.ReaderAt) []byte {
+	b, _ := io.ReadAll(io.NewSectionReader(r, 0, MaxEvidence)) // what there is
+	return b
 }
 
 // readFile reads and checks a snapshot file.
@@ -72,7 +94,7 @@ func (f *Follower) finish(ctx context.Context, job *fetch) error {
 	case ctx.Err() != nil:
 		return ctx.Err()
 	case errors.Is(job.err, ErrContent):
-		f.refuse(KindSnapshot, ref.Version, job.err)
+		f.refuseWith(KindSnapshot, ref.Version, job.err, job.head)
 		f.failed = ref.ID
 		return nil
 	case job.err != nil:

@@ -29,6 +29,17 @@ type Fetcher interface {
 // ErrContent is wrapped when a file could be had but is not what ref says.
 var ErrContent = errors.New("not the snapshot that was signed")
 
+// ContentError is an ErrContent that has the beginning of the file to show.
+type ContentError struct {
+	Err  error
+	Head []byte // at most MaxEvidence octets
+}
+
+func (e *ContentError) Error() string { return e.Err.Error() }
+
+// Unwrap gives Err.
+func (e *ContentError) Unwrap() error { return e.Err }
+
 // Defaults of an HTTP, and bounds on what a Ref can make it do.
 const (
 	// DefaultMaxSize is four times a snapshot of ten million RRsets of 100 octets.
@@ -149,6 +160,7 @@ func (h HTTP) attempt(ctx context.Context, ref snapshot.Ref, from, path string, 
 		}
 	}
 	if err := checkFile(f, ref); err != nil {
+		err = &ContentError{err, readHead(f)}
 		return errors.Join(err, f.Truncate(0)) // what is wrong is of no use to the next attempt
 	}
 	return f.Sync()

@@ -6,10 +6,12 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"slices"
 	"time"
 
 	"github.com/zonecast/zonecast/internal/tree"
 	"github.com/zonecast/zonecast/snapshot"
+	"github.com/zonecast/zonecast/snapshot/journal"
 	"github.com/zonecast/zonecast/store"
 )
 
@@ -36,8 +38,16 @@ type Follower struct {
 	// contradicts is a target whose digest is not that of its own last delta.
 	contradicts position
 
-	target     target
-	offered    snapshot.Ref   // by the manifest, without keys
+	target  target
+	offered snapshot.Ref // by the manifest, without keys
+	// believed is the set of keys that was judged by last; nil without keys.
+	believed *journal.KeySet
+	// signers are the ids of the keys by whose word the sink has what it has, until says
+	// until when that was signed, unix milliseconds; nil and 0: not known.
+	signers []string
+	until   int64
+	// whole: what the sink has is void, and the next it is given is a Reset.
+	whole      bool
 	judged     store.Revision // of the manifest last looked at
 	judgedHead store.Revision
 
@@ -87,7 +97,17 @@ func New(cfg Config, have *snapshot.Dataset, sink Sink) (*Follower, error) {
 	if have.Name() != cfg.Dataset {
 		return nil, fmt.Errorf("follow %s: the state to go on from is of dataset %s", cfg.Dataset, have.Name())
 	}
-	return &Follower{cfg: cfg, sink: sink, at: have, view: newView(cfg.Dataset), told: make(map[refused]bool), tells: make(map[Kind]tells), fetched: make(chan *fetch, 1), retry: stopped()}, nil
+	f := &Follower{cfg: cfg, sink: sink, at: have, view: newView(cfg.Dataset), told: make(map[refused]bool), tells: make(map[Kind]tells), fetched: make(chan *fetch, 1), retry: stopped()}
+	f.signed(cfg.Manifest)
+	return f, nil
+}
+
+// signed notes the manifest under which the sink has what it has.
+func (f *Follower) signed(manifest []byte) {
+	f.signers, f.until = snapshot.SignedBy(manifest), 0
+	if m, err := snapshot.DecodeManifest(manifest); err == nil {
+		f.until = m.ValidUntil
+	}
 }
 
 func stopped() *time.Timer {
@@ -124,6 +144,7 @@ func (f *Follower) Run(ctx context.Context) error {
 				return fmt.Errorf("follow %s: %w", f.cfg.Dataset, store.ErrClosed)
 			}
 			f.view.take(b, f.at.Version())
+		case <-f.cfg.KeysChanged:
 		case <-f.retry.C:
 			f.armed, f.failed = false, snapshot.ID{}
 			f.refresh(ctx)
@@ -167,8 +188,13 @@ func (f *Follower) again(err error) {
 // jitter spreads retries of many hosts: half of d to d.
 func jitter(d time.Duration) time.Duration { return d/2 + rand.N(d/2+1) }
 
-// refuse tells the sink, once and not too often, and lets what is there be looked at again later.
+// refuse is refuseWith when there is nothing to show.
 func (f *Follower) refuse(kind Kind, version uint64, err error) {
+	f.refuseWith(kind, version, err, nil)
+}
+
+// refuseWith tells the sink, once and not too often, and lets what is there be looked at again later.
+func (f *Follower) refuseWith(kind Kind, version uint64, err error, evidence []byte) {
 	f.again(nil)
 	what := refused{kind, err.Error()}
 	if f.told[what] {
@@ -188,7 +214,7 @@ func (f *Follower) refuse(kind Kind, version uint64, err error) {
 	if n.n > maxTells {
 		return
 	}
-	f.sink.Refused(Refusal{Kind: kind, Version: version, Err: err, Time: now})
+	f.sink.Refused(Refusal{Kind: kind, Version: version, Err: err, Time: now, Evidence: evidence[:min(len(evidence), MaxEvidence)]})
 }
 
 // progress notes that the sink took something.
@@ -206,6 +232,9 @@ func (f *Follower) advance(ctx context.Context) error {
 	if t.position == positionOf(f.at) && len(f.pending) > 0 && t.digest == f.at.Digest() {
 		return f.give(ctx, t.manifest)
 	}
+	if t.position == positionOf(f.at) && t.manifest != nil && f.isRenewed(t.manifest) {
+		return f.give(ctx, t.manifest)
+	}
 	if f.fetch != nil || t.version <= f.at.Version() || t.version < f.cfg.Floor || t.position == f.contradicts {
 		return nil
 	}
@@ -216,6 +245,9 @@ func (f *Follower) advance(ctx context.Context) error {
 	}
 	switch w.from {
 	case baseHere:
+		if f.whole {
+			return f.jump(ctx, t, snapshot.NewDataset(f.cfg.Dataset), w.steps)
+		}
 		return f.climb(ctx, t, w)
 	case baseAside:
 		d := f.aside
@@ -227,7 +259,7 @@ func (f *Follower) advance(ctx context.Context) error {
 		if steps[0].delta.Full {
 			if d, err = snapshot.Start(steps[0].delta); err != nil {
 				f.broken = steps[0].chain
-				f.refuse(KindDigest, steps[0].delta.Version, err)
+				f.refuseWith(KindDigest, steps[0].delta.Version, err, steps[0].encoded)
 				return nil
 			}
 			steps = steps[1:]
@@ -237,7 +269,7 @@ func (f *Follower) advance(ctx context.Context) error {
 	f.aside = nil // it leads nowhere
 	if w.snapshot || f.isAhead(t.snapshot) {
 		if w.kind != KindUnreachable {
-			f.refuse(w.kind, w.at, w.blame) // the snapshot heals it, but somebody should know
+			f.refuseWith(w.kind, w.at, w.blame, w.evidence) // the snapshot heals it, but somebody should know
 		}
 		if t.snapshot.ID == f.failed {
 			return nil // the retry comes
@@ -250,13 +282,23 @@ func (f *Follower) advance(ctx context.Context) error {
 	}
 	switch {
 	case w.kind != KindUnreachable:
-		f.refuse(w.kind, w.at, w.blame)
+		f.refuseWith(w.kind, w.at, w.blame, w.evidence)
 	case t.snapshot.ID.IsZero():
 		f.refuse(w.kind, w.at, fmt.Errorf("%w, and no snapshot is offered; the next full delta heals it", w.blame))
 	default:
 		f.refuse(w.kind, w.at, fmt.Errorf("%w, and the snapshot offered is of version %d, here is %d", w.blame, t.snapshot.Version, f.at.Version()))
 	}
 	return nil
+}
+
+// isRenewed tells whether a manifest of the version that is here says more of who signed
+// it, or until when, than the one by which it was taken.
+func (f *Follower) isRenewed(manifest []byte) bool {
+	if !slices.Equal(snapshot.SignedBy(manifest), f.signers) {
+		return true
+	}
+	m, err := snapshot.DecodeManifest(manifest)
+	return err == nil && m.ValidUntil > f.until
 }
 
 // isAhead tells whether a snapshot is newer than all that was ever had.
@@ -269,8 +311,8 @@ func (f *Follower) climb(ctx context.Context, t target, w way) error {
 	for _, s := range w.steps {
 		if err := f.at.Apply(s.delta); err != nil {
 			f.broken = s.chain
-			f.refuse(KindDigest, s.delta.Version, err)
-			if len(f.cfg.Keys) > 0 || len(f.pending) == 0 {
+			f.refuseWith(KindDigest, s.delta.Version, err, s.encoded)
+			if f.cfg.Keys != nil || len(f.pending) == 0 {
 				return nil // no manifest is of the version reached
 			}
 			return f.give(ctx, nil)
@@ -280,7 +322,7 @@ func (f *Follower) climb(ctx context.Context, t target, w way) error {
 	if f.at.Digest() != t.digest {
 		// The chain is right, so whoever published this published two things that differ.
 		f.contradicts = t.position
-		f.refuse(KindDigest, t.version, fmt.Errorf("digest is %s…, published is %s…", f.at.Digest().String()[:12], t.digest.String()[:12]))
+		f.refuseWith(KindDigest, t.version, fmt.Errorf("digest is %s…, published is %s…", f.at.Digest().String()[:12], t.digest.String()[:12]), t.manifest)
 		return nil
 	}
 	return f.give(ctx, t.manifest)
@@ -297,6 +339,7 @@ func (f *Follower) give(ctx context.Context, manifest []byte) error {
 		return err
 	}
 	f.pending = nil
+	f.signed(manifest)
 	f.progress()
 	return nil
 }
@@ -306,13 +349,13 @@ func (f *Follower) jump(ctx context.Context, t target, d *snapshot.Dataset, step
 	for _, s := range steps {
 		if err := d.Apply(s.delta); err != nil {
 			f.broken = s.chain
-			f.refuse(KindDigest, s.delta.Version, err)
+			f.refuseWith(KindDigest, s.delta.Version, err, s.encoded)
 			return nil
 		}
 	}
 	if d.Digest() != t.digest {
 		f.contradicts = t.position
-		f.refuse(KindDigest, t.version, fmt.Errorf("digest is %s…, published is %s…", d.Digest().String()[:12], t.digest.String()[:12]))
+		f.refuseWith(KindDigest, t.version, fmt.Errorf("digest is %s…, published is %s…", d.Digest().String()[:12], t.digest.String()[:12]), t.manifest)
 		return nil
 	}
 	return f.replace(ctx, Reset{Dataset: d, Manifest: t.manifest})
@@ -323,7 +366,8 @@ func (f *Follower) replace(ctx context.Context, r Reset) error {
 	if err := f.insist(ctx, func() error { return f.sink.Reset(ctx, r) }); err != nil {
 		return err
 	}
-	f.at, f.pending = r.Dataset, nil
+	f.at, f.pending, f.whole = r.Dataset, nil, false
+	f.signed(r.Manifest)
 	f.progress()
 	return nil
 }

@@ -45,7 +45,7 @@ func Load(ctx context.Context, cfg Config) (*snapshot.Dataset, error) {
 			return nil, fmt.Errorf("load %s: %w", cfg.Dataset, err)
 		}
 		goal := f.view.head
-		if len(cfg.Keys) > 0 {
+		if cfg.Keys != nil {
 			goal = f.view.manifest
 		}
 		if goal.Path == "" || f.target.version > 0 && f.at.Version() == f.target.version {

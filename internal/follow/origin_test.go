@@ -19,6 +19,7 @@ import (
 	"github.com/zonecast/zonecast/internal/tree"
 	"github.com/zonecast/zonecast/record"
 	"github.com/zonecast/zonecast/snapshot"
+	"github.com/zonecast/zonecast/snapshot/journal"
 	"github.com/zonecast/zonecast/store"
 )
 
@@ -345,7 +346,7 @@ func (h *host) run(o *origin, fetch follow.Fetcher, change ...func(*follow.Confi
 		RetryMin: 5 * time.Millisecond, RetryMax: 20 * time.Millisecond,
 	}
 	if h.signed {
-		cfg.Keys = h.keys
+		cfg.Keys = journal.Fixed(h.keys...)
 	}
 	for _, c := range change {
 		c(&cfg)

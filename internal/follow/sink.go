@@ -18,7 +18,7 @@ import (
 type Sink interface {
 	// Reset gives a whole dataset; what was given before is void.
 	Reset(ctx context.Context, r Reset) error
-	// Apply gives the deltas that follow what was given before.
+	// Apply gives the deltas that follow what was given before, or a newer manifest alone.
 	Apply(ctx context.Context, g Group) error
 	// Refused says what was not believed, or not to be had, and why. The same thing
 	// found again is not told again, and of one kind no more than eight in a minute.
@@ -44,7 +44,8 @@ type Reset struct {
 	Size int64
 }
 
-// Group is one or several deltas that follow each other, to be taken as one.
+// Group is one or several deltas that follow each other, to be taken as one. None: the
+// version given before is signed anew, by another key or for longer.
 type Group struct {
 	Deltas  []*snapshot.Delta
 	Encoded [][]byte // of each
@@ -64,6 +65,7 @@ const (
 	KindHead        Kind = "head"        // the head is not readable
 	KindManifest    Kind = "manifest"    // the manifest is not readable
 	KindSignature   Kind = "signature"   // nobody we trust signed the manifest
+	KindRevoked     Kind = "revoked"     // a key signed it that was believed once
 	KindDataset     Kind = "dataset"     // it is of another dataset
 	KindOlder       Kind = "older"       // an older version than we have: a replay, or a store put back
 	KindForked      Kind = "forked"      // our version, with other content or another history
@@ -77,7 +79,7 @@ const (
 // Kinds is all of them, in a fixed order.
 func Kinds() []Kind {
 	return []Kind{
-		KindHead, KindManifest, KindSignature, KindDataset, KindOlder, KindForked, KindLog, KindChain,
+		KindHead, KindManifest, KindSignature, KindRevoked, KindDataset, KindOlder, KindForked, KindLog, KindChain,
 		KindDigest, KindSnapshot, KindUnreachable,
 	}
 }
@@ -88,7 +90,14 @@ type Refusal struct {
 	Version uint64 // it is about; 0 when that cannot be told
 	Err     error
 	Time    time.Time
+	// Evidence is what was refused, or the beginning of it, at most MaxEvidence octets;
+	// nil when there is nothing to show. It is not changed afterwards.
+	Evidence []byte
 }
+
+// MaxEvidence bounds Refusal.Evidence: the largest node of the store and some, and enough of
+// a snapshot file to see what it is.
+const MaxEvidence = 256 << 10
 
 // String is for people.
 func (r Refusal) String() string {

@@ -28,10 +28,38 @@ type target struct {
 // aim makes what the store says the target, where it can be believed. A target once
 // believed stays when something worse takes its place in the store.
 func (f *Follower) aim() {
-	if len(f.cfg.Keys) > 0 {
+	if f.cfg.Keys != nil {
+		f.believe()
 		f.aimSigned()
 	} else {
 		f.aimHead()
+	}
+}
+
+// believe looks whether somebody else is believed than before. What was a target by the
+// word of a key that is not believed any more is none; what was taken by the word of keys
+// that is void is forgotten: the sink keeps it until something believed takes its place.
+func (f *Follower) believe() {
+	set := f.cfg.Keys()
+	if set == f.believed {
+		return
+	}
+	f.believed, f.judged = set, 0
+	if f.target.manifest != nil {
+		if _, err := snapshot.VerifyManifest(f.target.manifest, set.Believed); err != nil {
+			f.abandon()
+			f.target = target{}
+		}
+	}
+	if set.Void(f.cfg.FloorSignedBy) {
+		f.cfg.Floor = 0
+	}
+	if set.Void(f.signers) && f.at.Version() > 0 {
+		f.cfg.Log.Warn("what is here was signed by keys whose word is void: it is kept until a believed key has signed something, be it older",
+			"dataset", f.cfg.Dataset, "version", f.at.Version(), "signer", f.signers)
+		f.at, f.pending, f.aside, f.signers = snapshot.NewDataset(f.cfg.Dataset), nil, nil, nil
+		f.whole = true
+		f.broken, f.deadEnd, f.contradicts, f.failed = snapshot.Chain{}, position{}, position{}, snapshot.ID{}
 	}
 }
 
@@ -41,20 +69,27 @@ func (f *Follower) aimSigned() {
 		return
 	}
 	f.judged = n.Modified
-	m, err := snapshot.VerifyManifest(n.Value, f.cfg.Keys)
+	m, err := snapshot.VerifyManifest(n.Value, f.believed.Believed)
 	if err != nil {
 		kind := KindSignature
 		if _, bad := snapshot.DecodeManifest(n.Value); bad != nil {
 			kind = KindManifest
+		} else if _, unknown := snapshot.VerifyManifest(n.Value, f.believed.Known()); unknown == nil {
+			kind = KindRevoked
+			for _, id := range snapshot.SignedBy(n.Value) {
+				if r, ok := f.believed.Find(id); ok {
+					err = fmt.Errorf("signed by key %s, which is revoked: %s", id, r.Why)
+				}
+			}
 		}
-		f.refuse(kind, 0, err)
+		f.refuseWith(kind, 0, err, n.Value)
 		return
 	}
 	if m.Dataset != f.cfg.Dataset {
-		f.refuse(KindDataset, m.Version, fmt.Errorf("manifest is of dataset %.70q, expected %q", m.Dataset, f.cfg.Dataset))
+		f.refuseWith(KindDataset, m.Version, fmt.Errorf("manifest is of dataset %.70q, expected %q", m.Dataset, f.cfg.Dataset), n.Value)
 		return
 	}
-	f.consider(target{position{m.Version, m.Chain}, m.Digest, m.Snapshot, n.Value}, "manifest")
+	f.consider(target{position{m.Version, m.Chain}, m.Digest, m.Snapshot, n.Value}, "manifest", n.Value)
 }
 
 func (f *Follower) aimHead() {
@@ -82,7 +117,7 @@ func (f *Follower) aimHead() {
 		return
 	}
 	t.snapshot = f.offered
-	f.consider(t, "head")
+	f.consider(t, "head", n.Value)
 }
 
 func decodeHead(n store.Node) (t target, err error) {
@@ -101,15 +136,15 @@ func decodeHead(n store.Node) (t target, err error) {
 }
 
 // consider makes t the target unless it leads backwards or sideways.
-func (f *Follower) consider(t target, what string) {
+func (f *Follower) consider(t target, what string, evidence []byte) {
 	best := max(f.at.Version(), f.target.version, f.cfg.Floor)
 	switch {
 	case t.version < best:
-		f.refuse(KindOlder, t.version, fmt.Errorf("%s is of version %d, and version %d was reached before: an old %s again, or a store put back to an older state (what is published next above version %d will be taken)", what, t.version, best, what, best))
+		f.refuseWith(KindOlder, t.version, fmt.Errorf("%s is of version %d, and version %d was reached before: an old %s again, or a store put back to an older state (what is published next above version %d will be taken)", what, t.version, best, what, best), evidence)
 	case t.version == f.at.Version() && (t.chain != f.at.Chain() || t.digest != f.at.Digest()):
-		f.refuse(KindForked, t.version, fmt.Errorf("%s says digest %s… and chain %s…, here they are %s… and %s…", what, t.digest.String()[:12], t.chain.String()[:12], f.at.Digest().String()[:12], f.at.Chain().String()[:12]))
+		f.refuseWith(KindForked, t.version, fmt.Errorf("%s says digest %s… and chain %s…, here they are %s… and %s…", what, t.digest.String()[:12], t.chain.String()[:12], f.at.Digest().String()[:12], f.at.Chain().String()[:12]), evidence)
 	case t.version == f.target.version && t.position != f.target.position:
-		f.refuse(KindForked, t.version, fmt.Errorf("%s says chain %s…, an earlier one of the same version said %s…", what, t.chain.String()[:12], f.target.chain.String()[:12]))
+		f.refuseWith(KindForked, t.version, fmt.Errorf("%s says chain %s…, an earlier one of the same version said %s…", what, t.chain.String()[:12], f.target.chain.String()[:12]), evidence)
 	default:
 		f.target = t
 	}

@@ -30,6 +30,8 @@ type way struct {
 	blame error
 	kind  Kind
 	at    uint64 // version that blame is about
+	// evidence is the node or delta that is to blame; nil when none is.
+	evidence []byte
 }
 
 // base is where a way begins.
@@ -84,6 +86,7 @@ func (f *Follower) walk(ctx context.Context, t target) (w way, err error) {
 		}
 		s, kind, err := f.step(ctx, p)
 		if err != nil {
+			w.evidence = s.encoded
 			if kind == "" {
 				return w, err
 			}
@@ -103,7 +106,8 @@ func (f *Follower) walk(ctx context.Context, t target) (w way, err error) {
 }
 
 // step is the delta that made version p.version with chain p.chain. An error
-// without a kind is the way's fault: the store could not be asked.
+// without a kind is the way's fault: the store could not be asked. With an error the step
+// has nothing but what is to blame.
 func (f *Follower) step(ctx context.Context, p position) (step, Kind, error) {
 	if p.chain == f.broken {
 		return step{}, KindDigest, fmt.Errorf("delta %d was found not to lead to its digest", p.version)
@@ -130,7 +134,7 @@ func (f *Follower) open(ctx context.Context, p position, value []byte) (step, Ki
 	encoded, err := ReadLog(ctx, f.cfg.Store, f.cfg.Dataset, p.version, value)
 	switch {
 	case errors.Is(err, errLog):
-		return step{}, KindLog, err
+		return step{encoded: value}, KindLog, err
 	case errors.Is(err, store.ErrNotFound):
 		return step{}, KindUnreachable, err
 	case err != nil:
@@ -139,16 +143,16 @@ func (f *Follower) open(ctx context.Context, p position, value []byte) (step, Ki
 	// Nothing in the delta is looked at before its hash is the right one.
 	chain := snapshot.ChainOf(encoded)
 	if chain != p.chain {
-		return step{}, KindChain, fmt.Errorf("delta %d in the log has chain %s…, expected %s…", p.version, chain.String()[:12], p.chain.String()[:12])
+		return step{encoded: encoded}, KindChain, fmt.Errorf("delta %d in the log has chain %s…, expected %s…", p.version, chain.String()[:12], p.chain.String()[:12])
 	}
 	d, err := snapshot.DecodeDelta(encoded)
 	switch {
 	case err != nil:
-		return step{}, KindLog, fmt.Errorf("delta %d in the log: %w", p.version, err)
+		return step{encoded: encoded}, KindLog, fmt.Errorf("delta %d in the log: %w", p.version, err)
 	case d.Dataset != f.cfg.Dataset:
-		return step{}, KindDataset, fmt.Errorf("delta %d in the log is of dataset %s, expected %s", p.version, d.Dataset, f.cfg.Dataset)
+		return step{encoded: encoded}, KindDataset, fmt.Errorf("delta %d in the log is of dataset %s, expected %s", p.version, d.Dataset, f.cfg.Dataset)
 	case d.Version != p.version:
-		return step{}, KindChain, fmt.Errorf("delta %d in the log makes version %d", p.version, d.Version)
+		return step{encoded: encoded}, KindChain, fmt.Errorf("delta %d in the log makes version %d", p.version, d.Version)
 	}
 	return step{d, encoded, chain}, "", nil
 }

@@ -18,6 +18,8 @@
 //	/parts/<dataset>/<version>/<n>         parts of a delta too large for one node
 //	/datasets/<name>/manifest              snapshot.Manifest, signed by the publisher
 //	/hosts/<host>                          Host, ephemeral
+//	/revocations/<key>                     a line by which a key revokes itself (internal/trust)
+//	/trust/<dataset>/<host>                Trust, ephemeral: whom the host believes
 //	/services/<name>/<id>                  Service, ephemeral: where a process listens
 //	/overrides/<id>                        Override; its claim is /claims/override/<id>/0
 //	/admitted/<dataset>/<source>/<shard>   what of /claims/ is in force: as there

@@ -44,6 +44,11 @@ const (
 	Directs    = "/direct/"
 	Samples    = "/samples/" // followed by <dataset>/<host>
 
+	// Revocations has a line of text by which a key revokes itself, by the key's id
+	// (docs/format/revocation.md); Trust what keys hosts believe.
+	Revocations = "/revocations/"
+	Trusts      = "/trust/" // followed by <dataset>/<host>
+
 	// Swarm is where peers of the swarm say where they are, Torrents the metainfo of snapshots.
 	Swarm    = "/swarm/"
 	Torrents = "/torrents/"
@@ -328,6 +333,15 @@ func RingsPath(dataset string) string { return Rings + dataset }
 // SamplePath is the path of a host's Sample.
 func SamplePath(dataset, host string) string { return Samples + dataset + "/" + host }
 
+// RevocationPath is the path of the line by which a key revokes itself.
+func RevocationPath(id string) string { return Revocations + id }
+
+// TrustPath is the path of a host's Trust, TrustPrefix the prefix of all of a dataset.
+func TrustPath(dataset, host string) string { return TrustPrefix(dataset) + host }
+
+// TrustPrefix: see TrustPath.
+func TrustPrefix(dataset string) string { return Trusts + dataset + "/" }
+
 // DirectPath is the path of a Direct.
 func DirectPath(id string) string { return Directs + id }
 
@@ -416,6 +430,25 @@ type Host struct {
 	// Labels are KEY=VALUE: rings name hosts by them.
 	Labels  []string `json:"labels,omitempty"`
 	Refused string   `json:"refused,omitempty"` // last thing it refused, and why
+	// Alarms is what a person should look at though the host serves: a manifest past its
+	// time, clocks that differ, a key that is revoked and still signs what is served.
+	Alarms []string `json:"alarms,omitempty"`
+}
+
+// Trust says whom a host believes, and by whose word it has what it has. It is ephemeral.
+type Trust struct {
+	Host     string       `json:"host"`
+	Believed []string     `json:"believed"` // ids of keys
+	Revoked  []RevokedKey `json:"revoked,omitempty"`
+	// SignedBy are the ids of the keys that signed what its journal has; none: it has nothing.
+	SignedBy []string `json:"signed_by,omitempty"`
+}
+
+// RevokedKey is a key that a host knows and does not believe any more.
+type RevokedKey struct {
+	ID   string `json:"id"`
+	Void bool   `json:"void,omitempty"` // what it signed before is void as well
+	Why  string `json:"why"`
 }
 
 // SwarmPeer is where a host or a publisher gives pieces of snapshots to others.
@@ -444,6 +477,8 @@ type HostDataset struct {
 	Digest  string `json:"digest"`
 	Time    int64  `json:"time_ms"`  // Delta.Time of that version
 	Since   int64  `json:"since_ms"` // when the host began to answer it
+	// SignedBy are the ids of the keys that signed it; none: it is not known.
+	SignedBy []string `json:"signed_by,omitempty"`
 	// Direct are the overrides that operators put on top of it, on this host.
 	Direct []DirectState `json:"direct,omitempty"`
 	// Trial is what the host tries on top of the dataset; nil: nothing.

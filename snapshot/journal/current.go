@@ -98,6 +98,26 @@ func readFile(fsys FS, path string, limit int64) ([]byte, error) {
 	return b, nil
 }
 
+// ReadFile reads a whole file of at most limit octets.
+func ReadFile(fsys FS, path string, limit int64) ([]byte, error) { return readFile(fsys, path, limit) }
+
+// WriteFile makes data the content of path, atomically and durably: after a crash or an
+// error the old content is there or the new.
+func WriteFile(fsys FS, path string, data []byte) error {
+	temp := path + ".new"
+	if err := removeIfThere(fsys, temp); err != nil {
+		return err
+	}
+	err := writeNew(fsys, temp, data)
+	if err == nil {
+		err = fsys.Rename(temp, path)
+	}
+	if err != nil {
+		return errors.Join(err, removeIfThere(fsys, temp))
+	}
+	return fsys.SyncDir(filepath.Dir(path))
+}
+
 // writeCurrent makes c hold: atomically, and durably once the directory is synced.
 func writeCurrent(fsys FS, dir string, c current) error {
 	temp := filepath.Join(dir, currentTemp)

@@ -2,7 +2,6 @@ package journal
 
 import (
 	"context"
-	"crypto/ed25519"
 	"errors"
 	"fmt"
 	"io"
@@ -30,6 +29,11 @@ type Event struct {
 	// Manifest is the newest one that covers Reset or Delta; nil with a Problem,
 	// and with the Reset of a journal that never had one.
 	Manifest *snapshot.Manifest
+	// SignedBy are the ids of the keys that signed Manifest.
+	SignedBy []string
+	// Void tells that what was told before was signed by keys whose word is void since: the
+	// Reset may be older.
+	Void bool
 }
 
 // Follow reads the journal in dir and tells fn of its state, then of every
@@ -37,14 +41,15 @@ type Event struct {
 // that). It waits for the journal to exist, and outlives restarts of the writer,
 // folding, Reset and Quarantine: a Reset event comes only when the journal's state
 // cannot be reached by deltas. It never goes back: a journal that is behind what
-// was read before is a Problem until it has caught up. With keys only what one of
-// them signed is believed. fn is called by one goroutine, the caller's.
-func Follow(ctx context.Context, dir string, keys []ed25519.PublicKey, fn func(Event) error) error {
+// was read before is a Problem until it has caught up, unless that was signed by keys
+// whose word is void. With keys only what one of them signed is believed. fn is called
+// by one goroutine, the caller's.
+func Follow(ctx context.Context, dir string, keys Keys, fn func(Event) error) error {
 	return FollowIn(ctx, systemFS{}, dir, keys, fn)
 }
 
 // FollowIn is Follow in a file system: that in memory of a simulation.
-func FollowIn(ctx context.Context, fsys FS, dir string, keys []ed25519.PublicKey, fn func(Event) error) error {
+func FollowIn(ctx context.Context, fsys FS, dir string, keys Keys, fn func(Event) error) error {
 	return (&follower{fsys: fsys, dir: dir, keys: keys, fn: fn}).run(ctx)
 }
 
@@ -52,7 +57,7 @@ func FollowIn(ctx context.Context, fsys FS, dir string, keys []ed25519.PublicKey
 // verified in an earlier life: it is told the deltas behind it, and the whole state only
 // when the journal does not lead on from there. What it reads does not depend on the
 // size of the dataset then.
-func FollowFrom(ctx context.Context, dir string, keys []ed25519.PublicKey, dataset string, at snapshot.Ref, fn func(Event) error) error {
+func FollowFrom(ctx context.Context, dir string, keys Keys, dataset string, at snapshot.Ref, fn func(Event) error) error {
 	f := &follower{fsys: systemFS{}, dir: dir, keys: keys, fn: fn, name: dataset, have: pointOf(at), known: true, resuming: true}
 	return f.run(ctx)
 }
@@ -76,12 +81,12 @@ func (f *follower) run(ctx context.Context) error {
 
 // Load reads the journal's state once, without following and without the lock.
 // The error wraps fs.ErrNotExist when there is no journal.
-func Load(dir string, keys []ed25519.PublicKey) (*snapshot.Dataset, *snapshot.Manifest, error) {
+func Load(dir string, keys Keys) (*snapshot.Dataset, *snapshot.Manifest, error) {
 	return LoadIn(systemFS{}, dir, keys)
 }
 
 // LoadIn is Load in a file system.
-func LoadIn(fsys FS, dir string, keys []ed25519.PublicKey) (*snapshot.Dataset, *snapshot.Manifest, error) {
+func LoadIn(fsys FS, dir string, keys Keys) (*snapshot.Dataset, *snapshot.Manifest, error) {
 	s, err := loadCurrent(fsys, dir, keys)
 	if err != nil {
 		return nil, nil, fmt.Errorf("load journal %s: %w", dir, err)
@@ -91,7 +96,7 @@ func LoadIn(fsys FS, dir string, keys []ed25519.PublicKey) (*snapshot.Dataset, *
 
 // loadCurrent loads the generation that holds. A writer may fold meanwhile and
 // remove what is being read: then the new one is tried.
-func loadCurrent(fsys FS, dir string, keys []ed25519.PublicKey) (*state, error) {
+func loadCurrent(fsys FS, dir string, keys Keys) (*state, error) {
 	for {
 		now, err := readCurrent(fsys, dir)
 		if err != nil {
@@ -127,7 +132,7 @@ const (
 type follower struct {
 	fsys FS
 	dir  string
-	keys []ed25519.PublicKey
+	keys Keys
 	fn   func(Event) error
 
 	known bool  // have is valid: a Reset was told
@@ -137,10 +142,12 @@ type follower struct {
 	resuming bool
 	name     string
 
-	now  current
-	log  *logReader // nil: to be opened
-	pos  point      // where log is at; behind have while a new log is walked
-	torn int64      // size of the log when its end was not whole at the last look; else 0
+	now current
+	log *logReader // nil: to be opened
+	pos point      // where log is at; behind have while a new log is walked
+	// signers of the manifests that cover have and pos; nil: not known.
+	signers, posSigners []string
+	torn                int64 // size of the log when its end was not whole at the last look; else 0
 
 	problem string // told last; "" when all is well since
 }
@@ -199,6 +206,11 @@ func (f *follower) step() (waiting, error) {
 			}
 		}
 		if errors.Is(err, io.EOF) {
+			if f.pos.version < f.have.version && f.isVoid() {
+				f.known = false
+				f.closeLog()
+				return f.step()
+			}
 			if f.pos.version < f.have.version {
 				return forMore, f.trouble(fmt.Errorf("journal %s is at version %d and was at %d before: waiting for it to catch up", f.dir, f.pos.version, f.have.version))
 			}
@@ -235,6 +247,15 @@ func (f *follower) step() (waiting, error) {
 	}
 }
 
+// isVoid tells whether what was told is void and what the log has is not.
+func (f *follower) isVoid() bool {
+	if f.keys == nil || len(f.posSigners) == 0 {
+		return false
+	}
+	set := f.keys()
+	return set.Void(f.signers) && !set.Void(f.posSigners)
+}
+
 // toldError is an error of fn, which ends Follow.
 type toldError struct{ error }
 
@@ -259,10 +280,14 @@ func (f *follower) open(now current) error {
 			return err
 		}
 		f.log, f.now = l, now
-		if _, _, err := l.checkBase(f.keys); err != nil {
+		raw, _, err := l.checkBase(f.keys)
+		if err != nil {
 			return err
 		}
-		f.pos = pointOf(l.base.State)
+		f.pos, f.posSigners = pointOf(l.base.State), snapshot.SignedBy(raw)
+		if f.pos == f.have {
+			f.signers = f.posSigners
+		}
 		if l.base.Dataset == f.name && (f.pos.version < f.have.version || f.pos == f.have) {
 			return nil
 		}
@@ -274,9 +299,12 @@ func (f *follower) open(now current) error {
 	}
 	f.log, f.now = s.log, now
 	f.pos = pointOf(s.dataset.Ref())
+	void := f.pos.version < f.have.version && f.keys != nil && f.keys().Void(f.signers)
+	f.posSigners = snapshot.SignedBy(s.raw)
+	f.signers = f.posSigners
 	f.have, f.known, f.resuming, f.name = f.pos, true, false, s.dataset.Name()
 	f.problem = ""
-	if err := f.fn(Event{Reset: s.dataset, Manifest: s.manifest}); err != nil {
+	if err := f.fn(Event{Reset: s.dataset, Manifest: s.manifest, SignedBy: f.signers, Void: void}); err != nil {
 		return toldError{err}
 	}
 	return nil
@@ -288,6 +316,11 @@ func (f *follower) tell(g group) error {
 	if err != nil {
 		return &Error{File: f.log.path, Offset: f.log.at, Found: fmt.Sprintf("group %d does not follow", f.log.number-1), Err: err}
 	}
+	signers := snapshot.SignedBy(g.manifest)
+	f.posSigners = signers
+	if f.pos == f.have {
+		f.signers = signers
+	}
 	for i, p := range points {
 		f.pos = p
 		if p.version < f.have.version {
@@ -297,10 +330,11 @@ func (f *follower) tell(g group) error {
 			if p != f.have {
 				return errForked
 			}
+			f.signers = signers
 			continue
 		}
-		f.have = p
-		if err := f.fn(Event{Delta: deltas[i], Manifest: m}); err != nil {
+		f.have, f.signers = p, signers
+		if err := f.fn(Event{Delta: deltas[i], Manifest: m, SignedBy: signers}); err != nil {
 			return toldError{err}
 		}
 	}

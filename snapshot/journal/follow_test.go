@@ -26,7 +26,7 @@ type follower struct {
 	state  *snapshot.Dataset
 }
 
-func follow(h *history, dir string, keys []ed25519.PublicKey) *follower {
+func follow(h *history, dir string, keys journal.Keys) *follower {
 	ctx, cancel := context.WithCancel(context.Background())
 	f := &follower{h: h, events: make(chan journal.Event, 100), cancel: cancel, ended: make(chan error, 1)}
 	go func() {
@@ -213,12 +213,12 @@ func TestFollowBeliefs(t *testing.T) {
 	w := open(t, h, dir, -1)
 	must(t, w.Append(h.deltas[1:3], h.manifest(2, 0)))
 	stranger := ed25519.NewKeyFromSeed(make([]byte, ed25519.SeedSize)).Public().(ed25519.PublicKey)
-	f := follow(h, dir, []ed25519.PublicKey{stranger})
+	f := follow(h, dir, journal.Fixed(stranger))
 	defer f.stop()
-	if e := f.next(); e.Problem == nil || !strings.Contains(e.Problem.Error(), snapshot.KeyID(h.keys()[0])) {
+	if e := f.next(); e.Problem == nil || !strings.Contains(e.Problem.Error(), snapshot.KeyID(h.public())) {
 		t.Fatalf("%+v, want a problem that names the key", e)
 	}
-	if _, _, err := journal.Load(dir, []ed25519.PublicKey{stranger}); !errors.Is(err, journal.ErrCorrupt) {
+	if _, _, err := journal.Load(dir, journal.Fixed(stranger)); !errors.Is(err, journal.ErrCorrupt) {
 		t.Errorf("load: %v", err)
 	}
 	d, m, err := journal.Load(dir, h.keys())
@@ -240,7 +240,7 @@ func TestFollowStranger(t *testing.T) {
 	h := newHistory(t, 4)
 	stranger := &history{t: t, key: ed25519.NewKeyFromSeed(make([]byte, ed25519.SeedSize)), states: h.states, deltas: h.deltas, manifests: map[[2]int][]byte{}}
 	dir := filepath.Join(t.TempDir(), "internal")
-	w, _, err := journal.OpenWriter(dir, journal.Options{Dataset: "internal", Keys: slices.Concat(h.keys(), stranger.keys()), FoldSize: -1})
+	w, _, err := journal.OpenWriter(dir, journal.Options{Dataset: "internal", Keys: journal.Fixed(h.public(), stranger.public()), FoldSize: -1})
 	must(t, err)
 	defer w.Close()
 	must(t, w.Append(h.deltas[1:2], h.manifest(1, 0)))

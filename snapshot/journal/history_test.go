@@ -11,6 +11,7 @@ import (
 
 	"github.com/zonecast/zonecast/record"
 	"github.com/zonecast/zonecast/snapshot"
+	"github.com/zonecast/zonecast/snapshot/journal"
 )
 
 // history is a dataset's states from version 0 on, and what leads to them.
@@ -79,8 +80,10 @@ func (h *history) grow(prefix string) {
 	h.states, h.deltas = append(h.states, d), append(h.deltas, b)
 }
 
-func (h *history) keys() []ed25519.PublicKey {
-	return []ed25519.PublicKey{h.key.Public().(ed25519.PublicKey)}
+func (h *history) public() ed25519.PublicKey { return h.key.Public().(ed25519.PublicKey) }
+
+func (h *history) keys() journal.Keys {
+	return journal.Fixed(h.public())
 }
 
 // manifest is that of a version, naming the snapshot of version snap when it is

@@ -1,7 +1,6 @@
 package journal
 
 import (
-	"crypto/ed25519"
 	"errors"
 	"fmt"
 	"io"
@@ -42,16 +41,10 @@ func (p point) after(dataset string, d *snapshot.Delta, encoded []byte) (point, 
 	return point{d.Version, d.Time, d.Digest, snapshot.ChainOf(encoded)}, nil
 }
 
-// openManifest decodes a manifest, verified when there are keys, and checks that
+// openManifest decodes a manifest, verified unless keys are nil, and checks that
 // it covers the point: that it is of that version, or names a snapshot of it.
-func openManifest(b []byte, keys []ed25519.PublicKey, dataset string, p point) (*snapshot.Manifest, error) {
-	var m *snapshot.Manifest
-	var err error
-	if len(keys) > 0 {
-		m, err = snapshot.VerifyManifest(b, keys)
-	} else {
-		m, err = snapshot.DecodeManifest(b)
-	}
+func openManifest(b []byte, keys Keys, dataset string, p point) (*snapshot.Manifest, error) {
+	m, err := keys.verify(b)
 	if err != nil {
 		return nil, err
 	}
@@ -66,7 +59,7 @@ func openManifest(b []byte, keys []ed25519.PublicKey, dataset string, p point) (
 
 // follow checks a group that follows p: every delta, and that the manifest is of
 // the last one's version. It returns the points behind each delta.
-func (p point) follow(g group, keys []ed25519.PublicKey, dataset string) ([]*snapshot.Delta, []point, *snapshot.Manifest, error) {
+func (p point) follow(g group, keys Keys, dataset string) ([]*snapshot.Delta, []point, *snapshot.Manifest, error) {
 	deltas, points := make([]*snapshot.Delta, len(g.deltas)), make([]point, len(g.deltas))
 	for i, b := range g.deltas {
 		d, err := snapshot.DecodeDelta(b)
@@ -99,7 +92,7 @@ const loadLimit = math.MaxInt64
 
 // load reads a generation: the snapshot, then the groups that end at or before
 // limit. It is the caller who closes the log.
-func load(fsys FS, dir string, c current, keys []ed25519.PublicKey, limit int64) (s *state, err error) {
+func load(fsys FS, dir string, c current, keys Keys, limit int64) (s *state, err error) {
 	l, err := openLog(fsys, dir, c)
 	if err != nil {
 		return nil, err
@@ -132,7 +125,7 @@ func load(fsys FS, dir string, c current, keys []ed25519.PublicKey, limit int64)
 	return s, nil
 }
 
-func (s *state) apply(g group, keys []ed25519.PublicKey) error {
+func (s *state) apply(g group, keys Keys) error {
 	deltas, _, m, err := pointOf(s.dataset.Ref()).follow(g, keys, s.dataset.Name())
 	if err != nil {
 		return err
@@ -147,7 +140,7 @@ func (s *state) apply(g group, keys []ed25519.PublicKey) error {
 }
 
 // checkBase checks where the log says it begins.
-func (l *logReader) checkBase(keys []ed25519.PublicKey) ([]byte, *snapshot.Manifest, error) {
+func (l *logReader) checkBase(keys Keys) ([]byte, *snapshot.Manifest, error) {
 	b := l.base
 	bad := func(err error) error {
 		return &Error{File: l.path, Offset: logFixed, Found: "base contradicts itself", Err: err}

@@ -1,7 +1,6 @@
 package journal
 
 import (
-	"crypto/ed25519"
 	"crypto/rand"
 	"encoding/binary"
 	"errors"
@@ -24,9 +23,10 @@ const defaultFoldSize = 1 << 20
 type Options struct {
 	// Dataset is the dataset's name. A journal of another one is refused.
 	Dataset string
-	// Keys verify the manifests, those read at opening too. Empty means that
-	// manifests are checked against the deltas but not their signatures.
-	Keys []ed25519.PublicKey
+	// Keys verify the manifests, those read at opening too: those that were believed
+	// once are enough here. Nil means that manifests are checked against the deltas
+	// but not their signatures.
+	Keys Keys
 	// FoldSize is how large the log becomes, in octets, before it is folded into a
 	// new snapshot; it is at least four times as large as the snapshot, and up to as much
 	// again so that hosts do not all fold at once. A larger log makes
