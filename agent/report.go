@@ -135,9 +135,7 @@ func (r *reporter) session(ctx context.Context, events <-chan struct{}, good fun
 			good()
 			wait = every
 		}
-		if err := r.putTrust(ctx, s); err != nil {
-			return err
-		}
+		r.putTrust(ctx, s)
 		if err := r.putBeside(ctx, s); err != nil {
 			return err
 		}
@@ -157,17 +155,18 @@ func (r *reporter) session(ctx context.Context, events <-chan struct{}, good fun
 	}
 }
 
-// putTrust says whom the host believes, if that changed.
-func (r *reporter) putTrust(ctx context.Context, s store.Session) error {
+// putTrust says whom the host believes, if that changed. What does not work is tried again
+// with the next report: the host counts as live all the same.
+func (r *reporter) putTrust(ctx context.Context, s store.Session) {
 	now := tree.Encode(r.trusted())
 	if bytes.Equal(now, r.trust) {
-		return nil
+		return
 	}
 	if _, err := s.Commit(ctx, store.Txn{Do: []store.Op{{Path: tree.TrustPath(r.cfg.Dataset, r.cfg.Host), Value: now}}}); err != nil {
-		return err
+		r.deps.Log.Debug("whom the host believes is not reported, trying again", "host", r.cfg.Host, "error", err)
+		return
 	}
 	r.trust = now
-	return nil
 }
 
 // putBeside puts what lives beside the host's node, if it changed.
