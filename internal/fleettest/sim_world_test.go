@@ -425,7 +425,7 @@ func (h *simHost) runServer(ctx context.Context, _ *stage, _ store.Store) error 
 	}
 	for ctx.Err() == nil {
 		var d *snapshot.Dataset
-		err := journal.FollowIn(ctx, disk, h.path("journal"), h.keys(), func(e journal.Event) error {
+		err := journal.FollowIn(ctx, disk, h.path("journal"), journal.Fixed(h.keys()...), func(e journal.Event) error {
 			switch {
 			case e.Reset != nil:
 				d = e.Reset
