@@ -70,6 +70,8 @@ var arrows = table{
 
 		"internal/atomicfile":        pure,
 		"internal/sandbox":           pure,
+		"internal/daemon":            mechanism,
+		"internal/serving":           mechanism,
 		"internal/dnswire":           mechanism,
 		"rules/script":               mechanism,
 		"internal/tree":              mechanism,
@@ -93,6 +95,7 @@ var arrows = table{
 		"internal/difftest/hardzone": support,
 		"internal/difftest":          support,
 		"internal/e2e":               command, // tests only: looks at the store from outside
+		"internal/hosttest":          command, // tests only: the servers of one host together
 		"internal/fleettest":         command, // tests only: publishers and agents together
 		"internal/modeltest":         command, // tests only: presenters and control against a model
 		"internal/memstore":          support,
@@ -121,6 +124,7 @@ var arrows = table{
 		"authority/image/imagetest": stage, // tests only
 
 		"authority/wire": stage,
+		"recursor":       stage,
 		"monitor":        stage,
 		"control":        stage,
 		"canary":         stage,

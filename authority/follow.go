@@ -11,6 +11,7 @@ import (
 
 	"github.com/zonecast/zonecast/authority/data"
 	"github.com/zonecast/zonecast/authority/image"
+	"github.com/zonecast/zonecast/internal/serving"
 	"github.com/zonecast/zonecast/internal/tree"
 	"github.com/zonecast/zonecast/record"
 	"github.com/zonecast/zonecast/snapshot"
@@ -305,7 +306,7 @@ func (f *follower) report(err error) {
 // tell writes the status file. When it cannot, the agent goes on reporting an older
 // version than is served: safe.
 func (f *follower) tell(h tree.HostDataset) {
-	err := writeServing(f.server.config.StatusDir, h)
+	err := serving.Write(f.server.config.StatusDir, h)
 	text := ""
 	if err != nil {
 		text = err.Error()

@@ -6,17 +6,18 @@ set -eu
 # gcc, libc6-dev: the race detector is linked by cgo
 # bind9, bind9-dnsutils, bind9-utils: named, dig, named-checkzone: the other opinion
 # nsd, knot, tinydns: more of them
+# unbound: the resolver of a host, and its trust anchor
 # git: keeps the sources of the configuration
 # etcd-server: a store of three members, as users run it
 # zookeeper, default-jre-headless: the same of the other engine
 # aria2: fetches a published snapshot as any BitTorrent client does
 # iproute2: hosts in network namespaces, with lines of a known rate
 # thrift-compiler: compares api/*.thrift with the committed code
-wanted="gcc libc6-dev git bind9 bind9-dnsutils bind9-utils nsd knot tinydns etcd-server zookeeper default-jre-headless aria2 iproute2 thrift-compiler"
+wanted="gcc libc6-dev git bind9 bind9-dnsutils bind9-utils nsd knot tinydns unbound dns-root-data etcd-server zookeeper default-jre-headless aria2 iproute2 thrift-compiler"
 
 if ! command -v dpkg-query >/dev/null; then
 	missing=""
-	for c in gcc git named dig named-checkzone nsd knotd tinydns etcd java aria2c ip tc thrift; do
+	for c in gcc git named dig named-checkzone nsd knotd tinydns unbound etcd java aria2c ip tc thrift; do
 		PATH="$PATH:/usr/sbin:/sbin" command -v "$c" >/dev/null || missing="$missing $c"
 	done
 	[ -z "$missing" ] && exit 0

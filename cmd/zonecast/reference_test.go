@@ -78,7 +78,8 @@ func TestMetricsPage(t *testing.T) {
 
 	dir := t.TempDir()
 	apis, mut, upd, pre, can, pub, agt, aut, mon, prx := newAPIStage(), mutatorStage{}, updateStage{}, presenterStage{policy: &policyOptions{}}, canaryStage{}, publisherStage{}, agentStage{}, authorityStage{}, monitorStage{}, proxyStage{}
-	for _, s := range []interface{ declare(*cobra.Command) }{apis, &mut, &upd, &pre, &can, &pub, &agt, &aut, &mon, &prx} {
+	rec := recursorStage{}
+	for _, s := range []interface{ declare(*cobra.Command) }{apis, &mut, &upd, &pre, &can, &pub, &agt, &aut, &mon, &prx, &rec} {
 		s.declare(&cobra.Command{Use: "stage"}) // which sets the defaults
 	}
 	apis.Listen = "127.0.0.1:0"
@@ -88,8 +89,9 @@ func TestMetricsPage(t *testing.T) {
 	prx.site.Listen, prx.site.Dir = "127.0.0.1:0", filepath.Join(dir, "site")
 	agt.swarm.Listen = "127.0.0.1:0"
 	aut.Listen, aut.Journal, aut.Keys, aut.StatusDir = []string{"127.0.0.1:0"}, agt.Journal, agt.Keys, dir
+	rec.Journal, rec.StatusDir, rec.Keys, rec.Dir, rec.Authority = agt.Journal, dir, agt.Keys, filepath.Join(dir, "recursor"), "127.0.0.1:5300"
 	for _, add := range []func(*node) error{
-		apis.add, mut.add, upd.add, pre.add, can.add, pub.add, agt.add, func(n *node) error { return aut.add(n, "") }, mon.add, prx.add,
+		apis.add, mut.add, upd.add, pre.add, can.add, pub.add, agt.add, func(n *node) error { return aut.add(n, "") }, mon.add, prx.add, rec.add,
 	} {
 		if err := add(n); err != nil {
 			t.Fatal(err)

@@ -47,7 +47,10 @@ Options may also stand in the file that --config names; ` + "`zonecast run examp
 	addService(run, "monitor", "asks every host how fresh it is", mon.declare, mon.add)
 	var prx proxyStage
 	addService(run, "proxy", "serves configurations to a machine's programs, and the store to a site's agents; goes on when the store is dead", prx.declare, prx.add)
-	run.AddCommand(newRunAuthority())
+	var aut authorityStage
+	addOffline(run, "authority", "on a host: answers DNS from the journal, with nothing else alive", aut.declare, func(n *node) error { return aut.add(n, "") })
+	var rec recursorStage
+	addOffline(run, "recursor", "on a host: drives Unbound, whose cache follows the dataset", rec.declare, rec.add)
 	return run
 }
 
@@ -98,21 +101,6 @@ func runNode(cmd *cobra.Command, name string, p processOptions, so *storeOptions
 		return errors.Join(err, n.close())
 	}
 	return n.run(ctx)
-}
-
-func newRunAuthority() *cobra.Command {
-	p := processOptions{LogOptions: defaultLog()}
-	var s authorityStage
-	cmd := &cobra.Command{Use: "authority", Short: "on a host: answers DNS from the journal, with nothing else alive", Args: exactArgs()}
-	declare(cmd, "", &p)
-	s.declare(cmd)
-	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		if err := load(cmd); err != nil {
-			return err
-		}
-		return runNode(cmd, "authority", p, nil, func(n *node) error { return s.add(n, "") })
-	}
-	return cmd
 }
 
 // etcdOptions are those of the embedded store.
