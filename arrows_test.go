@@ -101,6 +101,7 @@ var arrows = table{
 		"internal/memstore":          support,
 		"internal/nettest":           pure, // tests only: namespaces and shaped lines
 		"internal/simstore":          support,
+		"internal/ports":             pure,
 
 		"registry":             stage,
 		"mutator":              stage,

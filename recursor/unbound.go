@@ -170,18 +170,19 @@ func (p programs) fit(ctx context.Context, c Config, zones []zone) (conf []byte,
 //
 //	[1795745269] unbound[26069:0] info: start of service (unbound 1.17.1).
 func lineLevel(line string) (slog.Level, string, bool) {
-	_, text, found := strings.Cut(line, "] unbound[")
-	if _, text, found = strings.Cut(text, "] "); !found {
+	_, text, _ := strings.Cut(line, "] unbound[")
+	_, said, found := strings.Cut(text, "] ")
+	if !found {
 		return slog.LevelWarn, line, true
 	}
-	kind, _, _ := strings.Cut(text, ":")
+	kind, _, _ := strings.Cut(said, ":")
 	switch kind {
 	case "error", "fatal error":
-		return slog.LevelError, text, true
+		return slog.LevelError, said, true
 	case "warning":
-		return slog.LevelWarn, text, true
+		return slog.LevelWarn, said, true
 	}
-	return slog.LevelDebug, text, true
+	return slog.LevelDebug, said, true
 }
 
 // rootKey is where Debian's dns-root-data has the trust anchor of the root.

@@ -8,7 +8,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"net"
 	"net/netip"
 	"os"
 	"os/exec"
@@ -21,6 +20,7 @@ import (
 	"time"
 
 	"github.com/zonecast/zonecast/api"
+	"github.com/zonecast/zonecast/internal/ports"
 )
 
 // Build builds the binary once a test process, as `make build` does, and returns
@@ -335,45 +335,10 @@ func Run(t testing.TB, args ...string) (stdout, stderr string, status int) {
 	return out.String(), errs.String(), cmd.ProcessState.ExitCode()
 }
 
-// handed is how far FreePorts has come: what it gave to one test it gives to no other of the
-// process, also while nobody listens there yet.
-var handed struct {
-	sync.Mutex
-	ports int
-}
-
-// FreePorts finds n consecutive ports of 127.0.0.1 that are free for UDP and TCP,
-// below the range from which the kernel takes ports for outgoing connections.
+// FreePorts is ports.Free, in the words of this package.
 func FreePorts(t testing.TB, n int) int {
 	t.Helper()
-	const first, last = 20000, 32000
-	handed.Lock()
-	defer handed.Unlock()
-	for range (last - first) / n {
-		base := first + (os.Getpid()*97+handed.ports)%(last-first-n)
-		handed.ports += n
-		if portsFree(base, n) {
-			return base
-		}
-	}
-	t.Fatalf("no %d free ports in a row between %d and %d", n, first, last)
-	return 0
-}
-
-func portsFree(base, n int) bool {
-	for p := base; p < base+n; p++ {
-		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", p))
-		if err != nil {
-			return false
-		}
-		u, err := net.ListenPacket("udp", fmt.Sprintf("127.0.0.1:%d", p))
-		l.Close()
-		if err != nil {
-			return false
-		}
-		u.Close()
-	}
-	return true
+	return ports.Free(t, n)
 }
 
 // lockedBuffer is a bytes.Buffer for a process to write and a test to read.

@@ -19,7 +19,7 @@ import (
 
 	"github.com/zonecast/zonecast/authority"
 	"github.com/zonecast/zonecast/internal/daemon"
-	"github.com/zonecast/zonecast/internal/e2e"
+	"github.com/zonecast/zonecast/internal/ports"
 	"github.com/zonecast/zonecast/record"
 	"github.com/zonecast/zonecast/recursor"
 	"github.com/zonecast/zonecast/snapshot"
@@ -73,7 +73,7 @@ func newDNSHost(t testing.TB) *dnsHost {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { h.writer.Close() })
-	base := e2e.FreePorts(t, 3)
+	base := ports.Free(t, 3)
 	local := func(i int) string { return fmt.Sprintf("127.0.0.1:%d", base+i) }
 	c := recursor.DefaultConfig()
 	c.Listen, c.Authority, c.Dir = []string{local(0)}, local(1), filepath.Join(h.dir, "recursor")
