@@ -23,11 +23,12 @@ type Config struct {
 	Allow []string `option:"allow" help:"prefixes of the clients that are answered; others are refused"`
 	// Authority is the host's own authority, which every zone of the dataset is asked of.
 	Authority string `option:"authority" help:"address:port of this host's authority, which all zones of the dataset are asked of"`
-	// Dataset, Journal, StatusDir and Keys are those of the authority.
+	// Dataset, Journal, StatusDir, Keys and Revoked are those of the authority.
 	Dataset   string   `option:"dataset" help:"name of the dataset"`
 	Journal   string   `option:"journal" help:"journal directory, written by the agent"`
 	StatusDir string   `option:"status-dir" help:"directory in which the authority says what it answers"`
 	Keys      []string `option:"keys" help:"files with the publisher's public keys"`
+	Revoked   string   `option:"revoked" help:"file in which keys are revoked on this host, one id a line; need not be there"`
 	// Dir is where unbound.conf, the control socket and the trust anchor are kept.
 	Dir string `option:"dir" help:"directory for unbound.conf, the control socket and the trust anchor"`
 

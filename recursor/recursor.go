@@ -3,7 +3,6 @@ package recursor
 import (
 	"bytes"
 	"context"
-	"crypto/ed25519"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -19,9 +18,9 @@ import (
 	"github.com/zonecast/zonecast/internal/atomicfile"
 	"github.com/zonecast/zonecast/internal/daemon"
 	"github.com/zonecast/zonecast/internal/serving"
+	"github.com/zonecast/zonecast/internal/trust"
 	"github.com/zonecast/zonecast/record"
 	"github.com/zonecast/zonecast/service"
-	"github.com/zonecast/zonecast/snapshot"
 	"github.com/zonecast/zonecast/snapshot/journal"
 )
 
@@ -50,7 +49,7 @@ const (
 type Recursor struct {
 	cfg      Config
 	log      *slog.Logger
-	keys     []ed25519.PublicKey
+	ring     *trust.Ring
 	programs programs // of the goroutine of Run
 	control  control
 	metrics  *metrics
@@ -100,12 +99,8 @@ func New(cfg Config, deps Deps) (*Recursor, error) {
 		return nil, fmt.Errorf("recursor: %w", err)
 	}
 	r := &Recursor{cfg: cfg, log: deps.Log, wake: make(chan struct{}, 1), absent: true}
-	for _, path := range cfg.Keys {
-		keys, err := snapshot.LoadPublicKeys(path)
-		if err != nil {
-			return nil, err
-		}
-		r.keys = append(r.keys, keys...)
+	if r.ring, err = trust.Open(trust.Config{Keys: cfg.Keys, Revoked: cfg.Revoked, Memory: trust.MemoryFile(cfg.Journal), Reader: true, Log: deps.Log}); err != nil {
+		return nil, err
 	}
 	r.control = socketControl{cfg.socket()}
 	if file, ok := strings.CutPrefix(cfg.Control, "@"); ok {
@@ -174,6 +169,7 @@ func (r *Recursor) Run(ctx context.Context) error {
 	if err := r.prepare(); err != nil {
 		return fmt.Errorf("recursor: %w", err)
 	}
+	wg.Go(func() { r.ring.Run(ctx, nil, nil) })
 	wg.Go(func() { r.follow(ctx) })
 	if err := r.begin(ctx); err != nil {
 		return err
@@ -257,7 +253,7 @@ func (r *Recursor) firstZones(ctx context.Context) []zone {
 // follow follows the journal and plans.
 func (r *Recursor) follow(ctx context.Context) {
 	for ctx.Err() == nil {
-		err := journal.Follow(ctx, r.cfg.Journal, r.keys, r.event)
+		err := journal.Follow(ctx, r.cfg.Journal, r.ring.Keys, r.event)
 		if ctx.Err() != nil {
 			return
 		}
