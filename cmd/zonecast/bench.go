@@ -14,7 +14,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/zonecast/zonecast/api"
 	"github.com/zonecast/zonecast/internal/dnsload"
 	"github.com/zonecast/zonecast/record"
 )
@@ -25,6 +24,7 @@ type benchOptions struct {
 	JSON bool   `option:"json" help:"print JSON and nothing else"`
 	API  string `option:"api" help:"address of the API: host:port, or unix:///path"`
 
+	at                              apiFinder
 	host, file, expect, name, rtype string
 	edns, do                        bool
 	subnet, allowed, histogram      string
@@ -70,6 +70,7 @@ records in the answer section, RDATA one of them.`,
 		},
 	}
 	declare(cmd, "", &o)
+	o.at.declare(cmd)
 	o.flags(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		if err := load(cmd); err != nil {
@@ -189,9 +190,9 @@ func dnsAddress(text string) (netip.AddrPort, error) {
 // lookUp asks the API where the host answers.
 func (o *benchOptions) lookUp(ctx context.Context) (netip.AddrPort, error) {
 	var none netip.AddrPort
-	c, err := api.Dial(ctx, o.API)
+	c, _, err := o.at.dial(ctx, o.API, "is zonecast running there? without --host, and with an address instead, no API is needed")
 	if err != nil {
-		return none, hinted{err, "is zonecast running there? without --host, and with an address instead, no API is needed"}
+		return none, err
 	}
 	st, err := c.Control.Status(ctx)
 	if err := errors.Join(explain(err), c.Close()); err != nil {

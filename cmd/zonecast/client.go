@@ -59,19 +59,21 @@ type session struct {
 
 // clientCommand makes a command of use and short whose body gets a connection.
 func clientCommand(use, short, long string, args cobra.PositionalArgs, body func(ctx context.Context, s *session, args []string) error) *cobra.Command {
-	opts := defaultClientOptions()
+	opts, at := defaultClientOptions(), apiFinder{}
 	cmd := &cobra.Command{Use: use, Short: short, Long: long, Args: args}
 	declare(cmd, "", &opts)
+	at.declare(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		if err := load(cmd); err != nil {
 			return err
 		}
 		ctx, cancel := context.WithTimeout(cmd.Context(), opts.Timeout)
 		defer cancel()
-		c, err := api.Dial(ctx, opts.API)
+		c, found, err := at.dial(ctx, opts.API, "is zonecast running there? `zonecast up` starts it; --api HOST:PORT or ZONECAST_API says where, --store finds it")
 		if err != nil {
-			return hinted{err, "is zonecast running there? `zonecast up` starts it; --api HOST:PORT or ZONECAST_API says where"}
+			return err
 		}
+		opts.API = found
 		s := &session{clientOptions: &opts, Client: c, in: cmd.InOrStdin(), out: cmd.OutOrStdout(), err: cmd.ErrOrStderr(), whole: cmd.Context()}
 		s.color = opts.Color == "always" || opts.Color == "auto" && isTerminal(s.out) && os.Getenv("NO_COLOR") == ""
 		err = explain(body(ctx, s, args))

@@ -1,10 +1,7 @@
 package main
 
 import (
-	"cmp"
 	"context"
-	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
@@ -23,9 +20,6 @@ import (
 	"github.com/zonecast/zonecast/internal/tree"
 	"github.com/zonecast/zonecast/service"
 	"github.com/zonecast/zonecast/store"
-	"github.com/zonecast/zonecast/store/etcd"
-	"github.com/zonecast/zonecast/store/proxied"
-	"github.com/zonecast/zonecast/store/zookeeper"
 )
 
 // processOptions are those of every daemon.
@@ -43,87 +37,6 @@ func (p *processOptions) Logger(w io.Writer) (*slog.Logger, error) {
 		o.Format = "json"
 	}
 	return o.Logger(w)
-}
-
-// storeOptions say where the store is.
-type storeOptions struct {
-	Store  string `option:"store" help:"etcd://HOST:PORT,HOST:PORT…, zookeeper://HOST:PORT,…/ROOT or etcd+unix:///PATH of the store; on hosts proxy://HOST:PORT,…, proxy+tls://HOST:PORT,… or proxy+unix:///PATH of their site's proxy, too"`
-	Prefix string `option:"store-prefix" help:"path that stands before everything zonecast keeps in the store"`
-	Auth   string `option:"store-auth" help:"file with user:password of a ZooKeeper; empty: as in --store, or none"`
-	CA     string `option:"store-ca" help:"file with the certificates (PEM) that a proxy's must be signed by, for proxy+tls://; empty: those of this machine"`
-	Cert   string `option:"store-cert" help:"file with the certificate (PEM) that is shown to a proxy, for proxy+tls://; empty: none"`
-	Key    string `option:"store-key" help:"file with its private key (PEM)"`
-}
-
-// Validate implements the kit's check.
-func (o *storeOptions) Validate() error {
-	_, err := o.engine()
-	return err
-}
-
-// public is Store without a password.
-func (o *storeOptions) public() string {
-	scheme, rest, _ := strings.Cut(o.Store, "://")
-	return scheme + "://" + rest[strings.LastIndexByte(rest, '@')+1:]
-}
-
-// engine is the client that the options ask for, without what is in files.
-type engine struct {
-	etcd      etcd.Config
-	zookeeper zookeeper.Config
-	proxy     proxied.Config // the one that is meant has servers
-	tls       bool           // of the proxy
-}
-
-func (o *storeOptions) engine() (engine, error) {
-	wrong := &service.InvalidError{Option: "store", Expected: "etcd://HOST:PORT,…, zookeeper://[USER:PASSWORD@]HOST:PORT,…[/ROOT], etcd+unix:///PATH or, on hosts, proxy://HOST:PORT,…, proxy+tls://HOST:PORT,… or proxy+unix:///PATH"}
-	scheme, rest, _ := strings.Cut(o.Store, "://")
-	switch {
-	case scheme == "proxy", scheme == "proxy+tls", scheme == "proxy+unix":
-		e := engine{tls: scheme == "proxy+tls"}
-		e.proxy.Endpoints = strings.Split(rest, ",")
-		if scheme == "proxy+unix" {
-			e.proxy.Endpoints = []string{"unix:" + rest}
-		}
-		if err := e.proxy.Validate(); err != nil {
-			wrong.Expected += " (" + err.Error() + ")"
-			return engine{}, wrong
-		}
-		if o.Prefix != "" {
-			return engine{}, service.Invalid("store-prefix", "nothing: the proxy of a site has its own")
-		}
-		if (o.Cert == "") != (o.Key == "") {
-			return engine{}, service.Invalid("store-key", "a file, with --store-cert: a certificate and its private key go together")
-		}
-		return e, nil
-	case scheme == "etcd" && rest != "":
-		return engine{etcd: etcd.Config{Endpoints: strings.Split(rest, ","), Prefix: o.Prefix}}, nil
-	case scheme == "etcd+unix" && strings.HasPrefix(rest, "/"):
-		return engine{etcd: etcd.Config{Endpoints: []string{"unix://" + rest}, Prefix: o.Prefix}}, nil
-	case scheme != "zookeeper":
-		return engine{}, wrong
-	}
-	var cfg zookeeper.Config
-	if i := strings.LastIndexByte(rest, '@'); i >= 0 {
-		if cfg.Auth, rest = rest[:i], rest[i+1:]; cfg.Auth == "" {
-			return engine{}, wrong
-		}
-	}
-	servers, root, found := strings.Cut(rest, "/")
-	if cfg.Servers = strings.Split(servers, ","); found && root != "" {
-		cfg.Root = "/" + root
-	}
-	if o.Prefix != "" {
-		if err := store.CheckPath(o.Prefix); err != nil {
-			return engine{}, &service.InvalidError{Option: "store-prefix", Expected: "a path such as /zonecast (" + err.Error() + "), for --store zookeeper://…"}
-		}
-		cfg.Root = cmp.Or(cfg.Root, zookeeper.DefaultRoot) + o.Prefix
-	}
-	if err := cfg.Validate(); err != nil {
-		wrong.Expected += " (" + err.Error() + ")"
-		return engine{}, wrong
-	}
-	return engine{zookeeper: cfg}, nil
 }
 
 // declare puts options on cmd; what it refuses is a mistake in this program.
@@ -202,88 +115,6 @@ func inTheWay(option, address string, err error) error {
 		return hinted{err, "ports below 1024 need root or CAP_NET_BIND_SERVICE: choose another " + option}
 	}
 	return hinted{err, option + " takes address:port such as 127.0.0.1:7353"}
-}
-
-// openStore connects to the store that the options name.
-func openStore(ctx context.Context, o storeOptions, log *slog.Logger) (store.Store, error) {
-	e, err := o.engine()
-	if err != nil {
-		return nil, err
-	}
-	switch {
-	case len(e.proxy.Endpoints) > 0:
-		e.proxy.Log = log
-		if e.tls {
-			if e.proxy.TLS, err = o.tls(); err != nil {
-				return nil, err
-			}
-		}
-		return proxied.Open(ctx, e.proxy)
-	case len(e.zookeeper.Servers) == 0:
-		e.etcd.Log = log
-		return etcd.Open(ctx, e.etcd)
-	}
-	if o.Auth != "" {
-		if e.zookeeper.Auth, err = readAuth(o.Auth); err != nil {
-			return nil, err
-		}
-	}
-	e.zookeeper.Log = log
-	return zookeeper.Open(ctx, e.zookeeper)
-}
-
-// tls is how a proxy is spoken to in TLS.
-func (o *storeOptions) tls() (*tls.Config, error) {
-	cfg := &tls.Config{MinVersion: tls.VersionTLS13}
-	if o.CA != "" {
-		pem, err := os.ReadFile(o.CA)
-		if err != nil {
-			return nil, fmt.Errorf("--store-ca: %w", err)
-		}
-		cfg.RootCAs = x509.NewCertPool()
-		if !cfg.RootCAs.AppendCertsFromPEM(pem) {
-			return nil, fmt.Errorf("--store-ca %s has no certificate, expected PEM", o.CA)
-		}
-	}
-	if o.Cert != "" {
-		pair, err := tls.LoadX509KeyPair(o.Cert, o.Key)
-		if err != nil {
-			return nil, fmt.Errorf("--store-cert, --store-key: %w", err)
-		}
-		cfg.Certificates = []tls.Certificate{pair}
-	}
-	return cfg, nil
-}
-
-// nearby gives, beside fetcher, the proxy that the store is reached by, which has snapshots.
-func nearby(st store.Store, fetcher follow.Fetcher, log *slog.Logger) follow.Fetcher {
-	p, ok := st.(*proxied.Store)
-	if !ok {
-		return fetcher
-	}
-	client, base := p.Client()
-	return follow.FirstOf{follow.Base{HTTP: follow.HTTP{Client: client, Log: log}, URL: base}, fetcher}
-}
-
-// maxAuth is the most octets of a file of credentials.
-const maxAuth = 1024
-
-// readAuth reads a file of one line, user:password.
-func readAuth(file string) (string, error) {
-	f, err := os.Open(file)
-	if err != nil {
-		return "", fmt.Errorf("--store-auth: %w", err)
-	}
-	defer f.Close()
-	b, err := io.ReadAll(io.LimitReader(f, maxAuth+1))
-	if err != nil {
-		return "", fmt.Errorf("--store-auth: %w", err)
-	}
-	line := strings.TrimRight(string(b), "\r\n")
-	if user, password, ok := strings.Cut(line, ":"); !ok || user == "" || password == "" || len(b) > maxAuth || strings.ContainsAny(line, "\r\n") {
-		return "", fmt.Errorf("--store-auth %s: expected one line user:password of at most %d octets", file, maxAuth)
-	}
-	return line, nil
 }
 
 // metrics labels the metrics of one of several like parts of this process.

@@ -11,12 +11,8 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
-	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"github.com/zonecast/zonecast/service"
-	"github.com/zonecast/zonecast/store/etcd"
-	"github.com/zonecast/zonecast/store/zookeeper"
 )
 
 // What troubles a stage is a warning of its process, as long as it lasts.
@@ -55,59 +51,13 @@ func TestWarnings(t *testing.T) {
 	})
 }
 
-// What --store may say, and what it may not.
-func TestStoreOptions(t *testing.T) {
-	for _, c := range []struct {
-		options storeOptions
-		etcd    etcd.Config
-		zk      zookeeper.Config
-		bad     bool
-	}{
-		{options: storeOptions{Store: "etcd://192.0.2.1:2379,192.0.2.2:2379", Prefix: "/a"}, etcd: etcd.Config{Endpoints: []string{"192.0.2.1:2379", "192.0.2.2:2379"}, Prefix: "/a"}},
-		{options: storeOptions{Store: "etcd+unix:///run/store"}, etcd: etcd.Config{Endpoints: []string{"unix:///run/store"}}},
-		{options: storeOptions{Store: "zookeeper://192.0.2.1:2181"}, zk: zookeeper.Config{Servers: []string{"192.0.2.1:2181"}}},
-		{options: storeOptions{Store: "zookeeper://192.0.2.1:2181/"}, zk: zookeeper.Config{Servers: []string{"192.0.2.1:2181"}}},
-		{options: storeOptions{Store: "zookeeper://192.0.2.1:2181/", Prefix: "/a"}, zk: zookeeper.Config{Servers: []string{"192.0.2.1:2181"}, Root: "/zonecast/a"}},
-		{options: storeOptions{Store: "zookeeper://al:s@c:ret@zk1.example.net:2181,[2001:db8::1]:2181/dns/prod", Prefix: "/a"}, zk: zookeeper.Config{Servers: []string{"zk1.example.net:2181", "[2001:db8::1]:2181"}, Root: "/dns/prod/a", Auth: "al:s@c:ret"}},
-		{options: storeOptions{Store: ""}, bad: true},
-		{options: storeOptions{Store: "etcd://"}, bad: true},
-		{options: storeOptions{Store: "etcd+unix://run"}, bad: true},
-		{options: storeOptions{Store: "zookeeper://"}, bad: true},
-		{options: storeOptions{Store: "zookeeper://192.0.2.1"}, bad: true},
-		{options: storeOptions{Store: "zookeeper://192.0.2.1:2181,"}, bad: true},
-		{options: storeOptions{Store: "zookeeper://@192.0.2.1:2181"}, bad: true},
-		{options: storeOptions{Store: "zookeeper://alice@192.0.2.1:2181"}, bad: true},
-		{options: storeOptions{Store: "zookeeper://192.0.2.1:2181/a//b"}, bad: true},
-		{options: storeOptions{Store: "zookeeper://192.0.2.1:2181/zookeeper"}, bad: true},
-		{options: storeOptions{Store: "zookeeper://192.0.2.1:2181", Prefix: "a"}, bad: true},
-		{options: storeOptions{Store: "consul://192.0.2.1:1"}, bad: true},
-	} {
-		e, err := c.options.engine()
-		if (err != nil) != c.bad {
-			t.Errorf("%+v: error is %v, expected one: %t", c.options, err, c.bad)
-			continue
-		}
-		if err != nil {
-			if !strings.Contains(err.Error(), "zookeeper://") {
-				t.Errorf("%+v: error %q does not say what is expected", c.options, err)
-			}
-			continue
-		}
-		if diff := cmp.Diff(c.etcd, e.etcd); diff != "" {
-			t.Errorf("%+v: etcd (-want +got):\n%s", c.options, diff)
-		}
-		if diff := cmp.Diff(c.zk, e.zookeeper, cmpopts.IgnoreUnexported(zookeeper.Config{})); diff != "" {
-			t.Errorf("%+v: zookeeper (-want +got):\n%s", c.options, diff)
-		}
-	}
-}
-
 // What is told to others has no password.
 func TestStorePublic(t *testing.T) {
 	for in, want := range map[string]string{
 		"zookeeper://al:s@c:ret@192.0.2.1:2181,192.0.2.2:2181/a": "zookeeper://192.0.2.1:2181,192.0.2.2:2181/a",
 		"etcd://192.0.2.1:2379":                                  "etcd://192.0.2.1:2379",
 		"etcd+unix:///run/store":                                 "etcd+unix:///run/store",
+		"embedded":                                               "embedded",
 	} {
 		if got := (&storeOptions{Store: in}).public(); got != want {
 			t.Errorf("%s is told as %s, expected %s", in, got, want)

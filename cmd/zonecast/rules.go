@@ -15,7 +15,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/zonecast/zonecast/api"
 	"github.com/zonecast/zonecast/api/registryapi"
 	"github.com/zonecast/zonecast/fleet"
 	"github.com/zonecast/zonecast/internal/dnswire"
@@ -124,6 +123,8 @@ type rulesRunOptions struct {
 	API     string        `option:"api" env:"API" help:"address of the API, for the servers that are registered"`
 	Timeout time.Duration `option:"timeout" help:"how long the API may take"`
 	JSON    bool          `option:"json" help:"print JSON and nothing else"`
+
+	at apiFinder
 }
 
 // ruledView is a record that a rule makes, as JSON.
@@ -145,6 +146,7 @@ makes it. Nothing is changed.`,
 		Args: exactArgs("DIR"),
 	}
 	declare(cmd, "", &o)
+	o.at.declare(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		if err := load(cmd); err != nil {
 			return err
@@ -204,9 +206,9 @@ func (o *rulesRunOptions) servers(ctx context.Context) ([]fleet.Server, error) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, o.Timeout)
 	defer cancel()
-	c, err := api.Dial(ctx, o.API)
+	c, _, err := o.at.dial(ctx, o.API, "is zonecast running there? `zonecast up` starts it; or give a fleet file with --fleet")
 	if err != nil {
-		return nil, hinted{err, "is zonecast running there? `zonecast up` starts it; or give a fleet file with --fleet"}
+		return nil, err
 	}
 	defer c.Close()
 	var all []fleet.Server

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
+	"slices"
 
 	"github.com/spf13/cobra"
 
@@ -62,26 +64,39 @@ func withPolicy(p *policyOptions, declareStage func(*cobra.Command)) func(*cobra
 	}
 }
 
+// atSites are the services that do with what the proxy of a site serves: they lead nothing.
+var atSites = []string{"agent", "monitor", "proxy"}
+
 // addService makes `run name` of a stage that works on the store.
 func addService(run *cobra.Command, name, short string, declareStage func(*cobra.Command), add func(*node) error) {
 	p := processOptions{LogOptions: defaultLog()}
-	so := storeOptions{Store: "etcd://127.0.0.1:2379"}
+	so, d := storeOptions{Store: defaultStore}, dirOptions{}
 	cmd := &cobra.Command{Use: name, Short: short, Args: exactArgs()}
 	declare(cmd, "", &p)
-	declare(cmd, "", &so)
+	declareStore(cmd, &so, &d)
 	declareStage(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		if err := load(cmd); err != nil {
 			return err
 		}
-		return runNode(cmd, name, p, &so, add)
+		if !slices.Contains(atSites, name) {
+			if err := so.leads(name); err != nil {
+				return misused(cmd, err)
+			}
+		}
+		return runNode(cmd, name, p, func(ctx context.Context, log *slog.Logger) (store.Store, error) {
+			return openStore(ctx, so, d.Dir, log)
+		}, add)
 	}
 	run.AddCommand(cmd)
 }
 
-// runNode runs one stage until the command's context ends; so is nil for a stage
+// defaultStore is the one that `zonecast run store` is by default.
+const defaultStore = "etcd://127.0.0.1:2379"
+
+// runNode runs one stage until the command's context ends; open is nil for a stage
 // without a store.
-func runNode(cmd *cobra.Command, name string, p processOptions, so *storeOptions, add func(*node) error) (err error) {
+func runNode(cmd *cobra.Command, name string, p processOptions, open func(context.Context, *slog.Logger) (store.Store, error), add func(*node) error) (err error) {
 	ctx, end := context.WithCancel(cmd.Context())
 	defer end()
 	var st store.Store
@@ -90,8 +105,8 @@ func runNode(cmd *cobra.Command, name string, p processOptions, so *storeOptions
 		return err
 	}
 	n.end = end
-	if so != nil {
-		if st, err = openStore(ctx, *so, n.log); err != nil {
+	if open != nil {
+		if st, err = open(ctx, n.log); err != nil {
 			return err
 		}
 		n.closers = append(n.closers, st.Close)

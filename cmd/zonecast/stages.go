@@ -5,8 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/apache/thrift/lib/go/thrift"
@@ -142,8 +144,19 @@ func (s *apiStage) add(n *node) error {
 		api.ConfigurationService: configapi.NewConfigurationProcessor(front.New(people, con.VerifyText)),
 	}
 	n.add("api", func(ctx context.Context) error { return api.Serve(ctx, s.ln, services, s.server, n.log) })
-	n.announce(tree.Service{Name: "api", API: s.Listen}, processID())
+	n.announce(tree.Service{Name: "api", API: reachable(s.ln.Addr().String())}, processID())
 	return nil
+}
+
+// reachable is the address of a listener as other machines have it, when it listens on all of
+// this one's: by the host's name.
+func reachable(listen string) string {
+	at, err := netip.ParseAddrPort(listen)
+	name, hostErr := os.Hostname()
+	if err != nil || !at.Addr().IsUnspecified() || hostErr != nil {
+		return listen
+	}
+	return net.JoinHostPort(name, strconv.Itoa(int(at.Port())))
 }
 
 // mutatorStage turns servers into claims.

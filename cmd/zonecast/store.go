@@ -37,44 +37,49 @@ func newStore() *cobra.Command {
 }
 
 func newStoreCopy() *cobra.Command {
-	var o storeCopyOptions
+	o, d := storeCopyOptions{}, dirOptions{Dir: defaultDir}
 	cmd := &cobra.Command{
 		Use:   "copy FROM TO",
 		Short: "copy everything from one store to another",
 		Long: `copy makes TO have what FROM has, and reads it back. FROM and TO are as --store has them, of whatever engine. Stop what runs on either
 before: nodes of running processes are not copied, and a source that changes meanwhile is an error. A target that is not empty is refused, unless
 --force says that what it has may go.`,
-		Example: `  zonecast store copy etcd+unix:///var/lib/zonecast/store/socket zookeeper://192.0.2.11:2181,192.0.2.12:2181,192.0.2.13:2181/zonecast
+		Example: `  zonecast store copy embedded --dir /var/lib/zonecast zookeeper://192.0.2.11:2181,192.0.2.12:2181,192.0.2.13:2181/zonecast
   zonecast store copy zookeeper://192.0.2.11:2181/zonecast etcd://192.0.2.21:2379 --from-auth /etc/zonecast/zookeeper`,
 		Args: exactArgs("FROM", "TO"),
 	}
 	declare(cmd, "", &o)
+	declare(cmd, "", &d)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		if err := load(cmd); err != nil {
 			return err
 		}
-		return copyStore(cmd, o, args[0], args[1])
+		return copyStore(cmd, o, d.Dir, args[0], args[1])
 	}
 	return cmd
 }
 
-func copyStore(cmd *cobra.Command, o storeCopyOptions, from, to string) (err error) {
+func copyStore(cmd *cobra.Command, o storeCopyOptions, dir, from, to string) (err error) {
 	ctx, log := cmd.Context(), slog.New(slog.DiscardHandler)
 	ends := []storeOptions{{Store: from, Prefix: o.FromPrefix, Auth: o.FromAuth}, {Store: to, Prefix: o.ToPrefix, Auth: o.ToAuth}}
 	for _, e := range ends {
-		if _, err := e.engine(); err != nil {
-			return misused(cmd, err)
+		en, err := e.engine()
+		if err == nil && len(en.proxy.Endpoints) > 0 {
+			err = errors.New("a proxy has only what hosts need: copy from the store itself")
+		}
+		if err != nil {
+			return misused(cmd, fmt.Errorf("%q: %w", e.public(), err))
 		}
 	}
 	if ends[0] == ends[1] {
 		return misused(cmd, errors.New("FROM and TO are the same"))
 	}
-	source, err := openStore(ctx, ends[0], log)
+	source, err := openNow(ctx, ends[0], dir, log)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, source.Close()) }()
-	target, err := openStore(ctx, ends[1], log)
+	target, err := openNow(ctx, ends[1], dir, log)
 	if err != nil {
 		return err
 	}

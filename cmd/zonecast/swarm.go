@@ -79,7 +79,7 @@ func (o *swarmStatusOptions) Validate() error {
 
 func newSwarmStatus() *cobra.Command {
 	o := swarmStatusOptions{Dataset: "internal", Timeout: 10 * time.Second}
-	so := storeOptions{Store: "etcd://127.0.0.1:2379"}
+	so, d := storeOptions{Store: defaultStore}, dirOptions{}
 	cmd := &cobra.Command{
 		Use: "status", Short: "how much each host has", Args: exactArgs(),
 		Long: `status reads from the store where the newest snapshot is: each publisher and each host of the swarm, its site, and how much of it it has. A host that
@@ -87,7 +87,7 @@ followed by deltas needs no snapshot and has none. One that joins shows how far 
 		Example: `  zonecast swarm status --store etcd://192.0.2.10:2379`,
 	}
 	declare(cmd, "", &o)
-	declare(cmd, "", &so)
+	declareStore(cmd, &so, &d)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) (err error) {
 		if err := load(cmd); err != nil {
 			return err
@@ -98,7 +98,7 @@ followed by deltas needs no snapshot and has none. One that joins shows how far 
 		}
 		ctx, cancel := context.WithTimeout(cmd.Context(), o.Timeout)
 		defer cancel()
-		st, err := openStore(ctx, so, log)
+		st, err := openNow(ctx, so, d.Dir, log)
 		if err != nil {
 			return err
 		}

@@ -49,31 +49,12 @@ func (o *upOptions) Validate() error {
 	return nil
 }
 
-// embedded is the store that up runs itself.
-const embedded = "embedded"
-
-// upStore are the store's options of up.
-type upStore struct{ storeOptions }
-
-// Validate implements the kit's check.
-func (o *upStore) Validate() error {
-	if o.Store == embedded {
-		return nil
-	}
-	err := o.storeOptions.Validate()
-	var invalid *service.InvalidError
-	if errors.As(err, &invalid) && invalid.Option == "store" {
-		invalid.Expected = embedded + ", " + invalid.Expected
-	}
-	return err
-}
-
 // up is all of zonecast in one process, but for the store, which is a child or runs
 // already.
 type up struct {
 	upOptions
 	process processOptions
-	store   upStore
+	store   storeOptions
 	api     *apiStage
 	mutator mutatorStage
 	update  updateStage
@@ -110,10 +91,10 @@ func newUp() *cobra.Command {
 	answers := authority.DefaultConfig()
 	u := &up{
 		upOptions: upOptions{
-			Dir: ".zonecast", Hosts: 3, DNS: netip.MustParseAddrPort("127.0.0.1:5300"), Sample: answers.Sample, SampleWindow: answers.SampleWindow,
+			Dir: defaultDir, Hosts: 3, DNS: netip.MustParseAddrPort("127.0.0.1:5300"), Sample: answers.Sample, SampleWindow: answers.SampleWindow,
 		},
 		process: processOptions{LogOptions: defaultLog(), HTTP: "127.0.0.1:7380"},
-		store:   upStore{storeOptions{Store: embedded}},
+		store:   storeOptions{Store: embedded},
 		api:     newAPIStage(),
 	}
 	cmd := &cobra.Command{
@@ -259,7 +240,7 @@ func (u *up) path(elem ...string) string { return filepath.Join(append([]string{
 // store already, and connects.
 func (u *up) startStore(ctx context.Context, n *node) error {
 	if u.store.Store != embedded {
-		st, err := openStore(ctx, u.store.storeOptions, n.log)
+		st, err := openStore(ctx, u.store, "", n.log)
 		if err != nil {
 			return err
 		}

@@ -142,6 +142,13 @@ func TestUpLivesThroughItsDay(t *testing.T) {
 		t.Errorf("endpoints.json = %s, %v", b, err)
 	}
 
+	// The store is found by its directory, and the API in it.
+	for _, args := range [][]string{{"servers", "--json"}, {"swarm", "status", "--json"}} {
+		if stdout, stderr, status := Run(t, append(args, "--store", "embedded", "--dir", opts.Dir)...); status != 0 || !strings.HasPrefix(stdout, "{") {
+			t.Errorf("%q by the embedded store: status %d\n%s%s", args, status, stdout, stderr)
+		}
+	}
+
 	// A call beside the fleet file.
 	stdout, stderr, status := u.Run("register", "web9.example.net", "--address", "192.0.2.9", "--role", "web", "--site", "ams", "--option", "port=443", "--wait")
 	if status != 0 || !strings.Contains(stdout, "answered by 2 hosts as version") {
