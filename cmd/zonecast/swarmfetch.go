@@ -26,20 +26,22 @@ import (
 type swarmFetchOptions struct {
 	Dataset string   `option:"dataset" help:"name of the dataset"`
 	Keys    []string `option:"keys" help:"files with public keys that are believed"`
-	Dir     string   `option:"dir" help:"directory that the snapshot comes to, and is given to others from"`
+	Into    string   `option:"into" help:"directory that the snapshot comes to, and is given to others from"`
 	Name    string   `option:"name" help:"name under which others find this machine; empty: its host name and the process id"`
 	Stay    bool     `option:"stay" help:"go on giving to others until told to end"`
 	JSON    bool     `option:"json" help:"print JSON and nothing else"`
 
 	swarm swarm.Config
 	store storeOptions
+
+	embedded dirOptions
 }
 
 // Validate implements the kit's check.
 func (o *swarmFetchOptions) Validate() error {
 	switch {
-	case o.Dir == "":
-		return service.Invalid("dir", "a directory")
+	case o.Into == "":
+		return service.Invalid("into", "a directory")
 	case len(o.Keys) == 0:
 		return service.Invalid("keys", "one or more files with public keys: without one nothing could be believed")
 	}
@@ -47,16 +49,16 @@ func (o *swarmFetchOptions) Validate() error {
 }
 
 func newSwarmFetch() *cobra.Command {
-	o := swarmFetchOptions{Dataset: "internal", swarm: swarm.DefaultConfig(), store: storeOptions{Store: "etcd://127.0.0.1:2379"}}
+	o := swarmFetchOptions{Dataset: "internal", swarm: swarm.DefaultConfig(), store: storeOptions{Store: defaultStore}}
 	cmd := &cobra.Command{
 		Use: "fetch", Short: "fetch the newest snapshot, as a host does", Args: exactArgs(),
 		Long: `fetch fetches the newest snapshot of a dataset, as a host that joins does: from peers when --swarm-listen says where this machine gives to others, from
 the publisher's URLs otherwise. The manifest that names it is verified with --keys, the file by its SHA-256. It needs memory for neither: with --stay a machine
 that answers no DNS gives the snapshot to the hosts of its site.`,
-		Example: `  zonecast swarm fetch --store etcd://192.0.2.10:2379 --keys publisher.key.pub --dir /var/lib/zonecast/mirror --swarm-listen 192.0.2.60:7382 --stay`,
+		Example: `  zonecast swarm fetch --store etcd://192.0.2.10:2379 --keys publisher.key.pub --into /var/lib/zonecast/mirror --swarm-listen 192.0.2.60:7382 --stay`,
 	}
 	declare(cmd, "", &o)
-	declare(cmd, "", &o.store)
+	declareStore(cmd, &o.store, &o.embedded)
 	declare(cmd, "swarm", &o.swarm)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		if err := load(cmd); err != nil {
@@ -81,7 +83,7 @@ func (o *swarmFetchOptions) run(ctx context.Context, out, errs io.Writer) (err e
 	if err != nil {
 		return err
 	}
-	st, err := openStore(ctx, o.store, log)
+	st, err := openNow(ctx, o.store, o.embedded.Dir, log)
 	if err != nil {
 		return err
 	}
@@ -93,7 +95,7 @@ func (o *swarmFetchOptions) run(ctx context.Context, out, errs io.Writer) (err e
 	var fetcher follow.Fetcher = follow.HTTP{Log: log}
 	if o.swarm.Listen != "" {
 		if o.swarm.Dir == "" {
-			o.swarm.Dir = filepath.Join(o.Dir, "swarm")
+			o.swarm.Dir = filepath.Join(o.Into, "swarm")
 		}
 		if o.Name == "" {
 			o.Name = processID()
@@ -117,7 +119,7 @@ func (o *swarmFetchOptions) run(ctx context.Context, out, errs io.Writer) (err e
 	}
 	bar := newProgress(errs, "snapshot "+ref.ID.String()[:12])
 	began := time.Now()
-	path, err := fetcher.Fetch(ctx, ref, o.Dir, func(done, total int64) { bar.set(int(done), int(total)) })
+	path, err := fetcher.Fetch(ctx, ref, o.Into, func(done, total int64) { bar.set(int(done), int(total)) })
 	bar.done()
 	if err != nil {
 		return err
@@ -157,5 +159,5 @@ func (o *swarmFetchOptions) newest(ctx context.Context, st store.Store) (ref sna
 	case m.Snapshot.ID.IsZero():
 		return ref, fmt.Errorf("no snapshot of %s is offered yet", o.Dataset)
 	}
-	return m.Snapshot, os.MkdirAll(o.Dir, 0o755)
+	return m.Snapshot, os.MkdirAll(o.Into, 0o755)
 }

@@ -92,7 +92,7 @@ func (c toFleet) run(t *testing.T) (size int64, figures map[string]wayFigures) {
 		var fetching []*Process
 		for i, h := range hosts {
 			args := []string{
-				"swarm", "fetch", "--store", store, "--keys", key + ".pub", "--dir", filepath.Join(dir, way, h.Name), "--name", h.Name,
+				"swarm", "fetch", "--store", store, "--keys", key + ".pub", "--into", filepath.Join(dir, way, h.Name), "--name", h.Name,
 				"--stay", "--json",
 			}
 			if way == "swarm" {

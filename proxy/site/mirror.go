@@ -33,8 +33,9 @@ type mirror struct {
 	first   uint64         // number of history[0]
 	octets  int            // of history
 	changed chan struct{}  // closed and replaced when anything above changes
-	whole   *wire.Message  // the state as a Reset, for who comes now; nil: not made yet
-	full    bool           // there is more than fits: nothing is served any more
+	// whole has the state below prefixes that are watched as a Reset, for who comes now.
+	whole map[string]*wire.Message
+	full  bool // there is more than fits: nothing is served any more
 }
 
 // increment is one batch as the store gave it.
@@ -44,14 +45,14 @@ type increment struct {
 }
 
 func newMirror(prefix string, most int64) *mirror {
-	return &mirror{prefix: prefix, most: most, nodes: map[string]store.Node{}, changed: make(chan struct{})}
+	return &mirror{prefix: prefix, most: most, nodes: map[string]store.Node{}, changed: make(chan struct{}), whole: map[string]*wire.Message{}}
 }
 
 // wake tells watchers to look. The caller holds mu.
 func (m *mirror) wake() {
 	close(m.changed)
 	m.changed = make(chan struct{})
-	m.whole = nil
+	clear(m.whole)
 }
 
 // apply takes in a batch of the store's and gives what of it is new, as it is kept on the disk.
@@ -230,13 +231,26 @@ func (m *mirror) next(p *place) (message *wire.Message, wait <-chan struct{}, fu
 
 // everything is the state as a Reset; many who come at the same time share it.
 func (m *mirror) everything(p *place) *wire.Message {
-	if p.prefix != m.prefix {
-		return wire.BatchMessage(m.reset(p.prefix))
+	if m.whole[p.prefix] == nil {
+		m.whole[p.prefix] = wire.BatchMessage(m.reset(p.prefix))
 	}
-	if m.whole == nil {
-		m.whole = wire.BatchMessage(m.reset(""))
+	return m.whole[p.prefix]
+}
+
+// below tells whether all of the increment is below prefix, so that it is what all who watch
+// that are sent.
+func (i *increment) below(prefix string) bool {
+	for _, n := range i.Puts {
+		if !strings.HasPrefix(n.Path, prefix) {
+			return false
+		}
 	}
-	return m.whole
+	for _, p := range i.Deletes {
+		if !strings.HasPrefix(p, prefix) {
+			return false
+		}
+	}
+	return true
 }
 
 // fold is several increments as one batch, nil when nothing of them is below the prefix.
@@ -244,7 +258,7 @@ func (m *mirror) fold(p *place, news []increment) *wire.Message {
 	switch {
 	case len(news) == 0:
 		return nil
-	case len(news) == 1 && p.prefix == m.prefix && deletes(news[0].Batch) <= wire.MaxDeletes:
+	case len(news) == 1 && deletes(news[0].Batch) <= wire.MaxDeletes && news[0].below(p.prefix):
 		return news[0].message
 	}
 	type change struct {
