@@ -28,6 +28,7 @@ type Agent struct {
 
 	mu     sync.Mutex // guards below
 	status Status
+	came   time.Time       // the newest version
 	writer *journal.Writer // while the journal is open
 	word   word            // by which the journal has what it has
 }
@@ -280,6 +281,9 @@ func (a *Agent) kept(d *snapshot.Dataset, manifest []byte) {
 	a.mu.Lock()
 	a.word = word
 	better := a.status.Refused != "" || a.status.Trouble != ""
+	if d.Version() != a.status.Version {
+		a.came = time.Now()
+	}
 	a.status.Version, a.status.Digest, a.status.Time = d.Version(), d.Digest(), d.Time()
 	a.status.Refused, a.status.Trouble = "", ""
 	a.mu.Unlock()

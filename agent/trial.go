@@ -19,8 +19,14 @@ import (
 // file beside the journal, for as long as the store confirms the offer; the journal never has
 // it. Who starts begins without.
 
-// trialConfirm is how often the store is asked whether the trial that is on is still offered.
-const trialConfirm = 2 * time.Second
+const (
+	// trialConfirm is how often the store is asked whether the trial that is on is still offered.
+	trialConfirm = 2 * time.Second
+	// trialBehind is for how long no version may have come while a trial is on: with the freshness
+	// record there is one a second. Otherwise what says that it is offered may be a proxy that is
+	// cut off itself, and has not heard that it was withdrawn.
+	trialBehind = time.Minute
+)
 
 // trying is what this host tries.
 type trying struct {
@@ -55,7 +61,7 @@ func (a *Agent) tryOffers(ctx context.Context) {
 		if err != nil && ctx.Err() == nil {
 			a.deps.Log.Warn("trial not taken, trying again", "dataset", a.cfg.Dataset, "error", err)
 		}
-		if confirm.Stop(); err != nil || t.on != nil {
+		if confirm.Stop(); err != nil || t.on != nil || t.offered != nil && t.judged == nil {
 			confirm.Reset(trialConfirm)
 		}
 	}
@@ -76,6 +82,13 @@ func (t *trying) take(b store.Batch) {
 			t.offered = n.Value
 		}
 	}
+}
+
+// silent is for how long no version has come; none ever is for as long as this agent lives.
+func (t *trying) silent(now time.Time) time.Duration {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return now.Sub(t.came)
 }
 
 // confirm asks whether what is on is still offered, and lets the authority know.
@@ -105,8 +118,13 @@ func (t *trying) confirm(ctx context.Context) {
 // act brings the file to what is offered. An error is tried again with the next confirmation.
 func (t *trying) act(ctx context.Context, now time.Time) error {
 	if t.on != nil {
-		if err := t.on.InTime(now); err != nil {
+		err := t.on.InTime(now)
+		if since := t.silent(now); since > trialBehind {
+			err = fmt.Errorf("no version has come for %v: what is offered may be old", since.Round(time.Second))
+		}
+		if err != nil {
 			t.drop(err.Error())
+			t.judged = nil
 			return nil
 		}
 	}
@@ -115,7 +133,7 @@ func (t *trying) act(ctx context.Context, now time.Time) error {
 		t.judged = nil
 		return nil
 	}
-	if t.judged != nil && bytes.Equal(t.offered, t.judged) {
+	if t.judged != nil && bytes.Equal(t.offered, t.judged) || t.silent(now) > trialBehind {
 		return nil
 	}
 	refuse := func(kind follow.Kind, err error) {

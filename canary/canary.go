@@ -281,7 +281,7 @@ func (b *bench) step(ctx context.Context, now time.Time) error {
 	case len(found.against) > 0:
 		next.State, next.Evidence = trial.Withdrawn, slices.Concat(found.against, found.told)
 		next.Text = found.against[0]
-	case next.State == trial.Soaking && b.replayed != nil && now.Sub(b.soaking) >= t.Policy.Rings[j.Ring].Soak || s.empty && j.Ring > 0:
+	case next.State == trial.Soaking && (s.empty && j.Ring > 0 || b.replayed != nil && now.Sub(b.soaking) >= t.Policy.Rings[j.Ring].Soak):
 		if next.Ring+1 == len(t.Policy.Rings) {
 			next.State, next.Text = trial.Passed, "nothing was found against it in any ring"
 		} else {

@@ -56,7 +56,7 @@ const maxNamed = 5
 // waitsFor tells in words which hosts are waited for; "" for none.
 func (s seen) waitsFor(ring string) string {
 	switch {
-	case len(s.on)+len(s.off) == 0 || s.empty && len(s.on) == 0:
+	case len(s.on)+len(s.off) == 0:
 		return fmt.Sprintf("no host of ring %s is live", ring)
 	case len(s.off) == 0:
 		return ""

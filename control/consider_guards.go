@@ -31,6 +31,7 @@ type guards struct {
 
 	rings trial.Policy // by which changes are tried
 	tried []string     // which would be, in words
+	zone  func(record.Name) record.Name
 }
 
 type counted struct {
@@ -132,6 +133,7 @@ func zoneOf(text string) (record.Name, error) {
 
 // begin makes the judge of what is in force. The caller holds the mutex of the claims.
 func (g *guards) begin(t *attempt) (err error) {
+	g.zone = t.claims.state.Zone
 	if g.bounds.Window == 0 {
 		return nil
 	}

@@ -21,6 +21,7 @@ import (
 	"github.com/zonecast/zonecast/internal/memstore"
 	"github.com/zonecast/zonecast/internal/plan"
 	"github.com/zonecast/zonecast/internal/tree"
+	"github.com/zonecast/zonecast/internal/trial"
 	"github.com/zonecast/zonecast/reconcile"
 	"github.com/zonecast/zonecast/record"
 	"github.com/zonecast/zonecast/store"
@@ -374,6 +375,50 @@ func TestConsiderTells(t *testing.T) {
 }
 
 // What is refused says why.
+// TestConsiderRings says of a plan that it goes by rings, as the presenter's policy has it: of
+// people's and large changes, of no others, and of none without rings.
+func TestConsiderRings(t *testing.T) {
+	s := reconcile.New(reconcile.DefaultPolicy())
+	soa := record.Rdata("\x02ns\x07example\x03net\x00\x04root\x07example\x03net\x00") + record.Rdata(make([]byte, 20))
+	s.Replace("zone/example.net", "0", []record.Claim{{RRset: rrset(t, "example.net.", record.TypeSOA, soa), Source: "zone/example.net"}})
+	s.Reconcile()
+	c := still(t, s)
+	of := func(source record.Source, owner string) []plan.Change {
+		r := rrset(t, owner, record.TypeA, "\xc0\x00\x02\x01")
+		return []plan.Change{{Source: source, Claims: []record.Claim{{RRset: r, Source: source}}}}
+	}
+	zone := []plan.Change{{Source: "zone/example.org", Claims: []record.Claim{{RRset: rrset(t, "example.org.", record.TypeSOA, soa), Source: "zone/example.org"}}}}
+	p := trial.DefaultPolicy()
+	p.Rings = []trial.Ring{{Name: "canary", Soak: time.Minute, Hosts: []string{"dns1"}}}
+	for _, rings := range []bool{false, true} {
+		if rings {
+			if _, err := c.deps.Store.Commit(t.Context(), store.Txn{Do: []store.Op{{Path: tree.RingsPath("internal"), Value: tree.Encode(p)}}}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for _, guarded := range []bool{true, false} {
+			b := guard.DefaultBounds()
+			if !guarded {
+				b = guard.Bounds{}
+			}
+			bind(t, c, b)
+			for what, x := range map[string]struct {
+				changes []plan.Change
+				tried   bool
+			}{"people's": {of("config/x", "www.example.net."), true}, "a robot's": {of("rule/x", "www.example.net."), false}, "a new zone": {zone, false}} {
+				got, err := c.Consider(t.Context(), x.changes, nil, true)
+				if err != nil {
+					t.Fatal(err)
+				}
+				waits := strings.Join(got.Waits, "\n")
+				if tried := strings.Contains(waits, "goes by rings before all hosts have it") && strings.Contains(waits, "canary (1m0s) → all hosts"); tried != (x.tried && rings) {
+					t.Errorf("%s change, rings %v, guards %v: waits %q", what, rings, guarded, got.Waits)
+				}
+			}
+		}
+	}
+}
+
 func TestConsiderRefuses(t *testing.T) {
 	c := still(t, reconcile.New(reconcile.DefaultPolicy()))
 	for want, changes := range map[string][]plan.Change{

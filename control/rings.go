@@ -132,7 +132,7 @@ func (c *Control) DecideTrial(ctx context.Context, id, decision string, by *cont
 
 // try notes that a source's change would go by rings.
 func (g *guards) try(s record.Source, change reconcile.Change) {
-	if why := g.rings.Tries(s, len(change.Put)+len(change.Remove)); why != "" {
+	if why := g.rings.Tries(s, len(change.Put)+len(change.Remove)); why != "" && !trial.BringsZones(change, g.zone) {
 		g.tried = append(g.tried, fmt.Sprintf("%s: it goes by rings before all hosts have it, and is withdrawn and held if they find something against it: %s", why, g.rings))
 	}
 }

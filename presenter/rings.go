@@ -150,7 +150,7 @@ func (p *Presenter) try(s record.Source, w *pending, change reconcile.Change, tr
 	}
 	why := p.cfg.Trial.Tries(s, len(change.Put)+len(change.Remove))
 	switch {
-	case why == "" || s != tried && p.bringsZones(change):
+	case why == "" || s != tried && trial.BringsZones(change, p.state.Zone):
 		return false, nil
 	case tried != "" && s != tried || r.wanted != nil:
 		w.waits = "goes by rings after the trial that is under way (`zonecast rings`)"
@@ -180,26 +180,6 @@ func (p *Presenter) try(s record.Source, w *pending, change reconcile.Change, tr
 	}
 	r.wanted.delta = delta
 	return true, nil
-}
-
-// bringsZones tells whether a change does nothing but bring zones where none was: nobody was
-// answered anything there. So a dataset begins, zone by zone.
-func (p *Presenter) bringsZones(ch reconcile.Change) bool {
-	if len(ch.Old) > 0 || len(ch.Remove) > 0 {
-		return false
-	}
-	apexes := map[record.Name]bool{}
-	for _, r := range ch.Put {
-		if r.Type == record.TypeSOA {
-			apexes[r.Owner] = r.Owner.Parent() == "" || p.state.Zone(r.Owner.Parent()) == ""
-		}
-	}
-	for _, r := range ch.Put {
-		if !apexes[p.state.Zone(r.Owner)] {
-			return false
-		}
-	}
-	return true
 }
 
 // holdOf is the hold that a trial becomes.

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/zonecast/zonecast/reconcile"
 	"github.com/zonecast/zonecast/record"
 )
 
@@ -207,6 +208,23 @@ func (p Policy) Tries(s record.Source, rrsets int) string {
 		return fmt.Sprintf("%d RRsets change, and from %d on a change is tried by rings", rrsets, p.Large)
 	}
 	return ""
+}
+
+// BringsZones tells whether a change does nothing but bring zones where none was: nobody was
+// answered anything there, and it is not tried. So a dataset begins, zone by zone. zone gives the
+// apex of the zone that a name is in with the change, "" for none.
+func BringsZones(ch reconcile.Change, zone func(record.Name) record.Name) bool {
+	if len(ch.Old) > 0 || len(ch.Remove) > 0 {
+		return false
+	}
+	apexes := map[record.Name]bool{}
+	for _, r := range ch.Put {
+		if r.Type == record.TypeSOA {
+			above := r.Owner.Parent()
+			apexes[r.Owner] = above == "" || zone(above) == ""
+		}
+	}
+	return !slices.ContainsFunc(ch.Put, func(r record.RRset) bool { return !apexes[zone(r.Owner)] })
 }
 
 // String is the way of a version.

@@ -1,0 +1,134 @@
+package agent
+
+import (
+	"crypto/ed25519"
+	"errors"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/zonecast/zonecast/internal/memstore"
+	"github.com/zonecast/zonecast/internal/tree"
+	"github.com/zonecast/zonecast/internal/trial"
+	"github.com/zonecast/zonecast/reconcile"
+	"github.com/zonecast/zonecast/record"
+	"github.com/zonecast/zonecast/store"
+)
+
+// TestTryOffers takes what is offered to this host and drops it when it no longer is; what no
+// key signed, what is damaged, for others, old or not confirmed is not handed to the authority.
+func TestTryOffers(t *testing.T) {
+	st := memstore.New()
+	defer st.Close()
+	m, err := newMetrics(prometheus.NewRegistry(), "internal", func() float64 { return 0 })
+	if err != nil {
+		t.Fatal(err)
+	}
+	public, private, err := ed25519.GenerateKey(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, stranger, err := ed25519.GenerateKey(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	now := time.Now()
+	a := &Agent{cfg: DefaultConfig(), deps: Deps{Store: st, Log: slog.New(slog.DiscardHandler)}, metrics: m, keys: []ed25519.PublicKey{public}, changed: make(chan struct{}, 1), came: now}
+	a.cfg.Host, a.cfg.Labels, a.cfg.Journal = "host0", []string{"site=ams"}, filepath.Join(t.TempDir(), "journal")
+	x := &trying{Agent: a, path: trial.Path(a.cfg.Journal)}
+
+	owner, err := record.ParseName("www.example.net.")
+	if err != nil {
+		t.Fatal(err)
+	}
+	delta, err := trial.Compose("internal", 7, reconcile.Change{Put: []record.RRset{record.NewRRset(owner, record.TypeA, 60, record.Rdata([]byte{192, 0, 2, 1}))}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	// offered has it in the store and before the agent.
+	offered := func(number uint64, key ed25519.PrivateKey, hosts string, until time.Time, parts []byte) {
+		t.Helper()
+		o := trial.Offer{
+			Dataset: "internal", ID: "1", Number: number, Base: 7, Rings: []trial.Ring{{Name: "canary", Hosts: []string{hosts}}},
+			Until: until.UnixMilli(), Size: len(delta), SHA256: trial.Sum(delta),
+		}
+		signed, err := o.Sign(key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ops := []store.Op{{Path: tree.OfferPath("internal"), Value: signed}, {Path: tree.TrialPartPath("internal", number, 0), Value: parts}}
+		if _, err := st.Commit(t.Context(), store.Txn{Do: ops}); err != nil {
+			t.Fatal(err)
+		}
+		x.take(store.Batch{Puts: []store.Node{{Path: tree.OfferPath("internal"), Value: signed}}})
+		if err := x.act(t.Context(), now); err != nil {
+			t.Fatal(err)
+		}
+	}
+	has := func(what string, want bool) {
+		t.Helper()
+		_, err := os.Stat(x.path)
+		if err != nil && !errors.Is(err, fs.ErrNotExist) || (err == nil) != want || (x.on != nil) != want {
+			t.Fatalf("%s: the file is there: %v, on %v; want %v", what, err == nil, x.on, want)
+		}
+	}
+	refused := func(want string) {
+		t.Helper()
+		if s := a.Status().Refused; !strings.Contains(s, want) {
+			t.Errorf("refused %q, want %q", s, want)
+		}
+	}
+	hour := now.Add(time.Hour)
+	offered(1, stranger, "host0", hour, delta)
+	has("signed by a stranger", false)
+	refused("not known here")
+	offered(2, private, "host1", hour, delta)
+	has("for another host", false)
+	offered(3, private, "site=ams", hour, delta)
+	has("for hosts with its label", true)
+	offered(4, private, "host0", hour, delta[1:])
+	has("damaged", false)
+	refused("SHA-256")
+	offered(5, private, "host0", now, delta)
+	has("over", false)
+	refused("was over")
+	offered(6, private, "host0", hour, delta)
+	has("for this host", true)
+
+	// It is confirmed for as long as the store has it and versions come.
+	old := now.Add(-time.Hour)
+	if err := os.Chtimes(x.path, old, old); err != nil {
+		t.Fatal(err)
+	}
+	x.confirm(t.Context())
+	if s, err := os.Stat(x.path); err != nil || s.ModTime().Equal(old) {
+		t.Errorf("not confirmed: %v, %v", s, err)
+	}
+	if err := x.act(t.Context(), now.Add(trialBehind+time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	has("no version comes", false)
+	if err := x.act(t.Context(), now); err != nil {
+		t.Fatal(err)
+	}
+	has("versions come again", true)
+	if _, err := st.Commit(t.Context(), store.Txn{Do: []store.Op{{Path: tree.OfferPath("internal"), Delete: true}}}); err != nil {
+		t.Fatal(err)
+	}
+	x.confirm(t.Context())
+	if err := x.act(t.Context(), now); err != nil {
+		t.Fatal(err)
+	}
+	has("withdrawn", false)
+	offered(7, private, "host0", hour, delta)
+	if err := x.act(t.Context(), hour); err != nil {
+		t.Fatal(err)
+	}
+	has("its time is over", false)
+}
