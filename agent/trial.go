@@ -107,6 +107,10 @@ func (t *trying) confirm(ctx context.Context) {
 	case !bytes.Equal(n.Value, t.offered):
 		t.offered = n.Value
 	default:
+		if _, err := trial.Verify(t.offered, t.ring.Keys().Believed, t.cfg.Dataset); err != nil {
+			t.judged = nil // its key was revoked: it is looked at again
+			return
+		}
 		now := time.Now()
 		if err := os.Chtimes(t.path, now, now); err != nil {
 			t.deps.Log.Warn("trial not confirmed to the authority", "path", t.path, "error", err)

@@ -16,8 +16,10 @@ import (
 	"github.com/zonecast/zonecast/internal/memstore"
 	"github.com/zonecast/zonecast/internal/tree"
 	"github.com/zonecast/zonecast/internal/trial"
+	"github.com/zonecast/zonecast/internal/trust"
 	"github.com/zonecast/zonecast/reconcile"
 	"github.com/zonecast/zonecast/record"
+	"github.com/zonecast/zonecast/snapshot"
 	"github.com/zonecast/zonecast/store"
 )
 
@@ -26,11 +28,16 @@ import (
 func TestTryOffers(t *testing.T) {
 	st := memstore.New()
 	defer st.Close()
-	m, err := newMetrics(prometheus.NewRegistry(), "internal", func() float64 { return 0 })
+	m, err := newMetrics(prometheus.NewRegistry(), "internal", func() float64 { return 0 }, func() float64 { return 0 })
 	if err != nil {
 		t.Fatal(err)
 	}
-	public, private, err := ed25519.GenerateKey(nil)
+	file := filepath.Join(t.TempDir(), "key")
+	private, err := snapshot.LoadOrCreateKey(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ring, err := trust.Open(trust.Config{Keys: []string{file + ".pub"}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -39,7 +46,7 @@ func TestTryOffers(t *testing.T) {
 		t.Fatal(err)
 	}
 	now := time.Now()
-	a := &Agent{cfg: DefaultConfig(), deps: Deps{Store: st, Log: slog.New(slog.DiscardHandler)}, metrics: m, keys: []ed25519.PublicKey{public}, changed: make(chan struct{}, 1), came: now}
+	a := &Agent{cfg: DefaultConfig(), deps: Deps{Store: st, Log: slog.New(slog.DiscardHandler)}, metrics: m, ring: ring, changed: make(chan struct{}, 1), came: now}
 	a.cfg.Host, a.cfg.Labels, a.cfg.Journal = "host0", []string{"site=ams"}, filepath.Join(t.TempDir(), "journal")
 	x := &trying{Agent: a, path: trial.Path(a.cfg.Journal)}
 
@@ -87,7 +94,7 @@ func TestTryOffers(t *testing.T) {
 	hour := now.Add(time.Hour)
 	offered(1, stranger, "host0", hour, delta)
 	has("signed by a stranger", false)
-	refused("not known here")
+	refused("believed here")
 	offered(2, private, "host1", hour, delta)
 	has("for another host", false)
 	offered(3, private, "site=ams", hour, delta)

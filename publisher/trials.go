@@ -3,6 +3,7 @@ package publisher
 import (
 	"bytes"
 	"context"
+	"crypto/ed25519"
 	"errors"
 	"fmt"
 	"time"
@@ -125,7 +126,7 @@ func (s *signer) offerTrial(ctx context.Context, path string, t *trials) error {
 		if _, err := o.Open(trial.Parts(parts)); err != nil {
 			return fmt.Errorf("not signed: %w", err)
 		}
-		if signed, err = o.Sign(s.key); err != nil {
+		if signed, err = o.Sign(append([]ed25519.PrivateKey{s.key}, s.also...)...); err != nil {
 			return err
 		}
 	}

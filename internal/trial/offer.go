@@ -24,6 +24,8 @@ const (
 	MaxDelta = 16 << 20
 	// MaxOffer bounds a signed offer.
 	MaxOffer = 32 << 10
+	// maxSignatures is how many are looked at.
+	maxSignatures = 4
 	// domain stands before what is signed, so that the key's signature on anything else is none
 	// on an offer.
 	domain = "zonecast trial v1\x00"
@@ -54,21 +56,28 @@ type payload struct {
 }
 
 type envelope struct {
-	Payload   string `json:"payload"`
+	Payload    string      `json:"payload"`
+	Signatures []signature `json:"signatures"`
+}
+
+type signature struct {
 	Key       string `json:"key"`
 	Signature string `json:"signature"`
 }
 
-// Sign encodes an offer with its signature.
-func (o *Offer) Sign(key ed25519.PrivateKey) ([]byte, error) {
-	if len(key) != ed25519.PrivateKeySize {
-		return nil, fmt.Errorf("sign trial %s: private key has %d octets, expected %d", o.ID, len(key), ed25519.PrivateKeySize)
-	}
+// Sign encodes an offer with its signatures: while keys are changed there are two.
+func (o *Offer) Sign(keys ...ed25519.PrivateKey) ([]byte, error) {
 	text := tree.Encode(payload{format, *o})
-	b := tree.Encode(envelope{
-		Payload: string(text), Key: snapshot.KeyID(key.Public().(ed25519.PublicKey)),
-		Signature: base64.StdEncoding.EncodeToString(ed25519.Sign(key, append([]byte(domain), text...))),
-	})
+	e := envelope{Payload: string(text), Signatures: []signature{}}
+	for _, key := range keys {
+		if len(key) != ed25519.PrivateKeySize {
+			return nil, fmt.Errorf("sign trial %s: private key has %d octets, expected %d", o.ID, len(key), ed25519.PrivateKeySize)
+		}
+		e.Signatures = append(e.Signatures, signature{
+			snapshot.KeyID(key.Public().(ed25519.PublicKey)), base64.StdEncoding.EncodeToString(ed25519.Sign(key, append([]byte(domain), text...))),
+		})
+	}
+	b := tree.Encode(e)
 	if len(b) > MaxOffer {
 		return nil, fmt.Errorf("sign trial %s: it has %d octets, at most %d: name hosts by labels or shares", o.ID, len(b), MaxOffer)
 	}
@@ -87,21 +96,8 @@ func Verify(b []byte, keys []ed25519.PublicKey, dataset string) (*Offer, error) 
 	if !bytes.Equal(tree.Encode(e), b) {
 		return nil, errors.New("verify trial: envelope is not in its one form")
 	}
-	signature, err := base64.StdEncoding.Strict().DecodeString(e.Signature)
-	if err != nil {
-		return nil, fmt.Errorf("verify trial: signature: %w", err)
-	}
-	known := false
-	for _, key := range keys {
-		if len(key) == ed25519.PublicKeySize && snapshot.KeyID(key) == e.Key {
-			if known = ed25519.Verify(key, append([]byte(domain), e.Payload...), signature); !known {
-				return nil, fmt.Errorf("verify trial: signature by key %s does not hold", e.Key)
-			}
-			break
-		}
-	}
-	if !known {
-		return nil, fmt.Errorf("verify trial: signed by key %.40q, which is not known here", e.Key)
+	if err := e.verify(keys); err != nil {
+		return nil, fmt.Errorf("verify trial: %w", err)
 	}
 	var p payload
 	if err := json.Unmarshal([]byte(e.Payload), &p); err != nil {
@@ -118,6 +114,28 @@ func Verify(b []byte, keys []ed25519.PublicKey, dataset string) (*Offer, error) 
 		return nil, fmt.Errorf("verify trial %.40s: it is for %d rings, expected 1 to %d", p.ID, len(p.Rings), MaxRings)
 	}
 	return &p.Offer, nil
+}
+
+// verify tells why none of the keys has signed it, or nil.
+func (e *envelope) verify(keys []ed25519.PublicKey) error {
+	var by []string
+	for _, s := range e.Signatures[:min(len(e.Signatures), maxSignatures)] {
+		by = append(by, fmt.Sprintf("%.40s", s.Key))
+		for _, key := range keys {
+			if len(key) != ed25519.PublicKeySize || snapshot.KeyID(key) != s.Key {
+				continue
+			}
+			b, err := base64.StdEncoding.Strict().DecodeString(s.Signature)
+			if err != nil {
+				return fmt.Errorf("signature by key %s: %w", s.Key, err)
+			}
+			if !ed25519.Verify(key, append([]byte(domain), e.Payload...), b) {
+				return fmt.Errorf("signature by key %s does not hold", s.Key)
+			}
+			return nil
+		}
+	}
+	return fmt.Errorf("signed by keys %q, none of which is believed here", by)
 }
 
 // maxAhead is how far from now an offer may reach: an old one that is put back does not hold

@@ -134,9 +134,18 @@ func TestOffer(t *testing.T) {
 		Dataset: "internal", ID: "5ad3c1e0", Number: 3, Base: 7, Rings: []trial.Ring{ring(t, "canary 1m dns1")},
 		Time: now.UnixMilli(), Until: now.Add(time.Hour).UnixMilli(), Size: len(delta), SHA256: trial.Sum(delta),
 	}
+	both, err := offer.Sign(key(3), key(1))
+	if err != nil {
+		t.Fatal(err)
+	}
 	signed, err := offer.Sign(key(1))
 	if err != nil {
 		t.Fatal(err)
+	}
+	for _, k := range []byte{1, 3} { // while the key is changed
+		if _, err := trial.Verify(both, []ed25519.PublicKey{public(key(k))}, "internal"); err != nil {
+			t.Error(err)
+		}
 	}
 	got, err := trial.Verify(signed, []ed25519.PublicKey{public(key(2)), public(key(1))}, "internal")
 	if err != nil {
@@ -175,7 +184,7 @@ func TestOffer(t *testing.T) {
 		}
 	}
 	refused := map[string]error{}
-	_, refused["not known here"] = trial.Verify(signed, []ed25519.PublicKey{public(key(2))}, "internal")
+	_, refused["none of which is believed here"] = trial.Verify(signed, []ed25519.PublicKey{public(key(2))}, "internal")
 	_, refused["of dataset"] = trial.Verify(signed, []ed25519.PublicKey{public(key(1))}, "external")
 	_, refused["octets, at most"] = trial.Verify(make([]byte, trial.MaxOffer+1), nil, "internal")
 	_, refused["SHA-256"] = got.Open(delta[:len(delta)-1])
