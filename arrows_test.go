@@ -80,6 +80,7 @@ var arrows = table{
 		"internal/follow":            mechanism,
 		"internal/history":           mechanism,
 		"internal/trust":             mechanism,
+		"internal/refused":           mechanism,
 		"internal/plan":              mechanism,
 		"internal/storecopy":         mechanism,
 		"internal/operator":          pure,

@@ -6,9 +6,11 @@ import (
 	"fmt"
 	"math"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/zonecast/zonecast/internal/follow"
+	"github.com/zonecast/zonecast/internal/refused"
 	"github.com/zonecast/zonecast/internal/trust"
 	"github.com/zonecast/zonecast/snapshot"
 	"github.com/zonecast/zonecast/snapshot/journal"
@@ -16,10 +18,11 @@ import (
 
 // Agent keeps one dataset on one host.
 type Agent struct {
-	cfg     Config
-	deps    Deps
-	ring    *trust.Ring
-	metrics *metrics
+	cfg      Config
+	deps     Deps
+	ring     *trust.Ring
+	evidence *refused.Keeper
+	metrics  *metrics
 
 	unmended string // why a damaged journal was not mended, last; the follower's goroutine's
 
@@ -74,6 +77,7 @@ func New(cfg Config, deps Deps) (*Agent, error) {
 	if a.deps.FS == nil {
 		a.deps.FS = journal.System()
 	}
+	a.evidence = refused.New(a.deps.FS, refused.Dir(cfg.Journal), deps.Log)
 	if a.deps.Fetcher == nil {
 		a.deps.Fetcher = follow.HTTP{Log: deps.Log}
 	}
@@ -112,6 +116,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	reporting.Go(func() { a.tryOffers(ctx) })
 	reporting.Go(func() { a.ring.Run(ctx, a.deps.Store, a.refusedRevocation) })
 	reporting.Go(func() { a.sayBeliefs(ctx) })
+	reporting.Go(func() { a.evidence.Run(ctx) })
 	if a.direct != nil {
 		reporting.Go(func() { a.direct.run(ctx) })
 	}
@@ -189,6 +194,7 @@ func (a *Agent) quarantine(cause error) error {
 	to, err := journal.QuarantineIn(a.deps.FS, a.cfg.Journal)
 	a.metrics.quarantined.Inc()
 	a.metrics.refused.WithLabelValues(kindJournal).Inc()
+	a.evidence.Keep(refused.Entry{Time: time.Now().UnixMilli(), Dataset: a.cfg.Dataset, Kind: kindJournal, Way: "disk", Why: fmt.Sprintf("moved to %s: %v", to, cause)})
 	if err != nil {
 		a.trouble(errors.Join(cause, err))
 		a.deps.Log.Error("damaged journal cannot be moved aside, trying again; the authority serves what it has", "dir", a.cfg.Journal, "why", cause, "error", err)
@@ -263,6 +269,9 @@ func (a *Agent) done(began time.Time, d *snapshot.Dataset, manifest []byte, err 
 	if err != nil {
 		a.metrics.journalErrors.Inc()
 		a.trouble(err)
+		if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
+			a.evidence.Clear() // what is served needs the room more
+		}
 		if errors.Is(err, journal.ErrCorrupt) {
 			return fmt.Errorf("%w: %w", follow.ErrStop, err)
 		}
@@ -308,6 +317,11 @@ func (a *Agent) trouble(err error) {
 func (a *Agent) Refused(r follow.Refusal) {
 	a.metrics.refused.WithLabelValues(string(r.Kind)).Inc()
 	a.deps.Log.Warn("refused, the host keeps what it has", "dataset", a.cfg.Dataset, "kind", r.Kind, "version", r.Version, "error", r.Err)
+	if r.Kind != follow.KindUnreachable { // nothing was refused then
+		a.evidence.Keep(refused.Entry{
+			Time: r.Time.UnixMilli(), Dataset: a.cfg.Dataset, Kind: string(r.Kind), Way: wayOf(r.Kind), Version: r.Version, Why: r.Err.Error(), Evidence: r.Evidence,
+		})
+	}
 	a.mu.Lock()
 	a.status.Refused = r.String()
 	a.mu.Unlock()

@@ -7,6 +7,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/zonecast/zonecast/internal/follow"
+	"github.com/zonecast/zonecast/internal/refused"
 	"github.com/zonecast/zonecast/internal/tree"
 	"github.com/zonecast/zonecast/internal/trust"
 	"github.com/zonecast/zonecast/snapshot"
@@ -113,7 +115,16 @@ const (
 )
 
 // refusedRevocation notes a node that is no revocation.
-func (a *Agent) refusedRevocation(err error, _ []byte) {
+func (a *Agent) refusedRevocation(err error, evidence []byte) {
+	a.evidence.Keep(refused.Entry{Time: time.Now().UnixMilli(), Dataset: a.cfg.Dataset, Kind: kindRevocation, Way: "store", Why: err.Error(), Evidence: evidence})
 	a.metrics.refused.WithLabelValues(kindRevocation).Inc()
 	a.deps.Log.Warn("refused, the host keeps what it has", "dataset", a.cfg.Dataset, "kind", kindRevocation, "error", err)
+}
+
+// wayOf is where a refusal of this kind comes from.
+func wayOf(kind follow.Kind) string {
+	if kind == follow.KindSnapshot {
+		return "peers" // or the publisher, who serves files as peers do
+	}
+	return "store"
 }

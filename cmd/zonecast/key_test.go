@@ -1,0 +1,84 @@
+package main
+
+import (
+	"context"
+	"crypto/ed25519"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/zonecast/zonecast/internal/memstore"
+	"github.com/zonecast/zonecast/internal/tree"
+	"github.com/zonecast/zonecast/internal/trust"
+	"github.com/zonecast/zonecast/snapshot"
+	"github.com/zonecast/zonecast/store"
+)
+
+// TestKeyStatus: a key can go when, and only when, every host believes another that signs.
+func TestKeyStatus(t *testing.T) {
+	st := memstore.New()
+	defer st.Close()
+	key := func(seed byte) (ed25519.PrivateKey, string) {
+		k := ed25519.NewKeyFromSeed(append(make([]byte, ed25519.SeedSize-1), seed))
+		return k, snapshot.KeyID(k.Public().(ed25519.PublicKey))
+	}
+	old, oldID := key(1)
+	next, nextID := key(2)
+	put := func(path string, value []byte) {
+		t.Helper()
+		if _, err := st.Commit(context.Background(), store.Txn{Do: []store.Op{{Path: path, Value: value}}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	m := snapshot.Manifest{Dataset: "internal", Version: 7, Oldest: 1, Signed: 1000, ValidUntil: 2000}
+	signed, err := m.Sign(old, next)
+	if err != nil {
+		t.Fatal(err)
+	}
+	look := func() map[string]keyView {
+		t.Helper()
+		v, err := readKeys(t.Context(), st, "internal")
+		if err != nil {
+			t.Fatal(err)
+		}
+		all := map[string]keyView{}
+		for _, k := range v.Keys {
+			id := k.ID
+			k.ID = ""
+			all[id] = k
+		}
+		return all
+	}
+	if got := look(); len(got) != 0 {
+		t.Errorf("of an empty store: %+v", got)
+	}
+	put(tree.ManifestPath("internal"), signed)
+	put(tree.TrustPath("internal", "early"), tree.Encode(tree.Trust{Host: "early", Believed: []string{oldID, nextID}, SignedBy: []string{oldID, nextID}}))
+	put(tree.TrustPath("internal", "late"), tree.Encode(tree.Trust{Host: "late", Believed: []string{oldID}, SignedBy: []string{oldID}}))
+	if diff := cmp.Diff(map[string]keyView{
+		oldID:  {Signs: true, Believe: 2, Stand: 2, Alone: 1},
+		nextID: {Signs: true, Believe: 1, Stand: 1, CanLeave: true},
+	}, look()); diff != "" {
+		t.Error(diff)
+	}
+	put(tree.TrustPath("internal", "late"), tree.Encode(tree.Trust{Host: "late", Believed: []string{oldID, nextID}, SignedBy: []string{oldID, nextID}}))
+	if got := look(); !got[oldID].CanLeave || !got[nextID].CanLeave {
+		t.Errorf("%+v", got)
+	}
+	at := time.UnixMilli(1790000000000)
+	line, err := trust.Statement{Void: true, Time: at, Reason: "stolen"}.Sign(old)
+	if err != nil {
+		t.Fatal(err)
+	}
+	put(tree.RevocationPath(oldID), []byte(line))
+	for _, host := range []string{"early", "late"} {
+		put(tree.TrustPath("internal", host), tree.Encode(tree.Trust{Host: host, Believed: []string{nextID}, Revoked: []tree.RevokedKey{{ID: oldID, Void: true, Why: "x"}}, SignedBy: []string{nextID}}))
+	}
+	if diff := cmp.Diff(map[string]keyView{
+		oldID:  {Signs: true, Refuse: 2, Revoked: "void since 2026-09-21T14:13:20Z: stolen"},
+		nextID: {Signs: true, Believe: 2, Stand: 2, Alone: 2},
+	}, look()); diff != "" {
+		t.Error(diff)
+	}
+}
