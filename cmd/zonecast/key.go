@@ -122,9 +122,9 @@ func (o *keyStoreOptions) Validate() error {
 // withStore has cmd work with the store that --store names.
 func withStore(cmd *cobra.Command, o *keyStoreOptions, work func(ctx context.Context, st store.Store, args []string) error) {
 	*o = keyStoreOptions{Dataset: "internal", Timeout: 10 * time.Second}
-	so := storeOptions{Store: "etcd://127.0.0.1:2379"}
+	so, d := storeOptions{Store: defaultStore}, dirOptions{}
 	declare(cmd, "", o)
-	declare(cmd, "", &so)
+	declareStore(cmd, &so, &d)
 	cmd.RunE = func(cmd *cobra.Command, args []string) (err error) {
 		if err := load(cmd); err != nil {
 			return err
@@ -135,7 +135,7 @@ func withStore(cmd *cobra.Command, o *keyStoreOptions, work func(ctx context.Con
 		}
 		ctx, cancel := context.WithTimeout(cmd.Context(), o.Timeout)
 		defer cancel()
-		st, err := openStore(ctx, so, log)
+		st, err := openNow(ctx, so, d.Dir, log)
 		if err != nil {
 			return err
 		}
