@@ -49,6 +49,7 @@ type promises struct {
 	mu        sync.Mutex // guards below
 	first     promise    // that was broken; empty: none
 	how       string
+	all       map[promise]bool // that were broken
 	published map[snapshot.Chain]made
 	head      tree.Head
 	log       map[string][]byte // nodes of the log as presenters made them
@@ -66,7 +67,7 @@ type made struct {
 }
 
 func newPromises(w *world) *promises {
-	return &promises{w: w, published: map[snapshot.Chain]made{}, log: map[string][]byte{}, claims: map[string]*shard{}}
+	return &promises{w: w, all: map[promise]bool{}, published: map[snapshot.Chain]made{}, log: map[string][]byte{}, claims: map[string]*shard{}}
 }
 
 // broken notes the first promise that is broken. It may be called with mu held by nobody.
@@ -77,6 +78,7 @@ func (p *promises) broken(what promise, format string, args ...any) {
 }
 
 func (p *promises) broke(what promise, format string, args ...any) {
+	p.all[what] = true
 	if p.first == "" {
 		p.first, p.how = what, fmt.Sprintf(format, args...)
 	}
@@ -118,6 +120,18 @@ func (p *promises) committed(n store.Node, deleted bool) {
 	}
 }
 
+// putBack looks at what a store that was put back has of the claims.
+func (p *promises) putBack() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, s := range p.w.people.shards {
+		n, _ := p.w.c.Node(s.path)
+		if s.now = s.ids[string(n.Value)]; s.now < s.acked {
+			p.broke(kept, "%s: change %d was acknowledged, the store has change %d", s.path, s.acked, s.now)
+		}
+	}
+}
+
 func (p *promises) newHead(n store.Node) {
 	var h tree.Head
 	if err := tree.Decode(n, &h); err != nil {
@@ -148,13 +162,14 @@ func (p *promises) newHead(n store.Node) {
 // served is what a host serves. Only that is the host's: a lower version than before is a
 // broken promise, unless its disk is.
 type served struct {
-	mu    sync.Mutex        // guards below
-	d     *snapshot.Dataset // of which the server answers; nil: nothing yet
-	at    uint64
-	chain snapshot.Chain
-	floor uint64 // version that must not be undercut
-	began time.Time
-	turns int
+	mu     sync.Mutex        // guards below
+	d      *snapshot.Dataset // of which the server answers; nil: nothing yet
+	at     uint64
+	chain  snapshot.Chain
+	digest snapshot.Digest
+	floor  uint64 // version that must not be undercut
+	began  time.Time
+	turns  int
 }
 
 // life begins a server's life.
@@ -210,8 +225,15 @@ func (s *served) takes(h *simHost, d *snapshot.Dataset) bool {
 	case s.turns%32 == 0 && count(d) != d.Digest():
 		p.broke(whole, "%s serves version %d whose records have digest %s, it says %s", h.name, d.Version(), count(d), d.Digest())
 	}
-	s.d, s.at, s.chain = d, d.Version(), d.Chain()
+	s.d, s.at, s.chain, s.digest = d, d.Version(), d.Chain(), d.Digest()
 	return true
+}
+
+// apply changes a dataset that may be served.
+func (s *served) apply(d *snapshot.Dataset, by *snapshot.Delta) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return d.Apply(by)
 }
 
 // answers is the version and the digest that are served.
@@ -221,7 +243,7 @@ func (s *served) answers() (uint64, string) {
 	if s.d == nil {
 		return 0, ""
 	}
-	return s.at, s.d.Digest().String()
+	return s.at, s.digest.String()
 }
 
 // count makes the digest of all records.

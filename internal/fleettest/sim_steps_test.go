@@ -118,6 +118,7 @@ func steps() []step {
 			w.c.SetReplica(i, false)
 			if w.without == majority {
 				w.c.PutBack(w.c.Revision() - 3)
+				w.p.putBack()
 			}
 			if w.rng.IntN(4) == 0 {
 				w.c.SetReplica((i+1)%n, false)
@@ -184,6 +185,35 @@ func steps() []step {
 			h.boot()
 			return h.name + " gets a new disk"
 		}},
+		{"blackout", 4, func(w *world) string { // and the power fails on one of the hosts
+			w.dark()
+			h := w.anyHost()
+			h.crash(faultfs.AllLosses()[w.rng.IntN(len(faultfs.AllLosses()))])
+			h.boot()
+			d := 35*time.Second + time.Duration(w.rng.IntN(60))*time.Second
+			time.Sleep(d)
+			synctest.Wait()
+			for _, h := range w.hosts {
+				w.p.stillServes(h)
+			}
+			w.mend()
+			return fmt.Sprintf("nobody but the hosts is alive for %s, %s restarts", d, h.name)
+		}},
+		{"late", 0, func(w *world) string { // as network, for who looks at nothing else
+			w.c.SetFaults(simstore.Faults{Late: 200, Twice: 200})
+			return "many commits come late and twice"
+		}},
+	}
+}
+
+// dark ends all that is not a host.
+func (w *world) dark() {
+	for _, s := range w.control {
+		s.kill()
+	}
+	n, _ := w.c.Replicas()
+	for i := range n {
+		w.c.SetReplica(i, false)
 	}
 }
 
@@ -420,6 +450,9 @@ func (w *world) converge() {
 		}
 		time.Sleep(time.Second)
 		synctest.Wait()
+		for _, h := range w.hosts {
+			w.p.stillServes(h)
+		}
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -443,7 +476,7 @@ func (w *world) apart(least uint64) string {
 	}
 	for _, h := range w.hosts {
 		if v, digest := h.served.answers(); v < least || digest != want {
-			status := h.a.Status()
+			status := h.status()
 			return fmt.Sprintf("%s serves version %d, digest %.12s, expected %d or more, %.12s; its agent has %d; refused: %s; trouble: %s",
 				h.name, v, digest, least, want, status.Version, status.Refused, status.Trouble)
 		}

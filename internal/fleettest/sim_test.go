@@ -3,22 +3,28 @@ package fleettest
 import (
 	"flag"
 	"fmt"
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/zonecast/zonecast/internal/tree"
+	"github.com/zonecast/zonecast/mutator"
+	"github.com/zonecast/zonecast/record"
+	"github.com/zonecast/zonecast/snapshot/journal/faultfs"
 )
 
 var simSeed = flag.Uint64("sim.seed", 1, "seed of the first simulated world")
 
 // simulate plays a scene, and gives what was broken.
-func simulate(t *testing.T, s scene) (broken promise, report string) {
+func simulate(t *testing.T, s scene) (broken map[promise]bool, report string) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, s)
 		w.play()
 		w.end()
-		broken = w.p.first
-		if broken != "" {
+		broken = w.p.all
+		if len(broken) > 0 {
 			report = w.report()
 		}
 		t.Logf("seed %d: %d steps, %d versions, %d states served, %s of simulated time", s.seed, w.n-1, w.p.head.Version, w.p.checks, time.Since(time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC)))
@@ -31,9 +37,191 @@ func TestSimulatedFleet(t *testing.T) {
 	for i := range uint64(1) {
 		s := scene{seed: *simSeed + i, hosts: 24, steps: 240}
 		t.Run(fmt.Sprint("seed", s.seed), func(t *testing.T) {
-			if broken, report := simulate(t, s); broken != "" {
+			if broken, report := simulate(t, s); len(broken) > 0 {
 				t.Fatal(report)
 			}
 		})
 	}
+}
+
+// TestDefences plays one kind of fault at a time: with all defences every promise is kept, and
+// without the one that is meant for it, this seed breaks a promise. So the checks can fail.
+func TestDefences(t *testing.T) {
+	for _, c := range []struct {
+		fault   string
+		steps   int
+		only    map[string]int
+		without defence
+		seed    uint64
+		breaks  promise
+	}{
+		{"unsynced data is lost", 150, map[string]int{"claim": 10, "wait": 4, "machine": 6, "partition": 4}, syncs, 1, forward},
+		{"a thief signs", 75, map[string]int{"claim": 10, "thief": 3}, keysCheck, 1, verified},
+		{"somebody writes to a host's disk", 75, map[string]int{"claim": 10, "tamper": 3, "server": 3}, keysCheck, 1, verified},
+		{"two are elected", 225, map[string]int{"claim": 10, "two": 6, "partition": 4, "wait": 2}, fences, 1, oneWay},
+		{"commits come late and twice", 150, map[string]int{"claim": 20, "late": 2, "wait": 1}, claimsCAS, 1, kept},
+		{"replicas die", 150, map[string]int{"claim": 10, "replica": 4}, majority, 1, kept},
+		{"nobody else is alive", 75, map[string]int{"claim": 30, "blackout": 1}, journals, 1, static},
+		{"an old manifest comes again", 75, map[string]int{"claim": 10, "replay": 6, "machine": 6}, journals, 1, forward},
+		{"a disk is full", 150, map[string]int{"claim": 10, "disk": 6, "server": 3}, cutOff, 1, static},
+		{"bits flip on a disk", 75, map[string]int{"claim": 10, "rot": 2, "agent": 3}, moveAside, 1, converges},
+		{"peers send garbage", 225, map[string]int{"claim": 10, "garbage": 1, "trim": 1}, contents, 1, verified},
+	} {
+		t.Run(c.fault, func(t *testing.T) {
+			s := scene{seed: c.seed, hosts: 2, steps: c.steps, only: c.only, quiet: 75}
+			if broken, report := simulate(t, s); len(broken) > 0 {
+				t.Error(report)
+			}
+			s.without = c.without
+			if broken, report := simulate(t, s); !broken[c.breaks] {
+				t.Errorf("without %q promise %q is kept: %v\n%s", c.without, c.breaks, broken, report)
+			}
+		})
+	}
+}
+
+// TestWeekAlone: all that is not a host is dead for a week.
+func TestWeekAlone(t *testing.T) { weekAlone(t, 3) }
+
+func weekAlone(t *testing.T, hosts int) {
+	const week = 7 * 24 * time.Hour
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, scene{seed: *simSeed, hosts: hosts})
+		defer w.end()
+		w.converge()
+		for i := range w.people.shards {
+			w.people.claim(i, w.rng.IntN)
+		}
+		w.converge()
+		w.c.Load()
+		time.Sleep(time.Minute)
+		_, usual := w.c.Load()
+
+		w.dark()
+		before := time.Now()
+		var had []uint64
+		for _, h := range w.hosts {
+			v, _ := h.served.answers()
+			had = append(had, v)
+		}
+		time.Sleep(week / 2)
+		for i, h := range w.hosts { // the power fails on a third of them, on another the processes end
+			switch i % 3 {
+			case 0:
+				h.crash(faultfs.AllLosses()[i/3%len(faultfs.AllLosses())])
+				h.boot()
+			case 1:
+				h.agent.kill()
+				h.agent.start()
+				h.restartServer()
+			}
+		}
+		time.Sleep(week / 2)
+		synctest.Wait()
+		for i, h := range w.hosts {
+			v, _ := h.served.answers()
+			if v < had[i] {
+				t.Errorf("%s answers version %d after the week, before it was %d", h.name, v, had[i])
+			}
+			if age := h.age(t); age < time.Since(before) || age > time.Since(before)+time.Minute {
+				t.Errorf("%s says its data is %s old, expected %s", h.name, age, time.Since(before))
+			}
+		}
+
+		w.c.Load()
+		back := time.Now()
+		w.mend()
+		w.converge()
+		took := time.Since(back)
+		all, worst := w.c.Load()
+		t.Logf("%d hosts; all converged %s after the return; usual in the worst second of a minute: %+v; at the return, in the worst second: %+v; in all: %+v", hosts, took, usual, worst, all)
+		if w.p.first != "" {
+			t.Fatal(w.report())
+		}
+		// Each of the control plane's seven processes has a session or two besides.
+		if most := hosts/4 + 16; worst.Sessions > most {
+			t.Errorf("%d sessions were begun in one second, expected at most %d", worst.Sessions, most)
+		}
+		if most := 2*usual.Commits + 40; worst.Commits > most {
+			t.Errorf("%d commits in one second, expected at most %d", worst.Commits, most)
+		}
+		if most := usual.Gets + usual.Lists + hosts/4 + 200; worst.Gets+worst.Lists > most {
+			t.Errorf("%d reads in one second, expected at most %d", worst.Gets+worst.Lists, most)
+		}
+	})
+}
+
+// age is how old a host says its data is: what the freshness record it serves says.
+func (h *simHost) age(t *testing.T) time.Duration {
+	t.Helper()
+	h.served.mu.Lock()
+	defer h.served.mu.Unlock()
+	name, err := mutator.FreshName(dataset, mutator.DefaultFreshConfig().Zone)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, ok := h.served.d.Get(record.Key{Owner: name, Type: record.TypeTXT})
+	if !ok {
+		t.Fatalf("%s serves no freshness record", h.name)
+	}
+	var version uint64
+	var ms int64
+	if _, err := fmt.Sscanf(string(r.Data[0][1:]), "v=%d t=%d", &version, &ms); err != nil {
+		t.Fatalf("%s: freshness record %q: %v", h.name, r.Data[0], err)
+	}
+	return time.Since(time.UnixMilli(ms))
+}
+
+// TestStuckPublisherLetsAnotherLead: a publisher whose way to what is published needs a snapshot
+// that it cannot have must not lead for ever while another has all of it. (The simulation found
+// it: only who leads could have said where a snapshot is.)
+func TestStuckPublisherLetsAnotherLead(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, scene{seed: *simSeed, hosts: 1})
+		defer w.end()
+		w.converge()
+		first, second := w.stage("publisher0"), w.stage("publisher1")
+		second.kill()
+		trimmed := func() bool {
+			w.p.mu.Lock()
+			defer w.p.mu.Unlock()
+			_, there := w.c.Node(tree.LogPath(dataset, 10))
+			return w.p.head.Version > 10 && !there
+		}
+		for began := time.Now(); !trimmed(); time.Sleep(time.Second) {
+			w.people.claim(w.rng.IntN(len(w.people.shards)), w.rng.IntN)
+			if time.Since(began) > time.Hour {
+				t.Fatal("the log is not trimmed")
+			}
+		}
+		w.mu.Lock()
+		delete(w.web, first.name+".example.net") // its HTTP side is away, its way to the store is not
+		w.mu.Unlock()
+		first.setCut(true)
+		second.start()
+		time.Sleep(20 * time.Second)
+		if n, _ := w.c.Node(tree.ElectPublisher + "/" + dataset); string(n.Value) != second.name {
+			t.Fatalf("%q leads, expected %s", n.Value, second.name)
+		}
+		first.setCut(false)
+		began := time.Now()
+		for {
+			w.p.mu.Lock()
+			head := w.p.head.Version
+			w.p.mu.Unlock()
+			time.Sleep(2 * time.Second)
+			if v, _ := w.hosts[0].served.answers(); v >= head {
+				break
+			}
+			if time.Since(began) > 5*time.Minute {
+				t.Fatalf("%s leads, and what is published does not reach the host:\n%+v\n%+v", second.name, w.status[first.name](), w.status[second.name]())
+			}
+		}
+		t.Logf("published again after %s", time.Since(began))
+	})
+}
+
+// stage finds a process of the control plane.
+func (w *world) stage(name string) *stage {
+	return w.control[slices.IndexFunc(w.control, func(s *stage) bool { return s.name == name })]
 }

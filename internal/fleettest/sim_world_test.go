@@ -110,9 +110,9 @@ func newWorld(t testing.TB, s scene) *world {
 	w.c.Observe(w.p.committed)
 	switch s.without {
 	case fences:
-		w.c.Blind(func(path string) bool { return !strings.HasPrefix(path, tree.Claims) })
+		w.c.Blind(func(c store.Cond) bool { return c.Modified > 0 && !strings.HasPrefix(c.Path, tree.Claims) })
 	case claimsCAS:
-		w.c.Blind(func(path string) bool { return strings.HasPrefix(path, tree.Claims) })
+		w.c.Blind(func(c store.Cond) bool { return strings.HasPrefix(c.Path, tree.Claims) })
 	}
 	var err error
 	parent := ""
@@ -281,8 +281,8 @@ type simHost struct {
 	name   string
 	agent  *stage
 	server *stage
+	mu     sync.Mutex   // guards below
 	a      *agent.Agent // of the process that runs
-	mu     sync.Mutex   // guards disk, while a server begins
 	disk   *simDisk
 	rotten bool // its disk lost or changed what it had said was written
 	served served
@@ -372,10 +372,17 @@ func (h *simHost) crash(loss faultfs.Loss) {
 
 // durable is the version that the agent acknowledged.
 func (h *simHost) durable() uint64 {
+	return h.status().Version
+}
+
+// status is the agent's.
+func (h *simHost) status() agent.Status {
+	h.mu.Lock()
+	defer h.mu.Unlock()
 	if h.a == nil {
-		return 0
+		return agent.Status{}
 	}
-	return h.a.Status().Version
+	return h.a.Status()
 }
 
 func (h *simHost) runAgent(ctx context.Context, s *stage, st store.Store) error {
@@ -389,7 +396,9 @@ func (h *simHost) runAgent(ctx context.Context, s *stage, st store.Store) error 
 	if err != nil {
 		return err
 	}
+	h.mu.Lock()
 	h.a = a
+	h.mu.Unlock()
 	return a.Run(ctx)
 }
 
@@ -430,7 +439,7 @@ func (h *simHost) runServer(ctx context.Context, _ *stage, _ store.Store) error 
 			case e.Reset != nil:
 				d = e.Reset
 			case e.Delta != nil:
-				if err := d.Apply(e.Delta); err != nil {
+				if err := h.served.apply(d, e.Delta); err != nil {
 					return err
 				}
 			default:

@@ -98,10 +98,10 @@ func (c *Client) pass(ctx context.Context, d time.Duration) error {
 
 // call brings a question to the cluster and its answer back. Do is run with mu held; again tells
 // that it can be run when nobody waits for it any more.
-func (c *Client) call(ctx context.Context, what string, again bool, do func() error) error {
+func (c *Client) call(ctx context.Context, what string, again bool, do func() (store.Revision, error)) (store.Revision, error) {
 	t := c.t
-	fail := func(err error) error { return fmt.Errorf("%s: %w", what, err) }
-	unavailable := func(why string) error {
+	fail := func(err error) (store.Revision, error) { return 0, fmt.Errorf("%s: %w", what, err) }
+	unavailable := func(why string) (store.Revision, error) {
 		if err := c.pass(ctx, t.cfg.Timeout); err != nil {
 			return fail(err)
 		}
@@ -133,7 +133,7 @@ func (c *Client) call(ctx context.Context, what string, again bool, do func() er
 		t.mu.Unlock()
 		return unavailable("the request is late")
 	}
-	err := do()
+	rev, err := do()
 	if again && t.draws(t.faults.Twice) {
 		t.later(t.upTo(3*t.cfg.Timeout), do)
 	}
@@ -154,16 +154,16 @@ func (c *Client) call(ctx context.Context, what string, again bool, do func() er
 	if err != nil {
 		return fail(err)
 	}
-	return nil
+	return rev, nil
 }
 
 // later does something when there is a quorum then. The caller holds mu.
-func (t *Cluster) later(d time.Duration, do func() error) {
+func (t *Cluster) later(d time.Duration, do func() (store.Revision, error)) {
 	time.AfterFunc(d, func() {
 		t.mu.Lock()
 		defer t.mu.Unlock()
 		if t.quorum() {
-			_ = do() // nobody waits for it
+			_, _ = do() // nobody waits for it
 		}
 	})
 }
@@ -174,16 +174,16 @@ func (c *Client) Get(ctx context.Context, path string) (n store.Node, err error)
 		return n, fmt.Errorf("get: %w", err)
 	}
 	t := c.t
-	err = c.call(ctx, "get "+path, false, func() error {
+	_, err = c.call(ctx, "get "+path, false, func() (store.Revision, error) {
 		e, ok := t.nodes[path]
 		t.load.count(&t.load.now.Gets, 1)
 		t.load.now.Octets += len(e.Value)
 		if !ok {
-			return store.ErrNotFound
+			return 0, store.ErrNotFound
 		}
 		n = e.Node
 		n.Value = slices.Clone(n.Value)
-		return nil
+		return t.rev, nil
 	})
 	return n, err
 }
@@ -194,11 +194,11 @@ func (c *Client) List(ctx context.Context, prefix string) (nodes []store.Node, r
 		return nil, 0, fmt.Errorf("list: %w", err)
 	}
 	t := c.t
-	err = c.call(ctx, "list "+prefix, false, func() error {
-		nodes, rev = t.below(prefix, t.rev), t.rev
+	rev, err = c.call(ctx, "list "+prefix, false, func() (store.Revision, error) {
+		nodes = t.below(prefix, t.rev)
 		t.load.count(&t.load.now.Lists, 1)
 		t.load.now.Octets += octets(nodes)
-		return nil
+		return t.rev, nil
 	})
 	if err != nil {
 		return nil, 0, err
@@ -214,21 +214,16 @@ func octets(nodes []store.Node) (n int) {
 }
 
 // Commit is store.Store.Commit.
-func (c *Client) Commit(ctx context.Context, txn store.Txn) (rev store.Revision, err error) {
+func (c *Client) Commit(ctx context.Context, txn store.Txn) (store.Revision, error) {
 	if err := txn.Check(); err != nil {
 		return 0, fmt.Errorf("commit: %w", err)
 	}
 	txn = keep(txn)
 	t := c.t
-	err = c.call(ctx, "commit", true, func() (err error) {
+	return c.call(ctx, "commit", true, func() (store.Revision, error) {
 		t.load.count(&t.load.now.Commits, 1)
-		rev, err = t.commit(txn, nil)
-		return err
+		return t.commit(txn, nil)
 	})
-	if err != nil {
-		return 0, err
-	}
-	return rev, nil
 }
 
 // keep copies what a late commit must not see changed.

@@ -54,7 +54,7 @@ type Cluster struct {
 	behind   []bool           // by replica: it will catch up
 	electing bool
 	faults   Faults
-	blind    func(path string) bool
+	blind    func(store.Cond) bool
 	observe  func(node store.Node, deleted bool)
 	clients  map[*Client]bool
 	feeds    map[string]*feed
@@ -124,12 +124,12 @@ func (t *Cluster) SetFaults(f Faults) {
 	t.faults = f
 }
 
-// Blind makes the cluster ignore conditions on paths: what a store without compare-and-set
-// would be. It breaks the contract, to show that something relies on it.
-func (t *Cluster) Blind(path func(string) bool) {
+// Blind makes the cluster ignore some conditions: what a store without compare-and-set would
+// be. It breaks the contract, to show that something relies on it.
+func (t *Cluster) Blind(ignored func(store.Cond) bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.blind = path
+	t.blind = ignored
 }
 
 // Observe tells of every node that a commit puts or deletes, in order. It is called before
@@ -318,7 +318,7 @@ func (t *Cluster) draws(n int) bool { return n > 0 && t.rng.IntN(1000) < n }
 // commit does txn; what it puts belongs to owner unless that is nil. The caller holds mu.
 func (t *Cluster) commit(txn store.Txn, owner *session) (store.Revision, error) {
 	for _, c := range txn.If {
-		if found := t.nodes[c.Path].Modified; found != c.Modified && (t.blind == nil || !t.blind(c.Path)) {
+		if found := t.nodes[c.Path].Modified; found != c.Modified && (t.blind == nil || !t.blind(c)) {
 			return 0, fmt.Errorf("commit: %s is at revision %d, expected %d: %w", c.Path, found, c.Modified, store.ErrConflict)
 		}
 	}

@@ -33,11 +33,11 @@ func (c *Client) Session(ctx context.Context, ttl time.Duration) (store.Session,
 	}
 	var ss *session
 	t := c.t
-	err := c.call(ctx, "start session", false, func() error {
+	_, err := c.call(ctx, "start session", false, func() (store.Revision, error) {
 		t.load.count(&t.load.now.Sessions, 1)
 		ss = &session{c: c, ttl: ttl, done: make(chan struct{}), nodes: map[string]bool{}, stands: map[string]bool{}}
 		c.sessions[ss] = true
-		return nil
+		return t.rev, nil
 	})
 	if err != nil {
 		t.mu.Lock()
@@ -133,7 +133,7 @@ func (ss *session) end() {
 	}
 }
 
-func (ss *session) Commit(ctx context.Context, txn store.Txn) (rev store.Revision, err error) {
+func (ss *session) Commit(ctx context.Context, txn store.Txn) (store.Revision, error) {
 	if err := txn.Check(); err != nil {
 		return 0, fmt.Errorf("commit: %w", err)
 	}
@@ -145,19 +145,14 @@ func (ss *session) Commit(ctx context.Context, txn store.Txn) (rev store.Revisio
 	if told {
 		return 0, fmt.Errorf("commit: %w", store.ErrSessionLost)
 	}
-	err = ss.c.call(ctx, "commit", true, func() (err error) {
+	return ss.c.call(ctx, "commit", true, func() (store.Revision, error) {
 		if ss.over || ss.told {
 			ss.lose()
-			return store.ErrSessionLost
+			return 0, store.ErrSessionLost
 		}
 		t.load.count(&t.load.now.Commits, 1)
-		rev, err = t.commit(txn, ss)
-		return err
+		return t.commit(txn, ss)
 	})
-	if err != nil {
-		return 0, err
-	}
-	return rev, nil
 }
 
 func (ss *session) Elect(ctx context.Context, path string, value []byte) (store.Leadership, error) {
