@@ -83,7 +83,7 @@ var storeless = map[string]bool{
 	"zonecast serve": true, "zonecast build": true, "zonecast check": true, "zonecast check image": true, "zonecast rules test": true,
 	"zonecast config compile": true, "zonecast config from-zone": true, "zonecast config test": true,
 	"zonecast config get": true, "zonecast config list": true, "zonecast config watch": true, // this machine's proxy
-	"zonecast operator keygen": true,
+	"zonecast operator keygen": true, "zonecast key new": true, "zonecast key show": true, "zonecast host refused": true,
 }
 
 // TestStoreEverywhere: every service and every command that needs the store, or the API that is
