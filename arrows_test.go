@@ -127,6 +127,7 @@ var arrows = table{
 
 		"authority/wire": stage,
 		"recursor":       stage,
+		"tinydns":        stage,
 		"monitor":        stage,
 		"control":        stage,
 		"canary":         stage,

@@ -7,6 +7,8 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/zonecast/zonecast/recursor"
+	"github.com/zonecast/zonecast/service"
+	"github.com/zonecast/zonecast/tinydns"
 )
 
 // The stages of a host that drive a server that is somebody else's. They need no store.
@@ -26,6 +28,24 @@ func (s *recursorStage) add(n *node) error {
 	}
 	n.add("recursor", func(ctx context.Context) error { return advised(r.Run(ctx)) })
 	n.warn("recursor", r.Troubles)
+	return nil
+}
+
+// tinydnsStage answers by tinydns, in the authority's place.
+type tinydnsStage struct{ tinydns.Config }
+
+func (s *tinydnsStage) declare(cmd *cobra.Command) {
+	s.Config = tinydns.DefaultConfig()
+	declare(cmd, "tinydns", &s.Config)
+}
+
+func (s *tinydnsStage) add(n *node) error {
+	t, err := tinydns.New(s.Config, tinydns.Deps{Log: n.log, Metrics: n.svc.Registerer()})
+	if err != nil {
+		return advised(err)
+	}
+	n.svc.Add(service.Task{Name: "tinydns", Run: func(ctx context.Context) error { return advised(t.Run(ctx)) }, Detail: t.Detail})
+	n.warn("tinydns", t.Troubles)
 	return nil
 }
 

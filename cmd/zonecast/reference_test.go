@@ -78,8 +78,8 @@ func TestMetricsPage(t *testing.T) {
 
 	dir := t.TempDir()
 	apis, mut, upd, pre, can, pub, agt, aut, mon, prx := newAPIStage(), mutatorStage{}, updateStage{}, presenterStage{policy: &policyOptions{}}, canaryStage{}, publisherStage{}, agentStage{}, authorityStage{}, monitorStage{}, proxyStage{}
-	rec := recursorStage{}
-	for _, s := range []interface{ declare(*cobra.Command) }{apis, &mut, &upd, &pre, &can, &pub, &agt, &aut, &mon, &prx, &rec} {
+	rec, tin := recursorStage{}, tinydnsStage{}
+	for _, s := range []interface{ declare(*cobra.Command) }{apis, &mut, &upd, &pre, &can, &pub, &agt, &aut, &mon, &prx, &rec, &tin} {
 		s.declare(&cobra.Command{Use: "stage"}) // which sets the defaults
 	}
 	apis.Listen = "127.0.0.1:0"
@@ -90,8 +90,9 @@ func TestMetricsPage(t *testing.T) {
 	agt.swarm.Listen = "127.0.0.1:0"
 	aut.Listen, aut.Journal, aut.Keys, aut.StatusDir = []string{"127.0.0.1:0"}, agt.Journal, agt.Keys, dir
 	rec.Journal, rec.StatusDir, rec.Keys, rec.Dir, rec.Authority = agt.Journal, dir, agt.Keys, filepath.Join(dir, "recursor"), "127.0.0.1:5300"
+	tin.Journal, tin.StatusDir, tin.Keys, tin.Dir = agt.Journal, dir, agt.Keys, filepath.Join(dir, "tinydns")
 	for _, add := range []func(*node) error{
-		apis.add, mut.add, upd.add, pre.add, can.add, pub.add, agt.add, func(n *node) error { return aut.add(n, "") }, mon.add, prx.add, rec.add,
+		apis.add, mut.add, upd.add, pre.add, can.add, pub.add, agt.add, func(n *node) error { return aut.add(n, "") }, mon.add, prx.add, rec.add, tin.add,
 	} {
 		if err := add(n); err != nil {
 			t.Fatal(err)

@@ -53,6 +53,8 @@ Options may also stand in the file that --config names; ` + "`zonecast run examp
 	addOffline(run, "authority", "on a host: answers DNS from the journal, with nothing else alive", aut.declare, func(n *node) error { return aut.add(n, "") })
 	var rec recursorStage
 	addOffline(run, "recursor", "on a host: drives Unbound, whose cache follows the dataset", rec.declare, rec.add)
+	var tin tinydnsStage
+	addOffline(run, "tinydns", "on a host: answers by tinydns, in the authority's place", tin.declare, tin.add)
 	return run
 }
 
