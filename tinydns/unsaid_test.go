@@ -46,7 +46,7 @@ func TestSurvey(t *testing.T) {
 	want := []string{
 		"format x.example.net. A", "format y.example.net. A", "no-ns bare.example.org. SOA",
 		"empty alone.example.net.", "empty deep.example.net.", "wildcard *.w.example.net.",
-		"cut sub.example.net. DS", "dname old.example.net. DNAME", "truncated big.example.net. TXT", `located loc.example.net. NS "aa"`,
+		"cut sub.example.net. DS", "dname old.example.net. DNAME", "truncated big.example.net. TXT", `located loc.example.net. NS @"aa"`,
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
