@@ -90,6 +90,7 @@ var arrows = table{
 		"internal/zoneload":          mechanism,
 		"internal/tinydns":           mechanism,
 		"internal/tinydns/tinytest":  support,
+		"internal/freshness":         mechanism,
 		"internal/lead":              mechanism,
 		"internal/trial":             mechanism,
 		"internal/dnsload":           mechanism,
@@ -128,6 +129,16 @@ var arrows = table{
 		"authority/wire": stage,
 		"recursor":       stage,
 		"tinydns":        stage,
+
+		"announcer":          stage,
+		"announcer/bgp":      stage,
+		"announcer/check":    stage,
+		"announcer/exabgp":   stage,
+		"announcer/floor":    stage,
+		"announcer/loopback": stage,
+		"announcer/route":    stage,
+		"announcer/state":    stage, // pure
+
 		"monitor":        stage,
 		"control":        stage,
 		"canary":         stage,
@@ -156,6 +167,8 @@ var arrows = table{
 		{"github.com/dnstap/golang-dnstap", []string{"authority/tap"}, "the messages of dnstap"},
 		{"github.com/farsightsec/golang-framestream", []string{"authority/tap"}, "the frames that they go in"},
 		{"google.golang.org/protobuf", []string{"authority/tap"}, "encodes them"},
+		{"github.com/osrg/gobgp", []string{"announcer/bgp"}, "BGP; one package, as its interface changes from release to release"},
+		{"github.com/vishvananda/netlink", []string{"announcer/loopback"}, "addresses of the loopback device"},
 		{"go.starlark.net", []string{"configurator/star", "configurator/builtin", "configurator/compile", "configurator/fromzone", "rules/script"}, "Starlark, the language of configuration and rules: deterministic, without input and output"},
 		{"github.com/apache/thrift", []string{"api", "cmd/zonecast"}, "the RPC of registry and control"},
 		{"go.etcd.io/etcd", []string{"store/etcd"}, "the default store"},

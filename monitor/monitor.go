@@ -17,6 +17,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/zonecast/zonecast/internal/dnswire"
+	"github.com/zonecast/zonecast/internal/freshness"
 	"github.com/zonecast/zonecast/internal/tree"
 	"github.com/zonecast/zonecast/record"
 	"github.com/zonecast/zonecast/store"
@@ -126,12 +127,9 @@ func New(cfg Config, deps Deps) (*Monitor, error) {
 	if deps.Now == nil {
 		deps.Now = time.Now
 	}
-	owner, err := cfg.FreshZone.Child(cfg.Dataset)
-	if err == nil {
-		owner, err = owner.Child("_fresh")
-	}
+	owner, err := freshness.Name(cfg.FreshZone, cfg.Dataset)
 	if err != nil {
-		return nil, fmt.Errorf("name of the freshness record: %w", err)
+		return nil, err
 	}
 	m := &Monitor{cfg: cfg, deps: deps, fresh: owner, hosts: map[string]*host{}, digests: digests{}}
 	m.metrics, err = newMetrics(m)
@@ -348,21 +346,16 @@ func (m *Monitor) probe(ctx context.Context, name, dns string) {
 	}
 }
 
-func (m *Monitor) ask(ctx context.Context, dns string) (Stamp, error) {
+func (m *Monitor) ask(ctx context.Context, dns string) (freshness.Stamp, error) {
 	addr, err := netip.ParseAddrPort(dns)
 	if err != nil {
-		return Stamp{}, fmt.Errorf("its DNS address is %q, expected address:port", dns)
+		return freshness.Stamp{}, fmt.Errorf("its DNS address is %q, expected address:port", dns)
 	}
 	r, err := dnswire.Query(ctx, addr, m.fresh, record.TypeTXT, false)
 	if err != nil {
-		return Stamp{}, err
+		return freshness.Stamp{}, err
 	}
-	for _, rr := range r.Answer {
-		if rr.Owner == m.fresh && rr.Type == record.TypeTXT && len(rr.Data) == 1 {
-			return ParseStamp(rr.Data[0])
-		}
-	}
-	return Stamp{}, fmt.Errorf("answers %s without %s TXT", r.RcodeName, m.fresh)
+	return freshness.Of(r, m.fresh)
 }
 
 // Report is what the monitor knows, for people and programs.

@@ -17,7 +17,6 @@ import (
 
 	"github.com/zonecast/zonecast/internal/memstore"
 	"github.com/zonecast/zonecast/internal/tree"
-	"github.com/zonecast/zonecast/record"
 	"github.com/zonecast/zonecast/store"
 )
 
@@ -178,19 +177,6 @@ func TestHostStates(t *testing.T) {
 	}
 	if !strings.Contains(log.String(), "is=stale") || !strings.Contains(log.String(), "is=fresh") {
 		t.Errorf("the log does not tell the changes of state:\n%s", log.String())
-	}
-}
-
-func TestParseStamp(t *testing.T) {
-	txt := func(s string) record.Rdata { return record.Rdata(append([]byte{byte(len(s))}, s...)) }
-	s, err := ParseStamp(txt("v=41 t=1790000000123 d=3f9a01bc22334455 x=later"))
-	if err != nil || s.Version != 41 || s.Time.UnixMilli() != 1790000000123 || s.Digest != "3f9a01bc22334455" {
-		t.Errorf("got %+v, %v", s, err)
-	}
-	for _, bad := range []record.Rdata{"", "\x05abc", txt(""), txt("v=1"), txt("t=x"), txt("v=-1 t=1")} {
-		if s, err := ParseStamp(bad); err == nil {
-			t.Errorf("ParseStamp(%q) = %+v, want an error", bad, s)
-		}
 	}
 }
 

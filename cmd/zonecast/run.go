@@ -45,6 +45,8 @@ Options may also stand in the file that --config names; ` + "`zonecast run examp
 	addService(run, "publisher", "signs versions, offers snapshots (needs --http)", pub.declare, pub.add)
 	var agt agentStage
 	addService(run, "agent", "on a host: keeps the verified journal", agt.declare, agt.add)
+	var ann announcerStage
+	addService(run, "announcer", "on a host: announces service addresses by BGP while they can be answered", ann.declare, ann.add)
 	var mon monitorStage
 	addService(run, "monitor", "asks every host how fresh it is", mon.declare, mon.add)
 	var prx proxyStage

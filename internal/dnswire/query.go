@@ -41,15 +41,24 @@ const (
 // A response that is not to this question is an error. RRsets are in the order in
 // which their first records came; a TTL is that of the first record.
 func Query(ctx context.Context, server netip.AddrPort, name record.Name, t record.Type, tcp bool) (*Response, error) {
+	return query(ctx, server, name, t, tcp, false)
+}
+
+// QueryRecursor is Query with recursion desired.
+func QueryRecursor(ctx context.Context, server netip.AddrPort, name record.Name, t record.Type, tcp bool) (*Response, error) {
+	return query(ctx, server, name, t, tcp, true)
+}
+
+func query(ctx context.Context, server netip.AddrPort, name record.Name, t record.Type, tcp, recurse bool) (*Response, error) {
 	if _, ok := ctx.Deadline(); !ok {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, queryTimeout)
 		defer cancel()
 	}
 	started := time.Now()
-	r, err := exchange(ctx, server, name, t, tcp)
+	r, err := exchange(ctx, server, name, t, tcp, recurse)
 	if err == nil && r.Truncated && !tcp {
-		r, err = exchange(ctx, server, name, t, true)
+		r, err = exchange(ctx, server, name, t, true, recurse)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("ask %s for %s %s: %w", server, name, t, err)
@@ -58,10 +67,10 @@ func Query(ctx context.Context, server netip.AddrPort, name record.Name, t recor
 	return r, nil
 }
 
-func exchange(ctx context.Context, server netip.AddrPort, name record.Name, t record.Type, tcp bool) (*Response, error) {
+func exchange(ctx context.Context, server netip.AddrPort, name record.Name, t record.Type, tcp, recurse bool) (*Response, error) {
 	q := new(dns.Msg)
 	q.SetQuestion(name.String(), uint16(t))
-	q.RecursionDesired = false
+	q.RecursionDesired = recurse
 	q.SetEdns0(queryUDPSize, false)
 	ask, err := q.Pack()
 	if err != nil {

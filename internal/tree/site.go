@@ -16,8 +16,8 @@ type SiteParts struct {
 // Site is what hosts need. Whatever a host comes to read or write belongs here.
 func Site() SiteParts {
 	return SiteParts{
-		Mirror: []string{Datasets, "/parts/", "/trialparts/", Torrents, Config, "/configparts/", Revocations},
-		Write:  []string{Hosts, Services, Samples, Directs, Swarm, Trusts},
+		Mirror: []string{Datasets, "/parts/", "/trialparts/", Torrents, Config, "/configparts/", Revocations, VIPOrders},
+		Write:  []string{Hosts, Services, Samples, Directs, Swarm, Trusts, VIPs},
 	}
 }
 

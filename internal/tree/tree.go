@@ -53,6 +53,11 @@ const (
 	Swarm    = "/swarm/"
 	Torrents = "/torrents/"
 
+	// VIPs has what hosts do with service addresses, VIPOrders what people want them to do. They are
+	// followed by <vip>/.
+	VIPs      = "/vips/"
+	VIPOrders = "/viporders/"
+
 	Config = "/config/"
 	// ConfigMarks has a node for every large value whose parts may belong to no configuration.
 	ConfigMarks = "/configmarks/"

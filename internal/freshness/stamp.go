@@ -1,4 +1,4 @@
-package monitor
+package freshness
 
 import (
 	"fmt"
@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/zonecast/zonecast/internal/dnswire"
 	"github.com/zonecast/zonecast/record"
 )
 
@@ -17,9 +18,9 @@ type Stamp struct {
 	Digest  string    // first 16 hexadecimal digits
 }
 
-// ParseStamp reads the RDATA of a freshness record: one character-string with
+// Parse reads the RDATA of a freshness record: one character-string with
 // "v=<version> t=<unix milliseconds> d=<digest>", and perhaps more fields later.
-func ParseStamp(rd record.Rdata) (Stamp, error) {
+func Parse(rd record.Rdata) (Stamp, error) {
 	if len(rd) < 1 || len(rd) != 1+int(rd[0]) {
 		return Stamp{}, fmt.Errorf("freshness record has %d octets, expected one character-string", len(rd))
 	}
@@ -46,4 +47,26 @@ func ParseStamp(rd record.Rdata) (Stamp, error) {
 		return Stamp{}, fmt.Errorf("freshness record %q has no time, expected t=<unix milliseconds>", text)
 	}
 	return s, nil
+}
+
+// Name is the owner of a dataset's freshness record in a zone.
+func Name(zone record.Name, dataset string) (record.Name, error) {
+	owner, err := zone.Child(dataset)
+	if err == nil {
+		owner, err = owner.Child("_fresh")
+	}
+	if err != nil {
+		return "", fmt.Errorf("name of the freshness record: %w", err)
+	}
+	return owner, nil
+}
+
+// Of gives the stamp in a response to a question for owner's TXT records.
+func Of(r *dnswire.Response, owner record.Name) (Stamp, error) {
+	for _, rr := range r.Answer {
+		if rr.Owner == owner && rr.Type == record.TypeTXT && len(rr.Data) == 1 {
+			return Parse(rr.Data[0])
+		}
+	}
+	return Stamp{}, fmt.Errorf("answers %s without %s TXT", r.RcodeName, owner)
 }
