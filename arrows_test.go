@@ -133,7 +133,6 @@ var arrows = table{
 		"announcer":          stage,
 		"announcer/bgp":      stage,
 		"announcer/check":    stage,
-		"announcer/exabgp":   stage,
 		"announcer/floor":    stage,
 		"announcer/loopback": stage,
 		"announcer/route":    stage,

@@ -18,8 +18,8 @@ import (
 // orders are what people want, as the store said last. The zero value is before it said
 // anything.
 type orders struct {
-	heard bool
-	byPath   map[string]tree.VIPOrder // by path
+	heard  bool
+	byPath map[string]tree.VIPOrder // by path
 }
 
 // of is the order to a host of a VIP: its own before that to all. Before the store said

@@ -162,9 +162,9 @@ func (s *Speaker) heard(e *apiutil.WatchEventMessage_PeerEvent, _ time.Time) {
 	s.mu.Unlock()
 	if established != (was.state == sessionUp) {
 		if established {
-			s.log.Info("BGP session established", "peer", a)
+			s.log.Info("BGP session established", "router", a)
 		} else {
-			s.log.Warn("BGP session lost", "peer", a, "why", now.why)
+			s.log.Warn("BGP session lost", "router", a, "why", now.why)
 		}
 		s.changed()
 	}
@@ -308,5 +308,7 @@ type quiet struct {
 func (q quiet) Enabled(ctx context.Context, l slog.Level) bool {
 	return l >= q.level.Level() && q.Handler.Enabled(ctx, l)
 }
+
 func (q quiet) WithAttrs(a []slog.Attr) slog.Handler { return quiet{q.Handler.WithAttrs(a), q.level} }
-func (q quiet) WithGroup(g string) slog.Handler      { return quiet{q.Handler.WithGroup(g), q.level} }
+
+func (q quiet) WithGroup(g string) slog.Handler { return quiet{q.Handler.WithGroup(g), q.level} }

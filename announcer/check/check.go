@@ -198,7 +198,9 @@ func (c *Checker) exchange(ctx context.Context, tcp bool) result {
 // dead. One that is dead beside one that answers may be what the floor is for.
 func Worst(vs []Verdict) (state.Health, string) {
 	worst, why, dead := state.Good, "", 0
-	rank := func(h state.Health) int { return [...]int{state.Good: 0, state.Stale: 1, state.Unknown: 2, state.Bad: 3, state.Dead: 3}[h] }
+	rank := func(h state.Health) int {
+		return [...]int{state.Good: 0, state.Stale: 1, state.Unknown: 2, state.Bad: 3, state.Dead: 3}[h]
+	}
 	for _, v := range vs {
 		h := v.Health
 		if h == state.Dead {

@@ -5,15 +5,15 @@
 // from the floor, unless the daemon is really dead; stale data never takes it back; what
 // the store does not say changes nothing. TestExhaustive tries every state with every input.
 //
-//	                good                       stale
-//	  down ──────────────────► up ◄──────────────────────► degraded
-//	   ▲  ▲                     │ ▲                         │ ▲
-//	   │  │          bad        │ │ good         bad        │ │ stale
-//	   │  │                     ▼ │                         ▼ │
-//	   │  └──── lease ──────── held ◄───────────────────────┘─┘
-//	   │                        │
-//	   │ lease, grace over      │ drain
-//	   └──────────────────── draining ◄── drain ── up, degraded
+//	              good                       stale
+//	down ──────────────────► up ◄──────────────────────► degraded
+//	 ▲  ▲                     │ ▲                         │ ▲
+//	 │  │          bad        │ │ good         bad        │ │ stale
+//	 │  │                     ▼ │                         ▼ │
+//	 │  └──── lease ──────── held ◄───────────────────────┘─┘
+//	 │                        │
+//	 │ lease, grace over      │ drain
+//	 └──────────────────── draining ◄── drain ── up, degraded
 //
 // From every state: dead leads to down, and so does a person's order "down"; a person's order
 // "up" announces whatever checks say; "hold" leaves what is announced announced.
