@@ -138,11 +138,11 @@ var arrows = table{
 		"announcer/route":    stage,
 		"announcer/state":    stage, // pure
 
-		"monitor":        stage,
-		"control":        stage,
-		"canary":         stage,
-		"proxy":          stage,
-		"proxy/site":     stage,
+		"monitor":    stage,
+		"control":    stage,
+		"canary":     stage,
+		"proxy":      stage,
+		"proxy/site": stage,
 
 		"configurator/idl":      stage,
 		"configurator/star":     stage,
