@@ -35,6 +35,7 @@ type trying struct {
 	offered []byte       // as the store has it; nil: nothing is offered
 	judged  []byte       // the last one that was looked at for good
 	on      *trial.Offer // in the file; nil: there is no file
+	damage  string       // why the last delta was not the one that is offered; "": it was
 }
 
 // tryOffers takes offers until ctx ends.
@@ -167,9 +168,15 @@ func (t *trying) act(ctx context.Context, now time.Time) error {
 		return fmt.Errorf("read trial %s: its delta is not there (composed anew?)", o.ID)
 	}
 	if _, err := o.Open(delta); err != nil {
-		refuse(follow.KindDigest, err)
+		// It is looked at again: a proxy may not have all of it yet.
+		t.drop("another one was offered")
+		if text := err.Error(); text != t.damage {
+			t.damage = text
+			t.Refused(follow.Refusal{Kind: follow.KindDigest, Err: err, Time: now})
+		}
 		return nil
 	}
+	t.damage = ""
 	if err := trial.Write(t.path, t.offered, delta); err != nil {
 		return err
 	}

@@ -16,6 +16,8 @@ import (
 
 // Config is what a host's authority needs to know.
 type Config struct {
+	// trialLease is how long a trial lasts that is not confirmed. Zero: trial.Lease; for tests.
+	trialLease time.Duration
 	// Listen is where queries are answered, each by UDP and TCP. Port 0 picks one
 	// port for both; Server.Addrs tells it.
 	Listen []string `option:"listen" help:"address:port to answer DNS on, UDP and TCP; may be given several times"`

@@ -1,6 +1,7 @@
 package authority
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"os"
@@ -80,7 +81,7 @@ func (f *follower) followTrial(ctx context.Context) {
 				break
 			}
 			f.putTrial(o, d, past)
-		case !confirmed.IsZero() && now.Sub(confirmed) > trial.Lease:
+		case !confirmed.IsZero() && now.Sub(confirmed) > cmp.Or(f.server.config.trialLease, trial.Lease):
 			f.server.log.Warn("trial is no longer confirmed: answering without it", "dataset", f.server.config.Dataset)
 			f.putTrial(nil, nil, past)
 			confirmed = time.Time{}

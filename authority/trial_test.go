@@ -110,3 +110,21 @@ func TestTrial(t *testing.T) {
 		t.Errorf("the version has what was tried: %s", got)
 	}
 }
+
+// TestTrialLease takes a trial off that nobody confirms, as when the agent is dead or cut off,
+// and puts it on again when it is confirmed.
+func TestTrialLease(t *testing.T) {
+	h := startHost(t, func(c *Config) { c.trialLease = 2 * time.Second })
+	h.openJournal()
+	a := address("a.example.net", 1)
+	h.publish([]record.RRset{soa("example.net"), a}, nil)
+	h.reach(1)
+	h.try("key", "1", 1, reconcile.Change{Put: []record.RRset{address("a.example.net", 9)}, Old: []record.RRset{a}})
+	h.becomes("a.example.net.", dns.TypeA, "NOERROR, A 192.0.2.9")
+	h.becomes("a.example.net.", dns.TypeA, "NOERROR, A 192.0.2.1")
+	now := time.Now()
+	if err := os.Chtimes(trial.Path(h.dir), now, now); err != nil {
+		t.Fatal(err)
+	}
+	h.becomes("a.example.net.", dns.TypeA, "NOERROR, A 192.0.2.9")
+}
