@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"slices"
 	"time"
 
 	"github.com/zonecast/zonecast/internal/follow"
@@ -143,7 +144,7 @@ func (t *trying) act(ctx context.Context, now time.Time) error {
 	}
 	refuse := func(kind follow.Kind, err error) {
 		t.judged = t.offered
-		t.Refused(follow.Refusal{Kind: kind, Err: err, Time: now})
+		t.Refused(follow.Refusal{Kind: kind, Err: err, Time: now, Evidence: t.offered})
 		t.drop("another one was offered and refused")
 	}
 	o, err := trial.Verify(t.offered, t.ring.Keys().Believed, t.cfg.Dataset)
@@ -172,7 +173,7 @@ func (t *trying) act(ctx context.Context, now time.Time) error {
 		t.drop("another one was offered")
 		if text := err.Error(); text != t.damage {
 			t.damage = text
-			t.Refused(follow.Refusal{Kind: follow.KindDigest, Err: err, Time: now})
+			t.Refused(follow.Refusal{Kind: follow.KindDigest, Err: err, Time: now, Evidence: slices.Clone(delta[:min(len(delta), follow.MaxEvidence)])})
 		}
 		return nil
 	}

@@ -16,7 +16,6 @@ import (
 	"github.com/zonecast/zonecast/internal/memstore"
 	"github.com/zonecast/zonecast/internal/tree"
 	"github.com/zonecast/zonecast/internal/trial"
-	"github.com/zonecast/zonecast/internal/trust"
 	"github.com/zonecast/zonecast/reconcile"
 	"github.com/zonecast/zonecast/record"
 	"github.com/zonecast/zonecast/snapshot"
@@ -28,16 +27,8 @@ import (
 func TestTryOffers(t *testing.T) {
 	st := memstore.New()
 	defer st.Close()
-	m, err := newMetrics(prometheus.NewRegistry(), "internal", func() float64 { return 0 }, func() float64 { return 0 })
-	if err != nil {
-		t.Fatal(err)
-	}
 	file := filepath.Join(t.TempDir(), "key")
 	private, err := snapshot.LoadOrCreateKey(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	ring, err := trust.Open(trust.Config{Keys: []string{file + ".pub"}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -46,8 +37,13 @@ func TestTryOffers(t *testing.T) {
 		t.Fatal(err)
 	}
 	now := time.Now()
-	a := &Agent{cfg: DefaultConfig(), deps: Deps{Store: st, Log: slog.New(slog.DiscardHandler)}, metrics: m, ring: ring, changed: make(chan struct{}, 1), came: now}
-	a.cfg.Host, a.cfg.Labels, a.cfg.Journal = "host0", []string{"site=ams"}, filepath.Join(t.TempDir(), "journal")
+	c := DefaultConfig()
+	c.Host, c.Labels, c.Journal, c.StatusDir, c.Keys, c.DNS = "host0", []string{"site=ams"}, filepath.Join(t.TempDir(), "journal"), t.TempDir(), []string{file + ".pub"}, "192.0.2.53:53"
+	a, err := New(c, Deps{Store: st, Log: slog.New(slog.DiscardHandler), Metrics: prometheus.NewRegistry()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	a.came = now
 	x := &trying{Agent: a, path: trial.Path(a.cfg.Journal)}
 
 	owner, err := record.ParseName("www.example.net.")
