@@ -101,13 +101,12 @@ func newMetrics(r *Recursor, reg prometheus.Registerer) (*metrics, error) {
 	return m, nil
 }
 
-// flushed counts commands that were given, so long after the making of the version.
-func (m *metrics) flushed(commands []string, after time.Duration) {
+// flushed counts commands that were given.
+func (m *metrics) flushed(commands []string) {
 	for _, c := range commands {
 		command, _, _ := strings.Cut(c, " ")
 		m.flushes.WithLabelValues(command).Inc()
 	}
-	m.after.Observe(max(0, after.Seconds()))
 }
 
 // Describe implements prometheus.Collector; what it gives does not depend on Unbound's

@@ -61,6 +61,11 @@ func (p *plan) soa(apex record.Name) {
 // add makes p what p and a later plan are together.
 func (p *plan) add(q *plan) {
 	p.version, p.time = q.version, q.time
+	p.join(q)
+}
+
+// join adds what another plan flushes.
+func (p *plan) join(q *plan) {
 	maps.Copy(p.names, q.names)
 	maps.Copy(p.types, q.types)
 	maps.Copy(p.subtrees, q.subtrees)

@@ -67,6 +67,7 @@ type Recursor struct {
 	conf   []byte // in force: what Unbound runs on, or is started with
 	zones  []zone // in conf
 	later  []again
+	top    onTop
 	absent bool      // the authority said nothing at the last look
 	silent time.Time // since when Unbound cannot be spoken to; zero: it can
 }
@@ -353,8 +354,8 @@ func (r *Recursor) work(ctx context.Context) {
 }
 
 // idle is how often the status file is looked at when nothing waits: whether the
-// authority was away.
-const idle = 250 * time.Millisecond
+// authority was away, and what it answers on top of the dataset.
+const idle = 100 * time.Millisecond
 
 // step does what can be done now, and says when to look again.
 func (r *Recursor) step(ctx context.Context) time.Duration {
@@ -369,6 +370,13 @@ func (r *Recursor) step(ctx context.Context) time.Duration {
 		r.absent = true
 	}
 	p := r.take(answers.Version)
+	if err == nil {
+		if q := r.lookOnTop(answers); q != nil && p == nil {
+			p = q
+		} else if q != nil {
+			p.join(q)
+		}
+	}
 	if p == nil {
 		return r.again(ctx)
 	}
@@ -420,10 +428,13 @@ func (r *Recursor) do(ctx context.Context, p *plan) error {
 		return err
 	}
 	now := time.Now()
-	r.metrics.flushed(commands, now.Sub(time.UnixMilli(p.time)))
+	r.metrics.flushed(commands)
+	if p.version > r.Status().Version {
+		r.metrics.after.Observe(max(0, now.Sub(time.UnixMilli(p.time)).Seconds()))
+	}
 	r.later = append(r.later, again{now.Add(settle), commands})
 	r.mu.Lock()
-	r.state.Version, r.state.Flushed = p.version, now
+	r.state.Version, r.state.Flushed = max(r.state.Version, p.version), now
 	r.mu.Unlock()
 	return nil
 }

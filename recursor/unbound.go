@@ -160,10 +160,12 @@ func (p programs) fit(ctx context.Context, c Config, zones []zone) (conf []byte,
 	if err := add(zones); err != nil {
 		return nil, nil, err
 	}
-	if conf == nil { // every one is to blame
-		conf, err = try(nil)
+	if len(taken) == 0 { // every one is to blame
+		if conf, err = try(nil); err != nil {
+			return nil, nil, err
+		}
 	}
-	return conf, bad, err
+	return conf, bad, nil
 }
 
 // lineLevel judges a line of Unbound's log:
