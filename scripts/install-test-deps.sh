@@ -12,13 +12,14 @@ set -eu
 # zookeeper, default-jre-headless: the same of the other engine
 # aria2: fetches a published snapshot as any BitTorrent client does
 # iproute2: hosts in network namespaces, with lines of a known rate
+# bird2, frr: the routers that a VIP is announced to; exabgp: another speaker
 # thrift-compiler: compares api/*.thrift with the committed code
-wanted="gcc libc6-dev git bind9 bind9-dnsutils bind9-utils nsd knot tinydns unbound dns-root-data etcd-server zookeeper default-jre-headless aria2 iproute2 thrift-compiler"
+wanted="gcc libc6-dev git bind9 bind9-dnsutils bind9-utils nsd knot tinydns unbound dns-root-data etcd-server zookeeper default-jre-headless aria2 iproute2 bird2 frr exabgp thrift-compiler"
 
 if ! command -v dpkg-query >/dev/null; then
 	missing=""
-	for c in gcc git named dig named-checkzone nsd knotd tinydns unbound etcd java aria2c ip tc thrift; do
-		PATH="$PATH:/usr/sbin:/sbin" command -v "$c" >/dev/null || missing="$missing $c"
+	for c in gcc git named dig named-checkzone nsd knotd tinydns unbound etcd java aria2c ip tc bird bgpd exabgp thrift; do
+		PATH="$PATH:/usr/sbin:/sbin:/usr/lib/frr" command -v "$c" >/dev/null || missing="$missing $c"
 	done
 	[ -z "$missing" ] && exit 0
 	echo "install-test-deps: not a Debian system, and these commands are missing:$missing" >&2

@@ -76,7 +76,13 @@ type Process struct {
 // Start starts the binary with args and ends it with the test.
 func Start(t testing.TB, name string, args ...string) *Process {
 	t.Helper()
-	p, err := launch(t, Build(t), name, nil, args)
+	return StartCommand(t, name, append([]string{Build(t)}, args...)...)
+}
+
+// StartCommand starts any program and ends it with the test.
+func StartCommand(t testing.TB, name string, argv ...string) *Process {
+	t.Helper()
+	p, err := launch(t, argv[0], name, nil, argv[1:])
 	if err != nil {
 		t.Fatal(err)
 	}

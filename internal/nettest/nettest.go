@@ -29,10 +29,11 @@ type Net struct {
 
 // Host is one machine. It has one line, to the bridge.
 type Host struct {
-	Name string
-	Addr netip.Addr
-	net  *Net
-	ns   string
+	Name  string
+	Addr  netip.Addr
+	Addr6 netip.Addr // of 2001:2::/48 (RFC 5180)
+	net   *Net
+	ns    string
 }
 
 // Line is the rate of a host's line, in bits a second. Zero is no bound.
@@ -81,6 +82,7 @@ func (n *Net) Host(name string, line Line) *Host {
 	}
 	i := n.hosts - 1
 	h := &Host{Name: name, net: n, ns: n.prefix + name, Addr: netip.AddrFrom4([4]byte{198, 18, byte(i / 250), byte(i%250 + 1)})}
+	h.Addr6 = netip.AddrFrom16([16]byte{0: 0x20, 1: 0x01, 3: 0x02, 14: byte((i + 1) >> 8), 15: byte(i + 1)})
 	port := fmt.Sprintf("p%d", i) // the bridge's end
 	n.must("ip", "netns", "add", h.ns)
 	n.t.Cleanup(func() { n.remove(h.ns) })
@@ -88,6 +90,7 @@ func (n *Net) Host(name string, line Line) *Host {
 	n.must("ip", "-n", n.hub, "link", "set", port, "master", "br0", "up")
 	n.must("ip", "-n", h.ns, "link", "set", "lo", "up")
 	n.must("ip", "-n", h.ns, "addr", "add", h.Addr.String()+"/15", "dev", "eth0")
+	n.must("ip", "-n", h.ns, "addr", "add", h.Addr6.String()+"/64", "dev", "eth0", "nodad")
 	n.must("ip", "-n", h.ns, "link", "set", "eth0", "up")
 	n.shape(h.ns, "eth0", line.Up)
 	n.shape(n.hub, port, line.Down)
