@@ -29,7 +29,8 @@ const (
 	rpc       kind = "rpc"
 	stage     kind = "stage"
 	command   kind = "command"
-	support   kind = "support" // of tests: imported by tests only
+	support   kind = "support"  // of tests: imported by tests only
+	scenario  kind = "scenario" // tests only, of whole processes
 )
 
 // may lists the kinds that a kind may import.

@@ -32,6 +32,7 @@ var arrows = table{
 		stage:     {noun, pure, mechanism, storeKind, kit, rpc},
 		command:   {noun, pure, mechanism, storeKind, engine, kit, rpc, stage},
 		support:   {noun, pure, mechanism, storeKind, rpc},
+		scenario:  {noun, pure, mechanism, storeKind, engine, kit, rpc, command, support},
 		root:      {},
 	},
 
@@ -96,11 +97,11 @@ var arrows = table{
 		"internal/dnsload":           mechanism,
 		"internal/difftest/hardzone": support,
 		"internal/difftest":          support,
-		"internal/e2e":               command, // tests only: looks at the store from outside
-		"internal/hosttest":          command, // tests only: the servers of one host together
-		"internal/viptest":           command, // tests only: announcers and routers in namespaces
-		"internal/fleettest":         command, // tests only: publishers and agents together
-		"internal/modeltest":         command, // tests only: presenters and control against a model
+		"internal/e2e":               command,  // tests only: looks at the store from outside
+		"internal/hosttest":          command,  // tests only: the servers of one host together
+		"internal/viptest":           scenario, // announcers and routers in namespaces
+		"internal/fleettest":         command,  // tests only: publishers and agents together
+		"internal/modeltest":         command,  // tests only: presenters and control against a model
 		"internal/memstore":          support,
 		"internal/nettest":           pure, // tests only: namespaces and shaped lines
 		"internal/simstore":          support,

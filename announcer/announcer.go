@@ -30,6 +30,13 @@ type Speaker interface {
 	Stop(keep bool) error
 }
 
+// checker has a verdict on a daemon.
+type checker interface {
+	// Run keeps it, and calls changed when it is another one, until ctx ends.
+	Run(ctx context.Context, changed func()) error
+	Verdict() (v check.Verdict, asked bool)
+}
+
 const (
 	// tick is how often what depends on time is looked at: graces, and what is to be tried again.
 	tick = 200 * time.Millisecond
@@ -50,7 +57,7 @@ type Announcer struct {
 	deps     Deps
 	speaker  Speaker
 	remove   func() error // takes the addresses away
-	checkers []*check.Checker
+	checkers []checker
 	boot     string
 	metrics  *metrics
 	began    time.Time
@@ -67,7 +74,7 @@ type Announcer struct {
 type vip struct {
 	name     string
 	addrs    []route.VIP
-	checkers []*check.Checker
+	checkers []checker
 	floor    *floor.Floor
 
 	state     state.State
@@ -188,7 +195,10 @@ func (a *Announcer) Run(ctx context.Context) error {
 	if ctx.Err() != nil {
 		err = ctx.Err()
 	}
-	return errors.Join(err, a.stop())
+	if stopped := a.stop(); stopped != nil {
+		return errors.Join(err, stopped)
+	}
+	return err
 }
 
 // stop ends the sessions and takes the addresses away. Where routers keep the routes of one who
