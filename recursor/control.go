@@ -70,7 +70,7 @@ type programControl struct{ path, config string }
 func (p programControl) do(ctx context.Context, command string) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, commandTime)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, p.path, append([]string{"-q", "-c", p.config}, strings.Fields(command)...)...)
+	cmd := exec.CommandContext(ctx, p.path, append([]string{"-c", p.config}, strings.Fields(command)...)...)
 	var out, errs bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &errs
 	cmd.WaitDelay = time.Second

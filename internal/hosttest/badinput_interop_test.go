@@ -198,3 +198,15 @@ func TestInteropRecursorUnreachable(t *testing.T) {
 	h.publish("www.example.net. 86400 IN A 192.0.2.2")
 	h.see("www.example.net", "A", "NOERROR 192.0.2.2")
 }
+
+// Commands by unbound-control, for an Unbound whose remote control wants TLS.
+func TestInteropRecursorByProgram(t *testing.T) {
+	h := newDNSHost(t)
+	h.publish(zoneText)
+	h.config.Control = "@" + filepath.Join(h.config.Dir, "unbound.conf")
+	r, _ := h.recurse()
+	h.see("www.example.net", "A", "NOERROR 192.0.2.1")
+	h.publish("www.example.net. 86400 IN A 192.0.2.2")
+	h.see("www.example.net", "A", "NOERROR 192.0.2.2")
+	eventually(t, "flushed", func() bool { return r.Status().Version == 2 })
+}
