@@ -391,7 +391,7 @@ func (h *simHost) runAgent(ctx context.Context, s *stage, st store.Store) error 
 	if h.w.without == keysCheck {
 		cfg.Keys = append(cfg.Keys, filepath.Join(h.w.dir, "thief.pub"))
 	}
-	cfg.Journal, cfg.StatusDir, cfg.SampleEvery, cfg.FoldSize = h.path("journal"), h.path("status"), 0, 24<<10
+	cfg.Journal, cfg.StatusDir, cfg.SampleEvery, cfg.FoldSize = h.path("journal"), h.path("status"), 0, 64<<10
 	a, err := agent.New(cfg, agent.Deps{Store: st, Log: h.w.log, Metrics: prometheus.NewRegistry(), Fetcher: h.fetcher(s), FS: h.getDisk()})
 	if err != nil {
 		return err
