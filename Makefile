@@ -55,7 +55,7 @@ interop: deps
 # One after another: they measure. They skip what needs a data set that is not there
 # (ZONECAST_DATA says where it is).
 acceptance: deps
-	go test -tags acceptance,interop -run '$(RUN)' -v -count=1 -p 1 -timeout 60m $(ACCEPTANCE)
+	go test -tags acceptance,interop -run '$(RUN)' -v -count=1 -p 1 -timeout 150m $(ACCEPTANCE)
 
 fuzz:
 	scripts/fuzz.sh $(FUZZTIME) $(PACKAGES)

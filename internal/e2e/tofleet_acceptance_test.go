@@ -11,12 +11,12 @@ import (
 
 // TestSnapshotToFleet carries a snapshot of about 1 GiB, 45 million records, to 20 hosts at once, from each other
 // and by HTTP from the publisher alone; each is a process in a namespace of its own, with a line of
-// 200 Mbit/s. ZONECAST_WAYS=swarm or http runs one way; ZONECAST_SERVERS, ZONECAST_HOSTS,
+// 100 Mbit/s. ZONECAST_WAYS=swarm or http runs one way; ZONECAST_SERVERS, ZONECAST_HOSTS,
 // ZONECAST_SITES and ZONECAST_MBIT change the rest. docs/benchmarks.md has the table.
 func TestSnapshotToFleet(t *testing.T) {
 	c := toFleet{
 		Servers: int(setting(t, "ZONECAST_SERVERS", 5_600_000)), Hosts: int(setting(t, "ZONECAST_HOSTS", 20)),
-		Sites: int(setting(t, "ZONECAST_SITES", 4)), Mbit: int(setting(t, "ZONECAST_MBIT", 200)),
+		Sites: int(setting(t, "ZONECAST_SITES", 4)), Mbit: int(setting(t, "ZONECAST_MBIT", 100)),
 		Ways: []string{"swarm", "http"}, Within: 50 * time.Minute,
 	}
 	if ways := os.Getenv("ZONECAST_WAYS"); ways != "" {

@@ -14,7 +14,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -121,12 +120,10 @@ func (c toFleet) run(t *testing.T) (size int64, figures map[string]wayFigures) {
 		f.egress = float64(after-sent) / float64(ref.Size)
 		f.publisher = cpuOf(t, publisher) - used
 		for _, p := range fetching {
+			f.memory = max(f.memory, memoryOf(t, p))
 			p.Stop()
 			state := p.cmd.ProcessState
 			f.hosts = append(f.hosts, state.UserTime()+state.SystemTime())
-			if u, ok := state.SysUsage().(*syscall.Rusage); ok {
-				f.memory = max(f.memory, u.Maxrss<<10)
-			}
 		}
 		figures[way] = f
 		t.Logf("%s to %d hosts at %d sites, lines of %d Mbit/s: the last has it after %.1f s, the median host after %.1f s; the publisher's line sent %.2f times the file; CPU: publisher %.1f s, a host %.1f s (median; most %.1f s); most memory of a host %d MiB; %s",
@@ -153,6 +150,22 @@ func startAt(t testing.TB, h *nettest.Host, args ...string) *Process {
 		}
 	})
 	return p
+}
+
+// memoryOf is the most memory that a process has had resident, in octets. (What wait4 tells
+// includes that of the process it was forked from.)
+func memoryOf(t testing.TB, p *Process) int64 {
+	t.Helper()
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.cmd.Process.Pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, rest, _ := strings.Cut(string(b), "VmHWM:")
+	var kib int64
+	if _, err := fmt.Sscan(rest, &kib); err != nil {
+		t.Fatalf("VmHWM of %s: %v", p.name, err)
+	}
+	return kib << 10
 }
 
 // cpuOf is what a process has used since it started.
