@@ -15,17 +15,22 @@ import (
 
 // Bounds of pieces. 24,000 hashes of 20 octets leave 170 KiB of tree.MaxTorrent for URLs and the
 // rest, more than they can have. Small pieces let more of an older snapshot be used again, large
-// ones cost less CPU; docs/format/swarm.md has figures.
+// ones cost less CPU, which counts for large files; docs/format/swarm.md has figures.
 const (
 	maxPieces   = 24000
-	minPiece    = 64 << 10
+	minPiece    = 16 << 10 // what peers ask for at once
+	largePiece  = 64 << 10 // the least of a file of more than smallFile octets
+	smallFile   = 64 << 20
 	maxMetainfo = tree.MaxTorrent
 )
 
-// pieceLength is octets of a piece of a file of size octets: the least power of two that gives
-// at most maxPieces.
+// pieceLength is octets of a piece of a file of size octets: minPiece of a small one, of others
+// the least power of two from largePiece that gives at most maxPieces.
 func pieceLength(size int64) int64 {
-	n := int64(minPiece)
+	if size <= smallFile {
+		return minPiece
+	}
+	n := int64(largePiece)
 	for (size+n-1)/n > maxPieces {
 		n *= 2
 	}

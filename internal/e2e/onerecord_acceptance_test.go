@@ -188,7 +188,7 @@ func (r *oneRecord) zonecast() recordFigures {
 			"--agent-dns", netip.AddrPortFrom(h.Addr, 53).String(), "--agent-journal", dirs[i], "--agent-status-dir", filepath.Join(r.dir, h.Name, "status"), "--agent-keys", a.Path("keys", "publisher.key.pub")))
 	}
 	version := func(dir string) uint64 {
-		d, _, err := journal.Load(dir, keys)
+		d, _, err := journal.Load(dir, journal.Fixed(keys...))
 		if err != nil {
 			return 0
 		}
