@@ -19,12 +19,18 @@ func (p *Publisher) offer() {
 	if p.deps.Swarm == nil {
 		return
 	}
+	p.offering.Lock()
+	defer p.offering.Unlock()
 	p.mu.Lock()
 	had := p.torrents
 	p.mu.Unlock()
 	now := map[snapshot.ID]offer{}
 	var keep []snapshot.ID
-	for _, ref := range p.shelf.offered() {
+	files := p.shelf.offered()
+	for _, d := range p.shelf.large() {
+		files = append(files, d.File())
+	}
+	for _, ref := range files {
 		keep = append(keep, ref.ID)
 		if o, ok := had[ref.ID]; ok {
 			now[ref.ID] = o
@@ -41,6 +47,19 @@ func (p *Publisher) offer() {
 	p.torrents = now
 	p.mu.Unlock()
 	p.deps.Swarm.Withdraw(keep)
+}
+
+// large are the deltas up to v, from oldest on, that hosts fetch as files.
+func (p *Publisher) large(v, oldest uint64) (out []snapshot.DeltaRef) {
+	for _, d := range p.shelf.large() {
+		if d.Version > v || d.Version < oldest {
+			continue
+		}
+		at := p.reachable(d.File())
+		d.URLs, d.Torrent = at.URLs, at.Torrent
+		out = append(out, d)
+	}
+	return out
 }
 
 // torrent is how peers fetch a snapshot; its infoHash is empty when they cannot.

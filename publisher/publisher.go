@@ -31,6 +31,8 @@ type Publisher struct {
 	wake chan struct{}          // the signer has something to look at; holds one
 	work chan *snapshot.Dataset // clones to make snapshots of; holds one
 
+	offering sync.Mutex // one at a time
+
 	mu       sync.Mutex // guards below
 	torrents map[snapshot.ID]offer
 	newest   version // version 0: none yet
@@ -175,9 +177,20 @@ func (p *Publisher) Reset(_ context.Context, r follow.Reset) error {
 
 // Apply is follow.Sink.Apply.
 func (p *Publisher) Apply(_ context.Context, g follow.Group) error {
-	size := 0
-	for _, b := range g.Encoded {
+	size, large := 0, false
+	for i, b := range g.Encoded {
 		size += len(b)
+		if len(b) < largeDelta || len(p.cfg.URLs) == 0 {
+			continue
+		}
+		if err := p.shelf.addDelta(g.Deltas[i].Version, b); err != nil {
+			p.deps.Log.Error("large delta is not offered as a file, hosts read it from the store", "dataset", p.cfg.Dataset, "error", err)
+			continue
+		}
+		large = true
+	}
+	if large {
+		p.offer()
 	}
 	p.follow(g.Dataset, int64(size))
 	return nil
@@ -279,6 +292,10 @@ func (p *Publisher) makeSnapshots(ctx context.Context) {
 		}
 	}
 }
+
+// largeDelta is octets from which a delta is offered as a file: 17 parts in the store, which would
+// be read by every host.
+const largeDelta = 1 << 20
 
 // errDeposed says that the manifest was written by somebody who should not lead.
 var errDeposed = errors.New("leadership is gone")

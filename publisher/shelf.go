@@ -38,6 +38,8 @@ type shelf struct {
 
 	mu   sync.Mutex // guards below
 	refs []snapshot.Ref
+	// deltas are large ones as files, the newest first; those of an earlier life are not known.
+	deltas []snapshot.DeltaRef
 }
 
 // openShelf reads and checks what is in dir, and gives the newest snapshot's
@@ -137,10 +139,36 @@ func (s *shelf) has(id snapshot.ID) (snapshot.Ref, bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	i := slices.IndexFunc(s.refs, func(r snapshot.Ref) bool { return r.ID == id })
-	if i < 0 {
-		return snapshot.Ref{}, false
+	if i >= 0 {
+		return s.refs[i], true
 	}
-	return s.refs[i], true
+	for _, d := range s.deltas {
+		if snapshot.ID(d.Chain) == id {
+			return d.File(), true
+		}
+	}
+	return snapshot.Ref{}, false
+}
+
+// large are the deltas that are had as files, the newest first, without where.
+func (s *shelf) large() []snapshot.DeltaRef {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.deltas)
+}
+
+// addDelta makes an encoded delta a file that is offered. On an error hosts read its parts from
+// the store.
+func (s *shelf) addDelta(version uint64, encoded []byte) error {
+	ref := snapshot.DeltaRef{Version: version, Chain: snapshot.ChainOf(encoded), Size: int64(len(encoded))}
+	if err := atomicfile.Write(follow.SnapshotFile(s.dir, snapshot.ID(ref.Chain)), 0o644, encoded); err != nil {
+		return fmt.Errorf("make a file of delta %d of %s: %w", version, s.dataset, err)
+	}
+	s.mu.Lock()
+	s.deltas = slices.Insert(slices.DeleteFunc(s.deltas, func(d snapshot.DeltaRef) bool { return d.Version >= version }), 0, ref)
+	s.deltas = s.deltas[:min(len(s.deltas), snapshot.MaxDeltaRefs)]
+	s.mu.Unlock()
+	return s.clean()
 }
 
 // add writes d as a snapshot, reads it back from disk, and offers it. On an error

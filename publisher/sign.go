@@ -198,6 +198,7 @@ func (s *signer) publish(ctx context.Context) error {
 	offered := s.shelf.offered()
 	m.Snapshot = s.refer(offered, v)
 	m.Oldest = s.keep(offered, v)
+	m.Deltas = s.large(v.version, m.Oldest)
 	now := time.Now()
 	if same(m, s.last) && slices.Equal(s.signedBy, s.signers()) && !s.isOld(now) {
 		return nil
@@ -215,7 +216,11 @@ func (s *signer) publish(ctx context.Context) error {
 		return err
 	}
 	path := tree.ManifestPath(s.cfg.Dataset)
-	metas, ops := s.metainfo(offered, m.Snapshot.ID)
+	files := slices.Clone(offered)
+	for _, d := range m.Deltas {
+		files = append(files, d.File())
+	}
+	metas, ops := s.metainfo(files, m.Snapshot.ID)
 	rev, err := s.deps.Store.Commit(ctx, store.Txn{
 		If: []store.Cond{s.fence, {Path: path, Modified: s.modified}},
 		Do: append(ops, store.Op{Path: path, Value: signed}),
@@ -301,7 +306,7 @@ func (s *signer) refer(offered []snapshot.Ref, v version) snapshot.Ref {
 	return s.last.Snapshot
 }
 
-// metainfo is what the store has afterwards of the snapshots that are offered and of the one that
+// metainfo is what the store has afterwards of the files that are offered and of the one that
 // is signed, and the operations that bring it there. What does not fit into one transaction beside
 // that of the signed one comes with the next manifest.
 func (s *signer) metainfo(offered []snapshot.Ref, signed snapshot.ID) (metas map[string][]string, ops []store.Op) {
@@ -369,7 +374,10 @@ func same(a, b snapshot.Manifest) bool {
 	urls := slices.Equal(a.Snapshot.URLs, b.Snapshot.URLs)
 	x, y := a, b
 	x.Snapshot.URLs, y.Snapshot.URLs = nil, nil
-	return urls && equalButURLs(x, y)
+	deltas := slices.EqualFunc(a.Deltas, b.Deltas, func(d, e snapshot.DeltaRef) bool {
+		return d.Version == e.Version && d.Chain == e.Chain && d.Torrent == e.Torrent && slices.Equal(d.URLs, e.URLs)
+	})
+	return urls && deltas && equalButURLs(x, y)
 }
 
 func equalButURLs(a, b snapshot.Manifest) bool {

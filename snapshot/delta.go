@@ -32,8 +32,8 @@ type Delta struct {
 	Remove []record.Key
 }
 
-// deltaMagic ends in the version of the format.
-const deltaMagic = "zcdelta\x01"
+// DeltaMagic is how an encoded delta begins; it ends in the version of the format.
+const DeltaMagic = "zcdelta\x01"
 
 // deltaFull is the flag of Delta.Full. No other is defined.
 const deltaFull = 0x01
@@ -67,7 +67,7 @@ func (d *Delta) Check() error {
 	if d.Full && (len(d.Remove) > 0 || d.BaseDigest != Digest{}) {
 		return d.errorf("is full but removes %d RRsets from the base %s, expected none and zero", len(d.Remove), d.BaseDigest)
 	}
-	size := len(deltaMagic) + 2 + len(d.Dataset) + deltaFixed + deltaChecksum
+	size := len(DeltaMagic) + 2 + len(d.Dataset) + deltaFixed + deltaChecksum
 	for i, r := range d.Put {
 		if err := r.Check(); err != nil {
 			return d.errorf("puts %w", err)
@@ -135,7 +135,7 @@ func (d *Delta) Encode() ([]byte, error) {
 //	checksum     u32       CRC-32C of everything before
 func (d *Delta) append(b []byte) []byte {
 	start := len(b)
-	b = append(b, deltaMagic...)
+	b = append(b, DeltaMagic...)
 	flags := byte(0)
 	if d.Full {
 		flags = deltaFull
@@ -172,12 +172,12 @@ func decodeDelta(b []byte) (*Delta, error) {
 	if len(b) > MaxDelta {
 		return nil, fmt.Errorf("%d octets, at most %d", len(b), MaxDelta)
 	}
-	head := len(deltaMagic) + 2
+	head := len(DeltaMagic) + 2
 	if len(b) < head+deltaFixed+deltaChecksum {
 		return nil, fmt.Errorf("%d octets, expected %d or more", len(b), head+deltaFixed+deltaChecksum)
 	}
-	if !bytes.HasPrefix(b, []byte(deltaMagic)) {
-		return nil, fmt.Errorf("starts with %q, expected %q (delta format 1)", b[:len(deltaMagic)], deltaMagic)
+	if !bytes.HasPrefix(b, []byte(DeltaMagic)) {
+		return nil, fmt.Errorf("starts with %q, expected %q (delta format 1)", b[:len(DeltaMagic)], DeltaMagic)
 	}
 	body := b[:len(b)-deltaChecksum]
 	if got, want := castagnoli(body), binary.BigEndian.Uint32(b[len(body):]); got != want {

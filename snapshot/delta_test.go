@@ -148,12 +148,12 @@ func seal(body []byte) []byte {
 func TestDecodeDeltaRefuses(t *testing.T) {
 	good := encoded(t)
 	body := good[:len(good)-4]
-	counts := len(deltaMagic) + 2 + len("internal") + 16 + 96
+	counts := len(DeltaMagic) + 2 + len("internal") + 16 + 96
 	for what, spoil := range map[string]func([]byte) []byte{
 		"trailing octets": func(b []byte) []byte { return append(b, 0) },
 		"flags":           func(b []byte) []byte { b[8] = 2; return b },
 		"name":            func(b []byte) []byte { b[10] = 'I'; return b },
-		"version 0":       func(b []byte) []byte { b[len(deltaMagic)+2+8+7] = 0; return b },
+		"version 0":       func(b []byte) []byte { b[len(DeltaMagic)+2+8+7] = 0; return b },
 		"many RRsets":     func(b []byte) []byte { b[counts] = 0xff; return b },
 		"many keys":       func(b []byte) []byte { b[counts+4] = 0xff; return b },
 		"full with keys":  func(b []byte) []byte { b[8] = 1; return b },
@@ -169,7 +169,7 @@ func TestDecodeDeltaRefuses(t *testing.T) {
 func FuzzDecodeDelta(f *testing.F) {
 	b := encoded(f)
 	f.Add(b[:len(b)-4])
-	f.Add([]byte(deltaMagic))
+	f.Add([]byte(DeltaMagic))
 	f.Fuzz(func(t *testing.T, body []byte) {
 		b := seal(body)
 		d, err := DecodeDelta(b)

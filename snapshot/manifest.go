@@ -33,6 +33,9 @@ type Manifest struct {
 	// Snapshot is the newest snapshot offered, at Version or before it. A zero ID
 	// means that there is none yet: everything is in the log.
 	Snapshot Ref `json:"snapshot"`
+	// Deltas are those of the log that are had as files as well, the newest first: large ones,
+	// which the store need not give to every host. Who cannot fetch one reads its parts there.
+	Deltas []DeltaRef `json:"deltas,omitempty"`
 	// Signed is when it was signed, and ValidUntil until when somebody should have signed
 	// another, unix milliseconds by the signer's clock. Zero: it does not say. Neither
 	// decides what is served: a manifest past its time is an alarm, not a refusal.
@@ -40,9 +43,52 @@ type Manifest struct {
 	ValidUntil int64 `json:"valid_until_ms,omitempty"`
 }
 
+// MaxDeltaRefs bounds Manifest.Deltas.
+const MaxDeltaRefs = 4
+
+// DeltaRef points at an encoded delta as a file. Its id is its chain value, which is the SHA-256 of
+// its octets.
+type DeltaRef struct {
+	Version uint64   `json:"version"`
+	Chain   Chain    `json:"chain"`
+	Size    int64    `json:"size"` // octets
+	URLs    []string `json:"urls,omitempty"`
+	Torrent string   `json:"torrent,omitempty"` // as in Ref
+}
+
+// File is what fetches it.
+func (r DeltaRef) File() Ref {
+	return Ref{ID: ID(r.Chain), Size: r.Size, Version: r.Version, Chain: r.Chain, URLs: r.URLs, Torrent: r.Torrent}
+}
+
+// IsDelta tells whether a reference is one of a delta: no snapshot has its chain value as its id.
+func (r Ref) IsDelta() bool { return ID(r.Chain) == r.ID }
+
+func (m *Manifest) checkDeltas() error {
+	if len(m.Deltas) > MaxDeltaRefs {
+		return fmt.Errorf("manifest %d of %s: %d deltas as files, at most %d", m.Version, m.Dataset, len(m.Deltas), MaxDeltaRefs)
+	}
+	before := m.Version + 1
+	for _, d := range m.Deltas {
+		switch {
+		case d.Version < 1 || d.Version >= before:
+			return fmt.Errorf("manifest %d of %s: delta of version %d as a file, expected 1 to %d: the newest first", m.Version, m.Dataset, d.Version, before-1)
+		case d.Size < 1 || d.Size > MaxDelta:
+			return fmt.Errorf("manifest %d of %s: delta %d has %d octets, expected 1 to %d", m.Version, m.Dataset, d.Version, d.Size, MaxDelta)
+		case d.Torrent != "" && !isTorrent(d.Torrent):
+			return fmt.Errorf("manifest %d of %s: delta %d has the torrent %.80q, expected 40 lower-case hexadecimal digits", m.Version, m.Dataset, d.Version, d.Torrent)
+		}
+		before = d.Version
+	}
+	return nil
+}
+
 // Check tells why the manifest contradicts itself, or nil.
 func (m *Manifest) Check() error {
 	if err := CheckName(m.Dataset); err != nil {
+		return err
+	}
+	if err := m.checkDeltas(); err != nil {
 		return err
 	}
 	s := m.Snapshot

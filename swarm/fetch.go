@@ -103,7 +103,7 @@ func (s *Swarm) fetch(ctx context.Context, ref snapshot.Ref, dir string, progres
 	if err := s.sweep(filepath.Base(part)); err != nil {
 		return "", err
 	}
-	if !s.makeRoom(ref.Size) {
+	if !s.makeRoom(ref.Size, ref.IsDelta()) {
 		return "", fmt.Errorf("%w: at most %d octets", errRoom, s.cfg.MaxBytes)
 	}
 	var old bool
@@ -207,6 +207,9 @@ const minFetch = 32 << 10
 
 // again uses blocks of older snapshots: with header, index and footer at hand it is known which.
 func (j *job) again(ctx context.Context) error {
+	if j.ref.IsDelta() {
+		return nil // it has no blocks
+	}
 	var old []string
 	if j.deps.Old != nil {
 		old = j.deps.Old()
@@ -400,7 +403,7 @@ func (j *job) finish(part, dir string) (string, error) {
 	j.mu.Lock()
 	j.now = nil
 	j.mu.Unlock()
-	j.share(&shared{id: j.ref.ID, size: j.ref.Size, path: whole, file: j.file, torrent: j.torrent}, j.meta)
+	j.share(&shared{id: j.ref.ID, delta: j.ref.IsDelta(), size: j.ref.Size, path: whole, file: j.file, torrent: j.torrent}, j.meta)
 	j.deps.Log.Info("snapshot fetched from peers", "dataset", j.deps.Dataset, "id", short(j.ref.ID), "size", j.ref.Size, "took", time.Since(j.began))
 	return handOver(whole, dir, j.ref.ID)
 }

@@ -50,6 +50,7 @@ type Swarm struct {
 // shared is a snapshot that others can fetch here.
 type shared struct {
 	id      snapshot.ID
+	delta   bool // it is a delta as a file
 	size    int64
 	path    string // in Dir; empty for a publisher's, which is not ours
 	file    *file
@@ -328,7 +329,7 @@ func (s *Swarm) load(ctx context.Context) {
 			_ = os.Remove(filepath.Join(s.cfg.Dir, text+infoSuffix))
 		}
 	}
-	s.makeRoom(0)
+	s.makeRoom(0, false)
 }
 
 func (s *Swarm) loadOne(path string, id snapshot.ID) error {
@@ -355,31 +356,36 @@ func (s *Swarm) loadOne(path string, id snapshot.ID) error {
 	if err := checkID(f.f, ref); err != nil {
 		return errors.Join(err, f.f.Close())
 	}
-	s.share(&shared{id: id, size: ref.Size, path: path, file: f}, m)
+	head := make([]byte, len(snapshot.DeltaMagic))
+	if _, err := f.f.ReadAt(head, 0); err != nil {
+		return errors.Join(err, f.f.Close())
+	}
+	s.share(&shared{id: id, delta: string(head) == snapshot.DeltaMagic, size: ref.Size, path: path, file: f}, m)
 	return nil
 }
 
-// makeRoom removes the oldest of the kept until keep-1 are left when another of size octets is
-// to come, and until it fits; it tells whether it does.
-func (s *Swarm) makeRoom(size int64) bool {
-	most := s.cfg.Keep
-	if size > 0 {
-		most-- // the one that comes
-	}
+// makeRoom removes the oldest of the kept until no more than keep of each kind are left and all
+// fit, with another of size octets that is to come, if size is not 0. It tells whether that fits.
+func (s *Swarm) makeRoom(size int64, delta bool) bool {
 	for {
 		s.mu.Lock()
-		total := size
+		total, of := size, map[bool]int{} // of deltas, and of snapshots
+		if size > 0 {
+			of[delta]++
+		}
 		for _, one := range s.shared {
 			total += one.size
+			of[one.delta]++
 		}
-		if len(s.shared) == 0 || len(s.shared) <= most && total <= s.cfg.MaxBytes {
+		oldest := slices.IndexFunc(s.shared, func(one *shared) bool { return total > s.cfg.MaxBytes || of[one.delta] > s.cfg.Keep })
+		if oldest < 0 {
 			s.mu.Unlock()
 			s.update()
 			return total <= s.cfg.MaxBytes
 		}
-		oldest := s.shared[0]
-		s.shared = s.shared[1:]
+		gone := s.shared[oldest]
+		s.shared = slices.Delete(s.shared, oldest, oldest+1)
 		s.mu.Unlock()
-		s.drop(oldest)
+		s.drop(gone)
 	}
 }

@@ -138,7 +138,17 @@ type FileEdit struct {
 // error: a churn that does not fit its zones proves nothing.
 func (z *ZoneDir) Prepare(c Change) (*Edit, error) {
 	e := &Edit{}
-	touched := map[string]bool{}
+	touched, err := z.apply(e, c)
+	if err != nil {
+		return nil, err
+	}
+	e.take(z, touched)
+	return e, nil
+}
+
+// apply makes what c says the state of z, which is written by nobody yet, and counts it in e.
+func (z *ZoneDir) apply(e *Edit, c Change) (touched map[string]bool, err error) {
+	touched = map[string]bool{}
 	keys := map[record.Key]bool{}
 	var misfits []error
 	each := func(records []string, soa, add bool) {
@@ -190,7 +200,16 @@ func (z *ZoneDir) Prepare(c Change) (*Edit, error) {
 	if misfits != nil {
 		return nil, fmt.Errorf("change %s: %w", c.ID, errors.Join(misfits...))
 	}
-	for zone := range touched {
+	for k := range keys {
+		e.Keys = append(e.Keys, k)
+	}
+	slices.SortFunc(e.Keys, record.Key.Compare)
+	return touched, nil
+}
+
+// take makes the files of zones what z has of them.
+func (e *Edit) take(z *ZoneDir, zones map[string]bool) {
+	for zone := range zones {
 		f := FileEdit{Name: zone, Content: z.content(zone)}
 		if f.Content == nil {
 			delete(z.zones, zone)
@@ -200,11 +219,6 @@ func (z *ZoneDir) Prepare(c Change) (*Edit, error) {
 		e.Files = append(e.Files, f)
 	}
 	slices.SortFunc(e.Files, func(a, b FileEdit) int { return strings.Compare(a.Name, b.Name) })
-	for k := range keys {
-		e.Keys = append(e.Keys, k)
-	}
-	slices.SortFunc(e.Keys, record.Key.Compare)
-	return e, nil
 }
 
 func (f *FileEdit) parse() {

@@ -49,9 +49,23 @@ func TestHostAway(t *testing.T) {
 		}
 		return files
 	}
+	past, zones := &Edit{}, map[string]bool{}
 	for len(churn) > 0 && churn[0].Time <= end-month {
-		write(churn[0])
+		touched, err := z.apply(past, churn[0])
+		if err != nil {
+			t.Fatal(err)
+		}
+		for zone := range touched {
+			zones[zone] = true
+			if len(z.zones[zone]) == 0 {
+				delete(z.zones, zone) // later records of its names are of the zone above
+			}
+		}
 		churn = churn[1:]
+	}
+	past.take(z, zones)
+	if err := past.write(z.Dir); err != nil {
+		t.Fatal(err)
 	}
 	a := NewApart(t, ApartOptions{Hosts: 1, Zones: z.Dir, Fleet: filepath.Join(data, "fleet.jsonl"), Extra: map[string][]string{
 		"presenter": {"--presenter-guards=false"}, "mutator": {"--mutator-fresh-interval", "0"},

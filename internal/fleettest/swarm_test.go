@@ -92,3 +92,41 @@ func TestSwarmOfNewHosts(t *testing.T) {
 		}
 	}
 }
+
+// A large delta comes to hosts as a file, from each other: its parts in the store are read by the
+// publisher alone.
+func TestLargeDeltaFromPeers(t *testing.T) {
+	f := newFleet(t)
+	f.swarm = true
+	p, _ := f.publisherAt("p")
+	f.some(1)
+	eventually(t, "a signed version", func() bool { return p.Status().Signed == f.d.Version() })
+	var many []record.RRset
+	for i := range 20000 {
+		sum := sha256.Sum256([]byte{byte(i), byte(i >> 8)})
+		many = append(many, rrset(t, fmt.Sprintf("many%d.example.net", i), record.TypeTXT, "\x20"+string(sum[:])))
+	}
+	f.publish(many...)
+	eventually(t, "a signed file", func() bool {
+		m := f.manifest(p)
+		return m.Version == f.d.Version() && len(m.Deltas) == 1 && m.Deltas[0].Torrent != "" && m.Deltas[0].Chain == f.d.Chain()
+	})
+	nodes, _, err := f.st.List(t.Context(), tree.TorrentPrefix(dataset, f.d.Chain().String()))
+	if err != nil || len(nodes) == 0 {
+		t.Fatalf("%d parts of its metainfo are in the store, error %v", len(nodes), err)
+	}
+	var hosts []*host
+	for i := range 3 {
+		hosts = append(hosts, f.host(fmt.Sprint("host", i), func(c *agent.Config) { c.FoldSize = 1 << 30 }))
+	}
+	for _, h := range hosts {
+		h.reaches()
+		if n, _ := f.metric(h.name, "zonecast_swarm_fetched_total"); n != 1 {
+			t.Errorf("%s fetched %v files, expected the delta", h.name, n)
+		}
+	}
+	f.some(1)
+	for _, h := range hosts {
+		h.reaches()
+	}
+}

@@ -14,11 +14,13 @@ import (
 // fetch is a snapshot on its way. It runs beside the watch, which goes on being
 // read: a slow line must not lose the deltas that lead on from the snapshot.
 type fetch struct {
-	target target // whose snapshot it is
+	target target             // whose snapshot it is
+	large  *snapshot.DeltaRef // it is no snapshot, but this
 	cancel context.CancelFunc
 	// Below is set when it is over.
 	path    string
 	dataset *snapshot.Dataset
+	encoded []byte // of a large delta
 	took    time.Duration
 	err     error
 	head    []byte // of a file that is not the snapshot
@@ -89,6 +91,9 @@ func readFile(path string, ref snapshot.Ref, dataset string) (*snapshot.Dataset,
 
 // finish takes in what a fetch brought.
 func (f *Follower) finish(ctx context.Context, job *fetch) error {
+	if job.large != nil {
+		return f.finishLarge(ctx, job)
+	}
 	ref := job.target.snapshot
 	switch {
 	case ctx.Err() != nil:
@@ -121,7 +126,7 @@ func (f *Follower) abandon() {
 	}
 	f.fetch.cancel()
 	<-f.fetched
-	if f.fetch.err == nil {
+	if f.fetch.err == nil && f.fetch.large == nil {
 		_ = os.Remove(f.fetch.path) // it only takes room
 	}
 	f.fetch = nil

@@ -55,6 +55,7 @@ type Follower struct {
 	tells   map[Kind]tells
 	fetch   *fetch // under way; nil when none is
 	fetched chan *fetch
+	large   large
 	// failed is the snapshot that could not be fetched; it is not tried again before
 	// the retry.
 	failed snapshot.ID
@@ -97,7 +98,7 @@ func New(cfg Config, have *snapshot.Dataset, sink Sink) (*Follower, error) {
 	if have.Name() != cfg.Dataset {
 		return nil, fmt.Errorf("follow %s: the state to go on from is of dataset %s", cfg.Dataset, have.Name())
 	}
-	f := &Follower{cfg: cfg, sink: sink, at: have, view: newView(cfg.Dataset), told: make(map[refused]bool), tells: make(map[Kind]tells), fetched: make(chan *fetch, 1), retry: stopped()}
+	f := &Follower{cfg: cfg, sink: sink, at: have, view: newView(cfg.Dataset), told: make(map[refused]bool), tells: make(map[Kind]tells), large: large{have: map[snapshot.Chain][]byte{}, failed: map[snapshot.Chain]bool{}}, fetched: make(chan *fetch, 1), retry: stopped()}
 	f.signed(cfg.Manifest)
 	return f, nil
 }
@@ -202,6 +203,8 @@ func (f *Follower) refuseWith(kind Kind, version uint64, err error, evidence []b
 	}
 	if len(f.told) >= maxTold {
 		clear(f.told)
+		clear(f.large.have)
+		clear(f.large.failed)
 	}
 	f.told[what] = true
 	now := time.Now()
@@ -239,7 +242,12 @@ func (f *Follower) advance(ctx context.Context) error {
 		return nil
 	}
 	w, err := f.walk(ctx, t)
-	if err != nil {
+	var want *wanted
+	switch {
+	case errors.As(err, &want):
+		f.startLarge(ctx, want.ref)
+		return nil
+	case err != nil:
 		f.again(err)
 		return nil
 	}

@@ -23,6 +23,7 @@ type target struct {
 	digest   snapshot.Digest
 	snapshot snapshot.Ref // newest that is offered; zero when there is none
 	manifest []byte       // signed; nil without keys
+	deltas   []snapshot.DeltaRef
 }
 
 // aim makes what the store says the target, where it can be believed. A target once
@@ -89,7 +90,7 @@ func (f *Follower) aimSigned() {
 		f.refuseWith(KindDataset, m.Version, fmt.Errorf("manifest is of dataset %.70q, expected %q", m.Dataset, f.cfg.Dataset), n.Value)
 		return
 	}
-	f.consider(target{position{m.Version, m.Chain}, m.Digest, m.Snapshot, n.Value}, "manifest", n.Value)
+	f.consider(target{position{m.Version, m.Chain}, m.Digest, m.Snapshot, n.Value, m.Deltas}, "manifest", n.Value)
 }
 
 func (f *Follower) aimHead() {

@@ -131,7 +131,7 @@ func (f *Follower) step(ctx context.Context, p position) (step, Kind, error) {
 
 // open reads a log node and checks that it is the one that p names.
 func (f *Follower) open(ctx context.Context, p position, value []byte) (step, Kind, error) {
-	encoded, err := ReadLog(ctx, f.cfg.Store, f.cfg.Dataset, p.version, value)
+	encoded, err := f.read(ctx, p, value)
 	switch {
 	case errors.Is(err, errLog):
 		return step{encoded: value}, KindLog, err
