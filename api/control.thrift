@@ -420,6 +420,47 @@ struct AuditPage {
   2: string next_after
 }
 
+/** VipHost is what a host does with a VIP. */
+struct VipHost {
+  1: string host
+  /** Prefixes that it announces. */
+  2: list<string> addresses
+  /** up, degraded, draining, down or held; the list may grow. */
+  3: string state
+  4: bool announced
+  5: i64 since_ms
+  /** Of its checks: unknown, good, stale, bad or dead. */
+  6: string health
+  /** Why it is so, in words. */
+  7: string why
+  /** What a person wants of it, as it has heard; empty: nothing. */
+  8: string order
+  /** Its routers, and how the sessions are. */
+  9: list<string> sessions
+  /** It has a lease of the floor: others do not count on it. */
+  10: bool leased
+  /** How many hosts have to stay, as it counts, and in percent of all. */
+  11: i32 keep
+  12: i32 keep_percent
+}
+
+/** VipOrder is what a person wants of a host; host "" means all of the VIP. */
+struct VipOrder {
+  1: string host
+  /** drain, hold, up or down. */
+  2: string order
+  3: i64 since_ms
+  4: string author
+  5: string reason
+  6: string from_address
+}
+
+struct VipState {
+  1: string vip
+  2: list<VipHost> hosts
+  3: list<VipOrder> orders
+}
+
 service Control {
   Status status() throws (1: answer.Refused refused)
 
@@ -514,4 +555,14 @@ service Control {
   list<Expectation> expectations() throws (1: answer.Refused refused)
 
   Done unexpect(1: string id, 2: Doer doer) throws (1: answer.Refused refused)
+
+  list<VipState> vips() throws (1: answer.Refused refused)
+
+  /**
+   * Say what a host is to do with a VIP until it is taken back: "drain" (go gracefully, and stay
+   * away), "hold" (robots change nothing), "up" (announce whatever checks say), "down" (do not
+   * announce, whatever the floor says); "" takes it back. host "" means all hosts that have no
+   * order of their own; of them only "hold" and "" are taken.
+   */
+  Done order_vip(1: string vip, 2: string host, 3: string order, 4: Doer doer) throws (1: answer.Refused refused)
 }

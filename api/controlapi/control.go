@@ -12375,6 +12375,1239 @@ func (p *AuditPage) String() string {
 	return fmt.Sprintf("AuditPage(%+v)", *p)
 }
 
+// VipHost is what a host does with a VIP.
+//
+// Attributes:
+//   - Host
+//   - Addresses: Prefixes that it announces.
+//   - State: up, degraded, draining, down or held; the list may grow.
+//   - Announced
+//   - SinceMs
+//   - Health: Of its checks: unknown, good, stale, bad or dead.
+//   - Why: Why it is so, in words.
+//   - Order: What a person wants of it, as it has heard; empty: nothing.
+//   - Sessions: Its routers, and how the sessions are.
+//   - Leased: It has a lease of the floor: others do not count on it.
+//   - Keep: How many hosts have to stay, as it counts, and in percent of all.
+//   - KeepPercent
+type VipHost struct {
+	Host        string   `thrift:"host,1" db:"host" json:"host"`
+	Addresses   []string `thrift:"addresses,2" db:"addresses" json:"addresses"`
+	State       string   `thrift:"state,3" db:"state" json:"state"`
+	Announced   bool     `thrift:"announced,4" db:"announced" json:"announced"`
+	SinceMs     int64    `thrift:"since_ms,5" db:"since_ms" json:"since_ms"`
+	Health      string   `thrift:"health,6" db:"health" json:"health"`
+	Why         string   `thrift:"why,7" db:"why" json:"why"`
+	Order       string   `thrift:"order,8" db:"order" json:"order"`
+	Sessions    []string `thrift:"sessions,9" db:"sessions" json:"sessions"`
+	Leased      bool     `thrift:"leased,10" db:"leased" json:"leased"`
+	Keep        int32    `thrift:"keep,11" db:"keep" json:"keep"`
+	KeepPercent int32    `thrift:"keep_percent,12" db:"keep_percent" json:"keep_percent"`
+}
+
+func NewVipHost() *VipHost {
+	return &VipHost{}
+}
+
+func (p *VipHost) GetHost() string {
+	return p.Host
+}
+
+func (p *VipHost) GetAddresses() []string {
+	return p.Addresses
+}
+
+func (p *VipHost) GetState() string {
+	return p.State
+}
+
+func (p *VipHost) GetAnnounced() bool {
+	return p.Announced
+}
+
+func (p *VipHost) GetSinceMs() int64 {
+	return p.SinceMs
+}
+
+func (p *VipHost) GetHealth() string {
+	return p.Health
+}
+
+func (p *VipHost) GetWhy() string {
+	return p.Why
+}
+
+func (p *VipHost) GetOrder() string {
+	return p.Order
+}
+
+func (p *VipHost) GetSessions() []string {
+	return p.Sessions
+}
+
+func (p *VipHost) GetLeased() bool {
+	return p.Leased
+}
+
+func (p *VipHost) GetKeep() int32 {
+	return p.Keep
+}
+
+func (p *VipHost) GetKeepPercent() int32 {
+	return p.KeepPercent
+}
+func (p *VipHost) Read(ctx context.Context, iprot thrift.TProtocol) error {
+	if _, err := iprot.ReadStructBegin(ctx); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T read error: ", p), err)
+	}
+
+	for {
+		_, fieldTypeId, fieldId, err := iprot.ReadFieldBegin(ctx)
+		if err != nil {
+			return thrift.PrependError(fmt.Sprintf("%T field %d read error: ", p, fieldId), err)
+		}
+		if fieldTypeId == thrift.STOP {
+			break
+		}
+		switch fieldId {
+		case 1:
+			if fieldTypeId == thrift.STRING {
+				if err := p.ReadField1(ctx, iprot); err != nil {
+					return err
+				}
+			} else {
+				if err := iprot.Skip(ctx, fieldTypeId); err != nil {
+					return err
+				}
+			}
+		case 2:
+			if fieldTypeId == thrift.LIST {
+				if err := p.ReadField2(ctx, iprot); err != nil {
+					return err
+				}
+			} else {
+				if err := iprot.Skip(ctx, fieldTypeId); err != nil {
+					return err
+				}
+			}
+		case 3:
+			if fieldTypeId == thrift.STRING {
+				if err := p.ReadField3(ctx, iprot); err != nil {
+					return err
+				}
+			} else {
+				if err := iprot.Skip(ctx, fieldTypeId); err != nil {
+					return err
+				}
+			}
+		case 4:
+			if fieldTypeId == thrift.BOOL {
+				if err := p.ReadField4(ctx, iprot); err != nil {
+					return err
+				}
+			} else {
+				if err := iprot.Skip(ctx, fieldTypeId); err != nil {
+					return err
+				}
+			}
+		case 5:
+			if fieldTypeId == thrift.I64 {
+				if err := p.ReadField5(ctx, iprot); err != nil {
+					return err
+				}
+			} else {
+				if err := iprot.Skip(ctx, fieldTypeId); err != nil {
+					return err
+				}
+			}
+		case 6:
+			if fieldTypeId == thrift.STRING {
+				if err := p.ReadField6(ctx, iprot); err != nil {
+					return err
+				}
+			} else {
+				if err := iprot.Skip(ctx, fieldTypeId); err != nil {
+					return err
+				}
+			}
+		case 7:
+			if fieldTypeId == thrift.STRING {
+				if err := p.ReadField7(ctx, iprot); err != nil {
+					return err
+				}
+			} else {
+				if err := iprot.Skip(ctx, fieldTypeId); err != nil {
+					return err
+				}
+			}
+		case 8:
+			if fieldTypeId == thrift.STRING {
+				if err := p.ReadField8(ctx, iprot); err != nil {
+					return err
+				}
+			} else {
+				if err := iprot.Skip(ctx, fieldTypeId); err != nil {
+					return err
+				}
+			}
+		case 9:
+			if fieldTypeId == thrift.LIST {
+				if err := p.ReadField9(ctx, iprot); err != nil {
+					return err
+				}
+			} else {
+				if err := iprot.Skip(ctx, fieldTypeId); err != nil {
+					return err
+				}
+			}
+		case 10:
+			if fieldTypeId == thrift.BOOL {
+				if err := p.ReadField10(ctx, iprot); err != nil {
+					return err
+				}
+			} else {
+				if err := iprot.Skip(ctx, fieldTypeId); err != nil {
+					return err
+				}
+			}
+		case 11:
+			if fieldTypeId == thrift.I32 {
+				if err := p.ReadField11(ctx, iprot); err != nil {
+					return err
+				}
+			} else {
+				if err := iprot.Skip(ctx, fieldTypeId); err != nil {
+					return err
+				}
+			}
+		case 12:
+			if fieldTypeId == thrift.I32 {
+				if err := p.ReadField12(ctx, iprot); err != nil {
+					return err
+				}
+			} else {
+				if err := iprot.Skip(ctx, fieldTypeId); err != nil {
+					return err
+				}
+			}
+		default:
+			if err := iprot.Skip(ctx, fieldTypeId); err != nil {
+				return err
+			}
+		}
+		if err := iprot.ReadFieldEnd(ctx); err != nil {
+			return err
+		}
+	}
+	if err := iprot.ReadStructEnd(ctx); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T read struct end error: ", p), err)
+	}
+	return nil
+}
+
+func (p *VipHost) ReadField1(ctx context.Context, iprot thrift.TProtocol) error {
+	if v, err := iprot.ReadString(ctx); err != nil {
+		return thrift.PrependError("error reading field 1: ", err)
+	} else {
+		p.Host = v
+	}
+	return nil
+}
+
+func (p *VipHost) ReadField2(ctx context.Context, iprot thrift.TProtocol) error {
+	_, size, err := iprot.ReadListBegin(ctx)
+	if err != nil {
+		return thrift.PrependError("error reading list begin: ", err)
+	}
+	tSlice := make([]string, 0, size)
+	p.Addresses = tSlice
+	for i := 0; i < size; i++ {
+		var _elem66 string
+		if v, err := iprot.ReadString(ctx); err != nil {
+			return thrift.PrependError("error reading field 0: ", err)
+		} else {
+			_elem66 = v
+		}
+		p.Addresses = append(p.Addresses, _elem66)
+	}
+	if err := iprot.ReadListEnd(ctx); err != nil {
+		return thrift.PrependError("error reading list end: ", err)
+	}
+	return nil
+}
+
+func (p *VipHost) ReadField3(ctx context.Context, iprot thrift.TProtocol) error {
+	if v, err := iprot.ReadString(ctx); err != nil {
+		return thrift.PrependError("error reading field 3: ", err)
+	} else {
+		p.State = v
+	}
+	return nil
+}
+
+func (p *VipHost) ReadField4(ctx context.Context, iprot thrift.TProtocol) error {
+	if v, err := iprot.ReadBool(ctx); err != nil {
+		return thrift.PrependError("error reading field 4: ", err)
+	} else {
+		p.Announced = v
+	}
+	return nil
+}
+
+func (p *VipHost) ReadField5(ctx context.Context, iprot thrift.TProtocol) error {
+	if v, err := iprot.ReadI64(ctx); err != nil {
+		return thrift.PrependError("error reading field 5: ", err)
+	} else {
+		p.SinceMs = v
+	}
+	return nil
+}
+
+func (p *VipHost) ReadField6(ctx context.Context, iprot thrift.TProtocol) error {
+	if v, err := iprot.ReadString(ctx); err != nil {
+		return thrift.PrependError("error reading field 6: ", err)
+	} else {
+		p.Health = v
+	}
+	return nil
+}
+
+func (p *VipHost) ReadField7(ctx context.Context, iprot thrift.TProtocol) error {
+	if v, err := iprot.ReadString(ctx); err != nil {
+		return thrift.PrependError("error reading field 7: ", err)
+	} else {
+		p.Why = v
+	}
+	return nil
+}
+
+func (p *VipHost) ReadField8(ctx context.Context, iprot thrift.TProtocol) error {
+	if v, err := iprot.ReadString(ctx); err != nil {
+		return thrift.PrependError("error reading field 8: ", err)
+	} else {
+		p.Order = v
+	}
+	return nil
+}
+
+func (p *VipHost) ReadField9(ctx context.Context, iprot thrift.TProtocol) error {
+	_, size, err := iprot.ReadListBegin(ctx)
+	if err != nil {
+		return thrift.PrependError("error reading list begin: ", err)
+	}
+	tSlice := make([]string, 0, size)
+	p.Sessions = tSlice
+	for i := 0; i < size; i++ {
+		var _elem67 string
+		if v, err := iprot.ReadString(ctx); err != nil {
+			return thrift.PrependError("error reading field 0: ", err)
+		} else {
+			_elem67 = v
+		}
+		p.Sessions = append(p.Sessions, _elem67)
+	}
+	if err := iprot.ReadListEnd(ctx); err != nil {
+		return thrift.PrependError("error reading list end: ", err)
+	}
+	return nil
+}
+
+func (p *VipHost) ReadField10(ctx context.Context, iprot thrift.TProtocol) error {
+	if v, err := iprot.ReadBool(ctx); err != nil {
+		return thrift.PrependError("error reading field 10: ", err)
+	} else {
+		p.Leased = v
+	}
+	return nil
+}
+
+func (p *VipHost) ReadField11(ctx context.Context, iprot thrift.TProtocol) error {
+	if v, err := iprot.ReadI32(ctx); err != nil {
+		return thrift.PrependError("error reading field 11: ", err)
+	} else {
+		p.Keep = v
+	}
+	return nil
+}
+
+func (p *VipHost) ReadField12(ctx context.Context, iprot thrift.TProtocol) error {
+	if v, err := iprot.ReadI32(ctx); err != nil {
+		return thrift.PrependError("error reading field 12: ", err)
+	} else {
+		p.KeepPercent = v
+	}
+	return nil
+}
+
+func (p *VipHost) Write(ctx context.Context, oprot thrift.TProtocol) error {
+	if err := oprot.WriteStructBegin(ctx, "VipHost"); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T write struct begin error: ", p), err)
+	}
+	if p != nil {
+		if err := p.writeField1(ctx, oprot); err != nil {
+			return err
+		}
+		if err := p.writeField2(ctx, oprot); err != nil {
+			return err
+		}
+		if err := p.writeField3(ctx, oprot); err != nil {
+			return err
+		}
+		if err := p.writeField4(ctx, oprot); err != nil {
+			return err
+		}
+		if err := p.writeField5(ctx, oprot); err != nil {
+			return err
+		}
+		if err := p.writeField6(ctx, oprot); err != nil {
+			return err
+		}
+		if err := p.writeField7(ctx, oprot); err != nil {
+			return err
+		}
+		if err := p.writeField8(ctx, oprot); err != nil {
+			return err
+		}
+		if err := p.writeField9(ctx, oprot); err != nil {
+			return err
+		}
+		if err := p.writeField10(ctx, oprot); err != nil {
+			return err
+		}
+		if err := p.writeField11(ctx, oprot); err != nil {
+			return err
+		}
+		if err := p.writeField12(ctx, oprot); err != nil {
+			return err
+		}
+	}
+	if err := oprot.WriteFieldStop(ctx); err != nil {
+		return thrift.PrependError("write field stop error: ", err)
+	}
+	if err := oprot.WriteStructEnd(ctx); err != nil {
+		return thrift.PrependError("write struct stop error: ", err)
+	}
+	return nil
+}
+
+func (p *VipHost) writeField1(ctx context.Context, oprot thrift.TProtocol) (err error) {
+	if err := oprot.WriteFieldBegin(ctx, "host", thrift.STRING, 1); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T write field begin error 1:host: ", p), err)
+	}
+	if err := oprot.WriteString(ctx, string(p.Host)); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T.host (1) field write error: ", p), err)
+	}
+	if err := oprot.WriteFieldEnd(ctx); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T write field end error 1:host: ", p), err)
+	}
+	return err
+}
+
+func (p *VipHost) writeField2(ctx context.Context, oprot thrift.TProtocol) (err error) {
+	if err := oprot.WriteFieldBegin(ctx, "addresses", thrift.LIST, 2); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T write field begin error 2:addresses: ", p), err)
+	}
+	if err := oprot.WriteListBegin(ctx, thrift.STRING, len(p.Addresses)); err != nil {
+		return thrift.PrependError("error writing list begin: ", err)
+	}
+	for _, v := range p.Addresses {
+		if err := oprot.WriteString(ctx, string(v)); err != nil {
+			return thrift.PrependError(fmt.Sprintf("%T. (0) field write error: ", p), err)
+		}
+	}
+	if err := oprot.WriteListEnd(ctx); err != nil {
+		return thrift.PrependError("error writing list end: ", err)
+	}
+	if err := oprot.WriteFieldEnd(ctx); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T write field end error 2:addresses: ", p), err)
+	}
+	return err
+}
+
+func (p *VipHost) writeField3(ctx context.Context, oprot thrift.TProtocol) (err error) {
+	if err := oprot.WriteFieldBegin(ctx, "state", thrift.STRING, 3); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T write field begin error 3:state: ", p), err)
+	}
+	if err := oprot.WriteString(ctx, string(p.State)); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T.state (3) field write error: ", p), err)
+	}
+	if err := oprot.WriteFieldEnd(ctx); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T write field end error 3:state: ", p), err)
+	}
+	return err
+}
+
+func (p *VipHost) writeField4(ctx context.Context, oprot thrift.TProtocol) (err error) {
+	if err := oprot.WriteFieldBegin(ctx, "announced", thrift.BOOL, 4); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T write field begin error 4:announced: ", p), err)
+	}
+	if err := oprot.WriteBool(ctx, bool(p.Announced)); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T.announced (4) field write error: ", p), err)
+	}
+	if err := oprot.WriteFieldEnd(ctx); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T write field end error 4:announced: ", p), err)
+	}
+	return err
+}
+
+func (p *VipHost) writeField5(ctx context.Context, oprot thrift.TProtocol) (err error) {
+	if err := oprot.WriteFieldBegin(ctx, "since_ms", thrift.I64, 5); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T write field begin error 5:since_ms: ", p), err)
+	}
+	if err := oprot.WriteI64(ctx, int64(p.SinceMs)); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T.since_ms (5) field write error: ", p), err)
+	}
+	if err := oprot.WriteFieldEnd(ctx); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T write field end error 5:since_ms: ", p), err)
+	}
+	return err
+}
+
+func (p *VipHost) writeField6(ctx context.Context, oprot thrift.TProtocol) (err error) {
+	if err := oprot.WriteFieldBegin(ctx, "health", thrift.STRING, 6); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T write field begin error 6:health: ", p), err)
+	}
+	if err := oprot.WriteString(ctx, string(p.Health)); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T.health (6) field write error: ", p), err)
+	}
+	if err := oprot.WriteFieldEnd(ctx); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T write field end error 6:health: ", p), err)
+	}
+	return err
+}
+
+func (p *VipHost) writeField7(ctx context.Context, oprot thrift.TProtocol) (err error) {
+	if err := oprot.WriteFieldBegin(ctx, "why", thrift.STRING, 7); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T write field begin error 7:why: ", p), err)
+	}
+	if err := oprot.WriteString(ctx, string(p.Why)); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T.why (7) field write error: ", p), err)
+	}
+	if err := oprot.WriteFieldEnd(ctx); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T write field end error 7:why: ", p), err)
+	}
+	return err
+}
+
+func (p *VipHost) writeField8(ctx context.Context, oprot thrift.TProtocol) (err error) {
+	if err := oprot.WriteFieldBegin(ctx, "order", thrift.STRING, 8); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T write field begin error 8:order: ", p), err)
+	}
+	if err := oprot.WriteString(ctx, string(p.Order)); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T.order (8) field write error: ", p), err)
+	}
+	if err := oprot.WriteFieldEnd(ctx); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T write field end error 8:order: ", p), err)
+	}
+	return err
+}
+
+func (p *VipHost) writeField9(ctx context.Context, oprot thrift.TProtocol) (err error) {
+	if err := oprot.WriteFieldBegin(ctx, "sessions", thrift.LIST, 9); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T write field begin error 9:sessions: ", p), err)
+	}
+	if err := oprot.WriteListBegin(ctx, thrift.STRING, len(p.Sessions)); err != nil {
+		return thrift.PrependError("error writing list begin: ", err)
+	}
+	for _, v := range p.Sessions {
+		if err := oprot.WriteString(ctx, string(v)); err != nil {
+			return thrift.PrependError(fmt.Sprintf("%T. (0) field write error: ", p), err)
+		}
+	}
+	if err := oprot.WriteListEnd(ctx); err != nil {
+		return thrift.PrependError("error writing list end: ", err)
+	}
+	if err := oprot.WriteFieldEnd(ctx); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T write field end error 9:sessions: ", p), err)
+	}
+	return err
+}
+
+func (p *VipHost) writeField10(ctx context.Context, oprot thrift.TProtocol) (err error) {
+	if err := oprot.WriteFieldBegin(ctx, "leased", thrift.BOOL, 10); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T write field begin error 10:leased: ", p), err)
+	}
+	if err := oprot.WriteBool(ctx, bool(p.Leased)); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T.leased (10) field write error: ", p), err)
+	}
+	if err := oprot.WriteFieldEnd(ctx); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T write field end error 10:leased: ", p), err)
+	}
+	return err
+}
+
+func (p *VipHost) writeField11(ctx context.Context, oprot thrift.TProtocol) (err error) {
+	if err := oprot.WriteFieldBegin(ctx, "keep", thrift.I32, 11); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T write field begin error 11:keep: ", p), err)
+	}
+	if err := oprot.WriteI32(ctx, int32(p.Keep)); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T.keep (11) field write error: ", p), err)
+	}
+	if err := oprot.WriteFieldEnd(ctx); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T write field end error 11:keep: ", p), err)
+	}
+	return err
+}
+
+func (p *VipHost) writeField12(ctx context.Context, oprot thrift.TProtocol) (err error) {
+	if err := oprot.WriteFieldBegin(ctx, "keep_percent", thrift.I32, 12); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T write field begin error 12:keep_percent: ", p), err)
+	}
+	if err := oprot.WriteI32(ctx, int32(p.KeepPercent)); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T.keep_percent (12) field write error: ", p), err)
+	}
+	if err := oprot.WriteFieldEnd(ctx); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T write field end error 12:keep_percent: ", p), err)
+	}
+	return err
+}
+
+func (p *VipHost) Equals(other *VipHost) bool {
+	if p == other {
+		return true
+	} else if p == nil || other == nil {
+		return false
+	}
+	if p.Host != other.Host {
+		return false
+	}
+	if len(p.Addresses) != len(other.Addresses) {
+		return false
+	}
+	for i, _tgt := range p.Addresses {
+		_src68 := other.Addresses[i]
+		if _tgt != _src68 {
+			return false
+		}
+	}
+	if p.State != other.State {
+		return false
+	}
+	if p.Announced != other.Announced {
+		return false
+	}
+	if p.SinceMs != other.SinceMs {
+		return false
+	}
+	if p.Health != other.Health {
+		return false
+	}
+	if p.Why != other.Why {
+		return false
+	}
+	if p.Order != other.Order {
+		return false
+	}
+	if len(p.Sessions) != len(other.Sessions) {
+		return false
+	}
+	for i, _tgt := range p.Sessions {
+		_src69 := other.Sessions[i]
+		if _tgt != _src69 {
+			return false
+		}
+	}
+	if p.Leased != other.Leased {
+		return false
+	}
+	if p.Keep != other.Keep {
+		return false
+	}
+	if p.KeepPercent != other.KeepPercent {
+		return false
+	}
+	return true
+}
+
+func (p *VipHost) String() string {
+	if p == nil {
+		return "<nil>"
+	}
+	return fmt.Sprintf("VipHost(%+v)", *p)
+}
+
+// VipOrder is what a person wants of a host; host "" means all of the VIP.
+//
+// Attributes:
+//   - Host
+//   - Order: drain, hold, up or down.
+//   - SinceMs
+//   - Author
+//   - Reason
+//   - FromAddress
+type VipOrder struct {
+	Host        string `thrift:"host,1" db:"host" json:"host"`
+	Order       string `thrift:"order,2" db:"order" json:"order"`
+	SinceMs     int64  `thrift:"since_ms,3" db:"since_ms" json:"since_ms"`
+	Author      string `thrift:"author,4" db:"author" json:"author"`
+	Reason      string `thrift:"reason,5" db:"reason" json:"reason"`
+	FromAddress string `thrift:"from_address,6" db:"from_address" json:"from_address"`
+}
+
+func NewVipOrder() *VipOrder {
+	return &VipOrder{}
+}
+
+func (p *VipOrder) GetHost() string {
+	return p.Host
+}
+
+func (p *VipOrder) GetOrder() string {
+	return p.Order
+}
+
+func (p *VipOrder) GetSinceMs() int64 {
+	return p.SinceMs
+}
+
+func (p *VipOrder) GetAuthor() string {
+	return p.Author
+}
+
+func (p *VipOrder) GetReason() string {
+	return p.Reason
+}
+
+func (p *VipOrder) GetFromAddress() string {
+	return p.FromAddress
+}
+func (p *VipOrder) Read(ctx context.Context, iprot thrift.TProtocol) error {
+	if _, err := iprot.ReadStructBegin(ctx); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T read error: ", p), err)
+	}
+
+	for {
+		_, fieldTypeId, fieldId, err := iprot.ReadFieldBegin(ctx)
+		if err != nil {
+			return thrift.PrependError(fmt.Sprintf("%T field %d read error: ", p, fieldId), err)
+		}
+		if fieldTypeId == thrift.STOP {
+			break
+		}
+		switch fieldId {
+		case 1:
+			if fieldTypeId == thrift.STRING {
+				if err := p.ReadField1(ctx, iprot); err != nil {
+					return err
+				}
+			} else {
+				if err := iprot.Skip(ctx, fieldTypeId); err != nil {
+					return err
+				}
+			}
+		case 2:
+			if fieldTypeId == thrift.STRING {
+				if err := p.ReadField2(ctx, iprot); err != nil {
+					return err
+				}
+			} else {
+				if err := iprot.Skip(ctx, fieldTypeId); err != nil {
+					return err
+				}
+			}
+		case 3:
+			if fieldTypeId == thrift.I64 {
+				if err := p.ReadField3(ctx, iprot); err != nil {
+					return err
+				}
+			} else {
+				if err := iprot.Skip(ctx, fieldTypeId); err != nil {
+					return err
+				}
+			}
+		case 4:
+			if fieldTypeId == thrift.STRING {
+				if err := p.ReadField4(ctx, iprot); err != nil {
+					return err
+				}
+			} else {
+				if err := iprot.Skip(ctx, fieldTypeId); err != nil {
+					return err
+				}
+			}
+		case 5:
+			if fieldTypeId == thrift.STRING {
+				if err := p.ReadField5(ctx, iprot); err != nil {
+					return err
+				}
+			} else {
+				if err := iprot.Skip(ctx, fieldTypeId); err != nil {
+					return err
+				}
+			}
+		case 6:
+			if fieldTypeId == thrift.STRING {
+				if err := p.ReadField6(ctx, iprot); err != nil {
+					return err
+				}
+			} else {
+				if err := iprot.Skip(ctx, fieldTypeId); err != nil {
+					return err
+				}
+			}
+		default:
+			if err := iprot.Skip(ctx, fieldTypeId); err != nil {
+				return err
+			}
+		}
+		if err := iprot.ReadFieldEnd(ctx); err != nil {
+			return err
+		}
+	}
+	if err := iprot.ReadStructEnd(ctx); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T read struct end error: ", p), err)
+	}
+	return nil
+}
+
+func (p *VipOrder) ReadField1(ctx context.Context, iprot thrift.TProtocol) error {
+	if v, err := iprot.ReadString(ctx); err != nil {
+		return thrift.PrependError("error reading field 1: ", err)
+	} else {
+		p.Host = v
+	}
+	return nil
+}
+
+func (p *VipOrder) ReadField2(ctx context.Context, iprot thrift.TProtocol) error {
+	if v, err := iprot.ReadString(ctx); err != nil {
+		return thrift.PrependError("error reading field 2: ", err)
+	} else {
+		p.Order = v
+	}
+	return nil
+}
+
+func (p *VipOrder) ReadField3(ctx context.Context, iprot thrift.TProtocol) error {
+	if v, err := iprot.ReadI64(ctx); err != nil {
+		return thrift.PrependError("error reading field 3: ", err)
+	} else {
+		p.SinceMs = v
+	}
+	return nil
+}
+
+func (p *VipOrder) ReadField4(ctx context.Context, iprot thrift.TProtocol) error {
+	if v, err := iprot.ReadString(ctx); err != nil {
+		return thrift.PrependError("error reading field 4: ", err)
+	} else {
+		p.Author = v
+	}
+	return nil
+}
+
+func (p *VipOrder) ReadField5(ctx context.Context, iprot thrift.TProtocol) error {
+	if v, err := iprot.ReadString(ctx); err != nil {
+		return thrift.PrependError("error reading field 5: ", err)
+	} else {
+		p.Reason = v
+	}
+	return nil
+}
+
+func (p *VipOrder) ReadField6(ctx context.Context, iprot thrift.TProtocol) error {
+	if v, err := iprot.ReadString(ctx); err != nil {
+		return thrift.PrependError("error reading field 6: ", err)
+	} else {
+		p.FromAddress = v
+	}
+	return nil
+}
+
+func (p *VipOrder) Write(ctx context.Context, oprot thrift.TProtocol) error {
+	if err := oprot.WriteStructBegin(ctx, "VipOrder"); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T write struct begin error: ", p), err)
+	}
+	if p != nil {
+		if err := p.writeField1(ctx, oprot); err != nil {
+			return err
+		}
+		if err := p.writeField2(ctx, oprot); err != nil {
+			return err
+		}
+		if err := p.writeField3(ctx, oprot); err != nil {
+			return err
+		}
+		if err := p.writeField4(ctx, oprot); err != nil {
+			return err
+		}
+		if err := p.writeField5(ctx, oprot); err != nil {
+			return err
+		}
+		if err := p.writeField6(ctx, oprot); err != nil {
+			return err
+		}
+	}
+	if err := oprot.WriteFieldStop(ctx); err != nil {
+		return thrift.PrependError("write field stop error: ", err)
+	}
+	if err := oprot.WriteStructEnd(ctx); err != nil {
+		return thrift.PrependError("write struct stop error: ", err)
+	}
+	return nil
+}
+
+func (p *VipOrder) writeField1(ctx context.Context, oprot thrift.TProtocol) (err error) {
+	if err := oprot.WriteFieldBegin(ctx, "host", thrift.STRING, 1); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T write field begin error 1:host: ", p), err)
+	}
+	if err := oprot.WriteString(ctx, string(p.Host)); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T.host (1) field write error: ", p), err)
+	}
+	if err := oprot.WriteFieldEnd(ctx); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T write field end error 1:host: ", p), err)
+	}
+	return err
+}
+
+func (p *VipOrder) writeField2(ctx context.Context, oprot thrift.TProtocol) (err error) {
+	if err := oprot.WriteFieldBegin(ctx, "order", thrift.STRING, 2); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T write field begin error 2:order: ", p), err)
+	}
+	if err := oprot.WriteString(ctx, string(p.Order)); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T.order (2) field write error: ", p), err)
+	}
+	if err := oprot.WriteFieldEnd(ctx); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T write field end error 2:order: ", p), err)
+	}
+	return err
+}
+
+func (p *VipOrder) writeField3(ctx context.Context, oprot thrift.TProtocol) (err error) {
+	if err := oprot.WriteFieldBegin(ctx, "since_ms", thrift.I64, 3); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T write field begin error 3:since_ms: ", p), err)
+	}
+	if err := oprot.WriteI64(ctx, int64(p.SinceMs)); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T.since_ms (3) field write error: ", p), err)
+	}
+	if err := oprot.WriteFieldEnd(ctx); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T write field end error 3:since_ms: ", p), err)
+	}
+	return err
+}
+
+func (p *VipOrder) writeField4(ctx context.Context, oprot thrift.TProtocol) (err error) {
+	if err := oprot.WriteFieldBegin(ctx, "author", thrift.STRING, 4); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T write field begin error 4:author: ", p), err)
+	}
+	if err := oprot.WriteString(ctx, string(p.Author)); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T.author (4) field write error: ", p), err)
+	}
+	if err := oprot.WriteFieldEnd(ctx); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T write field end error 4:author: ", p), err)
+	}
+	return err
+}
+
+func (p *VipOrder) writeField5(ctx context.Context, oprot thrift.TProtocol) (err error) {
+	if err := oprot.WriteFieldBegin(ctx, "reason", thrift.STRING, 5); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T write field begin error 5:reason: ", p), err)
+	}
+	if err := oprot.WriteString(ctx, string(p.Reason)); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T.reason (5) field write error: ", p), err)
+	}
+	if err := oprot.WriteFieldEnd(ctx); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T write field end error 5:reason: ", p), err)
+	}
+	return err
+}
+
+func (p *VipOrder) writeField6(ctx context.Context, oprot thrift.TProtocol) (err error) {
+	if err := oprot.WriteFieldBegin(ctx, "from_address", thrift.STRING, 6); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T write field begin error 6:from_address: ", p), err)
+	}
+	if err := oprot.WriteString(ctx, string(p.FromAddress)); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T.from_address (6) field write error: ", p), err)
+	}
+	if err := oprot.WriteFieldEnd(ctx); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T write field end error 6:from_address: ", p), err)
+	}
+	return err
+}
+
+func (p *VipOrder) Equals(other *VipOrder) bool {
+	if p == other {
+		return true
+	} else if p == nil || other == nil {
+		return false
+	}
+	if p.Host != other.Host {
+		return false
+	}
+	if p.Order != other.Order {
+		return false
+	}
+	if p.SinceMs != other.SinceMs {
+		return false
+	}
+	if p.Author != other.Author {
+		return false
+	}
+	if p.Reason != other.Reason {
+		return false
+	}
+	if p.FromAddress != other.FromAddress {
+		return false
+	}
+	return true
+}
+
+func (p *VipOrder) String() string {
+	if p == nil {
+		return "<nil>"
+	}
+	return fmt.Sprintf("VipOrder(%+v)", *p)
+}
+
+// Attributes:
+//   - Vip
+//   - Hosts
+//   - Orders
+type VipState struct {
+	Vip    string      `thrift:"vip,1" db:"vip" json:"vip"`
+	Hosts  []*VipHost  `thrift:"hosts,2" db:"hosts" json:"hosts"`
+	Orders []*VipOrder `thrift:"orders,3" db:"orders" json:"orders"`
+}
+
+func NewVipState() *VipState {
+	return &VipState{}
+}
+
+func (p *VipState) GetVip() string {
+	return p.Vip
+}
+
+func (p *VipState) GetHosts() []*VipHost {
+	return p.Hosts
+}
+
+func (p *VipState) GetOrders() []*VipOrder {
+	return p.Orders
+}
+func (p *VipState) Read(ctx context.Context, iprot thrift.TProtocol) error {
+	if _, err := iprot.ReadStructBegin(ctx); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T read error: ", p), err)
+	}
+
+	for {
+		_, fieldTypeId, fieldId, err := iprot.ReadFieldBegin(ctx)
+		if err != nil {
+			return thrift.PrependError(fmt.Sprintf("%T field %d read error: ", p, fieldId), err)
+		}
+		if fieldTypeId == thrift.STOP {
+			break
+		}
+		switch fieldId {
+		case 1:
+			if fieldTypeId == thrift.STRING {
+				if err := p.ReadField1(ctx, iprot); err != nil {
+					return err
+				}
+			} else {
+				if err := iprot.Skip(ctx, fieldTypeId); err != nil {
+					return err
+				}
+			}
+		case 2:
+			if fieldTypeId == thrift.LIST {
+				if err := p.ReadField2(ctx, iprot); err != nil {
+					return err
+				}
+			} else {
+				if err := iprot.Skip(ctx, fieldTypeId); err != nil {
+					return err
+				}
+			}
+		case 3:
+			if fieldTypeId == thrift.LIST {
+				if err := p.ReadField3(ctx, iprot); err != nil {
+					return err
+				}
+			} else {
+				if err := iprot.Skip(ctx, fieldTypeId); err != nil {
+					return err
+				}
+			}
+		default:
+			if err := iprot.Skip(ctx, fieldTypeId); err != nil {
+				return err
+			}
+		}
+		if err := iprot.ReadFieldEnd(ctx); err != nil {
+			return err
+		}
+	}
+	if err := iprot.ReadStructEnd(ctx); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T read struct end error: ", p), err)
+	}
+	return nil
+}
+
+func (p *VipState) ReadField1(ctx context.Context, iprot thrift.TProtocol) error {
+	if v, err := iprot.ReadString(ctx); err != nil {
+		return thrift.PrependError("error reading field 1: ", err)
+	} else {
+		p.Vip = v
+	}
+	return nil
+}
+
+func (p *VipState) ReadField2(ctx context.Context, iprot thrift.TProtocol) error {
+	_, size, err := iprot.ReadListBegin(ctx)
+	if err != nil {
+		return thrift.PrependError("error reading list begin: ", err)
+	}
+	tSlice := make([]*VipHost, 0, size)
+	p.Hosts = tSlice
+	for i := 0; i < size; i++ {
+		_elem70 := &VipHost{}
+		if err := _elem70.Read(ctx, iprot); err != nil {
+			return thrift.PrependError(fmt.Sprintf("%T error reading struct: ", _elem70), err)
+		}
+		p.Hosts = append(p.Hosts, _elem70)
+	}
+	if err := iprot.ReadListEnd(ctx); err != nil {
+		return thrift.PrependError("error reading list end: ", err)
+	}
+	return nil
+}
+
+func (p *VipState) ReadField3(ctx context.Context, iprot thrift.TProtocol) error {
+	_, size, err := iprot.ReadListBegin(ctx)
+	if err != nil {
+		return thrift.PrependError("error reading list begin: ", err)
+	}
+	tSlice := make([]*VipOrder, 0, size)
+	p.Orders = tSlice
+	for i := 0; i < size; i++ {
+		_elem71 := &VipOrder{}
+		if err := _elem71.Read(ctx, iprot); err != nil {
+			return thrift.PrependError(fmt.Sprintf("%T error reading struct: ", _elem71), err)
+		}
+		p.Orders = append(p.Orders, _elem71)
+	}
+	if err := iprot.ReadListEnd(ctx); err != nil {
+		return thrift.PrependError("error reading list end: ", err)
+	}
+	return nil
+}
+
+func (p *VipState) Write(ctx context.Context, oprot thrift.TProtocol) error {
+	if err := oprot.WriteStructBegin(ctx, "VipState"); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T write struct begin error: ", p), err)
+	}
+	if p != nil {
+		if err := p.writeField1(ctx, oprot); err != nil {
+			return err
+		}
+		if err := p.writeField2(ctx, oprot); err != nil {
+			return err
+		}
+		if err := p.writeField3(ctx, oprot); err != nil {
+			return err
+		}
+	}
+	if err := oprot.WriteFieldStop(ctx); err != nil {
+		return thrift.PrependError("write field stop error: ", err)
+	}
+	if err := oprot.WriteStructEnd(ctx); err != nil {
+		return thrift.PrependError("write struct stop error: ", err)
+	}
+	return nil
+}
+
+func (p *VipState) writeField1(ctx context.Context, oprot thrift.TProtocol) (err error) {
+	if err := oprot.WriteFieldBegin(ctx, "vip", thrift.STRING, 1); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T write field begin error 1:vip: ", p), err)
+	}
+	if err := oprot.WriteString(ctx, string(p.Vip)); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T.vip (1) field write error: ", p), err)
+	}
+	if err := oprot.WriteFieldEnd(ctx); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T write field end error 1:vip: ", p), err)
+	}
+	return err
+}
+
+func (p *VipState) writeField2(ctx context.Context, oprot thrift.TProtocol) (err error) {
+	if err := oprot.WriteFieldBegin(ctx, "hosts", thrift.LIST, 2); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T write field begin error 2:hosts: ", p), err)
+	}
+	if err := oprot.WriteListBegin(ctx, thrift.STRUCT, len(p.Hosts)); err != nil {
+		return thrift.PrependError("error writing list begin: ", err)
+	}
+	for _, v := range p.Hosts {
+		if err := v.Write(ctx, oprot); err != nil {
+			return thrift.PrependError(fmt.Sprintf("%T error writing struct: ", v), err)
+		}
+	}
+	if err := oprot.WriteListEnd(ctx); err != nil {
+		return thrift.PrependError("error writing list end: ", err)
+	}
+	if err := oprot.WriteFieldEnd(ctx); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T write field end error 2:hosts: ", p), err)
+	}
+	return err
+}
+
+func (p *VipState) writeField3(ctx context.Context, oprot thrift.TProtocol) (err error) {
+	if err := oprot.WriteFieldBegin(ctx, "orders", thrift.LIST, 3); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T write field begin error 3:orders: ", p), err)
+	}
+	if err := oprot.WriteListBegin(ctx, thrift.STRUCT, len(p.Orders)); err != nil {
+		return thrift.PrependError("error writing list begin: ", err)
+	}
+	for _, v := range p.Orders {
+		if err := v.Write(ctx, oprot); err != nil {
+			return thrift.PrependError(fmt.Sprintf("%T error writing struct: ", v), err)
+		}
+	}
+	if err := oprot.WriteListEnd(ctx); err != nil {
+		return thrift.PrependError("error writing list end: ", err)
+	}
+	if err := oprot.WriteFieldEnd(ctx); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T write field end error 3:orders: ", p), err)
+	}
+	return err
+}
+
+func (p *VipState) Equals(other *VipState) bool {
+	if p == other {
+		return true
+	} else if p == nil || other == nil {
+		return false
+	}
+	if p.Vip != other.Vip {
+		return false
+	}
+	if len(p.Hosts) != len(other.Hosts) {
+		return false
+	}
+	for i, _tgt := range p.Hosts {
+		_src72 := other.Hosts[i]
+		if !_tgt.Equals(_src72) {
+			return false
+		}
+	}
+	if len(p.Orders) != len(other.Orders) {
+		return false
+	}
+	for i, _tgt := range p.Orders {
+		_src73 := other.Orders[i]
+		if !_tgt.Equals(_src73) {
+			return false
+		}
+	}
+	return true
+}
+
+func (p *VipState) String() string {
+	if p == nil {
+		return "<nil>"
+	}
+	return fmt.Sprintf("VipState(%+v)", *p)
+}
+
 type Control interface {
 	Status(ctx context.Context) (_r *Status, _err error)
 	// type "" means all types.
@@ -12510,6 +13743,18 @@ type Control interface {
 	//  - ID
 	//  - Doer
 	Unexpect(ctx context.Context, id string, doer *Doer) (_r *Done, _err error)
+	Vips(ctx context.Context) (_r []*VipState, _err error)
+	// Say what a host is to do with a VIP until it is taken back: "drain" (go gracefully, and stay
+	// away), "hold" (robots change nothing), "up" (announce whatever checks say), "down" (do not
+	// announce, whatever the floor says); "" takes it back. host "" means all hosts that have no
+	// order of their own; of them only "hold" and "" are taken.
+	//
+	// Parameters:
+	//  - Vip
+	//  - Host
+	//  - Order
+	//  - Doer
+	OrderVip(ctx context.Context, vip string, host string, order string, doer *Doer) (_r *Done, _err error)
 }
 
 type ControlClient struct {
@@ -12548,62 +13793,10 @@ func (p *ControlClient) SetLastResponseMeta_(meta thrift.ResponseMeta) {
 }
 
 func (p *ControlClient) Status(ctx context.Context) (_r *Status, _err error) {
-	var _args66 ControlStatusArgs
-	var _result68 ControlStatusResult
-	var _meta67 thrift.ResponseMeta
-	_meta67, _err = p.Client_().Call(ctx, "status", &_args66, &_result68)
-	p.SetLastResponseMeta_(_meta67)
-	if _err != nil {
-		return
-	}
-	switch {
-	case _result68.Refused != nil:
-		return _r, _result68.Refused
-	}
-
-	if _ret69 := _result68.GetSuccess(); _ret69 != nil {
-		return _ret69, nil
-	}
-	return nil, thrift.NewTApplicationException(thrift.MISSING_RESULT, "status failed: unknown result")
-}
-
-// type "" means all types.
-//
-// Parameters:
-//   - Name
-//   - Type
-func (p *ControlClient) GetRecords(ctx context.Context, name string, type_a1 string) (_r *Records, _err error) {
-	var _args70 ControlGetRecordsArgs
-	_args70.Name = name
-	_args70.Type = type_a1
-	var _result72 ControlGetRecordsResult
-	var _meta71 thrift.ResponseMeta
-	_meta71, _err = p.Client_().Call(ctx, "get_records", &_args70, &_result72)
-	p.SetLastResponseMeta_(_meta71)
-	if _err != nil {
-		return
-	}
-	switch {
-	case _result72.Refused != nil:
-		return _r, _result72.Refused
-	}
-
-	if _ret73 := _result72.GetSuccess(); _ret73 != nil {
-		return _ret73, nil
-	}
-	return nil, thrift.NewTApplicationException(thrift.MISSING_RESULT, "get_records failed: unknown result")
-}
-
-// Parameters:
-//   - Name
-//   - Type
-func (p *ControlClient) Why(ctx context.Context, name string, type_a1 string) (_r *Explanation, _err error) {
-	var _args74 ControlWhyArgs
-	_args74.Name = name
-	_args74.Type = type_a1
-	var _result76 ControlWhyResult
+	var _args74 ControlStatusArgs
+	var _result76 ControlStatusResult
 	var _meta75 thrift.ResponseMeta
-	_meta75, _err = p.Client_().Call(ctx, "why", &_args74, &_result76)
+	_meta75, _err = p.Client_().Call(ctx, "status", &_args74, &_result76)
 	p.SetLastResponseMeta_(_meta75)
 	if _err != nil {
 		return
@@ -12616,19 +13809,21 @@ func (p *ControlClient) Why(ctx context.Context, name string, type_a1 string) (_
 	if _ret77 := _result76.GetSuccess(); _ret77 != nil {
 		return _ret77, nil
 	}
-	return nil, thrift.NewTApplicationException(thrift.MISSING_RESULT, "why failed: unknown result")
+	return nil, thrift.NewTApplicationException(thrift.MISSING_RESULT, "status failed: unknown result")
 }
 
+// type "" means all types.
+//
 // Parameters:
-//   - After
-//   - Limit
-func (p *ControlClient) Conflicts(ctx context.Context, after string, limit int32) (_r *ConflictPage, _err error) {
-	var _args78 ControlConflictsArgs
-	_args78.After = after
-	_args78.Limit = limit
-	var _result80 ControlConflictsResult
+//   - Name
+//   - Type
+func (p *ControlClient) GetRecords(ctx context.Context, name string, type_a1 string) (_r *Records, _err error) {
+	var _args78 ControlGetRecordsArgs
+	_args78.Name = name
+	_args78.Type = type_a1
+	var _result80 ControlGetRecordsResult
 	var _meta79 thrift.ResponseMeta
-	_meta79, _err = p.Client_().Call(ctx, "conflicts", &_args78, &_result80)
+	_meta79, _err = p.Client_().Call(ctx, "get_records", &_args78, &_result80)
 	p.SetLastResponseMeta_(_meta79)
 	if _err != nil {
 		return
@@ -12640,6 +13835,56 @@ func (p *ControlClient) Conflicts(ctx context.Context, after string, limit int32
 
 	if _ret81 := _result80.GetSuccess(); _ret81 != nil {
 		return _ret81, nil
+	}
+	return nil, thrift.NewTApplicationException(thrift.MISSING_RESULT, "get_records failed: unknown result")
+}
+
+// Parameters:
+//   - Name
+//   - Type
+func (p *ControlClient) Why(ctx context.Context, name string, type_a1 string) (_r *Explanation, _err error) {
+	var _args82 ControlWhyArgs
+	_args82.Name = name
+	_args82.Type = type_a1
+	var _result84 ControlWhyResult
+	var _meta83 thrift.ResponseMeta
+	_meta83, _err = p.Client_().Call(ctx, "why", &_args82, &_result84)
+	p.SetLastResponseMeta_(_meta83)
+	if _err != nil {
+		return
+	}
+	switch {
+	case _result84.Refused != nil:
+		return _r, _result84.Refused
+	}
+
+	if _ret85 := _result84.GetSuccess(); _ret85 != nil {
+		return _ret85, nil
+	}
+	return nil, thrift.NewTApplicationException(thrift.MISSING_RESULT, "why failed: unknown result")
+}
+
+// Parameters:
+//   - After
+//   - Limit
+func (p *ControlClient) Conflicts(ctx context.Context, after string, limit int32) (_r *ConflictPage, _err error) {
+	var _args86 ControlConflictsArgs
+	_args86.After = after
+	_args86.Limit = limit
+	var _result88 ControlConflictsResult
+	var _meta87 thrift.ResponseMeta
+	_meta87, _err = p.Client_().Call(ctx, "conflicts", &_args86, &_result88)
+	p.SetLastResponseMeta_(_meta87)
+	if _err != nil {
+		return
+	}
+	switch {
+	case _result88.Refused != nil:
+		return _r, _result88.Refused
+	}
+
+	if _ret89 := _result88.GetSuccess(); _ret89 != nil {
+		return _ret89, nil
 	}
 	return nil, thrift.NewTApplicationException(thrift.MISSING_RESULT, "conflicts failed: unknown result")
 }
@@ -12656,25 +13901,25 @@ func (p *ControlClient) Conflicts(ctx context.Context, after string, limit int32
 //   - Dataset
 //   - TimeoutMs
 func (p *ControlClient) Wait(ctx context.Context, revision int64, kind string, dataset string, timeout_ms int32) (_r *Arrival, _err error) {
-	var _args82 ControlWaitArgs
-	_args82.Revision = revision
-	_args82.Kind = kind
-	_args82.Dataset = dataset
-	_args82.TimeoutMs = timeout_ms
-	var _result84 ControlWaitResult
-	var _meta83 thrift.ResponseMeta
-	_meta83, _err = p.Client_().Call(ctx, "wait", &_args82, &_result84)
-	p.SetLastResponseMeta_(_meta83)
+	var _args90 ControlWaitArgs
+	_args90.Revision = revision
+	_args90.Kind = kind
+	_args90.Dataset = dataset
+	_args90.TimeoutMs = timeout_ms
+	var _result92 ControlWaitResult
+	var _meta91 thrift.ResponseMeta
+	_meta91, _err = p.Client_().Call(ctx, "wait", &_args90, &_result92)
+	p.SetLastResponseMeta_(_meta91)
 	if _err != nil {
 		return
 	}
 	switch {
-	case _result84.Refused != nil:
-		return _r, _result84.Refused
+	case _result92.Refused != nil:
+		return _r, _result92.Refused
 	}
 
-	if _ret85 := _result84.GetSuccess(); _ret85 != nil {
-		return _ret85, nil
+	if _ret93 := _result92.GetSuccess(); _ret93 != nil {
+		return _ret93, nil
 	}
 	return nil, thrift.NewTApplicationException(thrift.MISSING_RESULT, "wait failed: unknown result")
 }
@@ -12684,24 +13929,24 @@ func (p *ControlClient) Wait(ctx context.Context, revision int64, kind string, d
 //   - After
 //   - Limit
 func (p *ControlClient) ExportRecords(ctx context.Context, dataset string, after string, limit int32) (_r *ExportPage, _err error) {
-	var _args86 ControlExportRecordsArgs
-	_args86.Dataset = dataset
-	_args86.After = after
-	_args86.Limit = limit
-	var _result88 ControlExportRecordsResult
-	var _meta87 thrift.ResponseMeta
-	_meta87, _err = p.Client_().Call(ctx, "export_records", &_args86, &_result88)
-	p.SetLastResponseMeta_(_meta87)
+	var _args94 ControlExportRecordsArgs
+	_args94.Dataset = dataset
+	_args94.After = after
+	_args94.Limit = limit
+	var _result96 ControlExportRecordsResult
+	var _meta95 thrift.ResponseMeta
+	_meta95, _err = p.Client_().Call(ctx, "export_records", &_args94, &_result96)
+	p.SetLastResponseMeta_(_meta95)
 	if _err != nil {
 		return
 	}
 	switch {
-	case _result88.Refused != nil:
-		return _r, _result88.Refused
+	case _result96.Refused != nil:
+		return _r, _result96.Refused
 	}
 
-	if _ret89 := _result88.GetSuccess(); _ret89 != nil {
-		return _ret89, nil
+	if _ret97 := _result96.GetSuccess(); _ret97 != nil {
+		return _ret97, nil
 	}
 	return nil, thrift.NewTApplicationException(thrift.MISSING_RESULT, "export_records failed: unknown result")
 }
@@ -12715,24 +13960,24 @@ func (p *ControlClient) ExportRecords(ctx context.Context, dataset string, after
 //   - Content
 //   - Doer
 func (p *ControlClient) ImportZone(ctx context.Context, file string, content []byte, doer *Doer) (_r *answer.Change, _err error) {
-	var _args90 ControlImportZoneArgs
-	_args90.File = file
-	_args90.Content = content
-	_args90.Doer = doer
-	var _result92 ControlImportZoneResult
-	var _meta91 thrift.ResponseMeta
-	_meta91, _err = p.Client_().Call(ctx, "import_zone", &_args90, &_result92)
-	p.SetLastResponseMeta_(_meta91)
+	var _args98 ControlImportZoneArgs
+	_args98.File = file
+	_args98.Content = content
+	_args98.Doer = doer
+	var _result100 ControlImportZoneResult
+	var _meta99 thrift.ResponseMeta
+	_meta99, _err = p.Client_().Call(ctx, "import_zone", &_args98, &_result100)
+	p.SetLastResponseMeta_(_meta99)
 	if _err != nil {
 		return
 	}
 	switch {
-	case _result92.Refused != nil:
-		return _r, _result92.Refused
+	case _result100.Refused != nil:
+		return _r, _result100.Refused
 	}
 
-	if _ret93 := _result92.GetSuccess(); _ret93 != nil {
-		return _ret93, nil
+	if _ret101 := _result100.GetSuccess(); _ret101 != nil {
+		return _ret101, nil
 	}
 	return nil, thrift.NewTApplicationException(thrift.MISSING_RESULT, "import_zone failed: unknown result")
 }
@@ -12747,112 +13992,56 @@ func (p *ControlClient) ImportZone(ctx context.Context, file string, content []b
 //   - WholeName
 //   - Doer
 func (p *ControlClient) SetOverride(ctx context.Context, record *RecordSet, for_ms int64, whole_name bool, doer *Doer) (_r *Done, _err error) {
-	var _args94 ControlSetOverrideArgs
-	_args94.Record = record
-	_args94.ForMs = for_ms
-	_args94.WholeName = whole_name
-	_args94.Doer = doer
-	var _result96 ControlSetOverrideResult
-	var _meta95 thrift.ResponseMeta
-	_meta95, _err = p.Client_().Call(ctx, "set_override", &_args94, &_result96)
-	p.SetLastResponseMeta_(_meta95)
+	var _args102 ControlSetOverrideArgs
+	_args102.Record = record
+	_args102.ForMs = for_ms
+	_args102.WholeName = whole_name
+	_args102.Doer = doer
+	var _result104 ControlSetOverrideResult
+	var _meta103 thrift.ResponseMeta
+	_meta103, _err = p.Client_().Call(ctx, "set_override", &_args102, &_result104)
+	p.SetLastResponseMeta_(_meta103)
 	if _err != nil {
 		return
 	}
 	switch {
-	case _result96.Refused != nil:
-		return _r, _result96.Refused
+	case _result104.Refused != nil:
+		return _r, _result104.Refused
 	}
 
-	if _ret97 := _result96.GetSuccess(); _ret97 != nil {
-		return _ret97, nil
+	if _ret105 := _result104.GetSuccess(); _ret105 != nil {
+		return _ret105, nil
 	}
 	return nil, thrift.NewTApplicationException(thrift.MISSING_RESULT, "set_override failed: unknown result")
 }
 
 func (p *ControlClient) Overrides(ctx context.Context) (_r []*Override, _err error) {
-	var _args98 ControlOverridesArgs
-	var _result100 ControlOverridesResult
-	var _meta99 thrift.ResponseMeta
-	_meta99, _err = p.Client_().Call(ctx, "overrides", &_args98, &_result100)
-	p.SetLastResponseMeta_(_meta99)
+	var _args106 ControlOverridesArgs
+	var _result108 ControlOverridesResult
+	var _meta107 thrift.ResponseMeta
+	_meta107, _err = p.Client_().Call(ctx, "overrides", &_args106, &_result108)
+	p.SetLastResponseMeta_(_meta107)
 	if _err != nil {
 		return
 	}
 	switch {
-	case _result100.Refused != nil:
-		return _r, _result100.Refused
+	case _result108.Refused != nil:
+		return _r, _result108.Refused
 	}
 
-	return _result100.GetSuccess(), nil
+	return _result108.GetSuccess(), nil
 }
 
 // Parameters:
 //   - ID
 //   - Doer
 func (p *ControlClient) ClearOverride(ctx context.Context, id string, doer *Doer) (_r *Done, _err error) {
-	var _args101 ControlClearOverrideArgs
-	_args101.ID = id
-	_args101.Doer = doer
-	var _result103 ControlClearOverrideResult
-	var _meta102 thrift.ResponseMeta
-	_meta102, _err = p.Client_().Call(ctx, "clear_override", &_args101, &_result103)
-	p.SetLastResponseMeta_(_meta102)
-	if _err != nil {
-		return
-	}
-	switch {
-	case _result103.Refused != nil:
-		return _r, _result103.Refused
-	}
-
-	if _ret104 := _result103.GetSuccess(); _ret104 != nil {
-		return _ret104, nil
-	}
-	return nil, thrift.NewTApplicationException(thrift.MISSING_RESULT, "clear_override failed: unknown result")
-}
-
-// What people did since a time, unix milliseconds; with every version that changed content, when versions.
-//
-// Parameters:
-//   - SinceMs
-//   - After
-//   - Limit
-//   - Versions
-func (p *ControlClient) Audit(ctx context.Context, since_ms int64, after string, limit int32, versions bool) (_r *AuditPage, _err error) {
-	var _args105 ControlAuditArgs
-	_args105.SinceMs = since_ms
-	_args105.After = after
-	_args105.Limit = limit
-	_args105.Versions = versions
-	var _result107 ControlAuditResult
-	var _meta106 thrift.ResponseMeta
-	_meta106, _err = p.Client_().Call(ctx, "audit", &_args105, &_result107)
-	p.SetLastResponseMeta_(_meta106)
-	if _err != nil {
-		return
-	}
-	switch {
-	case _result107.Refused != nil:
-		return _r, _result107.Refused
-	}
-
-	if _ret108 := _result107.GetSuccess(); _ret108 != nil {
-		return _ret108, nil
-	}
-	return nil, thrift.NewTApplicationException(thrift.MISSING_RESULT, "audit failed: unknown result")
-}
-
-// limit is at most 10000; 0 means 20.
-//
-// Parameters:
-//   - Limit
-func (p *ControlClient) History(ctx context.Context, limit int32) (_r *History, _err error) {
-	var _args109 ControlHistoryArgs
-	_args109.Limit = limit
-	var _result111 ControlHistoryResult
+	var _args109 ControlClearOverrideArgs
+	_args109.ID = id
+	_args109.Doer = doer
+	var _result111 ControlClearOverrideResult
 	var _meta110 thrift.ResponseMeta
-	_meta110, _err = p.Client_().Call(ctx, "history", &_args109, &_result111)
+	_meta110, _err = p.Client_().Call(ctx, "clear_override", &_args109, &_result111)
 	p.SetLastResponseMeta_(_meta110)
 	if _err != nil {
 		return
@@ -12865,23 +14054,25 @@ func (p *ControlClient) History(ctx context.Context, limit int32) (_r *History, 
 	if _ret112 := _result111.GetSuccess(); _ret112 != nil {
 		return _ret112, nil
 	}
-	return nil, thrift.NewTApplicationException(thrift.MISSING_RESULT, "history failed: unknown result")
+	return nil, thrift.NewTApplicationException(thrift.MISSING_RESULT, "clear_override failed: unknown result")
 }
 
-// What differs in the content of two versions; 0 is what is published now. limit as for pages.
+// What people did since a time, unix milliseconds; with every version that changed content, when versions.
 //
 // Parameters:
-//   - Before
+//   - SinceMs
 //   - After
 //   - Limit
-func (p *ControlClient) Diff(ctx context.Context, before int64, after int64, limit int32) (_r *Diff, _err error) {
-	var _args113 ControlDiffArgs
-	_args113.Before = before
+//   - Versions
+func (p *ControlClient) Audit(ctx context.Context, since_ms int64, after string, limit int32, versions bool) (_r *AuditPage, _err error) {
+	var _args113 ControlAuditArgs
+	_args113.SinceMs = since_ms
 	_args113.After = after
 	_args113.Limit = limit
-	var _result115 ControlDiffResult
+	_args113.Versions = versions
+	var _result115 ControlAuditResult
 	var _meta114 thrift.ResponseMeta
-	_meta114, _err = p.Client_().Call(ctx, "diff", &_args113, &_result115)
+	_meta114, _err = p.Client_().Call(ctx, "audit", &_args113, &_result115)
 	p.SetLastResponseMeta_(_meta114)
 	if _err != nil {
 		return
@@ -12893,6 +14084,60 @@ func (p *ControlClient) Diff(ctx context.Context, before int64, after int64, lim
 
 	if _ret116 := _result115.GetSuccess(); _ret116 != nil {
 		return _ret116, nil
+	}
+	return nil, thrift.NewTApplicationException(thrift.MISSING_RESULT, "audit failed: unknown result")
+}
+
+// limit is at most 10000; 0 means 20.
+//
+// Parameters:
+//   - Limit
+func (p *ControlClient) History(ctx context.Context, limit int32) (_r *History, _err error) {
+	var _args117 ControlHistoryArgs
+	_args117.Limit = limit
+	var _result119 ControlHistoryResult
+	var _meta118 thrift.ResponseMeta
+	_meta118, _err = p.Client_().Call(ctx, "history", &_args117, &_result119)
+	p.SetLastResponseMeta_(_meta118)
+	if _err != nil {
+		return
+	}
+	switch {
+	case _result119.Refused != nil:
+		return _r, _result119.Refused
+	}
+
+	if _ret120 := _result119.GetSuccess(); _ret120 != nil {
+		return _ret120, nil
+	}
+	return nil, thrift.NewTApplicationException(thrift.MISSING_RESULT, "history failed: unknown result")
+}
+
+// What differs in the content of two versions; 0 is what is published now. limit as for pages.
+//
+// Parameters:
+//   - Before
+//   - After
+//   - Limit
+func (p *ControlClient) Diff(ctx context.Context, before int64, after int64, limit int32) (_r *Diff, _err error) {
+	var _args121 ControlDiffArgs
+	_args121.Before = before
+	_args121.After = after
+	_args121.Limit = limit
+	var _result123 ControlDiffResult
+	var _meta122 thrift.ResponseMeta
+	_meta122, _err = p.Client_().Call(ctx, "diff", &_args121, &_result123)
+	p.SetLastResponseMeta_(_meta122)
+	if _err != nil {
+		return
+	}
+	switch {
+	case _result123.Refused != nil:
+		return _r, _result123.Refused
+	}
+
+	if _ret124 := _result123.GetSuccess(); _ret124 != nil {
+		return _ret124, nil
 	}
 	return nil, thrift.NewTApplicationException(thrift.MISSING_RESULT, "diff failed: unknown result")
 }
@@ -12906,57 +14151,12 @@ func (p *ControlClient) Diff(ctx context.Context, before int64, after int64, lim
 //   - Version
 //   - Doer
 func (p *ControlClient) Rollback(ctx context.Context, version int64, doer *Doer) (_r *Done, _err error) {
-	var _args117 ControlRollbackArgs
-	_args117.Version = version
-	_args117.Doer = doer
-	var _result119 ControlRollbackResult
-	var _meta118 thrift.ResponseMeta
-	_meta118, _err = p.Client_().Call(ctx, "rollback", &_args117, &_result119)
-	p.SetLastResponseMeta_(_meta118)
-	if _err != nil {
-		return
-	}
-	switch {
-	case _result119.Refused != nil:
-		return _r, _result119.Refused
-	}
-
-	if _ret120 := _result119.GetSuccess(); _ret120 != nil {
-		return _ret120, nil
-	}
-	return nil, thrift.NewTApplicationException(thrift.MISSING_RESULT, "rollback failed: unknown result")
-}
-
-func (p *ControlClient) Pinned(ctx context.Context) (_r *Pinned, _err error) {
-	var _args121 ControlPinnedArgs
-	var _result123 ControlPinnedResult
-	var _meta122 thrift.ResponseMeta
-	_meta122, _err = p.Client_().Call(ctx, "pinned", &_args121, &_result123)
-	p.SetLastResponseMeta_(_meta122)
-	if _err != nil {
-		return
-	}
-	switch {
-	case _result123.Refused != nil:
-		return _r, _result123.Refused
-	}
-
-	if _ret124 := _result123.GetSuccess(); _ret124 != nil {
-		return _ret124, nil
-	}
-	return nil, thrift.NewTApplicationException(thrift.MISSING_RESULT, "pinned failed: unknown result")
-}
-
-// End what rollback began: what is claimed by now is published. As rollback.
-//
-// Parameters:
-//   - Doer
-func (p *ControlClient) ReleasePin(ctx context.Context, doer *Doer) (_r *Done, _err error) {
-	var _args125 ControlReleasePinArgs
+	var _args125 ControlRollbackArgs
+	_args125.Version = version
 	_args125.Doer = doer
-	var _result127 ControlReleasePinResult
+	var _result127 ControlRollbackResult
 	var _meta126 thrift.ResponseMeta
-	_meta126, _err = p.Client_().Call(ctx, "release_pin", &_args125, &_result127)
+	_meta126, _err = p.Client_().Call(ctx, "rollback", &_args125, &_result127)
 	p.SetLastResponseMeta_(_meta126)
 	if _err != nil {
 		return
@@ -12969,14 +14169,14 @@ func (p *ControlClient) ReleasePin(ctx context.Context, doer *Doer) (_r *Done, _
 	if _ret128 := _result127.GetSuccess(); _ret128 != nil {
 		return _ret128, nil
 	}
-	return nil, thrift.NewTApplicationException(thrift.MISSING_RESULT, "release_pin failed: unknown result")
+	return nil, thrift.NewTApplicationException(thrift.MISSING_RESULT, "rollback failed: unknown result")
 }
 
-func (p *ControlClient) Holds(ctx context.Context) (_r []*Hold, _err error) {
-	var _args129 ControlHoldsArgs
-	var _result131 ControlHoldsResult
+func (p *ControlClient) Pinned(ctx context.Context) (_r *Pinned, _err error) {
+	var _args129 ControlPinnedArgs
+	var _result131 ControlPinnedResult
 	var _meta130 thrift.ResponseMeta
-	_meta130, _err = p.Client_().Call(ctx, "holds", &_args129, &_result131)
+	_meta130, _err = p.Client_().Call(ctx, "pinned", &_args129, &_result131)
 	p.SetLastResponseMeta_(_meta130)
 	if _err != nil {
 		return
@@ -12986,7 +14186,52 @@ func (p *ControlClient) Holds(ctx context.Context) (_r []*Hold, _err error) {
 		return _r, _result131.Refused
 	}
 
-	return _result131.GetSuccess(), nil
+	if _ret132 := _result131.GetSuccess(); _ret132 != nil {
+		return _ret132, nil
+	}
+	return nil, thrift.NewTApplicationException(thrift.MISSING_RESULT, "pinned failed: unknown result")
+}
+
+// End what rollback began: what is claimed by now is published. As rollback.
+//
+// Parameters:
+//   - Doer
+func (p *ControlClient) ReleasePin(ctx context.Context, doer *Doer) (_r *Done, _err error) {
+	var _args133 ControlReleasePinArgs
+	_args133.Doer = doer
+	var _result135 ControlReleasePinResult
+	var _meta134 thrift.ResponseMeta
+	_meta134, _err = p.Client_().Call(ctx, "release_pin", &_args133, &_result135)
+	p.SetLastResponseMeta_(_meta134)
+	if _err != nil {
+		return
+	}
+	switch {
+	case _result135.Refused != nil:
+		return _r, _result135.Refused
+	}
+
+	if _ret136 := _result135.GetSuccess(); _ret136 != nil {
+		return _ret136, nil
+	}
+	return nil, thrift.NewTApplicationException(thrift.MISSING_RESULT, "release_pin failed: unknown result")
+}
+
+func (p *ControlClient) Holds(ctx context.Context) (_r []*Hold, _err error) {
+	var _args137 ControlHoldsArgs
+	var _result139 ControlHoldsResult
+	var _meta138 thrift.ResponseMeta
+	_meta138, _err = p.Client_().Call(ctx, "holds", &_args137, &_result139)
+	p.SetLastResponseMeta_(_meta138)
+	if _err != nil {
+		return
+	}
+	switch {
+	case _result139.Refused != nil:
+		return _r, _result139.Refused
+	}
+
+	return _result139.GetSuccess(), nil
 }
 
 // Let a held change through (decision "release") or keep it out until its source says
@@ -12997,63 +14242,13 @@ func (p *ControlClient) Holds(ctx context.Context) (_r []*Hold, _err error) {
 //   - Decision
 //   - Doer
 func (p *ControlClient) Decide(ctx context.Context, id string, decision string, doer *Doer) (_r *Done, _err error) {
-	var _args132 ControlDecideArgs
-	_args132.ID = id
-	_args132.Decision = decision
-	_args132.Doer = doer
-	var _result134 ControlDecideResult
-	var _meta133 thrift.ResponseMeta
-	_meta133, _err = p.Client_().Call(ctx, "decide", &_args132, &_result134)
-	p.SetLastResponseMeta_(_meta133)
-	if _err != nil {
-		return
-	}
-	switch {
-	case _result134.Refused != nil:
-		return _r, _result134.Refused
-	}
-
-	if _ret135 := _result134.GetSuccess(); _ret135 != nil {
-		return _ret135, nil
-	}
-	return nil, thrift.NewTApplicationException(thrift.MISSING_RESULT, "decide failed: unknown result")
-}
-
-func (p *ControlClient) Rings(ctx context.Context) (_r *Rings, _err error) {
-	var _args136 ControlRingsArgs
-	var _result138 ControlRingsResult
-	var _meta137 thrift.ResponseMeta
-	_meta137, _err = p.Client_().Call(ctx, "rings", &_args136, &_result138)
-	p.SetLastResponseMeta_(_meta137)
-	if _err != nil {
-		return
-	}
-	switch {
-	case _result138.Refused != nil:
-		return _r, _result138.Refused
-	}
-
-	if _ret139 := _result138.GetSuccess(); _ret139 != nil {
-		return _ret139, nil
-	}
-	return nil, thrift.NewTApplicationException(thrift.MISSING_RESULT, "rings failed: unknown result")
-}
-
-// Make a trial a version now (decision "pass"), or a hold ("withdraw"). Refused when it is not
-// tried any more.
-//
-// Parameters:
-//   - ID
-//   - Decision
-//   - Doer
-func (p *ControlClient) DecideTrial(ctx context.Context, id string, decision string, doer *Doer) (_r *Done, _err error) {
-	var _args140 ControlDecideTrialArgs
+	var _args140 ControlDecideArgs
 	_args140.ID = id
 	_args140.Decision = decision
 	_args140.Doer = doer
-	var _result142 ControlDecideTrialResult
+	var _result142 ControlDecideResult
 	var _meta141 thrift.ResponseMeta
-	_meta141, _err = p.Client_().Call(ctx, "decide_trial", &_args140, &_result142)
+	_meta141, _err = p.Client_().Call(ctx, "decide", &_args140, &_result142)
 	p.SetLastResponseMeta_(_meta141)
 	if _err != nil {
 		return
@@ -13066,21 +14261,14 @@ func (p *ControlClient) DecideTrial(ctx context.Context, id string, decision str
 	if _ret143 := _result142.GetSuccess(); _ret143 != nil {
 		return _ret143, nil
 	}
-	return nil, thrift.NewTApplicationException(thrift.MISSING_RESULT, "decide_trial failed: unknown result")
+	return nil, thrift.NewTApplicationException(thrift.MISSING_RESULT, "decide failed: unknown result")
 }
 
-// Stop the changes of a source, of a kind of sources, or of all: see Freeze.
-//
-// Parameters:
-//   - Source
-//   - Doer
-func (p *ControlClient) Freeze(ctx context.Context, source string, doer *Doer) (_r *Done, _err error) {
-	var _args144 ControlFreezeArgs
-	_args144.Source = source
-	_args144.Doer = doer
-	var _result146 ControlFreezeResult
+func (p *ControlClient) Rings(ctx context.Context) (_r *Rings, _err error) {
+	var _args144 ControlRingsArgs
+	var _result146 ControlRingsResult
 	var _meta145 thrift.ResponseMeta
-	_meta145, _err = p.Client_().Call(ctx, "freeze", &_args144, &_result146)
+	_meta145, _err = p.Client_().Call(ctx, "rings", &_args144, &_result146)
 	p.SetLastResponseMeta_(_meta145)
 	if _err != nil {
 		return
@@ -13093,14 +14281,24 @@ func (p *ControlClient) Freeze(ctx context.Context, source string, doer *Doer) (
 	if _ret147 := _result146.GetSuccess(); _ret147 != nil {
 		return _ret147, nil
 	}
-	return nil, thrift.NewTApplicationException(thrift.MISSING_RESULT, "freeze failed: unknown result")
+	return nil, thrift.NewTApplicationException(thrift.MISSING_RESULT, "rings failed: unknown result")
 }
 
-func (p *ControlClient) Freezes(ctx context.Context) (_r []*Freeze, _err error) {
-	var _args148 ControlFreezesArgs
-	var _result150 ControlFreezesResult
+// Make a trial a version now (decision "pass"), or a hold ("withdraw"). Refused when it is not
+// tried any more.
+//
+// Parameters:
+//   - ID
+//   - Decision
+//   - Doer
+func (p *ControlClient) DecideTrial(ctx context.Context, id string, decision string, doer *Doer) (_r *Done, _err error) {
+	var _args148 ControlDecideTrialArgs
+	_args148.ID = id
+	_args148.Decision = decision
+	_args148.Doer = doer
+	var _result150 ControlDecideTrialResult
 	var _meta149 thrift.ResponseMeta
-	_meta149, _err = p.Client_().Call(ctx, "freezes", &_args148, &_result150)
+	_meta149, _err = p.Client_().Call(ctx, "decide_trial", &_args148, &_result150)
 	p.SetLastResponseMeta_(_meta149)
 	if _err != nil {
 		return
@@ -13110,30 +14308,77 @@ func (p *ControlClient) Freezes(ctx context.Context) (_r []*Freeze, _err error) 
 		return _r, _result150.Refused
 	}
 
-	return _result150.GetSuccess(), nil
+	if _ret151 := _result150.GetSuccess(); _ret151 != nil {
+		return _ret151, nil
+	}
+	return nil, thrift.NewTApplicationException(thrift.MISSING_RESULT, "decide_trial failed: unknown result")
+}
+
+// Stop the changes of a source, of a kind of sources, or of all: see Freeze.
+//
+// Parameters:
+//   - Source
+//   - Doer
+func (p *ControlClient) Freeze(ctx context.Context, source string, doer *Doer) (_r *Done, _err error) {
+	var _args152 ControlFreezeArgs
+	_args152.Source = source
+	_args152.Doer = doer
+	var _result154 ControlFreezeResult
+	var _meta153 thrift.ResponseMeta
+	_meta153, _err = p.Client_().Call(ctx, "freeze", &_args152, &_result154)
+	p.SetLastResponseMeta_(_meta153)
+	if _err != nil {
+		return
+	}
+	switch {
+	case _result154.Refused != nil:
+		return _r, _result154.Refused
+	}
+
+	if _ret155 := _result154.GetSuccess(); _ret155 != nil {
+		return _ret155, nil
+	}
+	return nil, thrift.NewTApplicationException(thrift.MISSING_RESULT, "freeze failed: unknown result")
+}
+
+func (p *ControlClient) Freezes(ctx context.Context) (_r []*Freeze, _err error) {
+	var _args156 ControlFreezesArgs
+	var _result158 ControlFreezesResult
+	var _meta157 thrift.ResponseMeta
+	_meta157, _err = p.Client_().Call(ctx, "freezes", &_args156, &_result158)
+	p.SetLastResponseMeta_(_meta157)
+	if _err != nil {
+		return
+	}
+	switch {
+	case _result158.Refused != nil:
+		return _r, _result158.Refused
+	}
+
+	return _result158.GetSuccess(), nil
 }
 
 // Parameters:
 //   - ID
 //   - Doer
 func (p *ControlClient) Thaw(ctx context.Context, id string, doer *Doer) (_r *Done, _err error) {
-	var _args151 ControlThawArgs
-	_args151.ID = id
-	_args151.Doer = doer
-	var _result153 ControlThawResult
-	var _meta152 thrift.ResponseMeta
-	_meta152, _err = p.Client_().Call(ctx, "thaw", &_args151, &_result153)
-	p.SetLastResponseMeta_(_meta152)
+	var _args159 ControlThawArgs
+	_args159.ID = id
+	_args159.Doer = doer
+	var _result161 ControlThawResult
+	var _meta160 thrift.ResponseMeta
+	_meta160, _err = p.Client_().Call(ctx, "thaw", &_args159, &_result161)
+	p.SetLastResponseMeta_(_meta160)
 	if _err != nil {
 		return
 	}
 	switch {
-	case _result153.Refused != nil:
-		return _r, _result153.Refused
+	case _result161.Refused != nil:
+		return _r, _result161.Refused
 	}
 
-	if _ret154 := _result153.GetSuccess(); _ret154 != nil {
-		return _ret154, nil
+	if _ret162 := _result161.GetSuccess(); _ret162 != nil {
+		return _ret162, nil
 	}
 	return nil, thrift.NewTApplicationException(thrift.MISSING_RESULT, "thaw failed: unknown result")
 }
@@ -13147,68 +14392,119 @@ func (p *ControlClient) Thaw(ctx context.Context, id string, doer *Doer) (_r *Do
 //   - ForMs
 //   - Doer
 func (p *ControlClient) Expect(ctx context.Context, expectation *Expectation, for_ms int64, doer *Doer) (_r *Done, _err error) {
-	var _args155 ControlExpectArgs
-	_args155.Expectation = expectation
-	_args155.ForMs = for_ms
-	_args155.Doer = doer
-	var _result157 ControlExpectResult
-	var _meta156 thrift.ResponseMeta
-	_meta156, _err = p.Client_().Call(ctx, "expect", &_args155, &_result157)
-	p.SetLastResponseMeta_(_meta156)
+	var _args163 ControlExpectArgs
+	_args163.Expectation = expectation
+	_args163.ForMs = for_ms
+	_args163.Doer = doer
+	var _result165 ControlExpectResult
+	var _meta164 thrift.ResponseMeta
+	_meta164, _err = p.Client_().Call(ctx, "expect", &_args163, &_result165)
+	p.SetLastResponseMeta_(_meta164)
 	if _err != nil {
 		return
 	}
 	switch {
-	case _result157.Refused != nil:
-		return _r, _result157.Refused
+	case _result165.Refused != nil:
+		return _r, _result165.Refused
 	}
 
-	if _ret158 := _result157.GetSuccess(); _ret158 != nil {
-		return _ret158, nil
+	if _ret166 := _result165.GetSuccess(); _ret166 != nil {
+		return _ret166, nil
 	}
 	return nil, thrift.NewTApplicationException(thrift.MISSING_RESULT, "expect failed: unknown result")
 }
 
 func (p *ControlClient) Expectations(ctx context.Context) (_r []*Expectation, _err error) {
-	var _args159 ControlExpectationsArgs
-	var _result161 ControlExpectationsResult
-	var _meta160 thrift.ResponseMeta
-	_meta160, _err = p.Client_().Call(ctx, "expectations", &_args159, &_result161)
-	p.SetLastResponseMeta_(_meta160)
+	var _args167 ControlExpectationsArgs
+	var _result169 ControlExpectationsResult
+	var _meta168 thrift.ResponseMeta
+	_meta168, _err = p.Client_().Call(ctx, "expectations", &_args167, &_result169)
+	p.SetLastResponseMeta_(_meta168)
 	if _err != nil {
 		return
 	}
 	switch {
-	case _result161.Refused != nil:
-		return _r, _result161.Refused
+	case _result169.Refused != nil:
+		return _r, _result169.Refused
 	}
 
-	return _result161.GetSuccess(), nil
+	return _result169.GetSuccess(), nil
 }
 
 // Parameters:
 //   - ID
 //   - Doer
 func (p *ControlClient) Unexpect(ctx context.Context, id string, doer *Doer) (_r *Done, _err error) {
-	var _args162 ControlUnexpectArgs
-	_args162.ID = id
-	_args162.Doer = doer
-	var _result164 ControlUnexpectResult
-	var _meta163 thrift.ResponseMeta
-	_meta163, _err = p.Client_().Call(ctx, "unexpect", &_args162, &_result164)
-	p.SetLastResponseMeta_(_meta163)
+	var _args170 ControlUnexpectArgs
+	_args170.ID = id
+	_args170.Doer = doer
+	var _result172 ControlUnexpectResult
+	var _meta171 thrift.ResponseMeta
+	_meta171, _err = p.Client_().Call(ctx, "unexpect", &_args170, &_result172)
+	p.SetLastResponseMeta_(_meta171)
 	if _err != nil {
 		return
 	}
 	switch {
-	case _result164.Refused != nil:
-		return _r, _result164.Refused
+	case _result172.Refused != nil:
+		return _r, _result172.Refused
 	}
 
-	if _ret165 := _result164.GetSuccess(); _ret165 != nil {
-		return _ret165, nil
+	if _ret173 := _result172.GetSuccess(); _ret173 != nil {
+		return _ret173, nil
 	}
 	return nil, thrift.NewTApplicationException(thrift.MISSING_RESULT, "unexpect failed: unknown result")
+}
+
+func (p *ControlClient) Vips(ctx context.Context) (_r []*VipState, _err error) {
+	var _args174 ControlVipsArgs
+	var _result176 ControlVipsResult
+	var _meta175 thrift.ResponseMeta
+	_meta175, _err = p.Client_().Call(ctx, "vips", &_args174, &_result176)
+	p.SetLastResponseMeta_(_meta175)
+	if _err != nil {
+		return
+	}
+	switch {
+	case _result176.Refused != nil:
+		return _r, _result176.Refused
+	}
+
+	return _result176.GetSuccess(), nil
+}
+
+// Say what a host is to do with a VIP until it is taken back: "drain" (go gracefully, and stay
+// away), "hold" (robots change nothing), "up" (announce whatever checks say), "down" (do not
+// announce, whatever the floor says); "" takes it back. host "" means all hosts that have no
+// order of their own; of them only "hold" and "" are taken.
+//
+// Parameters:
+//   - Vip
+//   - Host
+//   - Order
+//   - Doer
+func (p *ControlClient) OrderVip(ctx context.Context, vip string, host string, order string, doer *Doer) (_r *Done, _err error) {
+	var _args177 ControlOrderVipArgs
+	_args177.Vip = vip
+	_args177.Host = host
+	_args177.Order = order
+	_args177.Doer = doer
+	var _result179 ControlOrderVipResult
+	var _meta178 thrift.ResponseMeta
+	_meta178, _err = p.Client_().Call(ctx, "order_vip", &_args177, &_result179)
+	p.SetLastResponseMeta_(_meta178)
+	if _err != nil {
+		return
+	}
+	switch {
+	case _result179.Refused != nil:
+		return _r, _result179.Refused
+	}
+
+	if _ret180 := _result179.GetSuccess(); _ret180 != nil {
+		return _ret180, nil
+	}
+	return nil, thrift.NewTApplicationException(thrift.MISSING_RESULT, "order_vip failed: unknown result")
 }
 
 type ControlProcessor struct {
@@ -13231,34 +14527,36 @@ func (p *ControlProcessor) ProcessorMap() map[string]thrift.TProcessorFunction {
 
 func NewControlProcessor(handler Control) *ControlProcessor {
 
-	self166 := &ControlProcessor{handler: handler, processorMap: make(map[string]thrift.TProcessorFunction)}
-	self166.processorMap["status"] = &controlProcessorStatus{handler: handler}
-	self166.processorMap["get_records"] = &controlProcessorGetRecords{handler: handler}
-	self166.processorMap["why"] = &controlProcessorWhy{handler: handler}
-	self166.processorMap["conflicts"] = &controlProcessorConflicts{handler: handler}
-	self166.processorMap["wait"] = &controlProcessorWait{handler: handler}
-	self166.processorMap["export_records"] = &controlProcessorExportRecords{handler: handler}
-	self166.processorMap["import_zone"] = &controlProcessorImportZone{handler: handler}
-	self166.processorMap["set_override"] = &controlProcessorSetOverride{handler: handler}
-	self166.processorMap["overrides"] = &controlProcessorOverrides{handler: handler}
-	self166.processorMap["clear_override"] = &controlProcessorClearOverride{handler: handler}
-	self166.processorMap["audit"] = &controlProcessorAudit{handler: handler}
-	self166.processorMap["history"] = &controlProcessorHistory{handler: handler}
-	self166.processorMap["diff"] = &controlProcessorDiff{handler: handler}
-	self166.processorMap["rollback"] = &controlProcessorRollback{handler: handler}
-	self166.processorMap["pinned"] = &controlProcessorPinned{handler: handler}
-	self166.processorMap["release_pin"] = &controlProcessorReleasePin{handler: handler}
-	self166.processorMap["holds"] = &controlProcessorHolds{handler: handler}
-	self166.processorMap["decide"] = &controlProcessorDecide{handler: handler}
-	self166.processorMap["rings"] = &controlProcessorRings{handler: handler}
-	self166.processorMap["decide_trial"] = &controlProcessorDecideTrial{handler: handler}
-	self166.processorMap["freeze"] = &controlProcessorFreeze{handler: handler}
-	self166.processorMap["freezes"] = &controlProcessorFreezes{handler: handler}
-	self166.processorMap["thaw"] = &controlProcessorThaw{handler: handler}
-	self166.processorMap["expect"] = &controlProcessorExpect{handler: handler}
-	self166.processorMap["expectations"] = &controlProcessorExpectations{handler: handler}
-	self166.processorMap["unexpect"] = &controlProcessorUnexpect{handler: handler}
-	return self166
+	self181 := &ControlProcessor{handler: handler, processorMap: make(map[string]thrift.TProcessorFunction)}
+	self181.processorMap["status"] = &controlProcessorStatus{handler: handler}
+	self181.processorMap["get_records"] = &controlProcessorGetRecords{handler: handler}
+	self181.processorMap["why"] = &controlProcessorWhy{handler: handler}
+	self181.processorMap["conflicts"] = &controlProcessorConflicts{handler: handler}
+	self181.processorMap["wait"] = &controlProcessorWait{handler: handler}
+	self181.processorMap["export_records"] = &controlProcessorExportRecords{handler: handler}
+	self181.processorMap["import_zone"] = &controlProcessorImportZone{handler: handler}
+	self181.processorMap["set_override"] = &controlProcessorSetOverride{handler: handler}
+	self181.processorMap["overrides"] = &controlProcessorOverrides{handler: handler}
+	self181.processorMap["clear_override"] = &controlProcessorClearOverride{handler: handler}
+	self181.processorMap["audit"] = &controlProcessorAudit{handler: handler}
+	self181.processorMap["history"] = &controlProcessorHistory{handler: handler}
+	self181.processorMap["diff"] = &controlProcessorDiff{handler: handler}
+	self181.processorMap["rollback"] = &controlProcessorRollback{handler: handler}
+	self181.processorMap["pinned"] = &controlProcessorPinned{handler: handler}
+	self181.processorMap["release_pin"] = &controlProcessorReleasePin{handler: handler}
+	self181.processorMap["holds"] = &controlProcessorHolds{handler: handler}
+	self181.processorMap["decide"] = &controlProcessorDecide{handler: handler}
+	self181.processorMap["rings"] = &controlProcessorRings{handler: handler}
+	self181.processorMap["decide_trial"] = &controlProcessorDecideTrial{handler: handler}
+	self181.processorMap["freeze"] = &controlProcessorFreeze{handler: handler}
+	self181.processorMap["freezes"] = &controlProcessorFreezes{handler: handler}
+	self181.processorMap["thaw"] = &controlProcessorThaw{handler: handler}
+	self181.processorMap["expect"] = &controlProcessorExpect{handler: handler}
+	self181.processorMap["expectations"] = &controlProcessorExpectations{handler: handler}
+	self181.processorMap["unexpect"] = &controlProcessorUnexpect{handler: handler}
+	self181.processorMap["vips"] = &controlProcessorVips{handler: handler}
+	self181.processorMap["order_vip"] = &controlProcessorOrderVip{handler: handler}
+	return self181
 }
 
 func (p *ControlProcessor) Process(ctx context.Context, iprot, oprot thrift.TProtocol) (success bool, err thrift.TException) {
@@ -13271,12 +14569,12 @@ func (p *ControlProcessor) Process(ctx context.Context, iprot, oprot thrift.TPro
 	}
 	iprot.Skip(ctx, thrift.STRUCT)
 	iprot.ReadMessageEnd(ctx)
-	x167 := thrift.NewTApplicationException(thrift.UNKNOWN_METHOD, "Unknown function "+name)
+	x182 := thrift.NewTApplicationException(thrift.UNKNOWN_METHOD, "Unknown function "+name)
 	oprot.WriteMessageBegin(ctx, name, thrift.EXCEPTION, seqId)
-	x167.Write(ctx, oprot)
+	x182.Write(ctx, oprot)
 	oprot.WriteMessageEnd(ctx)
 	oprot.Flush(ctx)
-	return false, x167
+	return false, x182
 
 }
 
@@ -13285,7 +14583,7 @@ type controlProcessorStatus struct {
 }
 
 func (p *controlProcessorStatus) Process(ctx context.Context, seqId int32, iprot, oprot thrift.TProtocol) (success bool, err thrift.TException) {
-	var _write_err168 error
+	var _write_err183 error
 	args := ControlStatusArgs{}
 	if err2 := args.Read(ctx, iprot); err2 != nil {
 		iprot.ReadMessageEnd(ctx)
@@ -13335,21 +14633,21 @@ func (p *controlProcessorStatus) Process(ctx context.Context, seqId int32, iprot
 			if errors.Is(err2, thrift.ErrAbandonRequest) {
 				return false, thrift.WrapTException(err2)
 			}
-			_exc169 := thrift.NewTApplicationException(thrift.INTERNAL_ERROR, "Internal error processing status: "+err2.Error())
+			_exc184 := thrift.NewTApplicationException(thrift.INTERNAL_ERROR, "Internal error processing status: "+err2.Error())
 			if err2 := oprot.WriteMessageBegin(ctx, "status", thrift.EXCEPTION, seqId); err2 != nil {
-				_write_err168 = thrift.WrapTException(err2)
+				_write_err183 = thrift.WrapTException(err2)
 			}
-			if err2 := _exc169.Write(ctx, oprot); _write_err168 == nil && err2 != nil {
-				_write_err168 = thrift.WrapTException(err2)
+			if err2 := _exc184.Write(ctx, oprot); _write_err183 == nil && err2 != nil {
+				_write_err183 = thrift.WrapTException(err2)
 			}
-			if err2 := oprot.WriteMessageEnd(ctx); _write_err168 == nil && err2 != nil {
-				_write_err168 = thrift.WrapTException(err2)
+			if err2 := oprot.WriteMessageEnd(ctx); _write_err183 == nil && err2 != nil {
+				_write_err183 = thrift.WrapTException(err2)
 			}
-			if err2 := oprot.Flush(ctx); _write_err168 == nil && err2 != nil {
-				_write_err168 = thrift.WrapTException(err2)
+			if err2 := oprot.Flush(ctx); _write_err183 == nil && err2 != nil {
+				_write_err183 = thrift.WrapTException(err2)
 			}
-			if _write_err168 != nil {
-				return false, thrift.WrapTException(_write_err168)
+			if _write_err183 != nil {
+				return false, thrift.WrapTException(_write_err183)
 			}
 			return true, err
 		}
@@ -13358,19 +14656,19 @@ func (p *controlProcessorStatus) Process(ctx context.Context, seqId int32, iprot
 	}
 	tickerCancel()
 	if err2 := oprot.WriteMessageBegin(ctx, "status", thrift.REPLY, seqId); err2 != nil {
-		_write_err168 = thrift.WrapTException(err2)
+		_write_err183 = thrift.WrapTException(err2)
 	}
-	if err2 := result.Write(ctx, oprot); _write_err168 == nil && err2 != nil {
-		_write_err168 = thrift.WrapTException(err2)
+	if err2 := result.Write(ctx, oprot); _write_err183 == nil && err2 != nil {
+		_write_err183 = thrift.WrapTException(err2)
 	}
-	if err2 := oprot.WriteMessageEnd(ctx); _write_err168 == nil && err2 != nil {
-		_write_err168 = thrift.WrapTException(err2)
+	if err2 := oprot.WriteMessageEnd(ctx); _write_err183 == nil && err2 != nil {
+		_write_err183 = thrift.WrapTException(err2)
 	}
-	if err2 := oprot.Flush(ctx); _write_err168 == nil && err2 != nil {
-		_write_err168 = thrift.WrapTException(err2)
+	if err2 := oprot.Flush(ctx); _write_err183 == nil && err2 != nil {
+		_write_err183 = thrift.WrapTException(err2)
 	}
-	if _write_err168 != nil {
-		return false, thrift.WrapTException(_write_err168)
+	if _write_err183 != nil {
+		return false, thrift.WrapTException(_write_err183)
 	}
 	return true, err
 }
@@ -13380,7 +14678,7 @@ type controlProcessorGetRecords struct {
 }
 
 func (p *controlProcessorGetRecords) Process(ctx context.Context, seqId int32, iprot, oprot thrift.TProtocol) (success bool, err thrift.TException) {
-	var _write_err170 error
+	var _write_err185 error
 	args := ControlGetRecordsArgs{}
 	if err2 := args.Read(ctx, iprot); err2 != nil {
 		iprot.ReadMessageEnd(ctx)
@@ -13430,21 +14728,21 @@ func (p *controlProcessorGetRecords) Process(ctx context.Context, seqId int32, i
 			if errors.Is(err2, thrift.ErrAbandonRequest) {
 				return false, thrift.WrapTException(err2)
 			}
-			_exc171 := thrift.NewTApplicationException(thrift.INTERNAL_ERROR, "Internal error processing get_records: "+err2.Error())
+			_exc186 := thrift.NewTApplicationException(thrift.INTERNAL_ERROR, "Internal error processing get_records: "+err2.Error())
 			if err2 := oprot.WriteMessageBegin(ctx, "get_records", thrift.EXCEPTION, seqId); err2 != nil {
-				_write_err170 = thrift.WrapTException(err2)
+				_write_err185 = thrift.WrapTException(err2)
 			}
-			if err2 := _exc171.Write(ctx, oprot); _write_err170 == nil && err2 != nil {
-				_write_err170 = thrift.WrapTException(err2)
+			if err2 := _exc186.Write(ctx, oprot); _write_err185 == nil && err2 != nil {
+				_write_err185 = thrift.WrapTException(err2)
 			}
-			if err2 := oprot.WriteMessageEnd(ctx); _write_err170 == nil && err2 != nil {
-				_write_err170 = thrift.WrapTException(err2)
+			if err2 := oprot.WriteMessageEnd(ctx); _write_err185 == nil && err2 != nil {
+				_write_err185 = thrift.WrapTException(err2)
 			}
-			if err2 := oprot.Flush(ctx); _write_err170 == nil && err2 != nil {
-				_write_err170 = thrift.WrapTException(err2)
+			if err2 := oprot.Flush(ctx); _write_err185 == nil && err2 != nil {
+				_write_err185 = thrift.WrapTException(err2)
 			}
-			if _write_err170 != nil {
-				return false, thrift.WrapTException(_write_err170)
+			if _write_err185 != nil {
+				return false, thrift.WrapTException(_write_err185)
 			}
 			return true, err
 		}
@@ -13453,19 +14751,19 @@ func (p *controlProcessorGetRecords) Process(ctx context.Context, seqId int32, i
 	}
 	tickerCancel()
 	if err2 := oprot.WriteMessageBegin(ctx, "get_records", thrift.REPLY, seqId); err2 != nil {
-		_write_err170 = thrift.WrapTException(err2)
+		_write_err185 = thrift.WrapTException(err2)
 	}
-	if err2 := result.Write(ctx, oprot); _write_err170 == nil && err2 != nil {
-		_write_err170 = thrift.WrapTException(err2)
+	if err2 := result.Write(ctx, oprot); _write_err185 == nil && err2 != nil {
+		_write_err185 = thrift.WrapTException(err2)
 	}
-	if err2 := oprot.WriteMessageEnd(ctx); _write_err170 == nil && err2 != nil {
-		_write_err170 = thrift.WrapTException(err2)
+	if err2 := oprot.WriteMessageEnd(ctx); _write_err185 == nil && err2 != nil {
+		_write_err185 = thrift.WrapTException(err2)
 	}
-	if err2 := oprot.Flush(ctx); _write_err170 == nil && err2 != nil {
-		_write_err170 = thrift.WrapTException(err2)
+	if err2 := oprot.Flush(ctx); _write_err185 == nil && err2 != nil {
+		_write_err185 = thrift.WrapTException(err2)
 	}
-	if _write_err170 != nil {
-		return false, thrift.WrapTException(_write_err170)
+	if _write_err185 != nil {
+		return false, thrift.WrapTException(_write_err185)
 	}
 	return true, err
 }
@@ -13475,7 +14773,7 @@ type controlProcessorWhy struct {
 }
 
 func (p *controlProcessorWhy) Process(ctx context.Context, seqId int32, iprot, oprot thrift.TProtocol) (success bool, err thrift.TException) {
-	var _write_err172 error
+	var _write_err187 error
 	args := ControlWhyArgs{}
 	if err2 := args.Read(ctx, iprot); err2 != nil {
 		iprot.ReadMessageEnd(ctx)
@@ -13525,21 +14823,21 @@ func (p *controlProcessorWhy) Process(ctx context.Context, seqId int32, iprot, o
 			if errors.Is(err2, thrift.ErrAbandonRequest) {
 				return false, thrift.WrapTException(err2)
 			}
-			_exc173 := thrift.NewTApplicationException(thrift.INTERNAL_ERROR, "Internal error processing why: "+err2.Error())
+			_exc188 := thrift.NewTApplicationException(thrift.INTERNAL_ERROR, "Internal error processing why: "+err2.Error())
 			if err2 := oprot.WriteMessageBegin(ctx, "why", thrift.EXCEPTION, seqId); err2 != nil {
-				_write_err172 = thrift.WrapTException(err2)
+				_write_err187 = thrift.WrapTException(err2)
 			}
-			if err2 := _exc173.Write(ctx, oprot); _write_err172 == nil && err2 != nil {
-				_write_err172 = thrift.WrapTException(err2)
+			if err2 := _exc188.Write(ctx, oprot); _write_err187 == nil && err2 != nil {
+				_write_err187 = thrift.WrapTException(err2)
 			}
-			if err2 := oprot.WriteMessageEnd(ctx); _write_err172 == nil && err2 != nil {
-				_write_err172 = thrift.WrapTException(err2)
+			if err2 := oprot.WriteMessageEnd(ctx); _write_err187 == nil && err2 != nil {
+				_write_err187 = thrift.WrapTException(err2)
 			}
-			if err2 := oprot.Flush(ctx); _write_err172 == nil && err2 != nil {
-				_write_err172 = thrift.WrapTException(err2)
+			if err2 := oprot.Flush(ctx); _write_err187 == nil && err2 != nil {
+				_write_err187 = thrift.WrapTException(err2)
 			}
-			if _write_err172 != nil {
-				return false, thrift.WrapTException(_write_err172)
+			if _write_err187 != nil {
+				return false, thrift.WrapTException(_write_err187)
 			}
 			return true, err
 		}
@@ -13548,19 +14846,19 @@ func (p *controlProcessorWhy) Process(ctx context.Context, seqId int32, iprot, o
 	}
 	tickerCancel()
 	if err2 := oprot.WriteMessageBegin(ctx, "why", thrift.REPLY, seqId); err2 != nil {
-		_write_err172 = thrift.WrapTException(err2)
+		_write_err187 = thrift.WrapTException(err2)
 	}
-	if err2 := result.Write(ctx, oprot); _write_err172 == nil && err2 != nil {
-		_write_err172 = thrift.WrapTException(err2)
+	if err2 := result.Write(ctx, oprot); _write_err187 == nil && err2 != nil {
+		_write_err187 = thrift.WrapTException(err2)
 	}
-	if err2 := oprot.WriteMessageEnd(ctx); _write_err172 == nil && err2 != nil {
-		_write_err172 = thrift.WrapTException(err2)
+	if err2 := oprot.WriteMessageEnd(ctx); _write_err187 == nil && err2 != nil {
+		_write_err187 = thrift.WrapTException(err2)
 	}
-	if err2 := oprot.Flush(ctx); _write_err172 == nil && err2 != nil {
-		_write_err172 = thrift.WrapTException(err2)
+	if err2 := oprot.Flush(ctx); _write_err187 == nil && err2 != nil {
+		_write_err187 = thrift.WrapTException(err2)
 	}
-	if _write_err172 != nil {
-		return false, thrift.WrapTException(_write_err172)
+	if _write_err187 != nil {
+		return false, thrift.WrapTException(_write_err187)
 	}
 	return true, err
 }
@@ -13570,7 +14868,7 @@ type controlProcessorConflicts struct {
 }
 
 func (p *controlProcessorConflicts) Process(ctx context.Context, seqId int32, iprot, oprot thrift.TProtocol) (success bool, err thrift.TException) {
-	var _write_err174 error
+	var _write_err189 error
 	args := ControlConflictsArgs{}
 	if err2 := args.Read(ctx, iprot); err2 != nil {
 		iprot.ReadMessageEnd(ctx)
@@ -13620,21 +14918,21 @@ func (p *controlProcessorConflicts) Process(ctx context.Context, seqId int32, ip
 			if errors.Is(err2, thrift.ErrAbandonRequest) {
 				return false, thrift.WrapTException(err2)
 			}
-			_exc175 := thrift.NewTApplicationException(thrift.INTERNAL_ERROR, "Internal error processing conflicts: "+err2.Error())
+			_exc190 := thrift.NewTApplicationException(thrift.INTERNAL_ERROR, "Internal error processing conflicts: "+err2.Error())
 			if err2 := oprot.WriteMessageBegin(ctx, "conflicts", thrift.EXCEPTION, seqId); err2 != nil {
-				_write_err174 = thrift.WrapTException(err2)
+				_write_err189 = thrift.WrapTException(err2)
 			}
-			if err2 := _exc175.Write(ctx, oprot); _write_err174 == nil && err2 != nil {
-				_write_err174 = thrift.WrapTException(err2)
+			if err2 := _exc190.Write(ctx, oprot); _write_err189 == nil && err2 != nil {
+				_write_err189 = thrift.WrapTException(err2)
 			}
-			if err2 := oprot.WriteMessageEnd(ctx); _write_err174 == nil && err2 != nil {
-				_write_err174 = thrift.WrapTException(err2)
+			if err2 := oprot.WriteMessageEnd(ctx); _write_err189 == nil && err2 != nil {
+				_write_err189 = thrift.WrapTException(err2)
 			}
-			if err2 := oprot.Flush(ctx); _write_err174 == nil && err2 != nil {
-				_write_err174 = thrift.WrapTException(err2)
+			if err2 := oprot.Flush(ctx); _write_err189 == nil && err2 != nil {
+				_write_err189 = thrift.WrapTException(err2)
 			}
-			if _write_err174 != nil {
-				return false, thrift.WrapTException(_write_err174)
+			if _write_err189 != nil {
+				return false, thrift.WrapTException(_write_err189)
 			}
 			return true, err
 		}
@@ -13643,19 +14941,19 @@ func (p *controlProcessorConflicts) Process(ctx context.Context, seqId int32, ip
 	}
 	tickerCancel()
 	if err2 := oprot.WriteMessageBegin(ctx, "conflicts", thrift.REPLY, seqId); err2 != nil {
-		_write_err174 = thrift.WrapTException(err2)
+		_write_err189 = thrift.WrapTException(err2)
 	}
-	if err2 := result.Write(ctx, oprot); _write_err174 == nil && err2 != nil {
-		_write_err174 = thrift.WrapTException(err2)
+	if err2 := result.Write(ctx, oprot); _write_err189 == nil && err2 != nil {
+		_write_err189 = thrift.WrapTException(err2)
 	}
-	if err2 := oprot.WriteMessageEnd(ctx); _write_err174 == nil && err2 != nil {
-		_write_err174 = thrift.WrapTException(err2)
+	if err2 := oprot.WriteMessageEnd(ctx); _write_err189 == nil && err2 != nil {
+		_write_err189 = thrift.WrapTException(err2)
 	}
-	if err2 := oprot.Flush(ctx); _write_err174 == nil && err2 != nil {
-		_write_err174 = thrift.WrapTException(err2)
+	if err2 := oprot.Flush(ctx); _write_err189 == nil && err2 != nil {
+		_write_err189 = thrift.WrapTException(err2)
 	}
-	if _write_err174 != nil {
-		return false, thrift.WrapTException(_write_err174)
+	if _write_err189 != nil {
+		return false, thrift.WrapTException(_write_err189)
 	}
 	return true, err
 }
@@ -13665,7 +14963,7 @@ type controlProcessorWait struct {
 }
 
 func (p *controlProcessorWait) Process(ctx context.Context, seqId int32, iprot, oprot thrift.TProtocol) (success bool, err thrift.TException) {
-	var _write_err176 error
+	var _write_err191 error
 	args := ControlWaitArgs{}
 	if err2 := args.Read(ctx, iprot); err2 != nil {
 		iprot.ReadMessageEnd(ctx)
@@ -13715,21 +15013,21 @@ func (p *controlProcessorWait) Process(ctx context.Context, seqId int32, iprot, 
 			if errors.Is(err2, thrift.ErrAbandonRequest) {
 				return false, thrift.WrapTException(err2)
 			}
-			_exc177 := thrift.NewTApplicationException(thrift.INTERNAL_ERROR, "Internal error processing wait: "+err2.Error())
+			_exc192 := thrift.NewTApplicationException(thrift.INTERNAL_ERROR, "Internal error processing wait: "+err2.Error())
 			if err2 := oprot.WriteMessageBegin(ctx, "wait", thrift.EXCEPTION, seqId); err2 != nil {
-				_write_err176 = thrift.WrapTException(err2)
+				_write_err191 = thrift.WrapTException(err2)
 			}
-			if err2 := _exc177.Write(ctx, oprot); _write_err176 == nil && err2 != nil {
-				_write_err176 = thrift.WrapTException(err2)
+			if err2 := _exc192.Write(ctx, oprot); _write_err191 == nil && err2 != nil {
+				_write_err191 = thrift.WrapTException(err2)
 			}
-			if err2 := oprot.WriteMessageEnd(ctx); _write_err176 == nil && err2 != nil {
-				_write_err176 = thrift.WrapTException(err2)
+			if err2 := oprot.WriteMessageEnd(ctx); _write_err191 == nil && err2 != nil {
+				_write_err191 = thrift.WrapTException(err2)
 			}
-			if err2 := oprot.Flush(ctx); _write_err176 == nil && err2 != nil {
-				_write_err176 = thrift.WrapTException(err2)
+			if err2 := oprot.Flush(ctx); _write_err191 == nil && err2 != nil {
+				_write_err191 = thrift.WrapTException(err2)
 			}
-			if _write_err176 != nil {
-				return false, thrift.WrapTException(_write_err176)
+			if _write_err191 != nil {
+				return false, thrift.WrapTException(_write_err191)
 			}
 			return true, err
 		}
@@ -13738,19 +15036,19 @@ func (p *controlProcessorWait) Process(ctx context.Context, seqId int32, iprot, 
 	}
 	tickerCancel()
 	if err2 := oprot.WriteMessageBegin(ctx, "wait", thrift.REPLY, seqId); err2 != nil {
-		_write_err176 = thrift.WrapTException(err2)
+		_write_err191 = thrift.WrapTException(err2)
 	}
-	if err2 := result.Write(ctx, oprot); _write_err176 == nil && err2 != nil {
-		_write_err176 = thrift.WrapTException(err2)
+	if err2 := result.Write(ctx, oprot); _write_err191 == nil && err2 != nil {
+		_write_err191 = thrift.WrapTException(err2)
 	}
-	if err2 := oprot.WriteMessageEnd(ctx); _write_err176 == nil && err2 != nil {
-		_write_err176 = thrift.WrapTException(err2)
+	if err2 := oprot.WriteMessageEnd(ctx); _write_err191 == nil && err2 != nil {
+		_write_err191 = thrift.WrapTException(err2)
 	}
-	if err2 := oprot.Flush(ctx); _write_err176 == nil && err2 != nil {
-		_write_err176 = thrift.WrapTException(err2)
+	if err2 := oprot.Flush(ctx); _write_err191 == nil && err2 != nil {
+		_write_err191 = thrift.WrapTException(err2)
 	}
-	if _write_err176 != nil {
-		return false, thrift.WrapTException(_write_err176)
+	if _write_err191 != nil {
+		return false, thrift.WrapTException(_write_err191)
 	}
 	return true, err
 }
@@ -13760,7 +15058,7 @@ type controlProcessorExportRecords struct {
 }
 
 func (p *controlProcessorExportRecords) Process(ctx context.Context, seqId int32, iprot, oprot thrift.TProtocol) (success bool, err thrift.TException) {
-	var _write_err178 error
+	var _write_err193 error
 	args := ControlExportRecordsArgs{}
 	if err2 := args.Read(ctx, iprot); err2 != nil {
 		iprot.ReadMessageEnd(ctx)
@@ -13810,21 +15108,21 @@ func (p *controlProcessorExportRecords) Process(ctx context.Context, seqId int32
 			if errors.Is(err2, thrift.ErrAbandonRequest) {
 				return false, thrift.WrapTException(err2)
 			}
-			_exc179 := thrift.NewTApplicationException(thrift.INTERNAL_ERROR, "Internal error processing export_records: "+err2.Error())
+			_exc194 := thrift.NewTApplicationException(thrift.INTERNAL_ERROR, "Internal error processing export_records: "+err2.Error())
 			if err2 := oprot.WriteMessageBegin(ctx, "export_records", thrift.EXCEPTION, seqId); err2 != nil {
-				_write_err178 = thrift.WrapTException(err2)
+				_write_err193 = thrift.WrapTException(err2)
 			}
-			if err2 := _exc179.Write(ctx, oprot); _write_err178 == nil && err2 != nil {
-				_write_err178 = thrift.WrapTException(err2)
+			if err2 := _exc194.Write(ctx, oprot); _write_err193 == nil && err2 != nil {
+				_write_err193 = thrift.WrapTException(err2)
 			}
-			if err2 := oprot.WriteMessageEnd(ctx); _write_err178 == nil && err2 != nil {
-				_write_err178 = thrift.WrapTException(err2)
+			if err2 := oprot.WriteMessageEnd(ctx); _write_err193 == nil && err2 != nil {
+				_write_err193 = thrift.WrapTException(err2)
 			}
-			if err2 := oprot.Flush(ctx); _write_err178 == nil && err2 != nil {
-				_write_err178 = thrift.WrapTException(err2)
+			if err2 := oprot.Flush(ctx); _write_err193 == nil && err2 != nil {
+				_write_err193 = thrift.WrapTException(err2)
 			}
-			if _write_err178 != nil {
-				return false, thrift.WrapTException(_write_err178)
+			if _write_err193 != nil {
+				return false, thrift.WrapTException(_write_err193)
 			}
 			return true, err
 		}
@@ -13833,19 +15131,19 @@ func (p *controlProcessorExportRecords) Process(ctx context.Context, seqId int32
 	}
 	tickerCancel()
 	if err2 := oprot.WriteMessageBegin(ctx, "export_records", thrift.REPLY, seqId); err2 != nil {
-		_write_err178 = thrift.WrapTException(err2)
+		_write_err193 = thrift.WrapTException(err2)
 	}
-	if err2 := result.Write(ctx, oprot); _write_err178 == nil && err2 != nil {
-		_write_err178 = thrift.WrapTException(err2)
+	if err2 := result.Write(ctx, oprot); _write_err193 == nil && err2 != nil {
+		_write_err193 = thrift.WrapTException(err2)
 	}
-	if err2 := oprot.WriteMessageEnd(ctx); _write_err178 == nil && err2 != nil {
-		_write_err178 = thrift.WrapTException(err2)
+	if err2 := oprot.WriteMessageEnd(ctx); _write_err193 == nil && err2 != nil {
+		_write_err193 = thrift.WrapTException(err2)
 	}
-	if err2 := oprot.Flush(ctx); _write_err178 == nil && err2 != nil {
-		_write_err178 = thrift.WrapTException(err2)
+	if err2 := oprot.Flush(ctx); _write_err193 == nil && err2 != nil {
+		_write_err193 = thrift.WrapTException(err2)
 	}
-	if _write_err178 != nil {
-		return false, thrift.WrapTException(_write_err178)
+	if _write_err193 != nil {
+		return false, thrift.WrapTException(_write_err193)
 	}
 	return true, err
 }
@@ -13855,7 +15153,7 @@ type controlProcessorImportZone struct {
 }
 
 func (p *controlProcessorImportZone) Process(ctx context.Context, seqId int32, iprot, oprot thrift.TProtocol) (success bool, err thrift.TException) {
-	var _write_err180 error
+	var _write_err195 error
 	args := ControlImportZoneArgs{}
 	if err2 := args.Read(ctx, iprot); err2 != nil {
 		iprot.ReadMessageEnd(ctx)
@@ -13905,21 +15203,21 @@ func (p *controlProcessorImportZone) Process(ctx context.Context, seqId int32, i
 			if errors.Is(err2, thrift.ErrAbandonRequest) {
 				return false, thrift.WrapTException(err2)
 			}
-			_exc181 := thrift.NewTApplicationException(thrift.INTERNAL_ERROR, "Internal error processing import_zone: "+err2.Error())
+			_exc196 := thrift.NewTApplicationException(thrift.INTERNAL_ERROR, "Internal error processing import_zone: "+err2.Error())
 			if err2 := oprot.WriteMessageBegin(ctx, "import_zone", thrift.EXCEPTION, seqId); err2 != nil {
-				_write_err180 = thrift.WrapTException(err2)
+				_write_err195 = thrift.WrapTException(err2)
 			}
-			if err2 := _exc181.Write(ctx, oprot); _write_err180 == nil && err2 != nil {
-				_write_err180 = thrift.WrapTException(err2)
+			if err2 := _exc196.Write(ctx, oprot); _write_err195 == nil && err2 != nil {
+				_write_err195 = thrift.WrapTException(err2)
 			}
-			if err2 := oprot.WriteMessageEnd(ctx); _write_err180 == nil && err2 != nil {
-				_write_err180 = thrift.WrapTException(err2)
+			if err2 := oprot.WriteMessageEnd(ctx); _write_err195 == nil && err2 != nil {
+				_write_err195 = thrift.WrapTException(err2)
 			}
-			if err2 := oprot.Flush(ctx); _write_err180 == nil && err2 != nil {
-				_write_err180 = thrift.WrapTException(err2)
+			if err2 := oprot.Flush(ctx); _write_err195 == nil && err2 != nil {
+				_write_err195 = thrift.WrapTException(err2)
 			}
-			if _write_err180 != nil {
-				return false, thrift.WrapTException(_write_err180)
+			if _write_err195 != nil {
+				return false, thrift.WrapTException(_write_err195)
 			}
 			return true, err
 		}
@@ -13928,19 +15226,19 @@ func (p *controlProcessorImportZone) Process(ctx context.Context, seqId int32, i
 	}
 	tickerCancel()
 	if err2 := oprot.WriteMessageBegin(ctx, "import_zone", thrift.REPLY, seqId); err2 != nil {
-		_write_err180 = thrift.WrapTException(err2)
+		_write_err195 = thrift.WrapTException(err2)
 	}
-	if err2 := result.Write(ctx, oprot); _write_err180 == nil && err2 != nil {
-		_write_err180 = thrift.WrapTException(err2)
+	if err2 := result.Write(ctx, oprot); _write_err195 == nil && err2 != nil {
+		_write_err195 = thrift.WrapTException(err2)
 	}
-	if err2 := oprot.WriteMessageEnd(ctx); _write_err180 == nil && err2 != nil {
-		_write_err180 = thrift.WrapTException(err2)
+	if err2 := oprot.WriteMessageEnd(ctx); _write_err195 == nil && err2 != nil {
+		_write_err195 = thrift.WrapTException(err2)
 	}
-	if err2 := oprot.Flush(ctx); _write_err180 == nil && err2 != nil {
-		_write_err180 = thrift.WrapTException(err2)
+	if err2 := oprot.Flush(ctx); _write_err195 == nil && err2 != nil {
+		_write_err195 = thrift.WrapTException(err2)
 	}
-	if _write_err180 != nil {
-		return false, thrift.WrapTException(_write_err180)
+	if _write_err195 != nil {
+		return false, thrift.WrapTException(_write_err195)
 	}
 	return true, err
 }
@@ -13950,7 +15248,7 @@ type controlProcessorSetOverride struct {
 }
 
 func (p *controlProcessorSetOverride) Process(ctx context.Context, seqId int32, iprot, oprot thrift.TProtocol) (success bool, err thrift.TException) {
-	var _write_err182 error
+	var _write_err197 error
 	args := ControlSetOverrideArgs{}
 	if err2 := args.Read(ctx, iprot); err2 != nil {
 		iprot.ReadMessageEnd(ctx)
@@ -14000,21 +15298,21 @@ func (p *controlProcessorSetOverride) Process(ctx context.Context, seqId int32, 
 			if errors.Is(err2, thrift.ErrAbandonRequest) {
 				return false, thrift.WrapTException(err2)
 			}
-			_exc183 := thrift.NewTApplicationException(thrift.INTERNAL_ERROR, "Internal error processing set_override: "+err2.Error())
+			_exc198 := thrift.NewTApplicationException(thrift.INTERNAL_ERROR, "Internal error processing set_override: "+err2.Error())
 			if err2 := oprot.WriteMessageBegin(ctx, "set_override", thrift.EXCEPTION, seqId); err2 != nil {
-				_write_err182 = thrift.WrapTException(err2)
+				_write_err197 = thrift.WrapTException(err2)
 			}
-			if err2 := _exc183.Write(ctx, oprot); _write_err182 == nil && err2 != nil {
-				_write_err182 = thrift.WrapTException(err2)
+			if err2 := _exc198.Write(ctx, oprot); _write_err197 == nil && err2 != nil {
+				_write_err197 = thrift.WrapTException(err2)
 			}
-			if err2 := oprot.WriteMessageEnd(ctx); _write_err182 == nil && err2 != nil {
-				_write_err182 = thrift.WrapTException(err2)
+			if err2 := oprot.WriteMessageEnd(ctx); _write_err197 == nil && err2 != nil {
+				_write_err197 = thrift.WrapTException(err2)
 			}
-			if err2 := oprot.Flush(ctx); _write_err182 == nil && err2 != nil {
-				_write_err182 = thrift.WrapTException(err2)
+			if err2 := oprot.Flush(ctx); _write_err197 == nil && err2 != nil {
+				_write_err197 = thrift.WrapTException(err2)
 			}
-			if _write_err182 != nil {
-				return false, thrift.WrapTException(_write_err182)
+			if _write_err197 != nil {
+				return false, thrift.WrapTException(_write_err197)
 			}
 			return true, err
 		}
@@ -14023,19 +15321,19 @@ func (p *controlProcessorSetOverride) Process(ctx context.Context, seqId int32, 
 	}
 	tickerCancel()
 	if err2 := oprot.WriteMessageBegin(ctx, "set_override", thrift.REPLY, seqId); err2 != nil {
-		_write_err182 = thrift.WrapTException(err2)
+		_write_err197 = thrift.WrapTException(err2)
 	}
-	if err2 := result.Write(ctx, oprot); _write_err182 == nil && err2 != nil {
-		_write_err182 = thrift.WrapTException(err2)
+	if err2 := result.Write(ctx, oprot); _write_err197 == nil && err2 != nil {
+		_write_err197 = thrift.WrapTException(err2)
 	}
-	if err2 := oprot.WriteMessageEnd(ctx); _write_err182 == nil && err2 != nil {
-		_write_err182 = thrift.WrapTException(err2)
+	if err2 := oprot.WriteMessageEnd(ctx); _write_err197 == nil && err2 != nil {
+		_write_err197 = thrift.WrapTException(err2)
 	}
-	if err2 := oprot.Flush(ctx); _write_err182 == nil && err2 != nil {
-		_write_err182 = thrift.WrapTException(err2)
+	if err2 := oprot.Flush(ctx); _write_err197 == nil && err2 != nil {
+		_write_err197 = thrift.WrapTException(err2)
 	}
-	if _write_err182 != nil {
-		return false, thrift.WrapTException(_write_err182)
+	if _write_err197 != nil {
+		return false, thrift.WrapTException(_write_err197)
 	}
 	return true, err
 }
@@ -14045,7 +15343,7 @@ type controlProcessorOverrides struct {
 }
 
 func (p *controlProcessorOverrides) Process(ctx context.Context, seqId int32, iprot, oprot thrift.TProtocol) (success bool, err thrift.TException) {
-	var _write_err184 error
+	var _write_err199 error
 	args := ControlOverridesArgs{}
 	if err2 := args.Read(ctx, iprot); err2 != nil {
 		iprot.ReadMessageEnd(ctx)
@@ -14095,21 +15393,21 @@ func (p *controlProcessorOverrides) Process(ctx context.Context, seqId int32, ip
 			if errors.Is(err2, thrift.ErrAbandonRequest) {
 				return false, thrift.WrapTException(err2)
 			}
-			_exc185 := thrift.NewTApplicationException(thrift.INTERNAL_ERROR, "Internal error processing overrides: "+err2.Error())
+			_exc200 := thrift.NewTApplicationException(thrift.INTERNAL_ERROR, "Internal error processing overrides: "+err2.Error())
 			if err2 := oprot.WriteMessageBegin(ctx, "overrides", thrift.EXCEPTION, seqId); err2 != nil {
-				_write_err184 = thrift.WrapTException(err2)
+				_write_err199 = thrift.WrapTException(err2)
 			}
-			if err2 := _exc185.Write(ctx, oprot); _write_err184 == nil && err2 != nil {
-				_write_err184 = thrift.WrapTException(err2)
+			if err2 := _exc200.Write(ctx, oprot); _write_err199 == nil && err2 != nil {
+				_write_err199 = thrift.WrapTException(err2)
 			}
-			if err2 := oprot.WriteMessageEnd(ctx); _write_err184 == nil && err2 != nil {
-				_write_err184 = thrift.WrapTException(err2)
+			if err2 := oprot.WriteMessageEnd(ctx); _write_err199 == nil && err2 != nil {
+				_write_err199 = thrift.WrapTException(err2)
 			}
-			if err2 := oprot.Flush(ctx); _write_err184 == nil && err2 != nil {
-				_write_err184 = thrift.WrapTException(err2)
+			if err2 := oprot.Flush(ctx); _write_err199 == nil && err2 != nil {
+				_write_err199 = thrift.WrapTException(err2)
 			}
-			if _write_err184 != nil {
-				return false, thrift.WrapTException(_write_err184)
+			if _write_err199 != nil {
+				return false, thrift.WrapTException(_write_err199)
 			}
 			return true, err
 		}
@@ -14118,19 +15416,19 @@ func (p *controlProcessorOverrides) Process(ctx context.Context, seqId int32, ip
 	}
 	tickerCancel()
 	if err2 := oprot.WriteMessageBegin(ctx, "overrides", thrift.REPLY, seqId); err2 != nil {
-		_write_err184 = thrift.WrapTException(err2)
+		_write_err199 = thrift.WrapTException(err2)
 	}
-	if err2 := result.Write(ctx, oprot); _write_err184 == nil && err2 != nil {
-		_write_err184 = thrift.WrapTException(err2)
+	if err2 := result.Write(ctx, oprot); _write_err199 == nil && err2 != nil {
+		_write_err199 = thrift.WrapTException(err2)
 	}
-	if err2 := oprot.WriteMessageEnd(ctx); _write_err184 == nil && err2 != nil {
-		_write_err184 = thrift.WrapTException(err2)
+	if err2 := oprot.WriteMessageEnd(ctx); _write_err199 == nil && err2 != nil {
+		_write_err199 = thrift.WrapTException(err2)
 	}
-	if err2 := oprot.Flush(ctx); _write_err184 == nil && err2 != nil {
-		_write_err184 = thrift.WrapTException(err2)
+	if err2 := oprot.Flush(ctx); _write_err199 == nil && err2 != nil {
+		_write_err199 = thrift.WrapTException(err2)
 	}
-	if _write_err184 != nil {
-		return false, thrift.WrapTException(_write_err184)
+	if _write_err199 != nil {
+		return false, thrift.WrapTException(_write_err199)
 	}
 	return true, err
 }
@@ -14140,7 +15438,7 @@ type controlProcessorClearOverride struct {
 }
 
 func (p *controlProcessorClearOverride) Process(ctx context.Context, seqId int32, iprot, oprot thrift.TProtocol) (success bool, err thrift.TException) {
-	var _write_err186 error
+	var _write_err201 error
 	args := ControlClearOverrideArgs{}
 	if err2 := args.Read(ctx, iprot); err2 != nil {
 		iprot.ReadMessageEnd(ctx)
@@ -14190,21 +15488,21 @@ func (p *controlProcessorClearOverride) Process(ctx context.Context, seqId int32
 			if errors.Is(err2, thrift.ErrAbandonRequest) {
 				return false, thrift.WrapTException(err2)
 			}
-			_exc187 := thrift.NewTApplicationException(thrift.INTERNAL_ERROR, "Internal error processing clear_override: "+err2.Error())
+			_exc202 := thrift.NewTApplicationException(thrift.INTERNAL_ERROR, "Internal error processing clear_override: "+err2.Error())
 			if err2 := oprot.WriteMessageBegin(ctx, "clear_override", thrift.EXCEPTION, seqId); err2 != nil {
-				_write_err186 = thrift.WrapTException(err2)
+				_write_err201 = thrift.WrapTException(err2)
 			}
-			if err2 := _exc187.Write(ctx, oprot); _write_err186 == nil && err2 != nil {
-				_write_err186 = thrift.WrapTException(err2)
+			if err2 := _exc202.Write(ctx, oprot); _write_err201 == nil && err2 != nil {
+				_write_err201 = thrift.WrapTException(err2)
 			}
-			if err2 := oprot.WriteMessageEnd(ctx); _write_err186 == nil && err2 != nil {
-				_write_err186 = thrift.WrapTException(err2)
+			if err2 := oprot.WriteMessageEnd(ctx); _write_err201 == nil && err2 != nil {
+				_write_err201 = thrift.WrapTException(err2)
 			}
-			if err2 := oprot.Flush(ctx); _write_err186 == nil && err2 != nil {
-				_write_err186 = thrift.WrapTException(err2)
+			if err2 := oprot.Flush(ctx); _write_err201 == nil && err2 != nil {
+				_write_err201 = thrift.WrapTException(err2)
 			}
-			if _write_err186 != nil {
-				return false, thrift.WrapTException(_write_err186)
+			if _write_err201 != nil {
+				return false, thrift.WrapTException(_write_err201)
 			}
 			return true, err
 		}
@@ -14213,19 +15511,19 @@ func (p *controlProcessorClearOverride) Process(ctx context.Context, seqId int32
 	}
 	tickerCancel()
 	if err2 := oprot.WriteMessageBegin(ctx, "clear_override", thrift.REPLY, seqId); err2 != nil {
-		_write_err186 = thrift.WrapTException(err2)
+		_write_err201 = thrift.WrapTException(err2)
 	}
-	if err2 := result.Write(ctx, oprot); _write_err186 == nil && err2 != nil {
-		_write_err186 = thrift.WrapTException(err2)
+	if err2 := result.Write(ctx, oprot); _write_err201 == nil && err2 != nil {
+		_write_err201 = thrift.WrapTException(err2)
 	}
-	if err2 := oprot.WriteMessageEnd(ctx); _write_err186 == nil && err2 != nil {
-		_write_err186 = thrift.WrapTException(err2)
+	if err2 := oprot.WriteMessageEnd(ctx); _write_err201 == nil && err2 != nil {
+		_write_err201 = thrift.WrapTException(err2)
 	}
-	if err2 := oprot.Flush(ctx); _write_err186 == nil && err2 != nil {
-		_write_err186 = thrift.WrapTException(err2)
+	if err2 := oprot.Flush(ctx); _write_err201 == nil && err2 != nil {
+		_write_err201 = thrift.WrapTException(err2)
 	}
-	if _write_err186 != nil {
-		return false, thrift.WrapTException(_write_err186)
+	if _write_err201 != nil {
+		return false, thrift.WrapTException(_write_err201)
 	}
 	return true, err
 }
@@ -14235,7 +15533,7 @@ type controlProcessorAudit struct {
 }
 
 func (p *controlProcessorAudit) Process(ctx context.Context, seqId int32, iprot, oprot thrift.TProtocol) (success bool, err thrift.TException) {
-	var _write_err188 error
+	var _write_err203 error
 	args := ControlAuditArgs{}
 	if err2 := args.Read(ctx, iprot); err2 != nil {
 		iprot.ReadMessageEnd(ctx)
@@ -14285,21 +15583,21 @@ func (p *controlProcessorAudit) Process(ctx context.Context, seqId int32, iprot,
 			if errors.Is(err2, thrift.ErrAbandonRequest) {
 				return false, thrift.WrapTException(err2)
 			}
-			_exc189 := thrift.NewTApplicationException(thrift.INTERNAL_ERROR, "Internal error processing audit: "+err2.Error())
+			_exc204 := thrift.NewTApplicationException(thrift.INTERNAL_ERROR, "Internal error processing audit: "+err2.Error())
 			if err2 := oprot.WriteMessageBegin(ctx, "audit", thrift.EXCEPTION, seqId); err2 != nil {
-				_write_err188 = thrift.WrapTException(err2)
+				_write_err203 = thrift.WrapTException(err2)
 			}
-			if err2 := _exc189.Write(ctx, oprot); _write_err188 == nil && err2 != nil {
-				_write_err188 = thrift.WrapTException(err2)
+			if err2 := _exc204.Write(ctx, oprot); _write_err203 == nil && err2 != nil {
+				_write_err203 = thrift.WrapTException(err2)
 			}
-			if err2 := oprot.WriteMessageEnd(ctx); _write_err188 == nil && err2 != nil {
-				_write_err188 = thrift.WrapTException(err2)
+			if err2 := oprot.WriteMessageEnd(ctx); _write_err203 == nil && err2 != nil {
+				_write_err203 = thrift.WrapTException(err2)
 			}
-			if err2 := oprot.Flush(ctx); _write_err188 == nil && err2 != nil {
-				_write_err188 = thrift.WrapTException(err2)
+			if err2 := oprot.Flush(ctx); _write_err203 == nil && err2 != nil {
+				_write_err203 = thrift.WrapTException(err2)
 			}
-			if _write_err188 != nil {
-				return false, thrift.WrapTException(_write_err188)
+			if _write_err203 != nil {
+				return false, thrift.WrapTException(_write_err203)
 			}
 			return true, err
 		}
@@ -14308,19 +15606,19 @@ func (p *controlProcessorAudit) Process(ctx context.Context, seqId int32, iprot,
 	}
 	tickerCancel()
 	if err2 := oprot.WriteMessageBegin(ctx, "audit", thrift.REPLY, seqId); err2 != nil {
-		_write_err188 = thrift.WrapTException(err2)
+		_write_err203 = thrift.WrapTException(err2)
 	}
-	if err2 := result.Write(ctx, oprot); _write_err188 == nil && err2 != nil {
-		_write_err188 = thrift.WrapTException(err2)
+	if err2 := result.Write(ctx, oprot); _write_err203 == nil && err2 != nil {
+		_write_err203 = thrift.WrapTException(err2)
 	}
-	if err2 := oprot.WriteMessageEnd(ctx); _write_err188 == nil && err2 != nil {
-		_write_err188 = thrift.WrapTException(err2)
+	if err2 := oprot.WriteMessageEnd(ctx); _write_err203 == nil && err2 != nil {
+		_write_err203 = thrift.WrapTException(err2)
 	}
-	if err2 := oprot.Flush(ctx); _write_err188 == nil && err2 != nil {
-		_write_err188 = thrift.WrapTException(err2)
+	if err2 := oprot.Flush(ctx); _write_err203 == nil && err2 != nil {
+		_write_err203 = thrift.WrapTException(err2)
 	}
-	if _write_err188 != nil {
-		return false, thrift.WrapTException(_write_err188)
+	if _write_err203 != nil {
+		return false, thrift.WrapTException(_write_err203)
 	}
 	return true, err
 }
@@ -14330,7 +15628,7 @@ type controlProcessorHistory struct {
 }
 
 func (p *controlProcessorHistory) Process(ctx context.Context, seqId int32, iprot, oprot thrift.TProtocol) (success bool, err thrift.TException) {
-	var _write_err190 error
+	var _write_err205 error
 	args := ControlHistoryArgs{}
 	if err2 := args.Read(ctx, iprot); err2 != nil {
 		iprot.ReadMessageEnd(ctx)
@@ -14380,21 +15678,21 @@ func (p *controlProcessorHistory) Process(ctx context.Context, seqId int32, ipro
 			if errors.Is(err2, thrift.ErrAbandonRequest) {
 				return false, thrift.WrapTException(err2)
 			}
-			_exc191 := thrift.NewTApplicationException(thrift.INTERNAL_ERROR, "Internal error processing history: "+err2.Error())
+			_exc206 := thrift.NewTApplicationException(thrift.INTERNAL_ERROR, "Internal error processing history: "+err2.Error())
 			if err2 := oprot.WriteMessageBegin(ctx, "history", thrift.EXCEPTION, seqId); err2 != nil {
-				_write_err190 = thrift.WrapTException(err2)
+				_write_err205 = thrift.WrapTException(err2)
 			}
-			if err2 := _exc191.Write(ctx, oprot); _write_err190 == nil && err2 != nil {
-				_write_err190 = thrift.WrapTException(err2)
+			if err2 := _exc206.Write(ctx, oprot); _write_err205 == nil && err2 != nil {
+				_write_err205 = thrift.WrapTException(err2)
 			}
-			if err2 := oprot.WriteMessageEnd(ctx); _write_err190 == nil && err2 != nil {
-				_write_err190 = thrift.WrapTException(err2)
+			if err2 := oprot.WriteMessageEnd(ctx); _write_err205 == nil && err2 != nil {
+				_write_err205 = thrift.WrapTException(err2)
 			}
-			if err2 := oprot.Flush(ctx); _write_err190 == nil && err2 != nil {
-				_write_err190 = thrift.WrapTException(err2)
+			if err2 := oprot.Flush(ctx); _write_err205 == nil && err2 != nil {
+				_write_err205 = thrift.WrapTException(err2)
 			}
-			if _write_err190 != nil {
-				return false, thrift.WrapTException(_write_err190)
+			if _write_err205 != nil {
+				return false, thrift.WrapTException(_write_err205)
 			}
 			return true, err
 		}
@@ -14403,19 +15701,19 @@ func (p *controlProcessorHistory) Process(ctx context.Context, seqId int32, ipro
 	}
 	tickerCancel()
 	if err2 := oprot.WriteMessageBegin(ctx, "history", thrift.REPLY, seqId); err2 != nil {
-		_write_err190 = thrift.WrapTException(err2)
+		_write_err205 = thrift.WrapTException(err2)
 	}
-	if err2 := result.Write(ctx, oprot); _write_err190 == nil && err2 != nil {
-		_write_err190 = thrift.WrapTException(err2)
+	if err2 := result.Write(ctx, oprot); _write_err205 == nil && err2 != nil {
+		_write_err205 = thrift.WrapTException(err2)
 	}
-	if err2 := oprot.WriteMessageEnd(ctx); _write_err190 == nil && err2 != nil {
-		_write_err190 = thrift.WrapTException(err2)
+	if err2 := oprot.WriteMessageEnd(ctx); _write_err205 == nil && err2 != nil {
+		_write_err205 = thrift.WrapTException(err2)
 	}
-	if err2 := oprot.Flush(ctx); _write_err190 == nil && err2 != nil {
-		_write_err190 = thrift.WrapTException(err2)
+	if err2 := oprot.Flush(ctx); _write_err205 == nil && err2 != nil {
+		_write_err205 = thrift.WrapTException(err2)
 	}
-	if _write_err190 != nil {
-		return false, thrift.WrapTException(_write_err190)
+	if _write_err205 != nil {
+		return false, thrift.WrapTException(_write_err205)
 	}
 	return true, err
 }
@@ -14425,7 +15723,7 @@ type controlProcessorDiff struct {
 }
 
 func (p *controlProcessorDiff) Process(ctx context.Context, seqId int32, iprot, oprot thrift.TProtocol) (success bool, err thrift.TException) {
-	var _write_err192 error
+	var _write_err207 error
 	args := ControlDiffArgs{}
 	if err2 := args.Read(ctx, iprot); err2 != nil {
 		iprot.ReadMessageEnd(ctx)
@@ -14475,21 +15773,21 @@ func (p *controlProcessorDiff) Process(ctx context.Context, seqId int32, iprot, 
 			if errors.Is(err2, thrift.ErrAbandonRequest) {
 				return false, thrift.WrapTException(err2)
 			}
-			_exc193 := thrift.NewTApplicationException(thrift.INTERNAL_ERROR, "Internal error processing diff: "+err2.Error())
+			_exc208 := thrift.NewTApplicationException(thrift.INTERNAL_ERROR, "Internal error processing diff: "+err2.Error())
 			if err2 := oprot.WriteMessageBegin(ctx, "diff", thrift.EXCEPTION, seqId); err2 != nil {
-				_write_err192 = thrift.WrapTException(err2)
+				_write_err207 = thrift.WrapTException(err2)
 			}
-			if err2 := _exc193.Write(ctx, oprot); _write_err192 == nil && err2 != nil {
-				_write_err192 = thrift.WrapTException(err2)
+			if err2 := _exc208.Write(ctx, oprot); _write_err207 == nil && err2 != nil {
+				_write_err207 = thrift.WrapTException(err2)
 			}
-			if err2 := oprot.WriteMessageEnd(ctx); _write_err192 == nil && err2 != nil {
-				_write_err192 = thrift.WrapTException(err2)
+			if err2 := oprot.WriteMessageEnd(ctx); _write_err207 == nil && err2 != nil {
+				_write_err207 = thrift.WrapTException(err2)
 			}
-			if err2 := oprot.Flush(ctx); _write_err192 == nil && err2 != nil {
-				_write_err192 = thrift.WrapTException(err2)
+			if err2 := oprot.Flush(ctx); _write_err207 == nil && err2 != nil {
+				_write_err207 = thrift.WrapTException(err2)
 			}
-			if _write_err192 != nil {
-				return false, thrift.WrapTException(_write_err192)
+			if _write_err207 != nil {
+				return false, thrift.WrapTException(_write_err207)
 			}
 			return true, err
 		}
@@ -14498,19 +15796,19 @@ func (p *controlProcessorDiff) Process(ctx context.Context, seqId int32, iprot, 
 	}
 	tickerCancel()
 	if err2 := oprot.WriteMessageBegin(ctx, "diff", thrift.REPLY, seqId); err2 != nil {
-		_write_err192 = thrift.WrapTException(err2)
+		_write_err207 = thrift.WrapTException(err2)
 	}
-	if err2 := result.Write(ctx, oprot); _write_err192 == nil && err2 != nil {
-		_write_err192 = thrift.WrapTException(err2)
+	if err2 := result.Write(ctx, oprot); _write_err207 == nil && err2 != nil {
+		_write_err207 = thrift.WrapTException(err2)
 	}
-	if err2 := oprot.WriteMessageEnd(ctx); _write_err192 == nil && err2 != nil {
-		_write_err192 = thrift.WrapTException(err2)
+	if err2 := oprot.WriteMessageEnd(ctx); _write_err207 == nil && err2 != nil {
+		_write_err207 = thrift.WrapTException(err2)
 	}
-	if err2 := oprot.Flush(ctx); _write_err192 == nil && err2 != nil {
-		_write_err192 = thrift.WrapTException(err2)
+	if err2 := oprot.Flush(ctx); _write_err207 == nil && err2 != nil {
+		_write_err207 = thrift.WrapTException(err2)
 	}
-	if _write_err192 != nil {
-		return false, thrift.WrapTException(_write_err192)
+	if _write_err207 != nil {
+		return false, thrift.WrapTException(_write_err207)
 	}
 	return true, err
 }
@@ -14520,7 +15818,7 @@ type controlProcessorRollback struct {
 }
 
 func (p *controlProcessorRollback) Process(ctx context.Context, seqId int32, iprot, oprot thrift.TProtocol) (success bool, err thrift.TException) {
-	var _write_err194 error
+	var _write_err209 error
 	args := ControlRollbackArgs{}
 	if err2 := args.Read(ctx, iprot); err2 != nil {
 		iprot.ReadMessageEnd(ctx)
@@ -14570,21 +15868,21 @@ func (p *controlProcessorRollback) Process(ctx context.Context, seqId int32, ipr
 			if errors.Is(err2, thrift.ErrAbandonRequest) {
 				return false, thrift.WrapTException(err2)
 			}
-			_exc195 := thrift.NewTApplicationException(thrift.INTERNAL_ERROR, "Internal error processing rollback: "+err2.Error())
+			_exc210 := thrift.NewTApplicationException(thrift.INTERNAL_ERROR, "Internal error processing rollback: "+err2.Error())
 			if err2 := oprot.WriteMessageBegin(ctx, "rollback", thrift.EXCEPTION, seqId); err2 != nil {
-				_write_err194 = thrift.WrapTException(err2)
+				_write_err209 = thrift.WrapTException(err2)
 			}
-			if err2 := _exc195.Write(ctx, oprot); _write_err194 == nil && err2 != nil {
-				_write_err194 = thrift.WrapTException(err2)
+			if err2 := _exc210.Write(ctx, oprot); _write_err209 == nil && err2 != nil {
+				_write_err209 = thrift.WrapTException(err2)
 			}
-			if err2 := oprot.WriteMessageEnd(ctx); _write_err194 == nil && err2 != nil {
-				_write_err194 = thrift.WrapTException(err2)
+			if err2 := oprot.WriteMessageEnd(ctx); _write_err209 == nil && err2 != nil {
+				_write_err209 = thrift.WrapTException(err2)
 			}
-			if err2 := oprot.Flush(ctx); _write_err194 == nil && err2 != nil {
-				_write_err194 = thrift.WrapTException(err2)
+			if err2 := oprot.Flush(ctx); _write_err209 == nil && err2 != nil {
+				_write_err209 = thrift.WrapTException(err2)
 			}
-			if _write_err194 != nil {
-				return false, thrift.WrapTException(_write_err194)
+			if _write_err209 != nil {
+				return false, thrift.WrapTException(_write_err209)
 			}
 			return true, err
 		}
@@ -14593,19 +15891,19 @@ func (p *controlProcessorRollback) Process(ctx context.Context, seqId int32, ipr
 	}
 	tickerCancel()
 	if err2 := oprot.WriteMessageBegin(ctx, "rollback", thrift.REPLY, seqId); err2 != nil {
-		_write_err194 = thrift.WrapTException(err2)
+		_write_err209 = thrift.WrapTException(err2)
 	}
-	if err2 := result.Write(ctx, oprot); _write_err194 == nil && err2 != nil {
-		_write_err194 = thrift.WrapTException(err2)
+	if err2 := result.Write(ctx, oprot); _write_err209 == nil && err2 != nil {
+		_write_err209 = thrift.WrapTException(err2)
 	}
-	if err2 := oprot.WriteMessageEnd(ctx); _write_err194 == nil && err2 != nil {
-		_write_err194 = thrift.WrapTException(err2)
+	if err2 := oprot.WriteMessageEnd(ctx); _write_err209 == nil && err2 != nil {
+		_write_err209 = thrift.WrapTException(err2)
 	}
-	if err2 := oprot.Flush(ctx); _write_err194 == nil && err2 != nil {
-		_write_err194 = thrift.WrapTException(err2)
+	if err2 := oprot.Flush(ctx); _write_err209 == nil && err2 != nil {
+		_write_err209 = thrift.WrapTException(err2)
 	}
-	if _write_err194 != nil {
-		return false, thrift.WrapTException(_write_err194)
+	if _write_err209 != nil {
+		return false, thrift.WrapTException(_write_err209)
 	}
 	return true, err
 }
@@ -14615,7 +15913,7 @@ type controlProcessorPinned struct {
 }
 
 func (p *controlProcessorPinned) Process(ctx context.Context, seqId int32, iprot, oprot thrift.TProtocol) (success bool, err thrift.TException) {
-	var _write_err196 error
+	var _write_err211 error
 	args := ControlPinnedArgs{}
 	if err2 := args.Read(ctx, iprot); err2 != nil {
 		iprot.ReadMessageEnd(ctx)
@@ -14665,21 +15963,21 @@ func (p *controlProcessorPinned) Process(ctx context.Context, seqId int32, iprot
 			if errors.Is(err2, thrift.ErrAbandonRequest) {
 				return false, thrift.WrapTException(err2)
 			}
-			_exc197 := thrift.NewTApplicationException(thrift.INTERNAL_ERROR, "Internal error processing pinned: "+err2.Error())
+			_exc212 := thrift.NewTApplicationException(thrift.INTERNAL_ERROR, "Internal error processing pinned: "+err2.Error())
 			if err2 := oprot.WriteMessageBegin(ctx, "pinned", thrift.EXCEPTION, seqId); err2 != nil {
-				_write_err196 = thrift.WrapTException(err2)
+				_write_err211 = thrift.WrapTException(err2)
 			}
-			if err2 := _exc197.Write(ctx, oprot); _write_err196 == nil && err2 != nil {
-				_write_err196 = thrift.WrapTException(err2)
+			if err2 := _exc212.Write(ctx, oprot); _write_err211 == nil && err2 != nil {
+				_write_err211 = thrift.WrapTException(err2)
 			}
-			if err2 := oprot.WriteMessageEnd(ctx); _write_err196 == nil && err2 != nil {
-				_write_err196 = thrift.WrapTException(err2)
+			if err2 := oprot.WriteMessageEnd(ctx); _write_err211 == nil && err2 != nil {
+				_write_err211 = thrift.WrapTException(err2)
 			}
-			if err2 := oprot.Flush(ctx); _write_err196 == nil && err2 != nil {
-				_write_err196 = thrift.WrapTException(err2)
+			if err2 := oprot.Flush(ctx); _write_err211 == nil && err2 != nil {
+				_write_err211 = thrift.WrapTException(err2)
 			}
-			if _write_err196 != nil {
-				return false, thrift.WrapTException(_write_err196)
+			if _write_err211 != nil {
+				return false, thrift.WrapTException(_write_err211)
 			}
 			return true, err
 		}
@@ -14688,19 +15986,19 @@ func (p *controlProcessorPinned) Process(ctx context.Context, seqId int32, iprot
 	}
 	tickerCancel()
 	if err2 := oprot.WriteMessageBegin(ctx, "pinned", thrift.REPLY, seqId); err2 != nil {
-		_write_err196 = thrift.WrapTException(err2)
+		_write_err211 = thrift.WrapTException(err2)
 	}
-	if err2 := result.Write(ctx, oprot); _write_err196 == nil && err2 != nil {
-		_write_err196 = thrift.WrapTException(err2)
+	if err2 := result.Write(ctx, oprot); _write_err211 == nil && err2 != nil {
+		_write_err211 = thrift.WrapTException(err2)
 	}
-	if err2 := oprot.WriteMessageEnd(ctx); _write_err196 == nil && err2 != nil {
-		_write_err196 = thrift.WrapTException(err2)
+	if err2 := oprot.WriteMessageEnd(ctx); _write_err211 == nil && err2 != nil {
+		_write_err211 = thrift.WrapTException(err2)
 	}
-	if err2 := oprot.Flush(ctx); _write_err196 == nil && err2 != nil {
-		_write_err196 = thrift.WrapTException(err2)
+	if err2 := oprot.Flush(ctx); _write_err211 == nil && err2 != nil {
+		_write_err211 = thrift.WrapTException(err2)
 	}
-	if _write_err196 != nil {
-		return false, thrift.WrapTException(_write_err196)
+	if _write_err211 != nil {
+		return false, thrift.WrapTException(_write_err211)
 	}
 	return true, err
 }
@@ -14710,7 +16008,7 @@ type controlProcessorReleasePin struct {
 }
 
 func (p *controlProcessorReleasePin) Process(ctx context.Context, seqId int32, iprot, oprot thrift.TProtocol) (success bool, err thrift.TException) {
-	var _write_err198 error
+	var _write_err213 error
 	args := ControlReleasePinArgs{}
 	if err2 := args.Read(ctx, iprot); err2 != nil {
 		iprot.ReadMessageEnd(ctx)
@@ -14760,21 +16058,21 @@ func (p *controlProcessorReleasePin) Process(ctx context.Context, seqId int32, i
 			if errors.Is(err2, thrift.ErrAbandonRequest) {
 				return false, thrift.WrapTException(err2)
 			}
-			_exc199 := thrift.NewTApplicationException(thrift.INTERNAL_ERROR, "Internal error processing release_pin: "+err2.Error())
+			_exc214 := thrift.NewTApplicationException(thrift.INTERNAL_ERROR, "Internal error processing release_pin: "+err2.Error())
 			if err2 := oprot.WriteMessageBegin(ctx, "release_pin", thrift.EXCEPTION, seqId); err2 != nil {
-				_write_err198 = thrift.WrapTException(err2)
+				_write_err213 = thrift.WrapTException(err2)
 			}
-			if err2 := _exc199.Write(ctx, oprot); _write_err198 == nil && err2 != nil {
-				_write_err198 = thrift.WrapTException(err2)
+			if err2 := _exc214.Write(ctx, oprot); _write_err213 == nil && err2 != nil {
+				_write_err213 = thrift.WrapTException(err2)
 			}
-			if err2 := oprot.WriteMessageEnd(ctx); _write_err198 == nil && err2 != nil {
-				_write_err198 = thrift.WrapTException(err2)
+			if err2 := oprot.WriteMessageEnd(ctx); _write_err213 == nil && err2 != nil {
+				_write_err213 = thrift.WrapTException(err2)
 			}
-			if err2 := oprot.Flush(ctx); _write_err198 == nil && err2 != nil {
-				_write_err198 = thrift.WrapTException(err2)
+			if err2 := oprot.Flush(ctx); _write_err213 == nil && err2 != nil {
+				_write_err213 = thrift.WrapTException(err2)
 			}
-			if _write_err198 != nil {
-				return false, thrift.WrapTException(_write_err198)
+			if _write_err213 != nil {
+				return false, thrift.WrapTException(_write_err213)
 			}
 			return true, err
 		}
@@ -14783,19 +16081,19 @@ func (p *controlProcessorReleasePin) Process(ctx context.Context, seqId int32, i
 	}
 	tickerCancel()
 	if err2 := oprot.WriteMessageBegin(ctx, "release_pin", thrift.REPLY, seqId); err2 != nil {
-		_write_err198 = thrift.WrapTException(err2)
+		_write_err213 = thrift.WrapTException(err2)
 	}
-	if err2 := result.Write(ctx, oprot); _write_err198 == nil && err2 != nil {
-		_write_err198 = thrift.WrapTException(err2)
+	if err2 := result.Write(ctx, oprot); _write_err213 == nil && err2 != nil {
+		_write_err213 = thrift.WrapTException(err2)
 	}
-	if err2 := oprot.WriteMessageEnd(ctx); _write_err198 == nil && err2 != nil {
-		_write_err198 = thrift.WrapTException(err2)
+	if err2 := oprot.WriteMessageEnd(ctx); _write_err213 == nil && err2 != nil {
+		_write_err213 = thrift.WrapTException(err2)
 	}
-	if err2 := oprot.Flush(ctx); _write_err198 == nil && err2 != nil {
-		_write_err198 = thrift.WrapTException(err2)
+	if err2 := oprot.Flush(ctx); _write_err213 == nil && err2 != nil {
+		_write_err213 = thrift.WrapTException(err2)
 	}
-	if _write_err198 != nil {
-		return false, thrift.WrapTException(_write_err198)
+	if _write_err213 != nil {
+		return false, thrift.WrapTException(_write_err213)
 	}
 	return true, err
 }
@@ -14805,7 +16103,7 @@ type controlProcessorHolds struct {
 }
 
 func (p *controlProcessorHolds) Process(ctx context.Context, seqId int32, iprot, oprot thrift.TProtocol) (success bool, err thrift.TException) {
-	var _write_err200 error
+	var _write_err215 error
 	args := ControlHoldsArgs{}
 	if err2 := args.Read(ctx, iprot); err2 != nil {
 		iprot.ReadMessageEnd(ctx)
@@ -14855,21 +16153,21 @@ func (p *controlProcessorHolds) Process(ctx context.Context, seqId int32, iprot,
 			if errors.Is(err2, thrift.ErrAbandonRequest) {
 				return false, thrift.WrapTException(err2)
 			}
-			_exc201 := thrift.NewTApplicationException(thrift.INTERNAL_ERROR, "Internal error processing holds: "+err2.Error())
+			_exc216 := thrift.NewTApplicationException(thrift.INTERNAL_ERROR, "Internal error processing holds: "+err2.Error())
 			if err2 := oprot.WriteMessageBegin(ctx, "holds", thrift.EXCEPTION, seqId); err2 != nil {
-				_write_err200 = thrift.WrapTException(err2)
+				_write_err215 = thrift.WrapTException(err2)
 			}
-			if err2 := _exc201.Write(ctx, oprot); _write_err200 == nil && err2 != nil {
-				_write_err200 = thrift.WrapTException(err2)
+			if err2 := _exc216.Write(ctx, oprot); _write_err215 == nil && err2 != nil {
+				_write_err215 = thrift.WrapTException(err2)
 			}
-			if err2 := oprot.WriteMessageEnd(ctx); _write_err200 == nil && err2 != nil {
-				_write_err200 = thrift.WrapTException(err2)
+			if err2 := oprot.WriteMessageEnd(ctx); _write_err215 == nil && err2 != nil {
+				_write_err215 = thrift.WrapTException(err2)
 			}
-			if err2 := oprot.Flush(ctx); _write_err200 == nil && err2 != nil {
-				_write_err200 = thrift.WrapTException(err2)
+			if err2 := oprot.Flush(ctx); _write_err215 == nil && err2 != nil {
+				_write_err215 = thrift.WrapTException(err2)
 			}
-			if _write_err200 != nil {
-				return false, thrift.WrapTException(_write_err200)
+			if _write_err215 != nil {
+				return false, thrift.WrapTException(_write_err215)
 			}
 			return true, err
 		}
@@ -14878,19 +16176,19 @@ func (p *controlProcessorHolds) Process(ctx context.Context, seqId int32, iprot,
 	}
 	tickerCancel()
 	if err2 := oprot.WriteMessageBegin(ctx, "holds", thrift.REPLY, seqId); err2 != nil {
-		_write_err200 = thrift.WrapTException(err2)
+		_write_err215 = thrift.WrapTException(err2)
 	}
-	if err2 := result.Write(ctx, oprot); _write_err200 == nil && err2 != nil {
-		_write_err200 = thrift.WrapTException(err2)
+	if err2 := result.Write(ctx, oprot); _write_err215 == nil && err2 != nil {
+		_write_err215 = thrift.WrapTException(err2)
 	}
-	if err2 := oprot.WriteMessageEnd(ctx); _write_err200 == nil && err2 != nil {
-		_write_err200 = thrift.WrapTException(err2)
+	if err2 := oprot.WriteMessageEnd(ctx); _write_err215 == nil && err2 != nil {
+		_write_err215 = thrift.WrapTException(err2)
 	}
-	if err2 := oprot.Flush(ctx); _write_err200 == nil && err2 != nil {
-		_write_err200 = thrift.WrapTException(err2)
+	if err2 := oprot.Flush(ctx); _write_err215 == nil && err2 != nil {
+		_write_err215 = thrift.WrapTException(err2)
 	}
-	if _write_err200 != nil {
-		return false, thrift.WrapTException(_write_err200)
+	if _write_err215 != nil {
+		return false, thrift.WrapTException(_write_err215)
 	}
 	return true, err
 }
@@ -14900,7 +16198,7 @@ type controlProcessorDecide struct {
 }
 
 func (p *controlProcessorDecide) Process(ctx context.Context, seqId int32, iprot, oprot thrift.TProtocol) (success bool, err thrift.TException) {
-	var _write_err202 error
+	var _write_err217 error
 	args := ControlDecideArgs{}
 	if err2 := args.Read(ctx, iprot); err2 != nil {
 		iprot.ReadMessageEnd(ctx)
@@ -14950,21 +16248,21 @@ func (p *controlProcessorDecide) Process(ctx context.Context, seqId int32, iprot
 			if errors.Is(err2, thrift.ErrAbandonRequest) {
 				return false, thrift.WrapTException(err2)
 			}
-			_exc203 := thrift.NewTApplicationException(thrift.INTERNAL_ERROR, "Internal error processing decide: "+err2.Error())
+			_exc218 := thrift.NewTApplicationException(thrift.INTERNAL_ERROR, "Internal error processing decide: "+err2.Error())
 			if err2 := oprot.WriteMessageBegin(ctx, "decide", thrift.EXCEPTION, seqId); err2 != nil {
-				_write_err202 = thrift.WrapTException(err2)
+				_write_err217 = thrift.WrapTException(err2)
 			}
-			if err2 := _exc203.Write(ctx, oprot); _write_err202 == nil && err2 != nil {
-				_write_err202 = thrift.WrapTException(err2)
+			if err2 := _exc218.Write(ctx, oprot); _write_err217 == nil && err2 != nil {
+				_write_err217 = thrift.WrapTException(err2)
 			}
-			if err2 := oprot.WriteMessageEnd(ctx); _write_err202 == nil && err2 != nil {
-				_write_err202 = thrift.WrapTException(err2)
+			if err2 := oprot.WriteMessageEnd(ctx); _write_err217 == nil && err2 != nil {
+				_write_err217 = thrift.WrapTException(err2)
 			}
-			if err2 := oprot.Flush(ctx); _write_err202 == nil && err2 != nil {
-				_write_err202 = thrift.WrapTException(err2)
+			if err2 := oprot.Flush(ctx); _write_err217 == nil && err2 != nil {
+				_write_err217 = thrift.WrapTException(err2)
 			}
-			if _write_err202 != nil {
-				return false, thrift.WrapTException(_write_err202)
+			if _write_err217 != nil {
+				return false, thrift.WrapTException(_write_err217)
 			}
 			return true, err
 		}
@@ -14973,19 +16271,19 @@ func (p *controlProcessorDecide) Process(ctx context.Context, seqId int32, iprot
 	}
 	tickerCancel()
 	if err2 := oprot.WriteMessageBegin(ctx, "decide", thrift.REPLY, seqId); err2 != nil {
-		_write_err202 = thrift.WrapTException(err2)
+		_write_err217 = thrift.WrapTException(err2)
 	}
-	if err2 := result.Write(ctx, oprot); _write_err202 == nil && err2 != nil {
-		_write_err202 = thrift.WrapTException(err2)
+	if err2 := result.Write(ctx, oprot); _write_err217 == nil && err2 != nil {
+		_write_err217 = thrift.WrapTException(err2)
 	}
-	if err2 := oprot.WriteMessageEnd(ctx); _write_err202 == nil && err2 != nil {
-		_write_err202 = thrift.WrapTException(err2)
+	if err2 := oprot.WriteMessageEnd(ctx); _write_err217 == nil && err2 != nil {
+		_write_err217 = thrift.WrapTException(err2)
 	}
-	if err2 := oprot.Flush(ctx); _write_err202 == nil && err2 != nil {
-		_write_err202 = thrift.WrapTException(err2)
+	if err2 := oprot.Flush(ctx); _write_err217 == nil && err2 != nil {
+		_write_err217 = thrift.WrapTException(err2)
 	}
-	if _write_err202 != nil {
-		return false, thrift.WrapTException(_write_err202)
+	if _write_err217 != nil {
+		return false, thrift.WrapTException(_write_err217)
 	}
 	return true, err
 }
@@ -14995,7 +16293,7 @@ type controlProcessorRings struct {
 }
 
 func (p *controlProcessorRings) Process(ctx context.Context, seqId int32, iprot, oprot thrift.TProtocol) (success bool, err thrift.TException) {
-	var _write_err204 error
+	var _write_err219 error
 	args := ControlRingsArgs{}
 	if err2 := args.Read(ctx, iprot); err2 != nil {
 		iprot.ReadMessageEnd(ctx)
@@ -15045,21 +16343,21 @@ func (p *controlProcessorRings) Process(ctx context.Context, seqId int32, iprot,
 			if errors.Is(err2, thrift.ErrAbandonRequest) {
 				return false, thrift.WrapTException(err2)
 			}
-			_exc205 := thrift.NewTApplicationException(thrift.INTERNAL_ERROR, "Internal error processing rings: "+err2.Error())
+			_exc220 := thrift.NewTApplicationException(thrift.INTERNAL_ERROR, "Internal error processing rings: "+err2.Error())
 			if err2 := oprot.WriteMessageBegin(ctx, "rings", thrift.EXCEPTION, seqId); err2 != nil {
-				_write_err204 = thrift.WrapTException(err2)
+				_write_err219 = thrift.WrapTException(err2)
 			}
-			if err2 := _exc205.Write(ctx, oprot); _write_err204 == nil && err2 != nil {
-				_write_err204 = thrift.WrapTException(err2)
+			if err2 := _exc220.Write(ctx, oprot); _write_err219 == nil && err2 != nil {
+				_write_err219 = thrift.WrapTException(err2)
 			}
-			if err2 := oprot.WriteMessageEnd(ctx); _write_err204 == nil && err2 != nil {
-				_write_err204 = thrift.WrapTException(err2)
+			if err2 := oprot.WriteMessageEnd(ctx); _write_err219 == nil && err2 != nil {
+				_write_err219 = thrift.WrapTException(err2)
 			}
-			if err2 := oprot.Flush(ctx); _write_err204 == nil && err2 != nil {
-				_write_err204 = thrift.WrapTException(err2)
+			if err2 := oprot.Flush(ctx); _write_err219 == nil && err2 != nil {
+				_write_err219 = thrift.WrapTException(err2)
 			}
-			if _write_err204 != nil {
-				return false, thrift.WrapTException(_write_err204)
+			if _write_err219 != nil {
+				return false, thrift.WrapTException(_write_err219)
 			}
 			return true, err
 		}
@@ -15068,19 +16366,19 @@ func (p *controlProcessorRings) Process(ctx context.Context, seqId int32, iprot,
 	}
 	tickerCancel()
 	if err2 := oprot.WriteMessageBegin(ctx, "rings", thrift.REPLY, seqId); err2 != nil {
-		_write_err204 = thrift.WrapTException(err2)
+		_write_err219 = thrift.WrapTException(err2)
 	}
-	if err2 := result.Write(ctx, oprot); _write_err204 == nil && err2 != nil {
-		_write_err204 = thrift.WrapTException(err2)
+	if err2 := result.Write(ctx, oprot); _write_err219 == nil && err2 != nil {
+		_write_err219 = thrift.WrapTException(err2)
 	}
-	if err2 := oprot.WriteMessageEnd(ctx); _write_err204 == nil && err2 != nil {
-		_write_err204 = thrift.WrapTException(err2)
+	if err2 := oprot.WriteMessageEnd(ctx); _write_err219 == nil && err2 != nil {
+		_write_err219 = thrift.WrapTException(err2)
 	}
-	if err2 := oprot.Flush(ctx); _write_err204 == nil && err2 != nil {
-		_write_err204 = thrift.WrapTException(err2)
+	if err2 := oprot.Flush(ctx); _write_err219 == nil && err2 != nil {
+		_write_err219 = thrift.WrapTException(err2)
 	}
-	if _write_err204 != nil {
-		return false, thrift.WrapTException(_write_err204)
+	if _write_err219 != nil {
+		return false, thrift.WrapTException(_write_err219)
 	}
 	return true, err
 }
@@ -15090,7 +16388,7 @@ type controlProcessorDecideTrial struct {
 }
 
 func (p *controlProcessorDecideTrial) Process(ctx context.Context, seqId int32, iprot, oprot thrift.TProtocol) (success bool, err thrift.TException) {
-	var _write_err206 error
+	var _write_err221 error
 	args := ControlDecideTrialArgs{}
 	if err2 := args.Read(ctx, iprot); err2 != nil {
 		iprot.ReadMessageEnd(ctx)
@@ -15140,21 +16438,21 @@ func (p *controlProcessorDecideTrial) Process(ctx context.Context, seqId int32, 
 			if errors.Is(err2, thrift.ErrAbandonRequest) {
 				return false, thrift.WrapTException(err2)
 			}
-			_exc207 := thrift.NewTApplicationException(thrift.INTERNAL_ERROR, "Internal error processing decide_trial: "+err2.Error())
+			_exc222 := thrift.NewTApplicationException(thrift.INTERNAL_ERROR, "Internal error processing decide_trial: "+err2.Error())
 			if err2 := oprot.WriteMessageBegin(ctx, "decide_trial", thrift.EXCEPTION, seqId); err2 != nil {
-				_write_err206 = thrift.WrapTException(err2)
+				_write_err221 = thrift.WrapTException(err2)
 			}
-			if err2 := _exc207.Write(ctx, oprot); _write_err206 == nil && err2 != nil {
-				_write_err206 = thrift.WrapTException(err2)
+			if err2 := _exc222.Write(ctx, oprot); _write_err221 == nil && err2 != nil {
+				_write_err221 = thrift.WrapTException(err2)
 			}
-			if err2 := oprot.WriteMessageEnd(ctx); _write_err206 == nil && err2 != nil {
-				_write_err206 = thrift.WrapTException(err2)
+			if err2 := oprot.WriteMessageEnd(ctx); _write_err221 == nil && err2 != nil {
+				_write_err221 = thrift.WrapTException(err2)
 			}
-			if err2 := oprot.Flush(ctx); _write_err206 == nil && err2 != nil {
-				_write_err206 = thrift.WrapTException(err2)
+			if err2 := oprot.Flush(ctx); _write_err221 == nil && err2 != nil {
+				_write_err221 = thrift.WrapTException(err2)
 			}
-			if _write_err206 != nil {
-				return false, thrift.WrapTException(_write_err206)
+			if _write_err221 != nil {
+				return false, thrift.WrapTException(_write_err221)
 			}
 			return true, err
 		}
@@ -15163,19 +16461,19 @@ func (p *controlProcessorDecideTrial) Process(ctx context.Context, seqId int32, 
 	}
 	tickerCancel()
 	if err2 := oprot.WriteMessageBegin(ctx, "decide_trial", thrift.REPLY, seqId); err2 != nil {
-		_write_err206 = thrift.WrapTException(err2)
+		_write_err221 = thrift.WrapTException(err2)
 	}
-	if err2 := result.Write(ctx, oprot); _write_err206 == nil && err2 != nil {
-		_write_err206 = thrift.WrapTException(err2)
+	if err2 := result.Write(ctx, oprot); _write_err221 == nil && err2 != nil {
+		_write_err221 = thrift.WrapTException(err2)
 	}
-	if err2 := oprot.WriteMessageEnd(ctx); _write_err206 == nil && err2 != nil {
-		_write_err206 = thrift.WrapTException(err2)
+	if err2 := oprot.WriteMessageEnd(ctx); _write_err221 == nil && err2 != nil {
+		_write_err221 = thrift.WrapTException(err2)
 	}
-	if err2 := oprot.Flush(ctx); _write_err206 == nil && err2 != nil {
-		_write_err206 = thrift.WrapTException(err2)
+	if err2 := oprot.Flush(ctx); _write_err221 == nil && err2 != nil {
+		_write_err221 = thrift.WrapTException(err2)
 	}
-	if _write_err206 != nil {
-		return false, thrift.WrapTException(_write_err206)
+	if _write_err221 != nil {
+		return false, thrift.WrapTException(_write_err221)
 	}
 	return true, err
 }
@@ -15185,7 +16483,7 @@ type controlProcessorFreeze struct {
 }
 
 func (p *controlProcessorFreeze) Process(ctx context.Context, seqId int32, iprot, oprot thrift.TProtocol) (success bool, err thrift.TException) {
-	var _write_err208 error
+	var _write_err223 error
 	args := ControlFreezeArgs{}
 	if err2 := args.Read(ctx, iprot); err2 != nil {
 		iprot.ReadMessageEnd(ctx)
@@ -15235,21 +16533,21 @@ func (p *controlProcessorFreeze) Process(ctx context.Context, seqId int32, iprot
 			if errors.Is(err2, thrift.ErrAbandonRequest) {
 				return false, thrift.WrapTException(err2)
 			}
-			_exc209 := thrift.NewTApplicationException(thrift.INTERNAL_ERROR, "Internal error processing freeze: "+err2.Error())
+			_exc224 := thrift.NewTApplicationException(thrift.INTERNAL_ERROR, "Internal error processing freeze: "+err2.Error())
 			if err2 := oprot.WriteMessageBegin(ctx, "freeze", thrift.EXCEPTION, seqId); err2 != nil {
-				_write_err208 = thrift.WrapTException(err2)
+				_write_err223 = thrift.WrapTException(err2)
 			}
-			if err2 := _exc209.Write(ctx, oprot); _write_err208 == nil && err2 != nil {
-				_write_err208 = thrift.WrapTException(err2)
+			if err2 := _exc224.Write(ctx, oprot); _write_err223 == nil && err2 != nil {
+				_write_err223 = thrift.WrapTException(err2)
 			}
-			if err2 := oprot.WriteMessageEnd(ctx); _write_err208 == nil && err2 != nil {
-				_write_err208 = thrift.WrapTException(err2)
+			if err2 := oprot.WriteMessageEnd(ctx); _write_err223 == nil && err2 != nil {
+				_write_err223 = thrift.WrapTException(err2)
 			}
-			if err2 := oprot.Flush(ctx); _write_err208 == nil && err2 != nil {
-				_write_err208 = thrift.WrapTException(err2)
+			if err2 := oprot.Flush(ctx); _write_err223 == nil && err2 != nil {
+				_write_err223 = thrift.WrapTException(err2)
 			}
-			if _write_err208 != nil {
-				return false, thrift.WrapTException(_write_err208)
+			if _write_err223 != nil {
+				return false, thrift.WrapTException(_write_err223)
 			}
 			return true, err
 		}
@@ -15258,19 +16556,19 @@ func (p *controlProcessorFreeze) Process(ctx context.Context, seqId int32, iprot
 	}
 	tickerCancel()
 	if err2 := oprot.WriteMessageBegin(ctx, "freeze", thrift.REPLY, seqId); err2 != nil {
-		_write_err208 = thrift.WrapTException(err2)
+		_write_err223 = thrift.WrapTException(err2)
 	}
-	if err2 := result.Write(ctx, oprot); _write_err208 == nil && err2 != nil {
-		_write_err208 = thrift.WrapTException(err2)
+	if err2 := result.Write(ctx, oprot); _write_err223 == nil && err2 != nil {
+		_write_err223 = thrift.WrapTException(err2)
 	}
-	if err2 := oprot.WriteMessageEnd(ctx); _write_err208 == nil && err2 != nil {
-		_write_err208 = thrift.WrapTException(err2)
+	if err2 := oprot.WriteMessageEnd(ctx); _write_err223 == nil && err2 != nil {
+		_write_err223 = thrift.WrapTException(err2)
 	}
-	if err2 := oprot.Flush(ctx); _write_err208 == nil && err2 != nil {
-		_write_err208 = thrift.WrapTException(err2)
+	if err2 := oprot.Flush(ctx); _write_err223 == nil && err2 != nil {
+		_write_err223 = thrift.WrapTException(err2)
 	}
-	if _write_err208 != nil {
-		return false, thrift.WrapTException(_write_err208)
+	if _write_err223 != nil {
+		return false, thrift.WrapTException(_write_err223)
 	}
 	return true, err
 }
@@ -15280,7 +16578,7 @@ type controlProcessorFreezes struct {
 }
 
 func (p *controlProcessorFreezes) Process(ctx context.Context, seqId int32, iprot, oprot thrift.TProtocol) (success bool, err thrift.TException) {
-	var _write_err210 error
+	var _write_err225 error
 	args := ControlFreezesArgs{}
 	if err2 := args.Read(ctx, iprot); err2 != nil {
 		iprot.ReadMessageEnd(ctx)
@@ -15330,21 +16628,21 @@ func (p *controlProcessorFreezes) Process(ctx context.Context, seqId int32, ipro
 			if errors.Is(err2, thrift.ErrAbandonRequest) {
 				return false, thrift.WrapTException(err2)
 			}
-			_exc211 := thrift.NewTApplicationException(thrift.INTERNAL_ERROR, "Internal error processing freezes: "+err2.Error())
+			_exc226 := thrift.NewTApplicationException(thrift.INTERNAL_ERROR, "Internal error processing freezes: "+err2.Error())
 			if err2 := oprot.WriteMessageBegin(ctx, "freezes", thrift.EXCEPTION, seqId); err2 != nil {
-				_write_err210 = thrift.WrapTException(err2)
+				_write_err225 = thrift.WrapTException(err2)
 			}
-			if err2 := _exc211.Write(ctx, oprot); _write_err210 == nil && err2 != nil {
-				_write_err210 = thrift.WrapTException(err2)
+			if err2 := _exc226.Write(ctx, oprot); _write_err225 == nil && err2 != nil {
+				_write_err225 = thrift.WrapTException(err2)
 			}
-			if err2 := oprot.WriteMessageEnd(ctx); _write_err210 == nil && err2 != nil {
-				_write_err210 = thrift.WrapTException(err2)
+			if err2 := oprot.WriteMessageEnd(ctx); _write_err225 == nil && err2 != nil {
+				_write_err225 = thrift.WrapTException(err2)
 			}
-			if err2 := oprot.Flush(ctx); _write_err210 == nil && err2 != nil {
-				_write_err210 = thrift.WrapTException(err2)
+			if err2 := oprot.Flush(ctx); _write_err225 == nil && err2 != nil {
+				_write_err225 = thrift.WrapTException(err2)
 			}
-			if _write_err210 != nil {
-				return false, thrift.WrapTException(_write_err210)
+			if _write_err225 != nil {
+				return false, thrift.WrapTException(_write_err225)
 			}
 			return true, err
 		}
@@ -15353,19 +16651,19 @@ func (p *controlProcessorFreezes) Process(ctx context.Context, seqId int32, ipro
 	}
 	tickerCancel()
 	if err2 := oprot.WriteMessageBegin(ctx, "freezes", thrift.REPLY, seqId); err2 != nil {
-		_write_err210 = thrift.WrapTException(err2)
+		_write_err225 = thrift.WrapTException(err2)
 	}
-	if err2 := result.Write(ctx, oprot); _write_err210 == nil && err2 != nil {
-		_write_err210 = thrift.WrapTException(err2)
+	if err2 := result.Write(ctx, oprot); _write_err225 == nil && err2 != nil {
+		_write_err225 = thrift.WrapTException(err2)
 	}
-	if err2 := oprot.WriteMessageEnd(ctx); _write_err210 == nil && err2 != nil {
-		_write_err210 = thrift.WrapTException(err2)
+	if err2 := oprot.WriteMessageEnd(ctx); _write_err225 == nil && err2 != nil {
+		_write_err225 = thrift.WrapTException(err2)
 	}
-	if err2 := oprot.Flush(ctx); _write_err210 == nil && err2 != nil {
-		_write_err210 = thrift.WrapTException(err2)
+	if err2 := oprot.Flush(ctx); _write_err225 == nil && err2 != nil {
+		_write_err225 = thrift.WrapTException(err2)
 	}
-	if _write_err210 != nil {
-		return false, thrift.WrapTException(_write_err210)
+	if _write_err225 != nil {
+		return false, thrift.WrapTException(_write_err225)
 	}
 	return true, err
 }
@@ -15375,7 +16673,7 @@ type controlProcessorThaw struct {
 }
 
 func (p *controlProcessorThaw) Process(ctx context.Context, seqId int32, iprot, oprot thrift.TProtocol) (success bool, err thrift.TException) {
-	var _write_err212 error
+	var _write_err227 error
 	args := ControlThawArgs{}
 	if err2 := args.Read(ctx, iprot); err2 != nil {
 		iprot.ReadMessageEnd(ctx)
@@ -15425,21 +16723,21 @@ func (p *controlProcessorThaw) Process(ctx context.Context, seqId int32, iprot, 
 			if errors.Is(err2, thrift.ErrAbandonRequest) {
 				return false, thrift.WrapTException(err2)
 			}
-			_exc213 := thrift.NewTApplicationException(thrift.INTERNAL_ERROR, "Internal error processing thaw: "+err2.Error())
+			_exc228 := thrift.NewTApplicationException(thrift.INTERNAL_ERROR, "Internal error processing thaw: "+err2.Error())
 			if err2 := oprot.WriteMessageBegin(ctx, "thaw", thrift.EXCEPTION, seqId); err2 != nil {
-				_write_err212 = thrift.WrapTException(err2)
+				_write_err227 = thrift.WrapTException(err2)
 			}
-			if err2 := _exc213.Write(ctx, oprot); _write_err212 == nil && err2 != nil {
-				_write_err212 = thrift.WrapTException(err2)
+			if err2 := _exc228.Write(ctx, oprot); _write_err227 == nil && err2 != nil {
+				_write_err227 = thrift.WrapTException(err2)
 			}
-			if err2 := oprot.WriteMessageEnd(ctx); _write_err212 == nil && err2 != nil {
-				_write_err212 = thrift.WrapTException(err2)
+			if err2 := oprot.WriteMessageEnd(ctx); _write_err227 == nil && err2 != nil {
+				_write_err227 = thrift.WrapTException(err2)
 			}
-			if err2 := oprot.Flush(ctx); _write_err212 == nil && err2 != nil {
-				_write_err212 = thrift.WrapTException(err2)
+			if err2 := oprot.Flush(ctx); _write_err227 == nil && err2 != nil {
+				_write_err227 = thrift.WrapTException(err2)
 			}
-			if _write_err212 != nil {
-				return false, thrift.WrapTException(_write_err212)
+			if _write_err227 != nil {
+				return false, thrift.WrapTException(_write_err227)
 			}
 			return true, err
 		}
@@ -15448,19 +16746,19 @@ func (p *controlProcessorThaw) Process(ctx context.Context, seqId int32, iprot, 
 	}
 	tickerCancel()
 	if err2 := oprot.WriteMessageBegin(ctx, "thaw", thrift.REPLY, seqId); err2 != nil {
-		_write_err212 = thrift.WrapTException(err2)
+		_write_err227 = thrift.WrapTException(err2)
 	}
-	if err2 := result.Write(ctx, oprot); _write_err212 == nil && err2 != nil {
-		_write_err212 = thrift.WrapTException(err2)
+	if err2 := result.Write(ctx, oprot); _write_err227 == nil && err2 != nil {
+		_write_err227 = thrift.WrapTException(err2)
 	}
-	if err2 := oprot.WriteMessageEnd(ctx); _write_err212 == nil && err2 != nil {
-		_write_err212 = thrift.WrapTException(err2)
+	if err2 := oprot.WriteMessageEnd(ctx); _write_err227 == nil && err2 != nil {
+		_write_err227 = thrift.WrapTException(err2)
 	}
-	if err2 := oprot.Flush(ctx); _write_err212 == nil && err2 != nil {
-		_write_err212 = thrift.WrapTException(err2)
+	if err2 := oprot.Flush(ctx); _write_err227 == nil && err2 != nil {
+		_write_err227 = thrift.WrapTException(err2)
 	}
-	if _write_err212 != nil {
-		return false, thrift.WrapTException(_write_err212)
+	if _write_err227 != nil {
+		return false, thrift.WrapTException(_write_err227)
 	}
 	return true, err
 }
@@ -15470,7 +16768,7 @@ type controlProcessorExpect struct {
 }
 
 func (p *controlProcessorExpect) Process(ctx context.Context, seqId int32, iprot, oprot thrift.TProtocol) (success bool, err thrift.TException) {
-	var _write_err214 error
+	var _write_err229 error
 	args := ControlExpectArgs{}
 	if err2 := args.Read(ctx, iprot); err2 != nil {
 		iprot.ReadMessageEnd(ctx)
@@ -15520,21 +16818,21 @@ func (p *controlProcessorExpect) Process(ctx context.Context, seqId int32, iprot
 			if errors.Is(err2, thrift.ErrAbandonRequest) {
 				return false, thrift.WrapTException(err2)
 			}
-			_exc215 := thrift.NewTApplicationException(thrift.INTERNAL_ERROR, "Internal error processing expect: "+err2.Error())
+			_exc230 := thrift.NewTApplicationException(thrift.INTERNAL_ERROR, "Internal error processing expect: "+err2.Error())
 			if err2 := oprot.WriteMessageBegin(ctx, "expect", thrift.EXCEPTION, seqId); err2 != nil {
-				_write_err214 = thrift.WrapTException(err2)
+				_write_err229 = thrift.WrapTException(err2)
 			}
-			if err2 := _exc215.Write(ctx, oprot); _write_err214 == nil && err2 != nil {
-				_write_err214 = thrift.WrapTException(err2)
+			if err2 := _exc230.Write(ctx, oprot); _write_err229 == nil && err2 != nil {
+				_write_err229 = thrift.WrapTException(err2)
 			}
-			if err2 := oprot.WriteMessageEnd(ctx); _write_err214 == nil && err2 != nil {
-				_write_err214 = thrift.WrapTException(err2)
+			if err2 := oprot.WriteMessageEnd(ctx); _write_err229 == nil && err2 != nil {
+				_write_err229 = thrift.WrapTException(err2)
 			}
-			if err2 := oprot.Flush(ctx); _write_err214 == nil && err2 != nil {
-				_write_err214 = thrift.WrapTException(err2)
+			if err2 := oprot.Flush(ctx); _write_err229 == nil && err2 != nil {
+				_write_err229 = thrift.WrapTException(err2)
 			}
-			if _write_err214 != nil {
-				return false, thrift.WrapTException(_write_err214)
+			if _write_err229 != nil {
+				return false, thrift.WrapTException(_write_err229)
 			}
 			return true, err
 		}
@@ -15543,19 +16841,19 @@ func (p *controlProcessorExpect) Process(ctx context.Context, seqId int32, iprot
 	}
 	tickerCancel()
 	if err2 := oprot.WriteMessageBegin(ctx, "expect", thrift.REPLY, seqId); err2 != nil {
-		_write_err214 = thrift.WrapTException(err2)
+		_write_err229 = thrift.WrapTException(err2)
 	}
-	if err2 := result.Write(ctx, oprot); _write_err214 == nil && err2 != nil {
-		_write_err214 = thrift.WrapTException(err2)
+	if err2 := result.Write(ctx, oprot); _write_err229 == nil && err2 != nil {
+		_write_err229 = thrift.WrapTException(err2)
 	}
-	if err2 := oprot.WriteMessageEnd(ctx); _write_err214 == nil && err2 != nil {
-		_write_err214 = thrift.WrapTException(err2)
+	if err2 := oprot.WriteMessageEnd(ctx); _write_err229 == nil && err2 != nil {
+		_write_err229 = thrift.WrapTException(err2)
 	}
-	if err2 := oprot.Flush(ctx); _write_err214 == nil && err2 != nil {
-		_write_err214 = thrift.WrapTException(err2)
+	if err2 := oprot.Flush(ctx); _write_err229 == nil && err2 != nil {
+		_write_err229 = thrift.WrapTException(err2)
 	}
-	if _write_err214 != nil {
-		return false, thrift.WrapTException(_write_err214)
+	if _write_err229 != nil {
+		return false, thrift.WrapTException(_write_err229)
 	}
 	return true, err
 }
@@ -15565,7 +16863,7 @@ type controlProcessorExpectations struct {
 }
 
 func (p *controlProcessorExpectations) Process(ctx context.Context, seqId int32, iprot, oprot thrift.TProtocol) (success bool, err thrift.TException) {
-	var _write_err216 error
+	var _write_err231 error
 	args := ControlExpectationsArgs{}
 	if err2 := args.Read(ctx, iprot); err2 != nil {
 		iprot.ReadMessageEnd(ctx)
@@ -15615,21 +16913,21 @@ func (p *controlProcessorExpectations) Process(ctx context.Context, seqId int32,
 			if errors.Is(err2, thrift.ErrAbandonRequest) {
 				return false, thrift.WrapTException(err2)
 			}
-			_exc217 := thrift.NewTApplicationException(thrift.INTERNAL_ERROR, "Internal error processing expectations: "+err2.Error())
+			_exc232 := thrift.NewTApplicationException(thrift.INTERNAL_ERROR, "Internal error processing expectations: "+err2.Error())
 			if err2 := oprot.WriteMessageBegin(ctx, "expectations", thrift.EXCEPTION, seqId); err2 != nil {
-				_write_err216 = thrift.WrapTException(err2)
+				_write_err231 = thrift.WrapTException(err2)
 			}
-			if err2 := _exc217.Write(ctx, oprot); _write_err216 == nil && err2 != nil {
-				_write_err216 = thrift.WrapTException(err2)
+			if err2 := _exc232.Write(ctx, oprot); _write_err231 == nil && err2 != nil {
+				_write_err231 = thrift.WrapTException(err2)
 			}
-			if err2 := oprot.WriteMessageEnd(ctx); _write_err216 == nil && err2 != nil {
-				_write_err216 = thrift.WrapTException(err2)
+			if err2 := oprot.WriteMessageEnd(ctx); _write_err231 == nil && err2 != nil {
+				_write_err231 = thrift.WrapTException(err2)
 			}
-			if err2 := oprot.Flush(ctx); _write_err216 == nil && err2 != nil {
-				_write_err216 = thrift.WrapTException(err2)
+			if err2 := oprot.Flush(ctx); _write_err231 == nil && err2 != nil {
+				_write_err231 = thrift.WrapTException(err2)
 			}
-			if _write_err216 != nil {
-				return false, thrift.WrapTException(_write_err216)
+			if _write_err231 != nil {
+				return false, thrift.WrapTException(_write_err231)
 			}
 			return true, err
 		}
@@ -15638,19 +16936,19 @@ func (p *controlProcessorExpectations) Process(ctx context.Context, seqId int32,
 	}
 	tickerCancel()
 	if err2 := oprot.WriteMessageBegin(ctx, "expectations", thrift.REPLY, seqId); err2 != nil {
-		_write_err216 = thrift.WrapTException(err2)
+		_write_err231 = thrift.WrapTException(err2)
 	}
-	if err2 := result.Write(ctx, oprot); _write_err216 == nil && err2 != nil {
-		_write_err216 = thrift.WrapTException(err2)
+	if err2 := result.Write(ctx, oprot); _write_err231 == nil && err2 != nil {
+		_write_err231 = thrift.WrapTException(err2)
 	}
-	if err2 := oprot.WriteMessageEnd(ctx); _write_err216 == nil && err2 != nil {
-		_write_err216 = thrift.WrapTException(err2)
+	if err2 := oprot.WriteMessageEnd(ctx); _write_err231 == nil && err2 != nil {
+		_write_err231 = thrift.WrapTException(err2)
 	}
-	if err2 := oprot.Flush(ctx); _write_err216 == nil && err2 != nil {
-		_write_err216 = thrift.WrapTException(err2)
+	if err2 := oprot.Flush(ctx); _write_err231 == nil && err2 != nil {
+		_write_err231 = thrift.WrapTException(err2)
 	}
-	if _write_err216 != nil {
-		return false, thrift.WrapTException(_write_err216)
+	if _write_err231 != nil {
+		return false, thrift.WrapTException(_write_err231)
 	}
 	return true, err
 }
@@ -15660,7 +16958,7 @@ type controlProcessorUnexpect struct {
 }
 
 func (p *controlProcessorUnexpect) Process(ctx context.Context, seqId int32, iprot, oprot thrift.TProtocol) (success bool, err thrift.TException) {
-	var _write_err218 error
+	var _write_err233 error
 	args := ControlUnexpectArgs{}
 	if err2 := args.Read(ctx, iprot); err2 != nil {
 		iprot.ReadMessageEnd(ctx)
@@ -15710,21 +17008,21 @@ func (p *controlProcessorUnexpect) Process(ctx context.Context, seqId int32, ipr
 			if errors.Is(err2, thrift.ErrAbandonRequest) {
 				return false, thrift.WrapTException(err2)
 			}
-			_exc219 := thrift.NewTApplicationException(thrift.INTERNAL_ERROR, "Internal error processing unexpect: "+err2.Error())
+			_exc234 := thrift.NewTApplicationException(thrift.INTERNAL_ERROR, "Internal error processing unexpect: "+err2.Error())
 			if err2 := oprot.WriteMessageBegin(ctx, "unexpect", thrift.EXCEPTION, seqId); err2 != nil {
-				_write_err218 = thrift.WrapTException(err2)
+				_write_err233 = thrift.WrapTException(err2)
 			}
-			if err2 := _exc219.Write(ctx, oprot); _write_err218 == nil && err2 != nil {
-				_write_err218 = thrift.WrapTException(err2)
+			if err2 := _exc234.Write(ctx, oprot); _write_err233 == nil && err2 != nil {
+				_write_err233 = thrift.WrapTException(err2)
 			}
-			if err2 := oprot.WriteMessageEnd(ctx); _write_err218 == nil && err2 != nil {
-				_write_err218 = thrift.WrapTException(err2)
+			if err2 := oprot.WriteMessageEnd(ctx); _write_err233 == nil && err2 != nil {
+				_write_err233 = thrift.WrapTException(err2)
 			}
-			if err2 := oprot.Flush(ctx); _write_err218 == nil && err2 != nil {
-				_write_err218 = thrift.WrapTException(err2)
+			if err2 := oprot.Flush(ctx); _write_err233 == nil && err2 != nil {
+				_write_err233 = thrift.WrapTException(err2)
 			}
-			if _write_err218 != nil {
-				return false, thrift.WrapTException(_write_err218)
+			if _write_err233 != nil {
+				return false, thrift.WrapTException(_write_err233)
 			}
 			return true, err
 		}
@@ -15733,19 +17031,209 @@ func (p *controlProcessorUnexpect) Process(ctx context.Context, seqId int32, ipr
 	}
 	tickerCancel()
 	if err2 := oprot.WriteMessageBegin(ctx, "unexpect", thrift.REPLY, seqId); err2 != nil {
-		_write_err218 = thrift.WrapTException(err2)
+		_write_err233 = thrift.WrapTException(err2)
 	}
-	if err2 := result.Write(ctx, oprot); _write_err218 == nil && err2 != nil {
-		_write_err218 = thrift.WrapTException(err2)
+	if err2 := result.Write(ctx, oprot); _write_err233 == nil && err2 != nil {
+		_write_err233 = thrift.WrapTException(err2)
 	}
-	if err2 := oprot.WriteMessageEnd(ctx); _write_err218 == nil && err2 != nil {
-		_write_err218 = thrift.WrapTException(err2)
+	if err2 := oprot.WriteMessageEnd(ctx); _write_err233 == nil && err2 != nil {
+		_write_err233 = thrift.WrapTException(err2)
 	}
-	if err2 := oprot.Flush(ctx); _write_err218 == nil && err2 != nil {
-		_write_err218 = thrift.WrapTException(err2)
+	if err2 := oprot.Flush(ctx); _write_err233 == nil && err2 != nil {
+		_write_err233 = thrift.WrapTException(err2)
 	}
-	if _write_err218 != nil {
-		return false, thrift.WrapTException(_write_err218)
+	if _write_err233 != nil {
+		return false, thrift.WrapTException(_write_err233)
+	}
+	return true, err
+}
+
+type controlProcessorVips struct {
+	handler Control
+}
+
+func (p *controlProcessorVips) Process(ctx context.Context, seqId int32, iprot, oprot thrift.TProtocol) (success bool, err thrift.TException) {
+	var _write_err235 error
+	args := ControlVipsArgs{}
+	if err2 := args.Read(ctx, iprot); err2 != nil {
+		iprot.ReadMessageEnd(ctx)
+		x := thrift.NewTApplicationException(thrift.PROTOCOL_ERROR, err2.Error())
+		oprot.WriteMessageBegin(ctx, "vips", thrift.EXCEPTION, seqId)
+		x.Write(ctx, oprot)
+		oprot.WriteMessageEnd(ctx)
+		oprot.Flush(ctx)
+		return false, thrift.WrapTException(err2)
+	}
+	iprot.ReadMessageEnd(ctx)
+
+	tickerCancel := func() {}
+	// Start a goroutine to do server side connectivity check.
+	if thrift.ServerConnectivityCheckInterval > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithCancel(ctx)
+		defer cancel()
+		var tickerCtx context.Context
+		tickerCtx, tickerCancel = context.WithCancel(context.Background())
+		defer tickerCancel()
+		go func(ctx context.Context, cancel context.CancelFunc) {
+			ticker := time.NewTicker(thrift.ServerConnectivityCheckInterval)
+			defer ticker.Stop()
+			for {
+				select {
+				case <-ctx.Done():
+					return
+				case <-ticker.C:
+					if !iprot.Transport().IsOpen() {
+						cancel()
+						return
+					}
+				}
+			}
+		}(tickerCtx, cancel)
+	}
+
+	result := ControlVipsResult{}
+	if retval, err2 := p.handler.Vips(ctx); err2 != nil {
+		tickerCancel()
+		err = thrift.WrapTException(err2)
+		switch v := err2.(type) {
+		case *answer.Refused:
+			result.Refused = v
+		default:
+			if errors.Is(err2, thrift.ErrAbandonRequest) {
+				return false, thrift.WrapTException(err2)
+			}
+			_exc236 := thrift.NewTApplicationException(thrift.INTERNAL_ERROR, "Internal error processing vips: "+err2.Error())
+			if err2 := oprot.WriteMessageBegin(ctx, "vips", thrift.EXCEPTION, seqId); err2 != nil {
+				_write_err235 = thrift.WrapTException(err2)
+			}
+			if err2 := _exc236.Write(ctx, oprot); _write_err235 == nil && err2 != nil {
+				_write_err235 = thrift.WrapTException(err2)
+			}
+			if err2 := oprot.WriteMessageEnd(ctx); _write_err235 == nil && err2 != nil {
+				_write_err235 = thrift.WrapTException(err2)
+			}
+			if err2 := oprot.Flush(ctx); _write_err235 == nil && err2 != nil {
+				_write_err235 = thrift.WrapTException(err2)
+			}
+			if _write_err235 != nil {
+				return false, thrift.WrapTException(_write_err235)
+			}
+			return true, err
+		}
+	} else {
+		result.Success = retval
+	}
+	tickerCancel()
+	if err2 := oprot.WriteMessageBegin(ctx, "vips", thrift.REPLY, seqId); err2 != nil {
+		_write_err235 = thrift.WrapTException(err2)
+	}
+	if err2 := result.Write(ctx, oprot); _write_err235 == nil && err2 != nil {
+		_write_err235 = thrift.WrapTException(err2)
+	}
+	if err2 := oprot.WriteMessageEnd(ctx); _write_err235 == nil && err2 != nil {
+		_write_err235 = thrift.WrapTException(err2)
+	}
+	if err2 := oprot.Flush(ctx); _write_err235 == nil && err2 != nil {
+		_write_err235 = thrift.WrapTException(err2)
+	}
+	if _write_err235 != nil {
+		return false, thrift.WrapTException(_write_err235)
+	}
+	return true, err
+}
+
+type controlProcessorOrderVip struct {
+	handler Control
+}
+
+func (p *controlProcessorOrderVip) Process(ctx context.Context, seqId int32, iprot, oprot thrift.TProtocol) (success bool, err thrift.TException) {
+	var _write_err237 error
+	args := ControlOrderVipArgs{}
+	if err2 := args.Read(ctx, iprot); err2 != nil {
+		iprot.ReadMessageEnd(ctx)
+		x := thrift.NewTApplicationException(thrift.PROTOCOL_ERROR, err2.Error())
+		oprot.WriteMessageBegin(ctx, "order_vip", thrift.EXCEPTION, seqId)
+		x.Write(ctx, oprot)
+		oprot.WriteMessageEnd(ctx)
+		oprot.Flush(ctx)
+		return false, thrift.WrapTException(err2)
+	}
+	iprot.ReadMessageEnd(ctx)
+
+	tickerCancel := func() {}
+	// Start a goroutine to do server side connectivity check.
+	if thrift.ServerConnectivityCheckInterval > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithCancel(ctx)
+		defer cancel()
+		var tickerCtx context.Context
+		tickerCtx, tickerCancel = context.WithCancel(context.Background())
+		defer tickerCancel()
+		go func(ctx context.Context, cancel context.CancelFunc) {
+			ticker := time.NewTicker(thrift.ServerConnectivityCheckInterval)
+			defer ticker.Stop()
+			for {
+				select {
+				case <-ctx.Done():
+					return
+				case <-ticker.C:
+					if !iprot.Transport().IsOpen() {
+						cancel()
+						return
+					}
+				}
+			}
+		}(tickerCtx, cancel)
+	}
+
+	result := ControlOrderVipResult{}
+	if retval, err2 := p.handler.OrderVip(ctx, args.Vip, args.Host, args.Order, args.Doer); err2 != nil {
+		tickerCancel()
+		err = thrift.WrapTException(err2)
+		switch v := err2.(type) {
+		case *answer.Refused:
+			result.Refused = v
+		default:
+			if errors.Is(err2, thrift.ErrAbandonRequest) {
+				return false, thrift.WrapTException(err2)
+			}
+			_exc238 := thrift.NewTApplicationException(thrift.INTERNAL_ERROR, "Internal error processing order_vip: "+err2.Error())
+			if err2 := oprot.WriteMessageBegin(ctx, "order_vip", thrift.EXCEPTION, seqId); err2 != nil {
+				_write_err237 = thrift.WrapTException(err2)
+			}
+			if err2 := _exc238.Write(ctx, oprot); _write_err237 == nil && err2 != nil {
+				_write_err237 = thrift.WrapTException(err2)
+			}
+			if err2 := oprot.WriteMessageEnd(ctx); _write_err237 == nil && err2 != nil {
+				_write_err237 = thrift.WrapTException(err2)
+			}
+			if err2 := oprot.Flush(ctx); _write_err237 == nil && err2 != nil {
+				_write_err237 = thrift.WrapTException(err2)
+			}
+			if _write_err237 != nil {
+				return false, thrift.WrapTException(_write_err237)
+			}
+			return true, err
+		}
+	} else {
+		result.Success = retval
+	}
+	tickerCancel()
+	if err2 := oprot.WriteMessageBegin(ctx, "order_vip", thrift.REPLY, seqId); err2 != nil {
+		_write_err237 = thrift.WrapTException(err2)
+	}
+	if err2 := result.Write(ctx, oprot); _write_err237 == nil && err2 != nil {
+		_write_err237 = thrift.WrapTException(err2)
+	}
+	if err2 := oprot.WriteMessageEnd(ctx); _write_err237 == nil && err2 != nil {
+		_write_err237 = thrift.WrapTException(err2)
+	}
+	if err2 := oprot.Flush(ctx); _write_err237 == nil && err2 != nil {
+		_write_err237 = thrift.WrapTException(err2)
+	}
+	if _write_err237 != nil {
+		return false, thrift.WrapTException(_write_err237)
 	}
 	return true, err
 }
@@ -18483,11 +19971,11 @@ func (p *ControlOverridesResult) ReadField0(ctx context.Context, iprot thrift.TP
 	tSlice := make([]*Override, 0, size)
 	p.Success = tSlice
 	for i := 0; i < size; i++ {
-		_elem220 := &Override{}
-		if err := _elem220.Read(ctx, iprot); err != nil {
-			return thrift.PrependError(fmt.Sprintf("%T error reading struct: ", _elem220), err)
+		_elem239 := &Override{}
+		if err := _elem239.Read(ctx, iprot); err != nil {
+			return thrift.PrependError(fmt.Sprintf("%T error reading struct: ", _elem239), err)
 		}
-		p.Success = append(p.Success, _elem220)
+		p.Success = append(p.Success, _elem239)
 	}
 	if err := iprot.ReadListEnd(ctx); err != nil {
 		return thrift.PrependError("error reading list end: ", err)
@@ -20795,11 +22283,11 @@ func (p *ControlHoldsResult) ReadField0(ctx context.Context, iprot thrift.TProto
 	tSlice := make([]*Hold, 0, size)
 	p.Success = tSlice
 	for i := 0; i < size; i++ {
-		_elem221 := &Hold{}
-		if err := _elem221.Read(ctx, iprot); err != nil {
-			return thrift.PrependError(fmt.Sprintf("%T error reading struct: ", _elem221), err)
+		_elem240 := &Hold{}
+		if err := _elem240.Read(ctx, iprot); err != nil {
+			return thrift.PrependError(fmt.Sprintf("%T error reading struct: ", _elem240), err)
 		}
-		p.Success = append(p.Success, _elem221)
+		p.Success = append(p.Success, _elem240)
 	}
 	if err := iprot.ReadListEnd(ctx); err != nil {
 		return thrift.PrependError("error reading list end: ", err)
@@ -22248,11 +23736,11 @@ func (p *ControlFreezesResult) ReadField0(ctx context.Context, iprot thrift.TPro
 	tSlice := make([]*Freeze, 0, size)
 	p.Success = tSlice
 	for i := 0; i < size; i++ {
-		_elem222 := &Freeze{}
-		if err := _elem222.Read(ctx, iprot); err != nil {
-			return thrift.PrependError(fmt.Sprintf("%T error reading struct: ", _elem222), err)
+		_elem241 := &Freeze{}
+		if err := _elem241.Read(ctx, iprot); err != nil {
+			return thrift.PrependError(fmt.Sprintf("%T error reading struct: ", _elem241), err)
 		}
-		p.Success = append(p.Success, _elem222)
+		p.Success = append(p.Success, _elem241)
 	}
 	if err := iprot.ReadListEnd(ctx); err != nil {
 		return thrift.PrependError("error reading list end: ", err)
@@ -23145,11 +24633,11 @@ func (p *ControlExpectationsResult) ReadField0(ctx context.Context, iprot thrift
 	tSlice := make([]*Expectation, 0, size)
 	p.Success = tSlice
 	for i := 0; i < size; i++ {
-		_elem223 := &Expectation{}
-		if err := _elem223.Read(ctx, iprot); err != nil {
-			return thrift.PrependError(fmt.Sprintf("%T error reading struct: ", _elem223), err)
+		_elem242 := &Expectation{}
+		if err := _elem242.Read(ctx, iprot); err != nil {
+			return thrift.PrependError(fmt.Sprintf("%T error reading struct: ", _elem242), err)
 		}
-		p.Success = append(p.Success, _elem223)
+		p.Success = append(p.Success, _elem242)
 	}
 	if err := iprot.ReadListEnd(ctx); err != nil {
 		return thrift.PrependError("error reading list end: ", err)
@@ -23537,4 +25025,626 @@ func (p *ControlUnexpectResult) String() string {
 		return "<nil>"
 	}
 	return fmt.Sprintf("ControlUnexpectResult(%+v)", *p)
+}
+
+type ControlVipsArgs struct {
+}
+
+func NewControlVipsArgs() *ControlVipsArgs {
+	return &ControlVipsArgs{}
+}
+
+func (p *ControlVipsArgs) Read(ctx context.Context, iprot thrift.TProtocol) error {
+	if _, err := iprot.ReadStructBegin(ctx); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T read error: ", p), err)
+	}
+
+	for {
+		_, fieldTypeId, fieldId, err := iprot.ReadFieldBegin(ctx)
+		if err != nil {
+			return thrift.PrependError(fmt.Sprintf("%T field %d read error: ", p, fieldId), err)
+		}
+		if fieldTypeId == thrift.STOP {
+			break
+		}
+		if err := iprot.Skip(ctx, fieldTypeId); err != nil {
+			return err
+		}
+		if err := iprot.ReadFieldEnd(ctx); err != nil {
+			return err
+		}
+	}
+	if err := iprot.ReadStructEnd(ctx); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T read struct end error: ", p), err)
+	}
+	return nil
+}
+
+func (p *ControlVipsArgs) Write(ctx context.Context, oprot thrift.TProtocol) error {
+	if err := oprot.WriteStructBegin(ctx, "vips_args"); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T write struct begin error: ", p), err)
+	}
+	if p != nil {
+	}
+	if err := oprot.WriteFieldStop(ctx); err != nil {
+		return thrift.PrependError("write field stop error: ", err)
+	}
+	if err := oprot.WriteStructEnd(ctx); err != nil {
+		return thrift.PrependError("write struct stop error: ", err)
+	}
+	return nil
+}
+
+func (p *ControlVipsArgs) String() string {
+	if p == nil {
+		return "<nil>"
+	}
+	return fmt.Sprintf("ControlVipsArgs(%+v)", *p)
+}
+
+// Attributes:
+//   - Success
+//   - Refused
+type ControlVipsResult struct {
+	Success []*VipState     `thrift:"success,0" db:"success" json:"success,omitempty"`
+	Refused *answer.Refused `thrift:"refused,1" db:"refused" json:"refused,omitempty"`
+}
+
+func NewControlVipsResult() *ControlVipsResult {
+	return &ControlVipsResult{}
+}
+
+var ControlVipsResult_Success_DEFAULT []*VipState
+
+func (p *ControlVipsResult) GetSuccess() []*VipState {
+	return p.Success
+}
+
+var ControlVipsResult_Refused_DEFAULT *answer.Refused
+
+func (p *ControlVipsResult) GetRefused() *answer.Refused {
+	if !p.IsSetRefused() {
+		return ControlVipsResult_Refused_DEFAULT
+	}
+	return p.Refused
+}
+func (p *ControlVipsResult) IsSetSuccess() bool {
+	return p.Success != nil
+}
+
+func (p *ControlVipsResult) IsSetRefused() bool {
+	return p.Refused != nil
+}
+
+func (p *ControlVipsResult) Read(ctx context.Context, iprot thrift.TProtocol) error {
+	if _, err := iprot.ReadStructBegin(ctx); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T read error: ", p), err)
+	}
+
+	for {
+		_, fieldTypeId, fieldId, err := iprot.ReadFieldBegin(ctx)
+		if err != nil {
+			return thrift.PrependError(fmt.Sprintf("%T field %d read error: ", p, fieldId), err)
+		}
+		if fieldTypeId == thrift.STOP {
+			break
+		}
+		switch fieldId {
+		case 0:
+			if fieldTypeId == thrift.LIST {
+				if err := p.ReadField0(ctx, iprot); err != nil {
+					return err
+				}
+			} else {
+				if err := iprot.Skip(ctx, fieldTypeId); err != nil {
+					return err
+				}
+			}
+		case 1:
+			if fieldTypeId == thrift.STRUCT {
+				if err := p.ReadField1(ctx, iprot); err != nil {
+					return err
+				}
+			} else {
+				if err := iprot.Skip(ctx, fieldTypeId); err != nil {
+					return err
+				}
+			}
+		default:
+			if err := iprot.Skip(ctx, fieldTypeId); err != nil {
+				return err
+			}
+		}
+		if err := iprot.ReadFieldEnd(ctx); err != nil {
+			return err
+		}
+	}
+	if err := iprot.ReadStructEnd(ctx); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T read struct end error: ", p), err)
+	}
+	return nil
+}
+
+func (p *ControlVipsResult) ReadField0(ctx context.Context, iprot thrift.TProtocol) error {
+	_, size, err := iprot.ReadListBegin(ctx)
+	if err != nil {
+		return thrift.PrependError("error reading list begin: ", err)
+	}
+	tSlice := make([]*VipState, 0, size)
+	p.Success = tSlice
+	for i := 0; i < size; i++ {
+		_elem243 := &VipState{}
+		if err := _elem243.Read(ctx, iprot); err != nil {
+			return thrift.PrependError(fmt.Sprintf("%T error reading struct: ", _elem243), err)
+		}
+		p.Success = append(p.Success, _elem243)
+	}
+	if err := iprot.ReadListEnd(ctx); err != nil {
+		return thrift.PrependError("error reading list end: ", err)
+	}
+	return nil
+}
+
+func (p *ControlVipsResult) ReadField1(ctx context.Context, iprot thrift.TProtocol) error {
+	p.Refused = &answer.Refused{}
+	if err := p.Refused.Read(ctx, iprot); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T error reading struct: ", p.Refused), err)
+	}
+	return nil
+}
+
+func (p *ControlVipsResult) Write(ctx context.Context, oprot thrift.TProtocol) error {
+	if err := oprot.WriteStructBegin(ctx, "vips_result"); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T write struct begin error: ", p), err)
+	}
+	if p != nil {
+		if err := p.writeField0(ctx, oprot); err != nil {
+			return err
+		}
+		if err := p.writeField1(ctx, oprot); err != nil {
+			return err
+		}
+	}
+	if err := oprot.WriteFieldStop(ctx); err != nil {
+		return thrift.PrependError("write field stop error: ", err)
+	}
+	if err := oprot.WriteStructEnd(ctx); err != nil {
+		return thrift.PrependError("write struct stop error: ", err)
+	}
+	return nil
+}
+
+func (p *ControlVipsResult) writeField0(ctx context.Context, oprot thrift.TProtocol) (err error) {
+	if p.IsSetSuccess() {
+		if err := oprot.WriteFieldBegin(ctx, "success", thrift.LIST, 0); err != nil {
+			return thrift.PrependError(fmt.Sprintf("%T write field begin error 0:success: ", p), err)
+		}
+		if err := oprot.WriteListBegin(ctx, thrift.STRUCT, len(p.Success)); err != nil {
+			return thrift.PrependError("error writing list begin: ", err)
+		}
+		for _, v := range p.Success {
+			if err := v.Write(ctx, oprot); err != nil {
+				return thrift.PrependError(fmt.Sprintf("%T error writing struct: ", v), err)
+			}
+		}
+		if err := oprot.WriteListEnd(ctx); err != nil {
+			return thrift.PrependError("error writing list end: ", err)
+		}
+		if err := oprot.WriteFieldEnd(ctx); err != nil {
+			return thrift.PrependError(fmt.Sprintf("%T write field end error 0:success: ", p), err)
+		}
+	}
+	return err
+}
+
+func (p *ControlVipsResult) writeField1(ctx context.Context, oprot thrift.TProtocol) (err error) {
+	if p.IsSetRefused() {
+		if err := oprot.WriteFieldBegin(ctx, "refused", thrift.STRUCT, 1); err != nil {
+			return thrift.PrependError(fmt.Sprintf("%T write field begin error 1:refused: ", p), err)
+		}
+		if err := p.Refused.Write(ctx, oprot); err != nil {
+			return thrift.PrependError(fmt.Sprintf("%T error writing struct: ", p.Refused), err)
+		}
+		if err := oprot.WriteFieldEnd(ctx); err != nil {
+			return thrift.PrependError(fmt.Sprintf("%T write field end error 1:refused: ", p), err)
+		}
+	}
+	return err
+}
+
+func (p *ControlVipsResult) String() string {
+	if p == nil {
+		return "<nil>"
+	}
+	return fmt.Sprintf("ControlVipsResult(%+v)", *p)
+}
+
+// Attributes:
+//   - Vip
+//   - Host
+//   - Order
+//   - Doer
+type ControlOrderVipArgs struct {
+	Vip   string `thrift:"vip,1" db:"vip" json:"vip"`
+	Host  string `thrift:"host,2" db:"host" json:"host"`
+	Order string `thrift:"order,3" db:"order" json:"order"`
+	Doer  *Doer  `thrift:"doer,4" db:"doer" json:"doer"`
+}
+
+func NewControlOrderVipArgs() *ControlOrderVipArgs {
+	return &ControlOrderVipArgs{}
+}
+
+func (p *ControlOrderVipArgs) GetVip() string {
+	return p.Vip
+}
+
+func (p *ControlOrderVipArgs) GetHost() string {
+	return p.Host
+}
+
+func (p *ControlOrderVipArgs) GetOrder() string {
+	return p.Order
+}
+
+var ControlOrderVipArgs_Doer_DEFAULT *Doer
+
+func (p *ControlOrderVipArgs) GetDoer() *Doer {
+	if !p.IsSetDoer() {
+		return ControlOrderVipArgs_Doer_DEFAULT
+	}
+	return p.Doer
+}
+func (p *ControlOrderVipArgs) IsSetDoer() bool {
+	return p.Doer != nil
+}
+
+func (p *ControlOrderVipArgs) Read(ctx context.Context, iprot thrift.TProtocol) error {
+	if _, err := iprot.ReadStructBegin(ctx); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T read error: ", p), err)
+	}
+
+	for {
+		_, fieldTypeId, fieldId, err := iprot.ReadFieldBegin(ctx)
+		if err != nil {
+			return thrift.PrependError(fmt.Sprintf("%T field %d read error: ", p, fieldId), err)
+		}
+		if fieldTypeId == thrift.STOP {
+			break
+		}
+		switch fieldId {
+		case 1:
+			if fieldTypeId == thrift.STRING {
+				if err := p.ReadField1(ctx, iprot); err != nil {
+					return err
+				}
+			} else {
+				if err := iprot.Skip(ctx, fieldTypeId); err != nil {
+					return err
+				}
+			}
+		case 2:
+			if fieldTypeId == thrift.STRING {
+				if err := p.ReadField2(ctx, iprot); err != nil {
+					return err
+				}
+			} else {
+				if err := iprot.Skip(ctx, fieldTypeId); err != nil {
+					return err
+				}
+			}
+		case 3:
+			if fieldTypeId == thrift.STRING {
+				if err := p.ReadField3(ctx, iprot); err != nil {
+					return err
+				}
+			} else {
+				if err := iprot.Skip(ctx, fieldTypeId); err != nil {
+					return err
+				}
+			}
+		case 4:
+			if fieldTypeId == thrift.STRUCT {
+				if err := p.ReadField4(ctx, iprot); err != nil {
+					return err
+				}
+			} else {
+				if err := iprot.Skip(ctx, fieldTypeId); err != nil {
+					return err
+				}
+			}
+		default:
+			if err := iprot.Skip(ctx, fieldTypeId); err != nil {
+				return err
+			}
+		}
+		if err := iprot.ReadFieldEnd(ctx); err != nil {
+			return err
+		}
+	}
+	if err := iprot.ReadStructEnd(ctx); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T read struct end error: ", p), err)
+	}
+	return nil
+}
+
+func (p *ControlOrderVipArgs) ReadField1(ctx context.Context, iprot thrift.TProtocol) error {
+	if v, err := iprot.ReadString(ctx); err != nil {
+		return thrift.PrependError("error reading field 1: ", err)
+	} else {
+		p.Vip = v
+	}
+	return nil
+}
+
+func (p *ControlOrderVipArgs) ReadField2(ctx context.Context, iprot thrift.TProtocol) error {
+	if v, err := iprot.ReadString(ctx); err != nil {
+		return thrift.PrependError("error reading field 2: ", err)
+	} else {
+		p.Host = v
+	}
+	return nil
+}
+
+func (p *ControlOrderVipArgs) ReadField3(ctx context.Context, iprot thrift.TProtocol) error {
+	if v, err := iprot.ReadString(ctx); err != nil {
+		return thrift.PrependError("error reading field 3: ", err)
+	} else {
+		p.Order = v
+	}
+	return nil
+}
+
+func (p *ControlOrderVipArgs) ReadField4(ctx context.Context, iprot thrift.TProtocol) error {
+	p.Doer = &Doer{}
+	if err := p.Doer.Read(ctx, iprot); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T error reading struct: ", p.Doer), err)
+	}
+	return nil
+}
+
+func (p *ControlOrderVipArgs) Write(ctx context.Context, oprot thrift.TProtocol) error {
+	if err := oprot.WriteStructBegin(ctx, "order_vip_args"); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T write struct begin error: ", p), err)
+	}
+	if p != nil {
+		if err := p.writeField1(ctx, oprot); err != nil {
+			return err
+		}
+		if err := p.writeField2(ctx, oprot); err != nil {
+			return err
+		}
+		if err := p.writeField3(ctx, oprot); err != nil {
+			return err
+		}
+		if err := p.writeField4(ctx, oprot); err != nil {
+			return err
+		}
+	}
+	if err := oprot.WriteFieldStop(ctx); err != nil {
+		return thrift.PrependError("write field stop error: ", err)
+	}
+	if err := oprot.WriteStructEnd(ctx); err != nil {
+		return thrift.PrependError("write struct stop error: ", err)
+	}
+	return nil
+}
+
+func (p *ControlOrderVipArgs) writeField1(ctx context.Context, oprot thrift.TProtocol) (err error) {
+	if err := oprot.WriteFieldBegin(ctx, "vip", thrift.STRING, 1); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T write field begin error 1:vip: ", p), err)
+	}
+	if err := oprot.WriteString(ctx, string(p.Vip)); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T.vip (1) field write error: ", p), err)
+	}
+	if err := oprot.WriteFieldEnd(ctx); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T write field end error 1:vip: ", p), err)
+	}
+	return err
+}
+
+func (p *ControlOrderVipArgs) writeField2(ctx context.Context, oprot thrift.TProtocol) (err error) {
+	if err := oprot.WriteFieldBegin(ctx, "host", thrift.STRING, 2); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T write field begin error 2:host: ", p), err)
+	}
+	if err := oprot.WriteString(ctx, string(p.Host)); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T.host (2) field write error: ", p), err)
+	}
+	if err := oprot.WriteFieldEnd(ctx); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T write field end error 2:host: ", p), err)
+	}
+	return err
+}
+
+func (p *ControlOrderVipArgs) writeField3(ctx context.Context, oprot thrift.TProtocol) (err error) {
+	if err := oprot.WriteFieldBegin(ctx, "order", thrift.STRING, 3); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T write field begin error 3:order: ", p), err)
+	}
+	if err := oprot.WriteString(ctx, string(p.Order)); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T.order (3) field write error: ", p), err)
+	}
+	if err := oprot.WriteFieldEnd(ctx); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T write field end error 3:order: ", p), err)
+	}
+	return err
+}
+
+func (p *ControlOrderVipArgs) writeField4(ctx context.Context, oprot thrift.TProtocol) (err error) {
+	if err := oprot.WriteFieldBegin(ctx, "doer", thrift.STRUCT, 4); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T write field begin error 4:doer: ", p), err)
+	}
+	if err := p.Doer.Write(ctx, oprot); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T error writing struct: ", p.Doer), err)
+	}
+	if err := oprot.WriteFieldEnd(ctx); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T write field end error 4:doer: ", p), err)
+	}
+	return err
+}
+
+func (p *ControlOrderVipArgs) String() string {
+	if p == nil {
+		return "<nil>"
+	}
+	return fmt.Sprintf("ControlOrderVipArgs(%+v)", *p)
+}
+
+// Attributes:
+//   - Success
+//   - Refused
+type ControlOrderVipResult struct {
+	Success *Done           `thrift:"success,0" db:"success" json:"success,omitempty"`
+	Refused *answer.Refused `thrift:"refused,1" db:"refused" json:"refused,omitempty"`
+}
+
+func NewControlOrderVipResult() *ControlOrderVipResult {
+	return &ControlOrderVipResult{}
+}
+
+var ControlOrderVipResult_Success_DEFAULT *Done
+
+func (p *ControlOrderVipResult) GetSuccess() *Done {
+	if !p.IsSetSuccess() {
+		return ControlOrderVipResult_Success_DEFAULT
+	}
+	return p.Success
+}
+
+var ControlOrderVipResult_Refused_DEFAULT *answer.Refused
+
+func (p *ControlOrderVipResult) GetRefused() *answer.Refused {
+	if !p.IsSetRefused() {
+		return ControlOrderVipResult_Refused_DEFAULT
+	}
+	return p.Refused
+}
+func (p *ControlOrderVipResult) IsSetSuccess() bool {
+	return p.Success != nil
+}
+
+func (p *ControlOrderVipResult) IsSetRefused() bool {
+	return p.Refused != nil
+}
+
+func (p *ControlOrderVipResult) Read(ctx context.Context, iprot thrift.TProtocol) error {
+	if _, err := iprot.ReadStructBegin(ctx); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T read error: ", p), err)
+	}
+
+	for {
+		_, fieldTypeId, fieldId, err := iprot.ReadFieldBegin(ctx)
+		if err != nil {
+			return thrift.PrependError(fmt.Sprintf("%T field %d read error: ", p, fieldId), err)
+		}
+		if fieldTypeId == thrift.STOP {
+			break
+		}
+		switch fieldId {
+		case 0:
+			if fieldTypeId == thrift.STRUCT {
+				if err := p.ReadField0(ctx, iprot); err != nil {
+					return err
+				}
+			} else {
+				if err := iprot.Skip(ctx, fieldTypeId); err != nil {
+					return err
+				}
+			}
+		case 1:
+			if fieldTypeId == thrift.STRUCT {
+				if err := p.ReadField1(ctx, iprot); err != nil {
+					return err
+				}
+			} else {
+				if err := iprot.Skip(ctx, fieldTypeId); err != nil {
+					return err
+				}
+			}
+		default:
+			if err := iprot.Skip(ctx, fieldTypeId); err != nil {
+				return err
+			}
+		}
+		if err := iprot.ReadFieldEnd(ctx); err != nil {
+			return err
+		}
+	}
+	if err := iprot.ReadStructEnd(ctx); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T read struct end error: ", p), err)
+	}
+	return nil
+}
+
+func (p *ControlOrderVipResult) ReadField0(ctx context.Context, iprot thrift.TProtocol) error {
+	p.Success = &Done{}
+	if err := p.Success.Read(ctx, iprot); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T error reading struct: ", p.Success), err)
+	}
+	return nil
+}
+
+func (p *ControlOrderVipResult) ReadField1(ctx context.Context, iprot thrift.TProtocol) error {
+	p.Refused = &answer.Refused{}
+	if err := p.Refused.Read(ctx, iprot); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T error reading struct: ", p.Refused), err)
+	}
+	return nil
+}
+
+func (p *ControlOrderVipResult) Write(ctx context.Context, oprot thrift.TProtocol) error {
+	if err := oprot.WriteStructBegin(ctx, "order_vip_result"); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T write struct begin error: ", p), err)
+	}
+	if p != nil {
+		if err := p.writeField0(ctx, oprot); err != nil {
+			return err
+		}
+		if err := p.writeField1(ctx, oprot); err != nil {
+			return err
+		}
+	}
+	if err := oprot.WriteFieldStop(ctx); err != nil {
+		return thrift.PrependError("write field stop error: ", err)
+	}
+	if err := oprot.WriteStructEnd(ctx); err != nil {
+		return thrift.PrependError("write struct stop error: ", err)
+	}
+	return nil
+}
+
+func (p *ControlOrderVipResult) writeField0(ctx context.Context, oprot thrift.TProtocol) (err error) {
+	if p.IsSetSuccess() {
+		if err := oprot.WriteFieldBegin(ctx, "success", thrift.STRUCT, 0); err != nil {
+			return thrift.PrependError(fmt.Sprintf("%T write field begin error 0:success: ", p), err)
+		}
+		if err := p.Success.Write(ctx, oprot); err != nil {
+			return thrift.PrependError(fmt.Sprintf("%T error writing struct: ", p.Success), err)
+		}
+		if err := oprot.WriteFieldEnd(ctx); err != nil {
+			return thrift.PrependError(fmt.Sprintf("%T write field end error 0:success: ", p), err)
+		}
+	}
+	return err
+}
+
+func (p *ControlOrderVipResult) writeField1(ctx context.Context, oprot thrift.TProtocol) (err error) {
+	if p.IsSetRefused() {
+		if err := oprot.WriteFieldBegin(ctx, "refused", thrift.STRUCT, 1); err != nil {
+			return thrift.PrependError(fmt.Sprintf("%T write field begin error 1:refused: ", p), err)
+		}
+		if err := p.Refused.Write(ctx, oprot); err != nil {
+			return thrift.PrependError(fmt.Sprintf("%T error writing struct: ", p.Refused), err)
+		}
+		if err := oprot.WriteFieldEnd(ctx); err != nil {
+			return thrift.PrependError(fmt.Sprintf("%T write field end error 1:refused: ", p), err)
+		}
+	}
+	return err
+}
+
+func (p *ControlOrderVipResult) String() string {
+	if p == nil {
+		return "<nil>"
+	}
+	return fmt.Sprintf("ControlOrderVipResult(%+v)", *p)
 }

@@ -145,13 +145,23 @@ type changeOptions struct {
 
 func (o *changeOptions) declare(cmd *cobra.Command) {
 	cmd.Flags().BoolVar(&o.Wait, "wait", false, "return when every live host answers the change")
+	o.declareAuthor(cmd)
+}
+
+func (o *changeOptions) declareAuthor(cmd *cobra.Command) {
 	cmd.Flags().StringVar(&o.Author, "author", author(), "who makes the change")
 	cmd.Flags().StringVar(&o.Reason, "reason", "", "why, for those who ask later")
 }
 
 // declareSigned is declare of what an operator may have to sign.
 func (o *changeOptions) declareSigned(cmd *cobra.Command) {
-	o.declare(cmd)
+	cmd.Flags().BoolVar(&o.Wait, "wait", false, "return when every live host answers the change")
+	o.declareDoer(cmd)
+}
+
+// declareDoer is declareSigned of what no answer shows.
+func (o *changeOptions) declareDoer(cmd *cobra.Command) {
+	o.declareAuthor(cmd)
 	cmd.Flags().StringVar(&o.Key, "key", os.Getenv("ZONECAST_KEY"), "file of the private key of the operator that --author names, which signs the change [ZONECAST_KEY]")
 }
 

@@ -49,7 +49,7 @@ func newKeygen() *cobra.Command {
 		Use:   "keygen NAME --out FILE",
 		Short: "make an operator's key",
 		Long: `keygen makes a key and prints the line of the operators' file that lets its owner act: the name, the public key, and, when they are added, the rights
-(override, freeze, rollback, hold, expect, import, config; joined by commas). Commands that act take the private key with --key.`,
+(override, freeze, rollback, hold, expect, import, config, vip; joined by commas). Commands that act take the private key with --key.`,
 		Example: `  zonecast operator keygen alice --out alice.key >> operators
   zonecast up --control-operators operators
   zonecast freeze --reason "look first" --author alice --key alice.key`,

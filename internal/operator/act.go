@@ -14,7 +14,7 @@ type Act struct {
 }
 
 // Rights are what an operator may be let do.
-var Rights = []string{"override", "freeze", "rollback", "hold", "expect", "import", "config"}
+var Rights = []string{"override", "freeze", "rollback", "hold", "expect", "import", "config", "vip"}
 
 // OverrideSet and the functions below are the acts. Every one has its reason.
 func OverrideSet(owner, typ string, ttl int64, rdata []string, forMs int64, whole bool, reason string) Act {
@@ -54,6 +54,15 @@ func Expect(zone, source string, removals, replacements, creations, forMs int64,
 
 func Unexpect(id, reason string) Act {
 	return Act{"expect", "expect cleared", Args{"id": id, "reason": reason}}
+}
+
+// VIP is an order to a host of a VIP, or to all when host is empty; an empty order takes it back.
+func VIP(vip, host, order, reason string) Act {
+	action := "vip " + order
+	if order == "" {
+		action = "vip release"
+	}
+	return Act{"vip", action, Args{"vip": vip, "host": host, "order": order, "reason": reason}}
 }
 
 // Import is of a file's content, which is too large to be signed itself.
