@@ -130,6 +130,8 @@ type Deps struct {
 	Name    string // of this process, for people who ask who leads
 	// Swarm lets hosts fetch snapshots from each other. Nil: they fetch from URLs alone.
 	Swarm Swarm
+	// Now is the clock that manifests are stamped by; nil means time.Now.
+	Now func() time.Time
 }
 
 // Swarm offers files to peers (package swarm).

@@ -76,6 +76,9 @@ func New(cfg Config, deps Deps) (*Publisher, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, fmt.Errorf("publisher: %w", err)
 	}
+	if deps.Now == nil {
+		deps.Now = time.Now
+	}
 	key, err := snapshot.LoadOrCreateKey(cfg.KeyFile)
 	if err != nil {
 		return nil, fmt.Errorf("publisher: %w", err)

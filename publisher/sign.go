@@ -199,7 +199,7 @@ func (s *signer) publish(ctx context.Context) error {
 	m.Snapshot = s.refer(offered, v)
 	m.Oldest = s.keep(offered, v)
 	m.Deltas = s.large(v.version, m.Oldest)
-	now := time.Now()
+	now := s.deps.Now()
 	if same(m, s.last) && slices.Equal(s.signedBy, s.signers()) && !s.isOld(now) {
 		return nil
 	}

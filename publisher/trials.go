@@ -62,7 +62,7 @@ func (s *signer) offerTrials(ctx context.Context) {
 			continue
 		}
 		pause = minPause
-		if left := t.left(time.Now()); left > 0 {
+		if left := t.left(s.deps.Now()); left > 0 {
 			timer.Reset(left)
 		}
 	}
@@ -115,7 +115,7 @@ func (t *trials) take(s *signer, b store.Batch) {
 func (s *signer) offerTrial(ctx context.Context, path string, t *trials) error {
 	x, j := t.trial, t.judged
 	var signed []byte
-	if x != nil && x.Dataset == s.cfg.Dataset && j.ID == x.ID && j.Begun == x.Since && j.State != trial.Withdrawn && t.left(time.Now()) > 0 && j.Ring >= 0 && j.Ring < len(x.Policy.Rings) {
+	if x != nil && x.Dataset == s.cfg.Dataset && j.ID == x.ID && j.Begun == x.Since && j.State != trial.Withdrawn && t.left(s.deps.Now()) > 0 && j.Ring >= 0 && j.Ring < len(x.Policy.Rings) {
 		o := trial.Offer{
 			Dataset: x.Dataset, ID: x.ID, Number: x.Number, Base: x.Base, Rings: x.Policy.Rings[:j.Ring+1], Time: x.Since, Until: x.Until, Size: x.Size, SHA256: x.SHA256,
 		}

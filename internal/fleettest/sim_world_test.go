@@ -245,7 +245,7 @@ func (w *world) publisher(ctx context.Context, s *stage, st store.Store) error {
 	cfg.Dir, cfg.KeyFile = filepath.Join(w.dir, s.name), filepath.Join(w.dir, "key")
 	cfg.URLs = []string{"http://" + s.name + ".example.net"}
 	cfg.SnapshotEvery, cfg.SnapshotPause = 60, 5*time.Second
-	p, err := publisher.New(cfg, publisher.Deps{Store: st, Log: w.log, Metrics: prometheus.NewRegistry(), Fetcher: w.fetcher(s), Name: s.name})
+	p, err := publisher.New(cfg, publisher.Deps{Store: st, Log: w.log, Metrics: prometheus.NewRegistry(), Fetcher: w.fetcher(s), Name: s.name, Now: w.now(s.name)})
 	if err != nil {
 		return err
 	}
