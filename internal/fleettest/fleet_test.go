@@ -177,7 +177,8 @@ type host struct {
 	cfg  agent.Config
 	a    *agent.Agent
 	*process
-	floor uint64 // newest version seen in the journal
+	floor uint64     // newest version seen in the journal
+	fs    journal.FS // of the agent; nil: the system's
 }
 
 func (f *fleet) host(name string, change ...func(*agent.Config)) *host {
@@ -215,7 +216,7 @@ func (h *host) restart() {
 		st, fetcher = h.f.behind()
 	}
 	h.f.reg[h.name] = prometheus.NewRegistry()
-	deps := agent.Deps{Store: st, Log: h.f.log, Metrics: h.f.reg[h.name], Fetcher: fetcher}
+	deps := agent.Deps{Store: st, Log: h.f.log, Metrics: h.f.reg[h.name], Fetcher: fetcher, FS: h.fs}
 	part := h.f.part(st, h.name, false, h.cfg.Journal+".swarm", func() []string { return journal.Snapshots(h.cfg.Journal) })
 	if part != nil {
 		deps.Fetcher, deps.Beside = part, part
