@@ -97,8 +97,13 @@ func TestHostAway(t *testing.T) {
 
 	hosts := map[string]*awayHost{}
 	for _, name := range []string{"day", "month"} {
-		hosts[name] = &awayHost{T: t, a: a, keys: keys, name: name, http: fmt.Sprintf("127.0.0.1:%d", FreePorts(t, 1))}
-		hosts[name].start()
+		base := FreePorts(t, 2)
+		h := &awayHost{T: t, a: a, keys: keys, name: name, http: fmt.Sprintf("127.0.0.1:%d", base), dns: fmt.Sprintf("127.0.0.1:%d", base+1)}
+		hosts[name] = h
+		h.start()
+		// While its agent lives, every change waits until the host answers.
+		Start(t, name+"'s authority", "run", "authority", "--authority-listen", h.dns, "--authority-journal", h.journal(), "--authority-status-dir", a.Path(name, "status"),
+			"--authority-image-dir", a.Path(name, "images"), "--authority-keys", a.Path("keys", "publisher.key.pub"), "--authority-udp-workers", "1")
 		hosts[name].reach(version)
 	}
 	hosts["month"].p.Stop()
@@ -144,15 +149,16 @@ func TestHostAway(t *testing.T) {
 // awayHost is a host whose agent is started and stopped.
 type awayHost struct {
 	*testing.T
-	a          *Apart
-	keys       []ed25519.PublicKey
-	name, http string
-	p          *Process
+	a         *Apart
+	keys      []ed25519.PublicKey
+	name      string
+	http, dns string
+	p         *Process
 }
 
 func (h *awayHost) start() {
 	h.Helper()
-	h.p = Start(h, h.name, "run", "agent", "--store", "etcd://"+h.a.Store, "--agent-host", h.name, "--agent-dns", "127.0.0.1:53", "--http", h.http, "--swarm-listen", "127.0.0.1:0",
+	h.p = Start(h, h.name, "run", "agent", "--store", "etcd://"+h.a.Store, "--agent-host", h.name, "--agent-dns", h.dns, "--http", h.http, "--swarm-listen", "127.0.0.1:0",
 		"--agent-journal", h.journal(), "--agent-status-dir", h.a.Path(h.name, "status"), "--agent-keys", h.a.Path("keys", "publisher.key.pub"))
 }
 
