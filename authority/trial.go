@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"slices"
 	"syscall"
 	"time"
 
@@ -32,7 +33,9 @@ type tried struct {
 	delta *snapshot.Delta
 	// under has what of the dataset is hidden, as it is claimed; nil Data is nothing. nil: the
 	// trial is not on the view.
-	under   map[record.Key]record.RRset
+	under map[record.Key]record.RRset
+	// zones: with it there are other zones, so that a name can be in another one.
+	zones   bool
 	refused string // why it is not
 	since   time.Time
 	begun   tree.Tally // counters at since; Milliseconds is of the process's life
@@ -201,8 +204,12 @@ func hidden(under map[record.Key]record.RRset) (put []record.Set, remove []recor
 	return put, remove
 }
 
-// moves tells whether a delta changes what a trial hides.
+// moves tells whether a delta changes what a trial hides, or zones would be told its names
+// as theirs that are not the dataset's.
 func (t *tried) moves(d *snapshot.Delta) bool {
+	if t.zones {
+		return true
+	}
 	for _, r := range d.Put {
 		if _, is := t.under[r.Key]; is {
 			return true
@@ -261,6 +268,11 @@ func (f *follower) layTrial() error {
 		put = append(put, record.Set{RRset: r})
 	}
 	t.under, t.refused = under, ""
+	apexes := func(k record.Key, there bool) bool {
+		return k.Type == record.TypeSOA && there != (len(under[k].Data) > 0)
+	}
+	t.zones = slices.ContainsFunc(t.delta.Put, func(r record.RRset) bool { return apexes(r.Key, true) }) ||
+		slices.ContainsFunc(t.delta.Remove, func(k record.Key) bool { return apexes(k, false) })
 	if t.since.IsZero() {
 		t.since, t.begun = time.Now(), f.server.tally(time.Now())
 	}
