@@ -135,6 +135,7 @@ var arrows = table{
 		"announcer":          stage,
 		"announcer/bgp":      stage,
 		"announcer/check":    stage,
+		"announcer/exabgp":   stage,
 		"announcer/floor":    stage,
 		"announcer/loopback": stage,
 		"announcer/route":    stage,

@@ -456,6 +456,7 @@ func TestConfig(t *testing.T) {
 		"bgp-graceful-restart":                           func(c *Config) { c.BGP.GracefulRestart = time.Millisecond },
 		"bgp-router-id is empty":                         func(c *Config) { c.BGP.Local = netip.Addr{} },
 		"bgp-multihop":                                   func(c *Config) { c.BGP.Multihop = 256 },
+		"and routes are prepended":                       func(c *Config) { c.Speaker, c.BGP.AS = SpeakerExaBGP, 0 },
 		"none may be less":                               func(c *Config) { c.MED = 2000 },
 		"last-prepend is 21":                             func(c *Config) { c.LastPrepend = 21 },
 		"drain-for":                                      func(c *Config) { c.DrainFor = -1 },

@@ -147,6 +147,9 @@ func (c Config) Validate() error {
 	case SpeakerBGP:
 		errs = append(errs, c.BGP.Validate())
 	case SpeakerExaBGP:
+		if c.BGP.AS == 0 && c.Prepend+c.DegradedPrepend+c.LastPrepend > 0 {
+			wrong("bgp-as is 0, and routes are prepended: expected the AS of this host, as ExaBGP has it")
+		}
 	default:
 		wrong("speaker is %.40q, expected bgp or exabgp", c.Speaker)
 	}

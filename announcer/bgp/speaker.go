@@ -197,6 +197,8 @@ func (s *Speaker) explain(p route.Peer, st peerState) string {
 		return fmt.Sprintf("the router is of another AS than %d: mend --announcer-bgp-peers", p.AS)
 	case strings.Contains(strings.ToLower(st.why), "bad peer as"), strings.Contains(st.why, "received code 2(open message error) subcode 2"):
 		return fmt.Sprintf("the router expects another AS of this host than %d: mend --announcer-bgp-as, or the router (%s)", s.cfg.AS, st.why)
+	case st.why == "invalid-msg": // a refusal came in place of a greeting (OPEN)
+		return fmt.Sprintf("the router refuses the session at its beginning: it does not expect AS %d here, or not this address: mend --announcer-bgp-as, --announcer-bgp-local, or the router", s.cfg.AS)
 	case st.why != "":
 		return st.why
 	case s.passwords[p.Addr.Addr()] != "":

@@ -7,6 +7,7 @@ import (
 
 	"github.com/zonecast/zonecast/announcer"
 	"github.com/zonecast/zonecast/announcer/bgp"
+	"github.com/zonecast/zonecast/announcer/exabgp"
 	"github.com/zonecast/zonecast/announcer/loopback"
 )
 
@@ -26,6 +27,10 @@ func (s *announcerStage) add(n *node) error {
 	a, err := announcer.New(s.Config, announcer.Deps{
 		Store: n.store, Log: log, Metrics: n.metrics("host", s.Host),
 		Speaker: func(changed func()) (announcer.Speaker, error) {
+			if s.Speaker == announcer.SpeakerExaBGP {
+				cfg := exabgp.Config{AS: s.BGP.AS, NextHop4: s.BGP.NextHop4, NextHop6: s.BGP.NextHop6}
+				return exabgp.New(cfg, s.cmd.InOrStdin(), s.cmd.OutOrStdout(), log, changed), nil
+			}
 			return bgp.New(s.BGP, log, changed)
 		},
 		Addresses: func(device string, addrs []netip.Addr) (func() error, error) {

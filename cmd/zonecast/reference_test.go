@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -17,6 +18,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/spf13/cobra"
 
+	"github.com/zonecast/zonecast/announcer"
+	"github.com/zonecast/zonecast/announcer/route"
 	"github.com/zonecast/zonecast/internal/memstore"
 	"github.com/zonecast/zonecast/service"
 )
@@ -78,8 +81,8 @@ func TestMetricsPage(t *testing.T) {
 
 	dir := t.TempDir()
 	apis, mut, upd, pre, can, pub, agt, aut, mon, prx := newAPIStage(), mutatorStage{}, updateStage{}, presenterStage{policy: &policyOptions{}}, canaryStage{}, publisherStage{}, agentStage{}, authorityStage{}, monitorStage{}, proxyStage{}
-	rec, tin := recursorStage{}, tinydnsStage{}
-	for _, s := range []interface{ declare(*cobra.Command) }{apis, &mut, &upd, &pre, &can, &pub, &agt, &aut, &mon, &prx, &rec, &tin} {
+	rec, tin, ann := recursorStage{}, tinydnsStage{}, announcerStage{}
+	for _, s := range []interface{ declare(*cobra.Command) }{apis, &mut, &upd, &pre, &can, &pub, &agt, &aut, &mon, &prx, &rec, &tin, &ann} {
 		s.declare(&cobra.Command{Use: "stage"}) // which sets the defaults
 	}
 	apis.Listen = "127.0.0.1:0"
@@ -91,8 +94,10 @@ func TestMetricsPage(t *testing.T) {
 	aut.Listen, aut.Journal, aut.Keys, aut.StatusDir = []string{"127.0.0.1:0"}, agt.Journal, agt.Keys, dir
 	rec.Journal, rec.StatusDir, rec.Keys, rec.Dir, rec.Authority = agt.Journal, dir, agt.Keys, filepath.Join(dir, "recursor"), "127.0.0.1:5300"
 	tin.Journal, tin.StatusDir, tin.Keys, tin.Dir = agt.Journal, dir, agt.Keys, filepath.Join(dir, "tinydns")
+	ann.Host, ann.Loopback, ann.Speaker = "host1", "", announcer.SpeakerExaBGP
+	ann.VIPs, ann.BGP.AS = []route.VIP{{Name: "dns", Address: netip.MustParseAddr("192.0.2.53"), Prefix: netip.MustParsePrefix("192.0.2.53/32")}}, 65101
 	for _, add := range []func(*node) error{
-		apis.add, mut.add, upd.add, pre.add, can.add, pub.add, agt.add, func(n *node) error { return aut.add(n, "") }, mon.add, prx.add, rec.add, tin.add,
+		apis.add, mut.add, upd.add, pre.add, can.add, pub.add, agt.add, func(n *node) error { return aut.add(n, "") }, mon.add, prx.add, rec.add, tin.add, ann.add,
 	} {
 		if err := add(n); err != nil {
 			t.Fatal(err)

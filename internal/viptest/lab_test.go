@@ -38,6 +38,7 @@ type lab struct {
 	client *nettest.Host
 	hosts  []*host
 	etcd   *e2e.Process
+	bird   *e2e.Process // nil with another router
 	store  store.Store
 }
 
@@ -47,6 +48,7 @@ type host struct {
 	lab                  *lab
 	authority, announcer *e2e.Process
 	zone                 string
+	peerAS               int      // of the router, as the host believes; 0: the right one
 	options              []string // of the announcer, besides
 }
 
@@ -147,13 +149,17 @@ func (h *host) startAuthority() {
 
 func (h *host) startAnnouncer() {
 	h.lab.t.Helper()
-	args := []string{
+	h.announcer = e2e.StartCommand(h.lab.t, "announcer "+h.Name, h.Argv(h.arguments()...)...)
+}
+
+// arguments are the announcer's; options given twice mean the last.
+func (h *host) arguments() []string {
+	return append([]string{
 		e2e.Build(h.lab.t), "run", "announcer", "--store", "etcd+unix://" + h.lab.dir + "/s", "--announcer-host", h.Name,
-		"--announcer-vips", "dns=" + vip4 + ",dns=" + vip6, "--announcer-bgp-as", fmt.Sprint(hostAS), "--announcer-bgp-local", h.Addr.String(),
-		"--announcer-bgp-peers", fmt.Sprintf("%s@%d", h.lab.router.Addr, routerAS), "--announcer-bgp-next-hop6", h.Addr6.String(),
+		"--announcer-vips", "dns=" + vip4, "--announcer-vips", "dns=" + vip6, "--announcer-bgp-as", fmt.Sprint(hostAS), "--announcer-bgp-local", h.Addr.String(),
+		"--announcer-bgp-peers", fmt.Sprintf("%s@%d", h.lab.router.Addr, cmp.Or(h.peerAS, routerAS)), "--announcer-bgp-next-hop6", h.Addr6.String(),
 		"--announcer-check-stale-after", "1h", "--announcer-state", filepath.Join(h.lab.dir, h.Name+".state"), "--log-format", "text",
-	}
-	h.announcer = e2e.StartCommand(h.lab.t, "announcer "+h.Name, h.Argv(append(args, h.options...)...)...)
+	}, h.options...)
 }
 
 // bird starts the router. A password, and the AS that is expected, are those of the lab.
@@ -179,7 +185,7 @@ func birdWith(l *lab, as int, password string) {
 	if err := os.WriteFile(file, []byte(conf), 0o600); err != nil {
 		l.t.Fatal(err)
 	}
-	e2e.StartCommand(l.t, "bird", l.router.Argv(path, "-f", "-c", file, "-s", l.dir+"/b", "-P", l.dir+"/bird.pid")...)
+	l.bird = e2e.StartCommand(l.t, "bird", l.router.Argv(path, "-f", "-c", file, "-s", l.dir+"/b", "-P", l.dir+"/bird.pid")...)
 }
 
 // birdc asks BIRD.
