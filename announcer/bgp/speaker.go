@@ -160,14 +160,15 @@ func (s *Speaker) heard(e *apiutil.WatchEventMessage_PeerEvent, _ time.Time) {
 	}
 	s.peers[a] = now
 	s.mu.Unlock()
-	if established != (was.state == sessionUp) {
-		if established {
-			s.log.Info("BGP session established", "router", a)
-		} else {
-			s.log.Warn("BGP session lost", "router", a, "why", now.why)
-		}
-		s.changed()
+	switch {
+	case established && was.state != sessionUp:
+		s.log.Info("BGP session established", "router", a)
+	case !established && was.state == sessionUp:
+		s.log.Warn("BGP session lost", "router", a, "why", now.why)
+	case now.why == was.why:
+		return
 	}
+	s.changed()
 }
 
 const sessionUp = "established"
