@@ -141,6 +141,9 @@ var arrows = table{
 		"announcer/route":    stage,
 		"announcer/state":    stage, // pure
 
+		"host":        stage,
+		"host/doctor": stage,
+
 		"monitor":    stage,
 		"control":    stage,
 		"canary":     stage,

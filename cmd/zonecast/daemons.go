@@ -59,8 +59,9 @@ func advised(err error) error {
 	return err
 }
 
-// addOffline makes `run name` of a stage that needs no store.
-func addOffline(run *cobra.Command, name, short string, declareStage func(*cobra.Command), add func(*node) error) {
+// addOffline makes `run name` of a stage that needs no store. A stage that hands over to a
+// successor says so by shares.
+func addOffline(run *cobra.Command, name, short string, declareStage func(*cobra.Command), add func(*node) error, shares ...func() bool) {
 	p := processOptions{LogOptions: defaultLog()}
 	cmd := &cobra.Command{Use: name, Short: short, Args: exactArgs()}
 	declare(cmd, "", &p)
@@ -68,6 +69,9 @@ func addOffline(run *cobra.Command, name, short string, declareStage func(*cobra
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		if err := load(cmd); err != nil {
 			return err
+		}
+		for _, does := range shares {
+			p.shared = does()
 		}
 		return runNode(cmd, name, p, nil, add)
 	}

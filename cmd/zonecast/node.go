@@ -28,6 +28,9 @@ type processOptions struct {
 	JSON  bool   `option:"json" help:"log as JSON, and print JSON and nothing else"`
 	HTTP  string `option:"http" help:"address:port for metrics, status and snapshots; empty serves none"`
 	Pprof bool   `option:"pprof" help:"serve /debug/pprof/ as well"`
+
+	// shared: the successor of this process listens on HTTP beside it, until it takes over.
+	shared bool
 }
 
 // Logger logs to w as the options say.
@@ -83,7 +86,11 @@ func newNode(name string, p processOptions, logTo io.Writer) (*node, error) {
 		fetcher: follow.HTTP{Log: log},
 	}
 	if p.HTTP != "" {
-		ln, err := listen("http", p.HTTP)
+		bind := listen
+		if p.shared {
+			bind = listenShared
+		}
+		ln, err := bind("http", p.HTTP)
 		if err != nil {
 			return nil, err
 		}
@@ -96,7 +103,22 @@ func defaultLog() service.LogOptions { return service.DefaultLogOptions() }
 
 // listen binds a TCP address for the option called key.
 func listen(key, address string) (net.Listener, error) {
-	ln, err := net.Listen("tcp", address)
+	return listenBy(net.ListenConfig{}, key, address)
+}
+
+// listenShared is listen beside another process of this user that has done the same.
+func listenShared(key, address string) (net.Listener, error) {
+	const reusePort = 0xf // SO_REUSEPORT of Linux on amd64 and arm64 (asm-generic/socket.h)
+	return listenBy(net.ListenConfig{Control: func(_, _ string, c syscall.RawConn) (err error) {
+		if e := c.Control(func(fd uintptr) { err = syscall.SetsockoptInt(int(fd), syscall.SOL_SOCKET, reusePort, 1) }); e != nil {
+			return e
+		}
+		return err
+	}}, key, address)
+}
+
+func listenBy(lc net.ListenConfig, key, address string) (net.Listener, error) {
+	ln, err := lc.Listen(context.Background(), "tcp", address)
 	if err != nil {
 		return nil, inTheWay("--"+key, address, fmt.Errorf("--%s %s: %w", key, address, err))
 	}

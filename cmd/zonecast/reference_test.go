@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"flag"
 	"fmt"
+	"io"
 	"log/slog"
 	"net/http"
 	"net/netip"
@@ -20,6 +21,7 @@ import (
 
 	"github.com/zonecast/zonecast/announcer"
 	"github.com/zonecast/zonecast/announcer/route"
+	"github.com/zonecast/zonecast/host"
 	"github.com/zonecast/zonecast/internal/memstore"
 	"github.com/zonecast/zonecast/service"
 )
@@ -104,6 +106,11 @@ func TestMetricsPage(t *testing.T) {
 		}
 	}
 	defer apis.ln.Close()
+	hst := &hostParts{cfg: host.DefaultConfig()}
+	hst.cfg.Dir = dir
+	if err := hst.add(n, io.Discard); err != nil {
+		t.Fatal(err)
+	}
 
 	b := bytes.NewBufferString(metricsPage)
 	all := described(t, reg)

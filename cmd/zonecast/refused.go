@@ -23,7 +23,7 @@ func newHost() *cobra.Command {
 			return cmd.Help()
 		},
 	}
-	cmd.AddCommand(newHostRefused())
+	cmd.AddCommand(newHostRefused(), newHostDoctor())
 	return cmd
 }
 

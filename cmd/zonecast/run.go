@@ -52,7 +52,8 @@ Options may also stand in the file that --config names; ` + "`zonecast run examp
 	var prx proxyStage
 	addService(run, "proxy", "serves configurations to a machine's programs, and the store to a site's agents; goes on when the store is dead", prx.declare, prx.add)
 	var aut authorityStage
-	addOffline(run, "authority", "on a host: answers DNS from the journal, with nothing else alive", aut.declare, func(n *node) error { return aut.add(n, "") })
+	addOffline(run, "authority", "on a host: answers DNS from the journal, with nothing else alive", aut.declare, func(n *node) error { return aut.add(n, "") }, func() bool { return aut.HandOver != "" })
+	addHost(run)
 	var rec recursorStage
 	addOffline(run, "recursor", "on a host: drives Unbound, whose cache follows the dataset", rec.declare, rec.add)
 	var tin tinydnsStage

@@ -57,7 +57,13 @@ type Config struct {
 	// Line judges what the program says: how bad it is, and whether it is worth a line.
 	// Nil logs all as information.
 	Line func(line string) (level slog.Level, text string, ok bool)
-	Log  *slog.Logger
+	// Out gets what the program says as it is, one Write a line, in the place of Log: for
+	// one that logs as this process does. Nil: Log.
+	Out io.Writer
+	// HandsOver: a second process of the program takes over from the first, which then
+	// ends by itself; see Replace.
+	HandsOver bool
+	Log       *slog.Logger
 }
 
 // State is how it stands with the process.
@@ -71,7 +77,8 @@ type State struct {
 
 // Daemon is a process and its successors.
 type Daemon struct {
-	cfg Config
+	cfg      Config
+	replaces chan *replacement
 
 	mu    sync.Mutex // guards below
 	state State
@@ -84,7 +91,7 @@ func New(cfg Config) *Daemon {
 	if cfg.Grace <= 0 {
 		cfg.Grace = stopGrace
 	}
-	return &Daemon{cfg: cfg, news: make(chan struct{})}
+	return &Daemon{cfg: cfg, replaces: make(chan *replacement), news: make(chan struct{})}
 }
 
 // State is how it stands, and a channel that is closed when that changes.
@@ -126,6 +133,10 @@ func (d *Daemon) Run(ctx context.Context) error {
 		if ctx.Err() != nil {
 			return nil
 		}
+		if errors.Is(err, errReplaced) {
+			pause = pauseFirst
+			continue
+		}
 		if time.Since(began) > lived {
 			pause = pauseFirst
 		}
@@ -150,21 +161,30 @@ func (d *Daemon) once(ctx context.Context) error {
 		go func() { ended <- p.await(watching, d.cfg.Path) }()
 		return d.until(ctx, ended, p.pid)
 	}
-	cmd, said, err := d.start()
+	c, err := d.start()
 	if err != nil {
 		d.set(func(s *State) { s.Pid, s.Ended = 0, err.Error() })
 		return err
 	}
-	ended := make(chan error, 1)
-	go func() {
-		err := cmd.Wait()
-		select {
-		case <-said:
-		case <-time.After(time.Second): // a child of its own has the pipe
-		}
-		ended <- err
-	}()
-	return d.until(ctx, ended, cmd.Process.Pid)
+	d.took(c)
+	return d.until(ctx, c.ended, c.pid)
+}
+
+// child is a process that this one started.
+type child struct {
+	pid   int
+	ended <-chan error // gets one: how it ended
+}
+
+// took makes c the process of d.
+func (d *Daemon) took(c child) {
+	if err := writePid(d.cfg.PidFile, c.pid); err != nil {
+		d.cfg.Log.Warn("pid file not written; were this process killed, the program would be in the way of the next", "file", d.cfg.PidFile, "error", err)
+	}
+	d.set(func(s *State) {
+		s.Pid, s.Adopted, s.Since = c.pid, false, time.Now().UnixMilli()
+		s.Starts++
+	})
 }
 
 // until waits for the end of the process, or ends it when ctx ends.
@@ -175,44 +195,70 @@ func (d *Daemon) until(ctx context.Context, ended <-chan error, pid int) (err er
 			s.Ended = fmt.Sprint(err)
 		})
 	}()
-	select {
-	case err = <-ended:
-		if err == nil {
-			err = errors.New("ended without an error")
+	for ctx.Err() == nil {
+		select {
+		case err = <-ended:
+			return d.lastWords(err)
+		case <-ctx.Done():
+		case r := <-d.replaces:
+			next, err := d.replace(ctx, r, ended, pid)
+			r.done <- err
+			if err != nil {
+				if next.pid != 0 { // nothing runs any more, and that was no wish
+					return err
+				}
+				continue
+			}
+			if next.pid == 0 {
+				return errReplaced
+			}
+			ended, pid = next.ended, next.pid
+			d.took(next)
 		}
-		d.mu.Lock()
-		said := strings.Join(d.tail, "; ")
-		d.mu.Unlock()
-		if said != "" {
-			err = fmt.Errorf("%w: %s", err, said)
-		}
-		return err
-	case <-ctx.Done():
 	}
 	if d.cfg.Leave {
 		d.cfg.Log.Info("program goes on; the next life takes it over", "file", d.cfg.Path, "pid", pid)
 		return ctx.Err()
 	}
-	_ = syscall.Kill(pid, syscall.SIGTERM) // an error: it is gone
-	select {
-	case <-ended:
-	case <-time.After(d.cfg.Grace):
-		d.cfg.Log.Warn("program does not end by SIGTERM: killed", "file", d.cfg.Path, "pid", pid)
-		_ = syscall.Kill(pid, syscall.SIGKILL)
-		<-ended
-	}
+	d.end(ended, pid, d.cfg.Grace)
 	if err := os.Remove(d.cfg.PidFile); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		d.cfg.Log.Debug("pid file not removed", "file", d.cfg.PidFile, "error", err)
 	}
 	return ctx.Err()
 }
 
+// lastWords adds to the end of a process what it said last.
+func (d *Daemon) lastWords(err error) error {
+	if err == nil {
+		err = errors.New("ended without an error")
+	}
+	d.mu.Lock()
+	said := strings.Join(d.tail, "; ")
+	d.mu.Unlock()
+	if said != "" {
+		err = fmt.Errorf("%w: %s", err, said)
+	}
+	return err
+}
+
+// end ends a process, by force when it does not listen.
+func (d *Daemon) end(ended <-chan error, pid int, grace time.Duration) {
+	_ = syscall.Kill(pid, syscall.SIGTERM) // an error: it is gone
+	select {
+	case <-ended:
+	case <-time.After(grace):
+		d.cfg.Log.Warn("program does not end by SIGTERM: killed", "file", d.cfg.Path, "pid", pid)
+		_ = syscall.Kill(pid, syscall.SIGKILL)
+		<-ended
+	}
+}
+
 // ofManager are variables by which a service manager speaks to this process alone.
 var ofManager = []string{"NOTIFY_SOCKET=", "WATCHDOG_USEC=", "WATCHDOG_PID=", "LISTEN_FDS=", "LISTEN_PID=", "LISTEN_FDNAMES="}
 
-// start starts the program; said is closed when it has said its last.
-func (d *Daemon) start() (cmd *exec.Cmd, said <-chan struct{}, err error) {
-	cmd = exec.Command(d.cfg.Path, d.cfg.Args...)
+// start starts the program.
+func (d *Daemon) start() (child, error) {
+	cmd := exec.Command(d.cfg.Path, d.cfg.Args...)
 	cmd.Dir = d.cfg.Dir
 	for _, v := range os.Environ() {
 		if !slices.ContainsFunc(ofManager, func(name string) bool { return strings.HasPrefix(v, name) }) {
@@ -223,7 +269,7 @@ func (d *Daemon) start() (cmd *exec.Cmd, said <-chan struct{}, err error) {
 	if d.cfg.Stdin != nil {
 		f, err := stdin(d.cfg.Stdin)
 		if err != nil {
-			return nil, nil, err
+			return child{}, err
 		}
 		defer f.Close()
 		cmd.Stdin = f
@@ -233,7 +279,7 @@ func (d *Daemon) start() (cmd *exec.Cmd, said <-chan struct{}, err error) {
 	// writing does not block, so that nothing stops it.
 	r, w, err := os.Pipe()
 	if err != nil {
-		return nil, nil, fmt.Errorf("start %s: %w", d.cfg.Path, err)
+		return child{}, fmt.Errorf("start %s: %w", d.cfg.Path, err)
 	}
 	cmd.Stdout, cmd.Stderr, cmd.ExtraFiles = w, w, []*os.File{r}
 	// A signal to the foreground group is for this process, which knows how to end it.
@@ -246,26 +292,27 @@ func (d *Daemon) start() (cmd *exec.Cmd, said <-chan struct{}, err error) {
 			_ = cmd.Process.Kill()
 			_ = cmd.Wait()
 		}
-		return nil, nil, errors.Join(fmt.Errorf("start %s: %w", d.cfg.Path, err), r.Close())
-	}
-	pid := cmd.Process.Pid
-	if err := writePid(d.cfg.PidFile, pid); err != nil {
-		d.cfg.Log.Warn("pid file not written; were this process killed, the program would be in the way of the next", "file", d.cfg.PidFile, "error", err)
+		return child{}, errors.Join(fmt.Errorf("start %s: %w", d.cfg.Path, err), r.Close())
 	}
 	d.mu.Lock()
 	d.tail = nil
 	d.mu.Unlock()
-	d.set(func(s *State) {
-		s.Pid, s.Adopted, s.Since = pid, false, time.Now().UnixMilli()
-		s.Starts++
-	})
-	d.cfg.Log.Info("program started", "file", d.cfg.Path, "pid", pid)
-	done := make(chan struct{})
+	d.cfg.Log.Info("program started", "file", d.cfg.Path, "pid", cmd.Process.Pid)
+	said := make(chan struct{})
 	go func() {
-		defer close(done)
+		defer close(said)
 		d.read(r)
 	}()
-	return cmd, done, nil
+	ended := make(chan error, 1)
+	go func() {
+		err := cmd.Wait()
+		select {
+		case <-said:
+		case <-time.After(time.Second): // a child of its own has the pipe
+		}
+		ended <- err
+	}()
+	return child{cmd.Process.Pid, ended}, nil
 }
 
 // stdin gives a file that has b and is nowhere else.
@@ -297,6 +344,9 @@ func (d *Daemon) read(r *os.File) {
 		for long && err == nil {
 			_, long, err = in.ReadLine()
 		}
+		if d.cfg.Out != nil && text != "" {
+			_, _ = io.WriteString(d.cfg.Out, text+"\n") // as a log line that cannot be written
+		}
 		level, ok := slog.LevelInfo, text != ""
 		if d.cfg.Line != nil && ok {
 			level, text, ok = d.cfg.Line(text)
@@ -309,7 +359,9 @@ func (d *Daemon) read(r *os.File) {
 			d.tail = d.tail[1:]
 		}
 		d.mu.Unlock()
-		d.cfg.Log.Log(context.Background(), level, "program said", "file", d.cfg.Path, "line", text)
+		if d.cfg.Out == nil {
+			d.cfg.Log.Log(context.Background(), level, "program said", "file", d.cfg.Path, "line", text)
+		}
 	}
 }
 
