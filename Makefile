@@ -9,6 +9,7 @@
 #   make acceptance   the runs on the whole data set, with their figures (docs/benchmarks.md)
 #   make fuzz      every fuzz target in turn, FUZZTIME each
 #   make bench     every benchmark
+#   make deb       a Debian package of the binary, in dist/
 #   make clean     removes bin/ and what `make up` made
 
 SHELL    = /bin/sh
@@ -23,7 +24,7 @@ RUN        ?= .
 TESTFLAGS ?= -p 2 -timeout 8m
 
 .DEFAULT_GOAL = build
-.PHONY: build up test check race interop acceptance fuzz bench clean deps
+.PHONY: build up test check race interop acceptance fuzz bench deb clean deps
 
 build:
 	CGO_ENABLED=0 go build -trimpath -ldflags '-s -w -X main.version=$(VERSION)' -o bin/zonecast ./cmd/zonecast
@@ -63,5 +64,8 @@ fuzz:
 bench:
 	go test -run '^$$' -bench . -benchmem -p 1 $(PACKAGES)
 
+deb: build
+	scripts/make-deb.sh bin/zonecast dist $(VERSION)
+
 clean:
-	rm -rf bin .zonecast
+	rm -rf bin dist .zonecast

@@ -294,6 +294,45 @@ func (h *hostParts) add(n *node, out io.Writer) error {
 	return nil
 }
 
+// commandView is a part as `host options` says it, as JSON.
+type commandView struct {
+	Part string   `json:"part"`
+	Args []string `json:"args"` // after zonecast
+}
+
+func newHostOptions() *cobra.Command {
+	var asJSON bool
+	cfg := host.DefaultConfig()
+	cmd := &cobra.Command{
+		Use: "options", Short: "check the options of this host, and say how each part is run", Args: exactArgs(),
+		Long:    `options reads the file of --config and the variables as ` + "`run host`" + ` does, and prints the command of each part. The status is 2 when one would not start on them.`,
+		Example: `  zonecast host options --config /etc/zonecast/zonecast.toml`,
+	}
+	declare(cmd, "host", &cfg)
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON and nothing else")
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		if err := load(cmd); err != nil {
+			return err
+		}
+		h := &hostParts{cfg: cfg, file: optionsFile(cmd)}
+		if err := h.plan(); err != nil {
+			return misused(cmd, err)
+		}
+		view := []commandView{}
+		for _, p := range h.parts() {
+			view = append(view, commandView{p.Name, p.Args})
+			if !asJSON {
+				fmt.Fprintf(cmd.OutOrStdout(), "zonecast %s\n", plain(strings.Join(p.Args, " ")))
+			}
+		}
+		if asJSON {
+			return json.NewEncoder(cmd.OutOrStdout()).Encode(map[string][]commandView{"parts": view})
+		}
+		return nil
+	}
+	return cmd
+}
+
 func newHostDoctor() *cobra.Command {
 	var asJSON, all bool
 	cfg := host.DefaultConfig()

@@ -109,7 +109,7 @@ people's zone files are reconciled with them, every DNS host receives all of it,
 	root.RunE = func(cmd *cobra.Command, _ []string) error { return cmd.Help() }
 	root.AddGroup(&cobra.Group{ID: "run", Title: "Run it:"}, &cobra.Group{ID: "change", Title: "Change the fleet:"}, &cobra.Group{ID: "people", Title: "Be in control:"}, &cobra.Group{ID: "ask", Title: "Ask what is and why:"})
 	for id, cmds := range map[string][]*cobra.Command{
-		"run":    {newUp(), newRun(), newServe(), newBuild(), newCheck(), newStore(), newHost()},
+		"run":    {newUp(), newRun(), newServe(), newBuild(), newCheck(), newStore(), newHost(), newMan()},
 		"change": {newRegister(), newDeregister(), newRenew(), newImport(), newRules()},
 		"people": {newOverride(), newFreeze(), newThaw(), newHistory(), newDiff(), newRollback(), newHolds(), newRelease(), newDrop(), newRings(), newExpect(), newVIP(), newAudit(), newOperator(), newKey()},
 		"ask":    {newServers(), newGet(), newWhy(), newConflicts(), newStatus(), newSwarm(), newExport(), newConfig(), newBench()},

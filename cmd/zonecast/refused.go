@@ -15,7 +15,7 @@ import (
 func newHost() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "host",
-		Short: "look into what a host keeps, on that host",
+		Short: "look at a host, on that host: what is wrong with it, what it keeps",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if len(args) > 0 {
 				return misused(cmd, fmt.Errorf("there is no command %q", cmd.CommandPath()+" "+args[0]))
@@ -23,7 +23,7 @@ func newHost() *cobra.Command {
 			return cmd.Help()
 		},
 	}
-	cmd.AddCommand(newHostRefused(), newHostDoctor())
+	cmd.AddCommand(newHostRefused(), newHostDoctor(), newHostOptions())
 	return cmd
 }
 

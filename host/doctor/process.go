@@ -19,13 +19,17 @@ import (
 	"github.com/zonecast/zonecast/host"
 )
 
-// pidOf finds the process of a part: by its pid file, or by its command line.
+// pidOf finds the process of a part: by its pid file, or, where `run host` never ran, by
+// its command line.
 func pidOf(f Facts, part string) (pid int, ok bool) {
 	if b, err := os.ReadFile(f.Config.PidFile(part)); err == nil {
 		number, _, _ := strings.Cut(strings.TrimSpace(string(b)), " ")
 		if pid, err := strconv.Atoi(number); err == nil && runsPart(pid, part) {
 			return pid, true
 		}
+	}
+	if _, err := os.Stat(f.Config.Path("run")); err == nil && f.Config.Manager == host.Own {
+		return 0, false
 	}
 	dirs, err := filepath.Glob("/proc/[0-9]*")
 	if err != nil {

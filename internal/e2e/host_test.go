@@ -284,3 +284,53 @@ func (h *dnsHost) upgrade(rate float64, length time.Duration, do func()) *dnsloa
 	}
 	return r
 }
+
+// TestHostGuide does what docs/host.md says under "A DNS host in five minutes", with other
+// addresses and directories.
+func TestHostGuide(t *testing.T) {
+	b, err := os.ReadFile(filepath.Join(Root(), "docs", "host.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, guide, found := strings.Cut(string(b), "## A DNS host in five minutes")
+	guide, _, ends := strings.Cut(guide, "\n## ")
+	_, options, opens := strings.Cut(guide, "```toml\n")
+	options, _, closes := strings.Cut(options, "```")
+	if !found || !ends || !opens || !closes {
+		t.Fatal("docs/host.md has no such section, or no options in it")
+	}
+	h := newDNSHost(t, "")
+	replaced := 0
+	for _, r := range [][2]string{
+		{"   ", ""}, // it stands in a list
+		{"etcd://192.0.2.11:2379,192.0.2.12:2379,192.0.2.13:2379", h.store},
+		{`name = "ns1"`, fmt.Sprintf("name = \"ns1\"\ndir = %q\nkeys = [%q]\nhttp = \"127.0.0.1:%d\"", h.dir, h.key, h.http)},
+		{"192.0.2.53:53", h.at.String()},
+	} {
+		replaced += strings.Count(options, r[0])
+		options = strings.ReplaceAll(options, r[0], r[1])
+	}
+	if err := os.WriteFile(h.config, []byte(options), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	var commands [][]string
+	for _, word := range strings.Split(guide, "`") {
+		if args, is := strings.CutPrefix(word, "zonecast "); is {
+			commands = append(commands, strings.Fields(strings.ReplaceAll(args, "/etc/zonecast/zonecast.toml", h.config)))
+		}
+	}
+	if len(commands) != 2 || replaced < 4 {
+		t.Fatalf("the guide has the commands %q and %d of what is replaced, expected 2 and more", commands, replaced)
+	}
+	h.Process = Start(t, "zonecast run host", commands[0]...)
+	h.answers("to the guide")
+	var said string
+	h.until("a doctor who finds nothing bad", func() bool {
+		var status int
+		said, _, status = Run(t, commands[1]...)
+		return status == 0
+	})
+	if !strings.Contains(said, "is answered") {
+		t.Errorf("the doctor says\n%s", said)
+	}
+}

@@ -1,0 +1,7 @@
+name 'zonecast'
+maintainer 'the zonecast authors'
+license 'Apache-2.0'
+description 'A DNS host of zonecast: package, options, keys, service'
+version '0.1.0'
+chef_version '>= 15.0'
+supports 'debian', '>= 12.0'
