@@ -77,6 +77,7 @@ var arrows = table{
 		"rules/script":               mechanism,
 		"internal/tree":              mechanism,
 		"internal/claimtree":         mechanism,
+		"internal/datasets":          mechanism,
 		"internal/configtree":        mechanism,
 		"internal/follow":            mechanism,
 		"internal/history":           mechanism,

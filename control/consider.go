@@ -47,8 +47,11 @@ func (c *Control) Consider(ctx context.Context, changes []plan.Change, configs [
 	}
 	t := &attempt{Control: c, plan: plan.New(), before: replay.Otherwise{}, told: map[record.Name]bool{}}
 	t.changes = slices.SortedFunc(slices.Values(changes), func(a, b plan.Change) int { return cmp.Compare(a.Source, b.Source) })
-	for _, ch := range t.changes {
-		t.moves = append(t.moves, plan.Moves(ch)...)
+	for i := range t.changes {
+		ch := &t.changes[i]
+		ch.Before = c.deps.Division.Claims(c.cfg.Dataset, ch.Source, "", ch.Before)
+		ch.Claims = c.deps.Division.Claims(c.cfg.Dataset, ch.Source, "", ch.Claims)
+		t.moves = append(t.moves, plan.Moves(*ch)...)
 	}
 	t.fates = make([]fate, len(t.moves))
 	if deep {

@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/zonecast/zonecast/internal/claimtree"
+	"github.com/zonecast/zonecast/internal/datasets"
 	"github.com/zonecast/zonecast/internal/follow"
 	"github.com/zonecast/zonecast/internal/operator"
 	"github.com/zonecast/zonecast/internal/replay"
@@ -39,8 +40,10 @@ type Deps struct {
 	Log     *slog.Logger
 	Metrics prometheus.Registerer
 	Policy  reconcile.Policy // the presenter's
-	Fetcher follow.Fetcher
-	Now     func() time.Time // nil means time.Now
+	// Division is the presenter's, too. Nil: all claims are the dataset's.
+	Division *datasets.Division
+	Fetcher  follow.Fetcher
+	Now      func() time.Time // nil means time.Now
 	// Answers makes what answers questions as hosts do, to try changes on. Nil: they are not
 	// tried.
 	Answers func() (replay.Server, error)
@@ -64,6 +67,9 @@ type Control struct {
 // New makes a Control that knows nothing until Run has read the store.
 func New(cfg Config, deps Deps) (*Control, error) {
 	if err := deps.Policy.Check(); err != nil {
+		return nil, err
+	}
+	if err := deps.Division.Check(cfg.Dataset); err != nil {
 		return nil, err
 	}
 	if deps.Now == nil {

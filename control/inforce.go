@@ -179,7 +179,7 @@ func (c *Control) followClaims(ctx context.Context) error {
 			c.deps.Log.Warn("claims not read, the last good ones stay", "error", err)
 		}
 		for _, ch := range changes {
-			c.claims.claimed(ch)
+			c.claims.claimed(c.deps.Division.Part(c.cfg.Dataset, ch))
 		}
 		c.claims.adopt()
 		c.claims.touched(b, changes)

@@ -8,13 +8,14 @@ import (
 	"time"
 
 	"github.com/zonecast/zonecast/internal/claimtree"
+	"github.com/zonecast/zonecast/internal/freshness"
 	"github.com/zonecast/zonecast/internal/tree"
 	"github.com/zonecast/zonecast/record"
 	"github.com/zonecast/zonecast/store"
 )
 
-// freshSource claims the freshness records and their zone.
-const freshSource record.Source = "rule/fresh"
+// freshSource claims the freshness records and their zones.
+const freshSource = freshness.Source
 
 // FreshConfig says what is stamped.
 type FreshConfig struct {
@@ -22,7 +23,8 @@ type FreshConfig struct {
 	// octets to every host. Zero or less: never, and freshness cannot be measured.
 	Interval time.Duration `option:"interval" help:"how often the freshness records are stamped; 0 never"`
 	// Zone is where the records are: _fresh.<dataset>.<zone>. It is claimed as a
-	// Fallback, so that a zone that somebody claims there, or above, takes its place.
+	// Fallback, so that a zone that somebody claims there, or above, takes its place. When
+	// there are several datasets, <dataset>.<zone> is a zone as well, so that each has its own.
 	Zone record.Name `option:"zone" help:"zone of the freshness records"`
 	// Datasets are the datasets that get one.
 	Datasets []string `option:"datasets" help:"datasets that have a freshness record"`
@@ -58,11 +60,7 @@ func (c FreshConfig) Validate() error {
 
 // FreshName is the owner of a dataset's freshness record.
 func FreshName(dataset string, zone record.Name) (record.Name, error) {
-	n, err := zone.Child(dataset)
-	if err != nil {
-		return "", err
-	}
-	return n.Child("_fresh")
+	return freshness.Name(zone, dataset)
 }
 
 // freshText is the record's text: the version and the first 16 hexadecimal digits
@@ -110,28 +108,38 @@ func (m *Mutator) stamp(ctx context.Context, fence store.Cond) error {
 	}
 }
 
-func freshShard(dataset string) string { return "fresh." + dataset }
-
-const freshZoneShard = "zone"
-
-// stampZone makes the source what the configuration says: the zone's shard, and no
-// shard of a dataset that is stamped no more.
+// stampZone makes the source what the configuration says: the shards of zones, and no shard of
+// a dataset that is stamped no more.
 func (m *Mutator) stampZone(ctx context.Context, fence store.Cond) error {
 	nodes, _, err := m.deps.Store.List(ctx, tree.ClaimsPrefix(freshSource))
 	if err != nil {
 		return fmt.Errorf("list claims of %s: %w", freshSource, err)
 	}
-	zone := claimtree.Ops(freshSource, freshZoneShard, m.cfg.Rules.Zone(m.cfg.Fresh.Zone, freshSource, "zone of the freshness records"))
-	keep := map[string]bool{}
-	for _, d := range m.cfg.Fresh.Datasets {
-		keep[claimtree.Path(freshSource, freshShard(d))] = true
-	}
-	t := store.Txn{If: []store.Cond{fence}, Do: []store.Op{zone}}
+	there := map[string]string{}
 	for _, n := range nodes {
-		switch {
-		case n.Path == zone.Path && string(n.Value) == string(zone.Value):
-			t.Do = t.Do[1:] // it stands first and is right
-		case n.Path != zone.Path && !keep[n.Path] && len(t.Do) < txnOps:
+		there[n.Path] = string(n.Value)
+	}
+	t := store.Txn{If: []store.Cond{fence}}
+	keep := map[string]bool{}
+	zone := func(shard string, apex record.Name) {
+		op := claimtree.Ops(freshSource, shard, m.cfg.Rules.Zone(apex, freshSource, "zone of the freshness records"))
+		if keep[op.Path] = true; there[op.Path] != string(op.Value) {
+			t.Do = append(t.Do, op)
+		}
+	}
+	zone(freshness.ZoneShard, m.cfg.Fresh.Zone)
+	for _, d := range m.cfg.Fresh.Datasets {
+		keep[claimtree.Path(freshSource, freshness.Shard(d))] = true
+		if len(m.cfg.Fresh.Datasets) > 1 {
+			apex, err := m.cfg.Fresh.Zone.Child(d)
+			if err != nil {
+				return fmt.Errorf("zone of the freshness record of %s: %w", d, err)
+			}
+			zone(freshness.ZoneShardOf(d), apex)
+		}
+	}
+	for _, n := range nodes {
+		if !keep[n.Path] && len(t.Do) < txnOps {
 			t.Do = append(t.Do, store.Op{Path: n.Path, Delete: true})
 		}
 	}
@@ -163,7 +171,7 @@ func (m *Mutator) stampOnce(ctx context.Context, fence store.Cond) error {
 		}
 		now := m.deps.Now()
 		text := freshText(head, now)
-		t.Do = append(t.Do, claimtree.Ops(freshSource, freshShard(d), []record.Claim{{
+		t.Do = append(t.Do, claimtree.Ops(freshSource, freshness.Shard(d), []record.Claim{{
 			// The text's length octet stands before it (RFC 1035 §3.3.14). TTL 0: a
 			// freshness out of a cache would be a lie.
 			RRset:      record.NewRRset(owner, record.TypeTXT, 0, record.Rdata([]byte{byte(len(text))})+record.Rdata(text)),

@@ -544,8 +544,11 @@ func TestFreshness(t *testing.T) {
 					t.Errorf("%s: got %s, want %s", k, got[k], w)
 				}
 			}
-			if soa := got["zonecast.internal. SOA"]; !strings.HasPrefix(soa, "3600 true") || len(got) != 4 {
-				t.Errorf("SOA %q, %d claims", soa, len(got))
+			// Its zone, and one for each dataset, as there are several.
+			for _, apex := range []string{"", "internal.", "external."} {
+				if soa := got[apex+"zonecast.internal. SOA"]; !strings.HasPrefix(soa, "3600 true") || len(got) != 8 {
+					t.Errorf("%sSOA %q, %d claims", apex, soa, len(got))
+				}
 			}
 		}
 	})

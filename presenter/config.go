@@ -9,6 +9,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/zonecast/zonecast/guard"
+	"github.com/zonecast/zonecast/internal/datasets"
 	"github.com/zonecast/zonecast/internal/follow"
 	"github.com/zonecast/zonecast/internal/trial"
 	"github.com/zonecast/zonecast/reconcile"
@@ -56,8 +57,10 @@ type Deps struct {
 	Log     *slog.Logger
 	Metrics prometheus.Registerer
 	Policy  reconcile.Policy
-	Fetcher follow.Fetcher
-	Name    string // of this process, for people who ask who leads
+	// Division says which claims are the dataset's. Nil: all are.
+	Division *datasets.Division
+	Fetcher  follow.Fetcher
+	Name     string // of this process, for people who ask who leads
 	// Now is the clock; nil means time.Now.
 	Now func() time.Time
 }

@@ -9,6 +9,7 @@ import (
 
 	"github.com/zonecast/zonecast/internal/claimtree"
 	"github.com/zonecast/zonecast/internal/tree"
+	"github.com/zonecast/zonecast/record"
 	"github.com/zonecast/zonecast/store"
 )
 
@@ -38,6 +39,11 @@ func (p *Presenter) takeOverrides(b store.Batch) {
 		o := override{modified: n.Modified}
 		if err := tree.Decode(n, &o.Override); err != nil {
 			p.log.Warn("override cannot be read: it does not end by itself", "error", err)
+			continue
+		}
+		// One that is of another dataset ends with the version of that one.
+		if owner, err := record.ParseName(o.Owner); err == nil && !p.deps.Division.Has(p.cfg.Dataset, owner) {
+			delete(p.ends.overrides, n.Path)
 			continue
 		}
 		p.ends.overrides[n.Path] = o

@@ -130,6 +130,9 @@ func New(cfg Config, deps Deps) (*Presenter, error) {
 	if err := deps.Policy.Check(); err != nil {
 		return nil, fmt.Errorf("policy: %w", err)
 	}
+	if err := deps.Division.Check(cfg.Dataset); err != nil {
+		return nil, err
+	}
 	if deps.Now == nil {
 		deps.Now = time.Now
 	}
@@ -316,6 +319,7 @@ func (p *Presenter) take(b store.Batch) {
 	now := time.Now()
 	changes, err := p.fold.Apply(b)
 	for _, ch := range changes {
+		ch = p.deps.Division.Part(p.cfg.Dataset, ch)
 		p.claimed(ch)
 		p.pin.take(ch)
 	}

@@ -12,8 +12,8 @@ import (
 // Prefix is the path below which Handler serves.
 const Prefix = "/snapshots/"
 
-// torrentSuffix ends the path of a metainfo.
-const torrentSuffix = ".torrent"
+// TorrentSuffix ends the path of a metainfo.
+const TorrentSuffix = ".torrent"
 
 // snapshotPath is the path of a snapshot in its URL.
 func snapshotPath(dataset string, id snapshot.ID) string {
@@ -27,10 +27,10 @@ func (p *Publisher) Handler() http.Handler {
 	places := make(chan struct{}, p.cfg.MaxDownloads)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		text, ok := strings.CutPrefix(r.URL.Path, Prefix+p.cfg.Dataset+"/")
-		if r.URL.Path == Prefix+p.cfg.Dataset+torrentSuffix {
-			text, ok = p.shelf.newest().ID.String()+torrentSuffix, true
+		if r.URL.Path == Prefix+p.cfg.Dataset+TorrentSuffix {
+			text, ok = p.shelf.newest().ID.String()+TorrentSuffix, true
 		}
-		text, isTorrent := strings.CutSuffix(text, torrentSuffix)
+		text, isTorrent := strings.CutSuffix(text, TorrentSuffix)
 		id, err := snapshot.ParseID(text)
 		ref, offered := p.shelf.has(id)
 		if !ok || err != nil || !offered {

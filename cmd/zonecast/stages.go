@@ -25,6 +25,7 @@ import (
 	"github.com/zonecast/zonecast/configurator"
 	"github.com/zonecast/zonecast/configurator/front"
 	"github.com/zonecast/zonecast/control"
+	"github.com/zonecast/zonecast/internal/datasets"
 	"github.com/zonecast/zonecast/internal/replay"
 	"github.com/zonecast/zonecast/internal/tree"
 	"github.com/zonecast/zonecast/monitor"
@@ -51,6 +52,8 @@ type policyOptions struct {
 	// bound but that of the protocol.
 	MinTTL int `option:"min-ttl" help:"lowest TTL a claim may have, in seconds"`
 	MaxTTL int `option:"max-ttl" help:"highest TTL a claim may have, in seconds; 0 means any"`
+	// Datasets divide what is claimed by zones. None: it is one dataset.
+	Datasets []datasets.Zones `option:"datasets" help:"datasets that the zones are divided among, each DATASET=ZONE ZONE...; a zone has all below it, and * is all that none names, which one must have; none: one dataset has everything"`
 }
 
 // Validate implements the kit's check.
@@ -61,7 +64,17 @@ func (o *policyOptions) Validate() error {
 	if o.MaxTTL < 0 || o.MaxTTL > record.MaxTTL || o.MaxTTL > 0 && o.MaxTTL < o.MinTTL {
 		return service.Invalid("max-ttl", fmt.Sprintf("0, or min-ttl to %d", record.MaxTTL))
 	}
-	return nil
+	_, err := datasets.New(o.Datasets)
+	return err
+}
+
+// division is what Datasets says.
+func (o *policyOptions) division() *datasets.Division {
+	d, err := datasets.New(o.Datasets)
+	if err != nil {
+		panic(err) // Validate has said so
+	}
+	return d
 }
 
 func (o *policyOptions) policy() reconcile.Policy {
@@ -119,7 +132,7 @@ func (s *apiStage) add(n *node) error {
 		n.add("fleet file", s.files.Run)
 	}
 	con, err := control.New(s.control, control.Deps{
-		Store: n.store, Log: n.log, Metrics: n.svc.Registerer(), Policy: s.policy.policy(), Fetcher: n.fetcher,
+		Store: n.store, Log: n.log, Metrics: n.svc.Registerer(), Policy: s.policy.policy(), Division: s.policy.division(), Fetcher: n.fetcher,
 		Answers: func() (replay.Server, error) { return standin.New() },
 	})
 	if err != nil {
@@ -200,8 +213,8 @@ type presenterStage struct {
 	presenter.Config
 	policy *policyOptions
 	landed landedOptions
-	cmd    *cobra.Command       // on which it is declared
-	runs   *presenter.Presenter // nil before add
+	cmd    *cobra.Command // on which it is declared
+	beside []string       // datasets that are made here beside Config.Dataset
 }
 
 func (s *presenterStage) declare(cmd *cobra.Command) {
@@ -211,26 +224,47 @@ func (s *presenterStage) declare(cmd *cobra.Command) {
 }
 
 func (s *presenterStage) add(n *node) error {
-	p, err := presenter.New(s.Config, presenter.Deps{
-		Store: n.store, Log: n.log, Metrics: n.svc.Registerer(), Policy: s.policy.policy(), Fetcher: n.fetcher, Name: processID(),
-	})
-	if err != nil {
+	var all []*presenter.Presenter
+	for _, dataset := range append([]string{s.Dataset}, s.beside...) {
+		cfg := s.Config
+		cfg.Dataset = dataset
+		p, err := presenter.New(cfg, presenter.Deps{
+			Store: n.store, Log: n.log, Metrics: n.svc.Registerer(), Policy: s.policy.policy(), Division: s.policy.division(), Fetcher: n.fetcher, Name: processID(),
+		})
+		if err != nil {
+			return err
+		}
+		all = append(all, p)
+	}
+	set := func(c presenter.Config) error {
+		var errs []error
+		for _, p := range all {
+			errs = append(errs, p.SetGuard(c.Guard))
+		}
+		return errors.Join(errs...)
+	}
+	if err := followLanded(n, s.landed, s.cmd, &s.Config, set); err != nil {
 		return err
 	}
-	if err := followLanded(n, s.landed, s.cmd, &s.Config, func(c presenter.Config) error { return p.SetGuard(c.Guard) }); err != nil {
-		return err
+	for i, p := range all {
+		name := "presenter"
+		if i > 0 {
+			name += " of " + s.beside[i-1]
+		}
+		n.add(name, p.Run)
+		n.warn(name, func() []string {
+			s := p.Status()
+			return append([]string{s.Held, s.Pinned, s.Behind, s.Problem, s.Unreadable}, s.Waiting...)
+		})
 	}
-	s.runs = p
-	n.add("presenter", p.Run)
-	n.warn("presenter", func() []string {
-		s := p.Status()
-		return append([]string{s.Held, s.Pinned, s.Behind, s.Problem, s.Unreadable}, s.Waiting...)
-	})
 	return nil
 }
 
 // canaryStage judges what rings of hosts try.
-type canaryStage struct{ canary.Config }
+type canaryStage struct {
+	canary.Config
+	beside []string // datasets that are judged here beside Config.Dataset
+}
 
 func (s *canaryStage) declare(cmd *cobra.Command) {
 	s.Config = canary.DefaultConfig()
@@ -238,14 +272,20 @@ func (s *canaryStage) declare(cmd *cobra.Command) {
 }
 
 func (s *canaryStage) add(n *node) error {
-	c, err := canary.New(s.Config, canary.Deps{
-		Store: n.store, Log: n.log, Metrics: n.svc.Registerer(), Fetcher: n.fetcher, Name: processID(),
-		Answers: func() (replay.Server, error) { return standin.New() },
-	})
-	if err != nil {
-		return err
+	for i, dataset := range append([]string{s.Dataset}, s.beside...) {
+		cfg, name := s.Config, "canary"
+		if cfg.Dataset = dataset; i > 0 {
+			name += " of " + dataset
+		}
+		c, err := canary.New(cfg, canary.Deps{
+			Store: n.store, Log: n.log, Metrics: n.svc.Registerer(), Fetcher: n.fetcher, Name: processID(),
+			Answers: func() (replay.Server, error) { return standin.New() },
+		})
+		if err != nil {
+			return err
+		}
+		n.add(name, c.Run)
 	}
-	n.add("canary", c.Run)
 	return nil
 }
 
@@ -253,6 +293,7 @@ func (s *canaryStage) add(n *node) error {
 type publisherStage struct {
 	publisher.Config
 	swarm swarmStage
+	oneOf bool // there are others in this process, of other datasets
 }
 
 func (s *publisherStage) declare(cmd *cobra.Command) {
@@ -274,9 +315,15 @@ func (s *publisherStage) add(n *node) error {
 	if err != nil {
 		return err
 	}
-	n.mux.Handle(publisher.Prefix, p.Handler())
-	n.add("publisher", p.Run)
-	n.warn("publisher", func() []string { return []string{p.Status().Trouble} })
+	name := "publisher"
+	if s.oneOf {
+		name += " of " + s.Dataset
+	}
+	// Those of one process serve their own datasets.
+	n.mux.Handle(publisher.Prefix+s.Dataset+"/", p.Handler())
+	n.mux.Handle(publisher.Prefix+s.Dataset+publisher.TorrentSuffix, p.Handler())
+	n.add(name, p.Run)
+	n.warn(name, func() []string { return []string{p.Status().Trouble} })
 	return nil
 }
 

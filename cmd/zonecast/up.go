@@ -178,11 +178,22 @@ func (u *up) build(ctx context.Context, n *node) error {
 			n.log.Warn("there is no configuration as code: it is kept by git, which is not installed", "error", err)
 		}
 	}
-	pub := publisherStage{}
-	pub.declare(&cobra.Command{})
-	pub.Dir, pub.KeyFile, pub.URLs = u.path("snapshots"), key, []string{"http://" + u.process.HTTP}
+	stages := []func(*node) error{u.api.add, u.mutator.add, u.update.add, u.present.add, u.canary.add}
+	for i, dataset := range u.datasets() {
+		pub := publisherStage{oneOf: i > 0}
+		pub.declare(&cobra.Command{})
+		pub.Dir, pub.KeyFile, pub.URLs = u.path("snapshots"), key, []string{"http://" + u.process.HTTP}
+		if pub.Dataset = dataset; i > 0 {
+			pub.Dir = u.path("datasets", dataset, "snapshots")
+			u.present.beside, u.canary.beside = append(u.present.beside, dataset), append(u.canary.beside, dataset)
+		}
+		stages = append(stages, pub.add)
+	}
+	if len(u.datasets()) > 1 {
+		u.mutator.Fresh.Datasets = u.datasets()
+	}
 	u.api.rules = u.mutator.Rules
-	for _, add := range []func(*node) error{u.api.add, u.mutator.add, u.update.add, u.present.add, u.canary.add, pub.add} {
+	for _, add := range stages {
 		if err := add(n); err != nil {
 			return err
 		}
@@ -232,6 +243,18 @@ func (u *up) buildHosts(n *node, publicKey string) (agents []func(*node) error, 
 		u.hosts = append(u.hosts, endpoint{name, dns})
 	}
 	return agents, nil
+}
+
+// datasets are those that are made here: first the one of the options, which has what no other
+// names.
+func (u *up) datasets() []string {
+	all := []string{u.present.Dataset}
+	for _, d := range u.api.policy.division().Names() {
+		if d != u.present.Dataset {
+			all = append(all, d)
+		}
+	}
+	return all
 }
 
 func (u *up) path(elem ...string) string { return filepath.Join(append([]string{u.Dir}, elem...)...) }
