@@ -227,7 +227,11 @@ func TestRingsNewZone(t *testing.T) {
 		p := run(t, st, byRings)
 		defer func() { p.stop(t) }()
 		settle()
-		for apex, tried := range map[string]bool{"example.org.": false, "sub.example.net.": true} {
+		for _, c := range []struct {
+			apex  string
+			tried bool // the last: it is under way then
+		}{{"example.org.", false}, {"sub.example.net.", true}} {
+			apex, tried := c.apex, c.tried
 			z, a := zone(), address("www", 1)
 			z.Owner, a.Owner = name(apex), name("www."+apex)
 			z.Source, a.Source = record.Source("zone/"+strings.TrimSuffix(apex, ".")), record.Source("zone/"+strings.TrimSuffix(apex, "."))
