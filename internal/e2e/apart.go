@@ -355,6 +355,9 @@ func (v *Supervisor) Kill(s *Stage, pause time.Duration) bool {
 func (v *Supervisor) KillOne(a *Apart, pause time.Duration) *Stage {
 	for {
 		of := a.Of(kinds[v.rng.IntN(len(kinds))])
+		if len(of) == 0 {
+			continue // a fleet without it
+		}
 		if s := of[v.rng.IntN(len(of))]; v.Kill(s, pause) {
 			return s
 		}

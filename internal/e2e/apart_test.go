@@ -151,10 +151,10 @@ func TestStagesApart(t *testing.T) {
 	zones := t.TempDir()
 	writeZone(t, zones, "example.net", "ns A 192.0.2.1", "www A 192.0.2.2")
 	writeZone(t, zones, "example.com", "@ MX 10 mail.example.net.")
-	a := NewApart(t, ApartOptions{Zones: zones, Extra: shortTerms()})
+	a := NewApart(t, ApartOptions{Zones: zones, Extra: shortTerms(), Canary: true})
 
 	// The store comes last: what needs it waits.
-	a.Start("registry", "update", "mutator", "presenter", "publisher", "agent", "authority", "monitor")
+	a.Start("registry", "update", "mutator", "presenter", "canary", "publisher", "agent", "authority", "monitor")
 	if err := Pause(ctx, 500*time.Millisecond); err != nil {
 		t.Fatal(err)
 	}
