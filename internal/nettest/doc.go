@@ -5,7 +5,8 @@
 // those of a test process that was killed go with the next one's. Their names have the
 // process id: zct<pid>-<n>-<host>.
 //
-// In: names of hosts, rates. Out: commands that run on a host, sockets of a host in this
-// process, octets that a line has carried. Delay and loss are not here: kernels without
-// netem have none.
+// In: names of hosts, rates, faults. Out: commands that run on a host, sockets of a host in
+// this process, octets that a line has carried. Delay, loss and partitions come from a Proxy
+// in the test's process, because kernels without netem have none; it knows of no packets: the
+// octets of a connection are never lost, it stands still or is reset.
 package nettest

@@ -5,6 +5,7 @@ package nettest
 import (
 	"errors"
 	"fmt"
+	"net"
 	"net/netip"
 	"os"
 	"os/exec"
@@ -15,6 +16,7 @@ import (
 	"sync/atomic"
 	"syscall"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -133,6 +135,24 @@ func (h *Host) Do(f func() error) error {
 		}()
 	}()
 	return <-done
+}
+
+// Listen listens for connections on the host.
+func (h *Host) Listen(at netip.AddrPort) (ln net.Listener, err error) {
+	err = h.Do(func() (err error) {
+		ln, err = net.ListenTCP("tcp", net.TCPAddrFromAddrPort(at))
+		return err
+	})
+	return ln, err
+}
+
+// Dial connects from the host, by "tcp" or "udp".
+func (h *Host) Dial(network string, to netip.AddrPort) (c net.Conn, err error) {
+	err = h.Do(func() (err error) {
+		c, err = (&net.Dialer{Timeout: 10 * time.Second}).Dial(network, to.String())
+		return err
+	})
+	return c, err
 }
 
 // Octets is what the host's line has carried, whole frames, from the host and to it.
