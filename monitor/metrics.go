@@ -36,8 +36,22 @@ func newMetrics(m *Monitor) (*metrics, error) {
 			Help: "Times a host reported another digest than others for the same version.",
 		}),
 	}
+	alarmed := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "zonecast_monitor_alarmed_hosts", ConstLabels: labels,
+		Help: "Live hosts that serve and say that a person should look: a manifest past its time, clocks that differ, a revoked key.",
+	}, func() float64 {
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		n := 0
+		for _, h := range m.hosts {
+			if h.state != Missing && len(h.Alarms) > 0 {
+				n++
+			}
+		}
+		return float64(n)
+	})
 	hosts := &hostCollector{m, prometheus.NewDesc("zonecast_monitor_hosts", "Live hosts by state.", []string{"state"}, labels)}
-	for _, c := range []prometheus.Collector{x.age, x.probe, x.failed, x.disagreements, hosts} {
+	for _, c := range []prometheus.Collector{x.age, x.probe, x.failed, x.disagreements, hosts, alarmed} {
 		if err := m.deps.Metrics.Register(c); err != nil {
 			return nil, fmt.Errorf("register metrics: %w", err)
 		}

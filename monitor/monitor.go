@@ -377,6 +377,8 @@ type HostReport struct {
 	AgeMs   int64  `json:"age_ms"` // of its freshness record; -1 when it gave none
 	Why     string `json:"why,omitempty"`
 	Refused string `json:"refused,omitempty"`
+	// Alarms is what a person should look at though it serves.
+	Alarms []string `json:"alarms,omitempty"`
 }
 
 // Report gives what is known now, hosts by name.
@@ -387,7 +389,7 @@ func (m *Monitor) Report() Report {
 	for _, name := range slices.Sorted(maps.Keys(m.hosts)) {
 		h := m.hosts[name]
 		d := h.Datasets[m.cfg.Dataset]
-		hr := HostReport{Name: name, DNS: h.DNS, State: h.state, Version: d.Version, Digest: d.Digest, AgeMs: -1, Why: h.why, Refused: h.Refused}
+		hr := HostReport{Name: name, DNS: h.DNS, State: h.state, Version: d.Version, Digest: d.Digest, AgeMs: -1, Why: h.why, Refused: h.Refused, Alarms: h.Alarms}
 		if h.state == Fresh || h.state == Stale {
 			hr.AgeMs = h.age.Milliseconds()
 		}

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -158,6 +159,29 @@ func TestHostStates(t *testing.T) {
 	text.Store(fmt.Sprintf("v=7 t=%d d=00", time.Now().Add(time.Minute).UnixMilli()))
 	if h := until("host0", Stale); !strings.Contains(h.Why, "future") {
 		t.Errorf("why = %q, want that the clocks disagree", h.Why)
+	}
+	// What a host says that a person should look at is passed on, and counted.
+	alarmed := tree.Host{Name: "host0", DNS: "192.0.2.1:53", Datasets: map[string]tree.HostDataset{"internal": {Version: 7, Digest: "aa"}}, Alarms: []string{"manifest was valid until yesterday"}}
+	if _, err := st.Commit(ctx, store.Txn{Do: []store.Op{{Path: tree.HostPath("host0"), Value: tree.Encode(alarmed)}}}); err != nil {
+		t.Fatal(err)
+	}
+	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(2 * time.Millisecond) {
+		hosts := m.Report().Hosts
+		if len(hosts) > 0 && slices.Equal(hosts[0].Alarms, alarmed.Alarms) {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("no alarm: %+v", hosts)
+		}
+	}
+	families, err = reg.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range families {
+		if f.GetName() == "zonecast_monitor_alarmed_hosts" && f.GetMetric()[0].GetGauge().GetValue() != 1 {
+			t.Errorf("hosts with alarms: %v, expected 1", f.GetMetric()[0].GetGauge().GetValue())
+		}
 	}
 	// A host of another dataset is none of ours.
 	other := tree.Host{Name: "host2", DNS: "192.0.2.1:53", Datasets: map[string]tree.HostDataset{"external": {Version: 7, Digest: "cc"}}}

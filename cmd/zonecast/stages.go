@@ -323,7 +323,7 @@ func (s *publisherStage) add(n *node) error {
 	n.mux.Handle(publisher.Prefix+s.Dataset+"/", p.Handler())
 	n.mux.Handle(publisher.Prefix+s.Dataset+publisher.TorrentSuffix, p.Handler())
 	n.add(name, p.Run)
-	n.warn(name, func() []string { return []string{p.Status().Trouble} })
+	n.warn(name, func() []string { s := p.Status(); return append(s.Revoked, s.Trouble) })
 	return nil
 }
 
@@ -361,7 +361,7 @@ func (s *agentStage) add(n *node) error {
 		return err
 	}
 	n.add("agent "+s.Host, a.Run)
-	n.warn("agent "+s.Host, func() []string { return append(a.DirectTroubles(), a.Status().Trouble) })
+	n.warn("agent "+s.Host, func() []string { return slices.Concat(a.DirectTroubles(), a.Alarms(), []string{a.Status().Trouble}) })
 	return nil
 }
 
