@@ -84,7 +84,7 @@ func (s *service) state(ctx context.Context) (pid int, since time.Time, why stri
 func (s *service) restart(ctx context.Context) error {
 	verb := []string{"restart"}
 	if s.cfg.Manager == Runit {
-		verb = []string{"-w", "30", "force-restart"}
+		verb = []string{"-w", "5", "force-restart"} // by force after 5 s
 	}
 	_, err := s.call(ctx, append(verb, s.cfg.Service(s.part.Name))...)
 	return err

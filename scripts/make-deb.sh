@@ -2,6 +2,7 @@
 # Builds a Debian package of the program that make has built: make-deb.sh BINARY OUTDIR
 # [VERSION]. Needs dpkg-deb, gzip and what the machine has anyway. The same sources give
 # the same octets: times are SOURCE_DATE_EPOCH, which is the last commit's if it is not set.
+# DEB_COMPRESSION is xz unless it is set (dpkg-deb -Z).
 set -eu
 if [ $# -lt 2 ] || [ ! -x "$1" ]; then
 	echo "make-deb: expected a program and a directory, found: $*" >&2
@@ -36,7 +37,7 @@ for part in agent authority recursor announcer proxy; do
 	put 644 "$root/unit" "/lib/systemd/system/zonecast-$part.service"
 done
 for part in host agent authority recursor announcer; do
-	sed "s/PART/$part/g" deploy/runit/run.in >"$root/unit"
+	sed "s/host exec PART/$([ $part = host ] && echo run host || echo "host exec $part")/; s/PART/$part/g" deploy/runit/run.in >"$root/unit"
 	put 755 "$root/unit" "/etc/sv/zonecast-$part/run"
 	sed "s/PART/$part/g" deploy/runit/log-run.in >"$root/unit"
 	put 755 "$root/unit" "/etc/sv/zonecast-$part/log/run"
@@ -70,5 +71,5 @@ for script in postinst prerm postrm; do
 done
 find "$root" -print0 | xargs -0 touch --no-dereference --date "@$SOURCE_DATE_EPOCH"
 deb=$out/zonecast_${version}_$arch.deb
-dpkg-deb --root-owner-group -Zxz -b "$root" "$deb" >/dev/null
+dpkg-deb --root-owner-group "-Z${DEB_COMPRESSION:-xz}" -b "$root" "$deb" >/dev/null
 echo "$deb"

@@ -14,6 +14,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"text/tabwriter"
 	"time"
 
@@ -329,6 +330,39 @@ func newHostOptions() *cobra.Command {
 			return json.NewEncoder(cmd.OutOrStdout()).Encode(map[string][]commandView{"parts": view})
 		}
 		return nil
+	}
+	return cmd
+}
+
+// newHostExec is for service managers that have the processes of the parts.
+func newHostExec() *cobra.Command {
+	cfg := host.DefaultConfig()
+	cmd := &cobra.Command{
+		Use: "exec PART", Short: "become a part of this host, as run host would run it", Args: exactArgs("PART"),
+		Long: `exec reads the options as ` + "`run host`" + ` does and becomes ` + "`run PART`" + ` with all that follows from them. The units and services of parts alone call it, so
+that one file is enough for either.`,
+		Example: `  zonecast host exec authority --config /etc/zonecast/zonecast.toml`,
+	}
+	declare(cmd, "host", &cfg)
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		if err := load(cmd); err != nil {
+			return err
+		}
+		if !cfg.Has(args[0]) {
+			return misused(cmd, fmt.Errorf("%q is no part of this host, expected one of %s (host.run)", args[0], strings.Join(cfg.Run, ", ")))
+		}
+		h := &hostParts{cfg: cfg, file: optionsFile(cmd)}
+		if err := h.plan(); err != nil && (h.wrong[args[0]] != nil || h.args[args[0]] == nil) {
+			return misused(cmd, err) // what is wrong with another part is that part's
+		}
+		exe, err := os.Executable()
+		if err != nil {
+			return err
+		}
+		if err := os.MkdirAll(cfg.Path("run"), 0o755); err != nil { // for the hand-over's socket
+			return err
+		}
+		return fmt.Errorf("become %s: %w", args[0], syscall.Exec(exe, append([]string{exe}, h.args[args[0]]...), os.Environ()))
 	}
 	return cmd
 }

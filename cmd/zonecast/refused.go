@@ -23,7 +23,7 @@ func newHost() *cobra.Command {
 			return cmd.Help()
 		},
 	}
-	cmd.AddCommand(newHostRefused(), newHostDoctor(), newHostOptions())
+	cmd.AddCommand(newHostRefused(), newHostDoctor(), newHostOptions(), newHostExec())
 	return cmd
 }
 
