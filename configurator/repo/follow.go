@@ -17,6 +17,8 @@ func (r *Repo) Fetch(ctx context.Context) (Hash, error) {
 	if m == nil {
 		return Hash{}, fmt.Errorf("repository %s follows no remote", r.cfg.Dir)
 	}
+	r.fetching.Lock()
+	defer r.fetching.Unlock()
 	tip, err := r.fetch(ctx, m)
 	if ctx.Err() == nil {
 		r.refs.Lock()

@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 )
 
@@ -89,6 +90,28 @@ func TestFollow(t *testing.T) {
 	userGit(t, up.cfg.Dir, "update-ref", "-d", "refs/heads/main")
 	if _, err := r.Fetch(t.Context()); err == nil || !strings.Contains(err.Error(), "couldn't find remote ref") {
 		t.Errorf("the branch is gone: %v", err)
+	}
+}
+
+// Somebody asks to fetch while the repository is fetching by itself.
+func TestFetchAtOnce(t *testing.T) {
+	up := openTemp(t)
+	r := openAt(t, Config{Dir: filepath.Join(t.TempDir(), "follows.git"), Remote: &Remote{URL: up.cfg.Dir}})
+	defer r.Close()
+	at := tipOf(t, up)
+	for i := range 5 {
+		next := change(t, up, at, map[string][]byte{"f": text(strings.Repeat("x", i))})
+		advance(t, up, at, next)
+		at = next
+		var wg sync.WaitGroup
+		for range 4 {
+			wg.Go(func() {
+				if got, err := r.Fetch(t.Context()); err != nil || got != next {
+					t.Errorf("fetched %s, %v; want %s", got, err, next)
+				}
+			})
+		}
+		wg.Wait()
 	}
 }
 

@@ -73,9 +73,10 @@ type Repo struct {
 
 	packers sync.Pool // of *zlib.Writer
 
-	refs    sync.RWMutex  // held while references move
-	moved   chan struct{} // under refs: closed when the branch moves
-	trouble error         // under refs: of the last Fetch
+	fetching sync.Mutex    // held by Fetch: two at once would lock each other's reference out
+	refs     sync.RWMutex  // held while references move
+	moved    chan struct{} // under refs: closed when the branch moves
+	trouble  error         // under refs: of the last Fetch
 }
 
 // Open opens the repository, makes it if there is none, and brings to an end what was
