@@ -84,7 +84,7 @@ var storeless = map[string]bool{
 	"zonecast config compile": true, "zonecast config from-zone": true, "zonecast config test": true,
 	"zonecast config get": true, "zonecast config list": true, "zonecast config watch": true, // this machine's proxy
 	"zonecast operator keygen": true, "zonecast key new": true, "zonecast key show": true, "zonecast host refused": true,
-	"zonecast run host": true, "zonecast host doctor": true, "zonecast host options": true, "zonecast man": true, // of one machine
+	"zonecast run host": true, "zonecast host doctor": true, "zonecast host options": true, "zonecast host exec": true, "zonecast man": true, // of one machine
 }
 
 // TestStoreEverywhere: every service and every command that needs the store, or the API that is
