@@ -44,12 +44,14 @@ type ApartOptions struct {
 // each stage that is elected, one registry and one monitor, an agent and an authority
 // for each host. The commands are those of docs/running.md.
 type Apart struct {
-	Dir    string
-	API    string
-	Store  string // host:port of its own
-	Hosts  []netip.AddrPort
-	Direct []string // where hosts take overrides from operators; none without them
-	Stages []*Stage
+	Dir   string
+	API   string
+	Store string // host:port of its own
+	Hosts []netip.AddrPort
+	// Publishers are where snapshots are, as host:port.
+	Publishers []string
+	Direct     []string // where hosts take overrides from operators; none without them
+	Stages     []*Stage
 
 	t testing.TB
 }
@@ -59,6 +61,8 @@ type Stage struct {
 	Kind string
 	Name string // "presenter0", "agent2"
 	Args []string
+	// In begins its command: what starts a command somewhere else, as in a namespace.
+	In []string
 
 	apart *Apart
 	log   *os.File // standard error of all lives
@@ -105,6 +109,7 @@ func NewApart(t testing.TB, o ApartOptions) *Apart {
 		if o.Canary {
 			add("canary", i, shared...)
 		}
+		a.Publishers = append(a.Publishers, local(3+i))
 		add("publisher", i, append(shared, "--http", local(3+i), "--publisher-url", "http://"+local(3+i),
 			"--publisher-dir", a.Path(fmt.Sprintf("snapshots%d", i)), "--publisher-key", key)...)
 	}
@@ -242,7 +247,8 @@ func (s *Stage) Start() error {
 	if err != nil {
 		return err
 	}
-	p, err := launch(s.apart.t, binary, s.Name, io.Writer(s.log), s.Args)
+	argv := slices.Concat(s.In, []string{binary}, s.Args)
+	p, err := launch(s.apart.t, argv[0], s.Name, io.Writer(s.log), argv[1:])
 	if err != nil {
 		return fmt.Errorf("start %s: %w", s.Name, err)
 	}

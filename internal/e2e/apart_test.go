@@ -49,12 +49,19 @@ type watch struct {
 // watchAll watches every host, and the store, until stop or the end of the test.
 func watchAll(t *testing.T, a *Apart, mark Mark, zones []record.Name, seed uint64) *watch {
 	t.Helper()
+	return watchEach(t, a, mark, zones, seed, 0)
+}
+
+// watchEach is watchAll with a pause between two questions to a host.
+func watchEach(t *testing.T, a *Apart, mark Mark, zones []record.Name, seed uint64, pause time.Duration) *watch {
+	t.Helper()
 	w := &watch{t: t, truth: NewTruth(t, a)}
 	ctx, cancel := context.WithCancel(t.Context())
 	w.cancel = cancel
 	w.wg.Go(func() { w.truth.Run(ctx) })
 	for _, h := range a.Hosts {
 		one := NewWatcher(h, mark, zones, seed)
+		one.Pause = pause
 		w.watchers = append(w.watchers, one)
 		w.wg.Go(func() { one.Run(ctx) })
 	}

@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"cmp"
 	"context"
 	"encoding/binary"
 	"fmt"
@@ -74,6 +75,8 @@ type Watcher struct {
 	Mark Mark
 	// Zones are asked for their serials.
 	Zones []record.Name
+	// Pause is between two questions; zero means 2 ms.
+	Pause time.Duration
 
 	rng *rand.Rand
 
@@ -153,7 +156,7 @@ func (w *Watcher) Run(ctx context.Context) {
 	}
 	for ctx.Err() == nil {
 		asks[w.rng.IntN(len(asks))]()
-		_ = Pause(ctx, 2*time.Millisecond) // the end of ctx ends the loop
+		_ = Pause(ctx, cmp.Or(w.Pause, 2*time.Millisecond)) // the end of ctx ends the loop
 	}
 }
 
