@@ -202,18 +202,17 @@ func (d *Daemon) until(ctx context.Context, ended <-chan error, pid int) (err er
 		case <-ctx.Done():
 		case r := <-d.replaces:
 			next, err := d.replace(ctx, r, ended, pid)
+			if err == nil && next.pid != 0 {
+				ended, pid = next.ended, next.pid
+				d.took(next)
+			}
 			r.done <- err
-			if err != nil {
-				if next.pid != 0 { // nothing runs any more, and that was no wish
-					return err
-				}
-				continue
-			}
-			if next.pid == 0 {
+			switch {
+			case err == nil && next.pid == 0:
 				return errReplaced
+			case err != nil && next.pid != 0: // nothing runs any more, and that was no wish
+				return err
 			}
-			ended, pid = next.ended, next.pid
-			d.took(next)
 		}
 	}
 	if d.cfg.Leave {

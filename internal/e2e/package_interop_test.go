@@ -12,6 +12,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/zonecast/zonecast/internal/daemon"
 )
 
 // output runs a program and gives what it says; a failure is the test's.
@@ -190,4 +192,36 @@ func (h *dnsHost) svPid(part string) int {
 		return 0
 	}
 	return pid
+}
+
+// TestVIPGuideInterop has zonecast and BIRD read what docs/host.md gives them under "Three
+// hosts behind one VIP".
+func TestVIPGuideInterop(t *testing.T) {
+	b, err := os.ReadFile(filepath.Join(Root(), "docs", "host.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, guide, found := strings.Cut(string(b), "## Three hosts behind one VIP")
+	guide, _, ends := strings.Cut(guide, "\n## ")
+	blocks := strings.Split(guide, "```")
+	if !found || !ends || len(blocks) != 5 {
+		t.Fatalf("docs/host.md has no such section, or not two files in it: %d parts", len(blocks))
+	}
+	file := func(name, text string) string {
+		path := filepath.Join(t.TempDir(), name)
+		if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	options := file("zonecast.toml", strings.TrimPrefix(blocks[1], "toml"))
+	said := output(t, Build(t), "host", "options", "--config", options)
+	if !strings.Contains(said, "--announcer-authority 198.51.100.2:53,192.0.2.53:53") {
+		t.Errorf("the parts are run as\n%s", said)
+	}
+	bird, err := daemon.Find("bird")
+	if err != nil {
+		t.Skip("bird is not installed")
+	}
+	output(t, bird, "-p", "-c", file("bird.conf", blocks[3]))
 }
