@@ -411,7 +411,7 @@ func (h *hostParts) facts() doctor.Facts {
 	}
 	daemons := []string{"agent", "authority", "recursor", "tinydns"}
 	f := doctor.Facts{
-		Config: h.cfg, Mistakes: h.wrong, Dataset: cmp.Or(of("dataset", daemons...), "internal"), FreshZone: "\x08zonecast\x08internal\x00",
+		Config: h.cfg, File: h.file, Mistakes: h.wrong, Dataset: cmp.Or(of("dataset", daemons...), "internal"), FreshZone: "\x08zonecast\x08internal\x00",
 		Journal: of("journal", daemons...), StatusDir: of("status-dir", daemons...), Revoked: of("revoked", daemons...),
 		HandOver: h.get("authority", "authority.hand-over"), MaxTCP: 10000, // as zero means
 		Authority: addrs(h.list("authority", "authority.listen")), Recursor: addrs(h.list("recursor", "recursor.listen")),

@@ -32,6 +32,7 @@ type Finding struct {
 type Facts struct {
 	Config  host.Config
 	Program string // the file of zonecast
+	File    string // of --config; empty: there is none
 	// Mistakes are what is wrong with the options of a part.
 	Mistakes map[string]error
 

@@ -19,13 +19,15 @@ import (
 	"github.com/zonecast/zonecast/host"
 )
 
-// pidOf finds the process of a part: by its pid file, or, where `run host` never ran, by
-// its command line.
+// pidOf finds the process of a part: by its pid file, or, where `run host` has not started
+// it, by a command line that has this host's options.
 func pidOf(f Facts, part string) (pid int, ok bool) {
 	if b, err := os.ReadFile(f.Config.PidFile(part)); err == nil {
 		number, _, _ := strings.Cut(strings.TrimSpace(string(b)), " ")
-		if pid, err := strconv.Atoi(number); err == nil && runsPart(pid, part) {
-			return pid, true
+		if pid, err := strconv.Atoi(number); err == nil {
+			if _, ok := runsPart(pid, part); ok {
+				return pid, true
+			}
 		}
 	}
 	if _, err := os.Stat(f.Config.Path("run")); err == nil && f.Config.Manager == host.Own {
@@ -36,22 +38,28 @@ func pidOf(f Facts, part string) (pid int, ok bool) {
 		return 0, false
 	}
 	for _, d := range dirs {
-		if pid, err := strconv.Atoi(filepath.Base(d)); err == nil && runsPart(pid, part) {
+		pid, err := strconv.Atoi(filepath.Base(d))
+		if err != nil {
+			continue
+		}
+		args, ok := runsPart(pid, part)
+		if ok && (f.File != "" && slices.Contains(args, f.File) || f.Journal != "" && slices.Contains(args, f.Journal)) {
 			return pid, true
 		}
 	}
 	return 0, false
 }
 
-// runsPart tells whether a process is `zonecast run part`.
-func runsPart(pid int, part string) bool {
+// runsPart tells whether a process is `zonecast run part`, of whatever host, and gives its
+// command line.
+func runsPart(pid int, part string) (args []string, ok bool) {
 	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
 	if err != nil {
-		return false
+		return nil, false
 	}
-	args := strings.Split(string(b), "\x00")
+	args = strings.Split(string(b), "\x00")
 	at := slices.Index(args, "run")
-	return at > 0 && strings.HasPrefix(filepath.Base(args[0]), "zonecast") && at+1 < len(args) && args[at+1] == part
+	return args, at > 0 && strings.HasPrefix(filepath.Base(args[0]), "zonecast") && at+1 < len(args) && args[at+1] == part
 }
 
 func processes(_ context.Context, f Facts) Finding {
