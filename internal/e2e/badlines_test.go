@@ -220,6 +220,7 @@ func (c badLines) trouble(t *testing.T, ctx context.Context, a *Apart, seen *wat
 		}
 	}
 	each(cut, (*nettest.Proxy).Cut)
+	before := m.number
 	killer := NewSupervisor(c.Seed)
 	killer.Kill(a.Of("publisher")[0], time.Second)
 	restarted, late := len(cut), c.Hosts-1
@@ -250,8 +251,8 @@ func (c badLines) trouble(t *testing.T, ctx context.Context, a *Apart, seen *wat
 				t.Fatalf("host%d is cut off and answers nothing: %v", i, err)
 			}
 		}
-		if n := seen.watchers[i].Report().Number; n >= number {
-			t.Errorf("host%d is cut off and answers number %d", i, n)
+		if n := seen.watchers[i].Report().Number; n > before {
+			t.Errorf("host%d was cut off after number %d and answers number %d", i, before, n)
 		}
 	}
 	each(cut, (*nettest.Proxy).Heal)
