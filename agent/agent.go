@@ -28,6 +28,7 @@ type Agent struct {
 
 	changed chan struct{} // status changed in a way to report; holds one
 	direct  *glass        // nil: nobody hands anything over directly
+	carried carried       // what the host has beside this dataset; of the first one
 
 	mu     sync.Mutex // guards below
 	status Status
@@ -85,6 +86,7 @@ func New(cfg Config, deps Deps) (*Agent, error) {
 		return nil, fmt.Errorf("agent: %w", err)
 	}
 	a.status = Status{Host: cfg.Host, Dataset: cfg.Dataset}
+	a.carried.agents = []*Agent{a}
 	return a, nil
 }
 
@@ -113,13 +115,22 @@ func (a *Agent) Run(ctx context.Context) error {
 	defer reporting.Wait()
 	defer cancel()
 	reporting.Go(func() { a.report(ctx) })
+	if a.direct != nil {
+		reporting.Go(func() { a.direct.run(ctx) })
+	}
+	return a.carry(ctx)
+}
+
+// follow keeps the journal until ctx ends.
+func (a *Agent) follow(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
+	var reporting sync.WaitGroup
+	defer reporting.Wait()
+	defer cancel()
 	reporting.Go(func() { a.tryOffers(ctx) })
 	reporting.Go(func() { a.ring.Run(ctx, a.deps.Store, a.refusedRevocation) })
 	reporting.Go(func() { a.sayBeliefs(ctx) })
 	reporting.Go(func() { a.evidence.Run(ctx) })
-	if a.direct != nil {
-		reporting.Go(func() { a.direct.run(ctx) })
-	}
 	for {
 		err := a.keep(ctx)
 		switch {

@@ -9,6 +9,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/zonecast/zonecast/internal/datasets"
 	"github.com/zonecast/zonecast/internal/follow"
 	"github.com/zonecast/zonecast/internal/tree"
 	"github.com/zonecast/zonecast/internal/trial"
@@ -23,6 +24,9 @@ type Config struct {
 	Host string `option:"host" help:"name of this host"`
 	// Dataset is the name of the dataset that the host serves.
 	Dataset string `option:"dataset" help:"name of the dataset"`
+	// Also are datasets that the host carries beside Dataset: what of zones is in both, the
+	// earlier answers.
+	Also []string `option:"also" help:"datasets that this host carries beside that one, while no group in the store says otherwise"`
 	// Journal is the directory that the authority follows. Beside it lie
 	// <journal>.fetch, where snapshots arrive, and what was found damaged.
 	Journal string `option:"journal" help:"directory of the journal"`
@@ -73,6 +77,9 @@ func (c Config) Validate() error {
 	if err := snapshot.CheckName(c.Dataset); err != nil {
 		errs = append(errs, fmt.Errorf("dataset: %w", err))
 	}
+	if err := datasets.CheckCarried(append([]string{c.Dataset}, c.Also...)); err != nil {
+		errs = append(errs, fmt.Errorf("also: %w", err))
+	}
 	for _, l := range c.Labels {
 		if err := trial.CheckLabel(l); err != nil {
 			errs = append(errs, fmt.Errorf("labels: %w", err))
@@ -114,6 +121,8 @@ type Deps struct {
 	FS journal.FS
 	// Beside are nodes that live and die with the host's own. Nil: none.
 	Beside Beside
+	// FetcherOf gets the snapshots of a dataset that is carried beside. Nil means follow.HTTP.
+	FetcherOf func(dataset string) follow.Fetcher
 	// Progress, unless nil, is told how far the fetch of a snapshot is, in octets.
 	Progress func(done, total int64)
 }

@@ -280,7 +280,7 @@ func TestDirectTroubleIsReported(t *testing.T) {
 	if err := h.start(); err != nil {
 		t.Fatal(err)
 	}
-	r := &reporter{Agent: h.Agent}
+	r := &reporter{Agent: h.Agent, parts: map[*Agent]*reported{}}
 	h.write(h.config.Operators, "alice\n")
 	if host, _, due := r.due(time.Now()); !due || !strings.Contains(host.Refused, "direct: ") || !strings.Contains(host.Refused, "those that were read last stay") {
 		t.Errorf("due %v: %+v", due, host)

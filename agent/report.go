@@ -66,14 +66,30 @@ func (a *Agent) readServing() (tree.HostDataset, error) {
 	return s, nil
 }
 
-// reporter keeps /hosts/<host> true.
+// reporter keeps /hosts/<host> true, of all datasets that the host carries.
 type reporter struct {
 	*Agent
-	said    tree.Host // in the session's node; Name is empty when there is none
-	saidAt  time.Time
+	said   tree.Host // in the session's node; Name is empty when there is none
+	saidAt time.Time
+	beside []store.Op           // in the session; nil when nothing is
+	parts  map[*Agent]*reported // by the dataset's agent
+}
+
+// reported is what was read and said of one dataset.
+type reported struct {
 	serving tree.HostDataset // last read; Version 0 before the first
-	beside  []store.Op       // in the session; nil when nothing is
-	trust   []byte           // likewise
+	trust   []byte           // in the session; nil when nothing is
+	samples sampler
+}
+
+// part is what is known of a dataset in this session.
+func (r *reporter) part(a *Agent) *reported {
+	p := r.parts[a]
+	if p == nil {
+		p = &reported{samples: sampler{Agent: a}}
+		r.parts[a] = p
+	}
+	return p
 }
 
 // report reports until ctx ends, in one session after another.
@@ -106,7 +122,7 @@ func (r *reporter) session(ctx context.Context, events <-chan struct{}, good fun
 		return err
 	}
 	defer func() { _ = s.Close() }() // its nodes go, at once or after SessionTTL
-	r.said, r.beside, r.trust = tree.Host{}, nil, nil
+	r.said, r.beside, r.parts = tree.Host{}, nil, map[*Agent]*reported{}
 	every := pollEvery
 	if _, ok := r.deps.FS.(journal.Watcher); ok {
 		every = watchedEvery
@@ -119,7 +135,6 @@ func (r *reporter) session(ctx context.Context, events <-chan struct{}, good fun
 		defer look.Stop()
 		sampled = look.C
 	}
-	samples := sampler{Agent: r.Agent}
 	var beside <-chan struct{}
 	if r.deps.Beside != nil {
 		beside = r.deps.Beside.Changed()
@@ -135,7 +150,9 @@ func (r *reporter) session(ctx context.Context, events <-chan struct{}, good fun
 			good()
 			wait = every
 		}
-		r.putTrust(ctx, s)
+		for _, a := range r.carries() {
+			r.putTrust(ctx, s, a)
+		}
 		if err := r.putBeside(ctx, s); err != nil {
 			return err
 		}
@@ -150,23 +167,25 @@ func (r *reporter) session(ctx context.Context, events <-chan struct{}, good fun
 		case <-beside:
 		case <-poll.C:
 		case <-sampled:
-			samples.report(ctx, s, time.Now())
+			for _, a := range r.carries() {
+				r.part(a).samples.report(ctx, s, time.Now())
+			}
 		}
 	}
 }
 
 // putTrust says whom the host believes, if that changed. What does not work is tried again
 // with the next report: the host counts as live all the same.
-func (r *reporter) putTrust(ctx context.Context, s store.Session) {
-	now := tree.Encode(r.trusted())
-	if bytes.Equal(now, r.trust) {
+func (r *reporter) putTrust(ctx context.Context, s store.Session, a *Agent) {
+	now, p := tree.Encode(a.trusted()), r.part(a)
+	if bytes.Equal(now, p.trust) {
 		return
 	}
-	if _, err := s.Commit(ctx, store.Txn{Do: []store.Op{{Path: tree.TrustPath(r.cfg.Dataset, r.cfg.Host), Value: now}}}); err != nil {
+	if _, err := s.Commit(ctx, store.Txn{Do: []store.Op{{Path: tree.TrustPath(a.cfg.Dataset, a.cfg.Host), Value: now}}}); err != nil {
 		r.deps.Log.Debug("whom the host believes is not reported, trying again", "host", r.cfg.Host, "error", err)
 		return
 	}
-	r.trust = now
+	p.trust = now
 }
 
 // putBeside puts what lives beside the host's node, if it changed.
@@ -195,41 +214,71 @@ func (r *reporter) putBeside(ctx context.Context, s store.Session) error {
 // looked at again. That the content changed shows in the digest, which leaves the freshness
 // record out.
 func (r *reporter) due(now time.Time) (host tree.Host, wait time.Duration, due bool) {
-	s := r.Status()
 	host = tree.Host{Name: r.cfg.Host, DNS: r.cfg.DNS, HTTP: r.cfg.HTTP, Labels: r.cfg.Labels, Datasets: map[string]tree.HostDataset{}}
-	host.Refused = s.Refused
-	if s.Trouble != "" {
-		host.Refused = "journal: " + s.Trouble
+	all := r.carries()
+	var refused []string
+	for _, a := range all {
+		host.Carries = append(host.Carries, a.cfg.Dataset)
+		about := ""
+		if len(all) > 1 {
+			about = a.cfg.Dataset + ": "
+		}
+		s := a.Status()
+		switch {
+		case s.Trouble != "":
+			refused = append(refused, about+"journal: "+s.Trouble)
+		case s.Refused != "":
+			refused = append(refused, about+s.Refused)
+		}
+		for _, text := range a.Alarms() {
+			host.Alarms = append(host.Alarms, about+text)
+		}
+		if serving := r.read(a); serving.Version > 0 {
+			host.Datasets[a.cfg.Dataset] = serving
+		}
 	}
+	if text := r.carryTrouble(); text != "" {
+		refused = append(refused, "datasets: "+text)
+	}
+	host.Refused = strings.Join(refused, "; ")
 	if all := r.DirectTroubles(); len(all) > 0 && host.Refused == "" {
 		host.Refused = "direct: " + strings.Join(all, "; ")
 	}
 	host.Refused = host.Refused[:min(len(host.Refused), maxText)]
-	host.Alarms = r.Alarms()
-	serving, err := r.readServing()
-	switch {
-	case err == nil:
-		r.serving = serving
-		r.metrics.serving.Set(float64(serving.Version))
-	case errors.Is(err, fs.ErrNotExist):
-		// An authority that starts removes the file: it answers nothing yet.
-		r.serving = tree.HostDataset{}
-		r.metrics.serving.Set(0)
-	default:
-		r.deps.Log.Debug("what the authority answers cannot be read", "error", err)
-	}
-	if r.serving.Version > 0 {
-		host.Datasets[r.cfg.Dataset] = r.serving
-	}
-	old, known := r.said.Datasets[r.cfg.Dataset]
-	switch {
-	case r.said.Name == "", host.Refused != r.said.Refused, !slices.Equal(host.Alarms, r.said.Alarms), known != (r.serving.Version > 0), r.serving.Digest != old.Digest, !slices.Equal(r.serving.Direct, old.Direct), !sameTrial(r.serving.Trial, old.Trial):
+	if r.said.Name == "" || host.Refused != r.said.Refused || !slices.Equal(host.Alarms, r.said.Alarms) || !slices.Equal(host.Carries, r.said.Carries) || len(host.Datasets) != len(r.said.Datasets) {
 		return host, 0, true
-	case r.serving.Version == old.Version && r.serving.Since == old.Since && (r.serving.Trial == nil || *r.serving.Trial == *old.Trial):
+	}
+	news := false
+	for name, s := range host.Datasets {
+		old, known := r.said.Datasets[name]
+		if !known || s.Digest != old.Digest || !slices.Equal(s.Direct, old.Direct) || !sameTrial(s.Trial, old.Trial) {
+			return host, 0, true
+		}
+		news = news || s.Version != old.Version || s.Since != old.Since || s.Trial != nil && *s.Trial != *old.Trial
+	}
+	if !news {
 		return host, watchedEvery, false
 	}
 	wait = r.saidAt.Add(r.cfg.ReportEvery).Sub(now)
 	return host, wait, wait <= 0
+}
+
+// read reads what the authority answers of a dataset.
+func (r *reporter) read(a *Agent) tree.HostDataset {
+	p := r.part(a)
+	serving, err := a.readServing()
+	switch {
+	case err == nil:
+		p.serving = serving
+		a.metrics.serving.Set(float64(serving.Version))
+	case errors.Is(err, fs.ErrNotExist):
+		// An authority that starts removes the file: it answers nothing yet.
+		p.serving = tree.HostDataset{}
+		a.metrics.serving.Set(0)
+	default:
+		r.deps.Log.Debug("what the authority answers cannot be read", "dataset", a.cfg.Dataset, "error", err)
+	}
+	return p.serving
 }
 
 // sameTrial tells whether two trials differ in what was counted alone.

@@ -36,7 +36,10 @@ type Server struct {
 		run(context.Context)
 		keep(context.Context)
 	}
-	images  images
+	images images
+	// carried, unless nil, are those of all datasets that this host answers from, in order.
+	carried atomic.Pointer[[]*Server]
+	front   *Server // that answers from this one, which has no sockets; nil: it has
 	guard   *guard
 	tap     *tap.Tap // nil: none
 	top     top
@@ -135,6 +138,9 @@ var ErrHandedOver = wire.ErrHandedOver
 func (s *Server) show(now *state) {
 	s.current.Store(now)
 	if now.view != nil {
+		if s.front != nil {
+			s = s.front
+		}
 		s.once.Do(func() { close(s.ready) })
 	}
 }
@@ -160,12 +166,12 @@ func (s *Server) Run(ctx context.Context) error {
 			}
 		})
 	}
-	wg.Go(func() { s.source.run(ctx) })
-	wg.Go(func() { s.source.keep(ctx) })
 	if f, follows := s.source.(*follower); follows {
-		wg.Go(func() { s.ring.Run(ctx, nil, nil) })
-		wg.Go(func() { f.followDirect(ctx) })
-		wg.Go(func() { f.followTrial(ctx) })
+		s.follow(ctx, f, &wg)
+		wg.Go(func() { s.carry(ctx) })
+	} else {
+		wg.Go(func() { s.source.run(ctx) })
+		wg.Go(func() { s.source.keep(ctx) })
 	}
 	return s.packet.Run(ctx)
 }

@@ -314,6 +314,9 @@ func (f *follower) retell() bool {
 // tally counts what was answered in this life, and the time since began.
 func (s *Server) tally(began time.Time) (t tree.Tally) {
 	t.Milliseconds = time.Since(began).Milliseconds()
+	if s.front != nil {
+		s = s.front // counts are of all datasets of the host
+	}
 	s.workers.each(func(k *worker) {
 		n := &k.protocol.Counters
 		for i := range n.Responses {

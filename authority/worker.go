@@ -30,6 +30,7 @@ type worker struct {
 	names    atomic.Pointer[heavy.Counter]
 	sample   *sample.Drawer     // nil: none is kept
 	key      [heavy.MaxKey]byte // of the query that is counted
+	look     data.Query         // where several datasets are carried
 	latency  [protocol.Outcomes]latency
 }
 
@@ -115,15 +116,19 @@ func (s *Server) newHandler() (wire.Handler, func()) {
 // once.
 func (k *worker) Answer(batch []wire.Message, t protocol.Transport) {
 	began := time.Now()
+	all := k.server.carried.Load()
 	for some := range slices.Chunk(batch, protocol.MaxBatch) {
-		if k.try(some, t, began) || len(some) == 1 {
+		if all == nil && k.try(nil, some, t, began) {
 			continue
 		}
-		// One of them has found a bug, and nothing was counted. The others are to be
-		// answered all the same.
+		if all == nil && len(some) == 1 {
+			continue
+		}
+		// Each may be of another dataset; or one of them has found a bug, and nothing was
+		// counted. The others are to be answered all the same.
 		for i := range some {
 			some[i].Response = some[i].Response[:0]
-			k.try(some[i:i+1], t, began)
+			k.try(all, some[i:i+1], t, began)
 		}
 	}
 	if k.tap != nil {
@@ -159,10 +164,11 @@ func (s *Server) asked(local netip.Addr) netip.AddrPort {
 
 // try turns a panic over queries into their loss: were it to end the process, one
 // message could take every host of a fleet down at once. A worker starts each query
-// from nothing, so that it can go on.
-func (k *worker) try(batch []wire.Message, t protocol.Transport, now time.Time) (ok bool) {
+// from nothing, so that it can go on. Unless all is nil, batch is one query, of any of these
+// datasets.
+func (k *worker) try(all *[]*Server, batch []wire.Message, t protocol.Transport, now time.Time) (ok bool) {
 	s := k.server
-	state := s.current.Load()
+	view := s.current.Load().view
 	defer func() {
 		if p := recover(); p != nil {
 			for i := range batch {
@@ -173,13 +179,16 @@ func (k *worker) try(batch []wire.Message, t protocol.Transport, now time.Time) 
 				s.lost(p, &batch[0])
 			}
 			// A file that was cut off under its mapping comes as a fault.
-			if fault, is := p.(interface{ Addr() uintptr }); is && state.view != nil {
-				state.view.Image().Fault(fault.Addr())
+			if fault, is := p.(interface{ Addr() uintptr }); is && view != nil {
+				view.Image().Fault(fault.Addr())
 			}
 		}
 	}()
 	debug.SetPanicOnFault(true)
-	k.answer(state.view, batch, t, now)
+	if all != nil {
+		view = k.viewOf(*all, batch[0].Query)
+	}
+	k.answer(view, batch, t, now)
 	return true
 }
 

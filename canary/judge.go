@@ -27,7 +27,7 @@ func (b *bench) see(t *trial.Trial, ring int) seen {
 		h := b.hosts[name]
 		h.Name = name
 		of := t.Policy.RingOf(name, h.Labels)
-		if of > ring {
+		if of > ring || !h.Carry(b.cfg.Dataset) {
 			continue
 		}
 		s.empty = s.empty && of != ring

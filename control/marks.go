@@ -256,7 +256,13 @@ func (j *journey) look(m *marks, dataset, waits string) *controlapi.Arrival {
 		j.version = max(m.head.Content, 1)
 	}
 	a := &controlapi.Arrival{Version: int64(j.version)}
+	live := 0
 	for _, name := range slices.Sorted(maps.Keys(m.hosts)) {
+		h := m.hosts[name]
+		if !h.Carry(dataset) {
+			continue
+		}
+		live++
 		if v := m.hosts[name].Datasets[dataset].Version; v < j.version {
 			a.Missing = append(a.Missing, &controlapi.MissingHost{Host: name, Version: int64(v)})
 			continue
@@ -266,8 +272,11 @@ func (j *journey) look(m *marks, dataset, waits string) *controlapi.Arrival {
 	a.Done = a.Hosts > 0 && len(a.Missing) == 0
 	if !a.Done {
 		a.Stage = "hosts do not answer it yet"
-		if len(m.hosts) == 0 {
+		switch {
+		case len(m.hosts) == 0:
 			a.Stage = "no host is live: does `zonecast run agent` run?"
+		case live == 0:
+			a.Stage = fmt.Sprintf("no live host carries %s: see `zonecast groups`", dataset)
 		}
 	}
 	return a

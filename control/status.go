@@ -74,6 +74,9 @@ func (c *Control) datasetState(ctx context.Context, hosts []entry[tree.Host]) (*
 	}
 	now := c.deps.Now().UnixMilli()
 	for _, h := range hosts {
+		if !h.value.Carry(name) {
+			continue
+		}
 		d, ok := h.value.Datasets[name]
 		hs := &controlapi.HostState{Name: h.value.Name, DNS: h.value.DNS, Version: int64(d.Version), Digest: d.Digest, AgeMs: -1, Refused: h.value.Refused}
 		if ok && d.Time != 0 {

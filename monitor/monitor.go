@@ -238,7 +238,7 @@ func (m *Monitor) takeHost(n store.Node) {
 	}
 	h := m.hosts[name]
 	d, ours := t.Datasets[m.cfg.Dataset]
-	if !ours && len(t.Datasets) > 0 {
+	if !t.Carry(m.cfg.Dataset) || !ours && len(t.Carries) == 0 && len(t.Datasets) > 0 {
 		delete(m.hosts, name) // it serves another dataset
 		return
 	}

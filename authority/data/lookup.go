@@ -1,6 +1,8 @@
 package data
 
 import (
+	"runtime"
+
 	"github.com/zonecast/zonecast/authority/image"
 	"github.com/zonecast/zonecast/record"
 )
@@ -158,6 +160,19 @@ func (f *finder) zone(known image.Node, depth int) (image.Node, int) {
 		}
 	}
 	return nil, -1
+}
+
+// Depth is how many labels the closest apex at or above the name in q has, with above that above
+// it; -1: no zone is here.
+func (v *View) Depth(q *Query, above bool) int {
+	f := finder{v: v, q: q}
+	depth := q.labels
+	if above {
+		depth--
+	}
+	_, d := f.zone(nil, depth)
+	runtime.KeepAlive(v) // whose image would be unmapped otherwise
+	return d
 }
 
 // wildcard is the node "*" right below the closest encloser (RFC 4592 §3.3.1).

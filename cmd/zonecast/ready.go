@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -13,6 +14,7 @@ import (
 
 	"github.com/zonecast/zonecast/api"
 	"github.com/zonecast/zonecast/api/controlapi"
+	"github.com/zonecast/zonecast/internal/datasets"
 	"github.com/zonecast/zonecast/internal/tree"
 	"github.com/zonecast/zonecast/store"
 )
@@ -60,6 +62,10 @@ func (u *up) everywhere(ctx context.Context, n *node, bar *progress) (*controlap
 	defer c.Close()
 	last := &controlapi.Arrival{} // stays when there is nothing to answer yet
 	type goal struct{ kind, prefix string }
+	carriers, err := u.carriers()
+	if err != nil || carriers == 0 {
+		return last, err
+	}
 	goals := []goal{{"servers", tree.Servers}, {"claims", tree.Claims}}
 	if pin, err := c.Control.Pinned(ctx); err != nil {
 		return nil, err
@@ -80,8 +86,8 @@ func (u *up) everywhere(ctx context.Context, n *node, bar *progress) (*controlap
 			if ctx.Err() != nil || err != nil {
 				return nil, errors.Join(ctx.Err(), err)
 			}
-			bar.set(int(last.Hosts), len(u.hosts))
-			if last.Done && int(last.Hosts) >= len(u.hosts) {
+			bar.set(int(last.Hosts), carriers)
+			if last.Done && int(last.Hosts) >= carriers {
 				break
 			}
 			if last.Done { // fewer hosts than there will be: the wait did not wait
@@ -92,6 +98,20 @@ func (u *up) everywhere(ctx context.Context, n *node, bar *progress) (*controlap
 		}
 	}
 	return last, nil
+}
+
+// carriers is how many hosts here carry the dataset that control speaks of, as they remember.
+func (u *up) carriers() (n int, err error) {
+	for _, h := range u.hosts {
+		all, err := datasets.ReadCarried(u.path("hosts", h.Name, "journal"), u.present.Dataset)
+		if err != nil {
+			return 0, err
+		}
+		if slices.Contains(all, u.api.control.Dataset) {
+			n++
+		}
+	}
+	return n, nil
 }
 
 func (u *up) fleetReady() <-chan struct{} {

@@ -26,6 +26,7 @@ import (
 	"github.com/zonecast/zonecast/configurator/front"
 	"github.com/zonecast/zonecast/control"
 	"github.com/zonecast/zonecast/internal/datasets"
+	"github.com/zonecast/zonecast/internal/follow"
 	"github.com/zonecast/zonecast/internal/replay"
 	"github.com/zonecast/zonecast/internal/tree"
 	"github.com/zonecast/zonecast/monitor"
@@ -344,6 +345,7 @@ func (s *agentStage) add(n *node) error {
 		s.Labels = append(s.Labels, site)
 	}
 	deps := agent.Deps{Store: n.store, Log: n.log.With("host", s.Host), Metrics: n.metrics("host", s.Host), Fetcher: n.fetcher}
+	deps.FetcherOf = func(string) follow.Fetcher { return n.fetcher } // the swarm is the first dataset's
 	if s.swarm.Dir == "" {
 		s.swarm.Dir = s.Journal + ".swarm"
 	}

@@ -230,6 +230,7 @@ func (u *up) buildHosts(n *node, publicKey string) (agents []func(*node) error, 
 		agt := &agentStage{}
 		agt.declare(&cobra.Command{})
 		agt.Host, agt.Journal, agt.StatusDir, agt.Keys, agt.DNS = name, journal, status, []string{publicKey}, dns
+		agt.Also = u.datasets()[1:]
 		agt.SampleEvery = min(agt.SampleEvery, u.SampleWindow/5) // a window has five samples
 		if u.api.control.Operators != "" {
 			socket, remove, err := etcd.SocketPath(u.path("hosts", name))

@@ -16,7 +16,7 @@ type SiteParts struct {
 // Site is what hosts need. Whatever a host comes to read or write belongs here.
 func Site() SiteParts {
 	return SiteParts{
-		Mirror: []string{Datasets, "/parts/", "/trialparts/", Torrents, Config, "/configparts/", Revocations, VIPOrders},
+		Mirror: []string{Datasets, "/parts/", "/trialparts/", Torrents, Config, "/configparts/", Revocations, Groups, VIPOrders},
 		Write:  []string{Hosts, Services, Samples, Directs, Swarm, Trusts, VIPs},
 	}
 }

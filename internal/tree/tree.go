@@ -23,6 +23,7 @@ const (
 	Failures = "/failures/"
 	Datasets = "/datasets/"
 	Hosts    = "/hosts/"
+	Groups   = "/groups/" // of hosts, followed by the group's name
 	Services = "/services/"
 
 	Overrides = "/overrides/"
@@ -331,6 +332,20 @@ func OffersPrefix(dataset string) string { return DatasetPrefix(dataset) + "offe
 // OfferPath: see OffersPrefix.
 func OfferPath(dataset string) string { return OffersPrefix(dataset) + "trial" }
 
+// GroupPath is the path of a Group.
+func GroupPath(name string) string { return Groups + name }
+
+// Group says which datasets some hosts carry. A host that is of several carries those of all;
+// one of none carries what its options say.
+type Group struct {
+	Datasets []string `json:"datasets"`
+	Hosts    []string `json:"hosts"` // selectors, as those of rings
+	Set      int64    `json:"set_ms"`
+	Author   string   `json:"author,omitempty"`
+	Reason   string   `json:"reason,omitempty"`
+	From     string   `json:"from,omitempty"`
+}
+
 // RingsPath is where the presenter of a dataset says by what policy it tries changes
 // (trial.Policy, JSON).
 func RingsPath(dataset string) string { return Rings + dataset }
@@ -432,12 +447,20 @@ type Host struct {
 	DNS      string                 `json:"dns"`  // address:port it answers on
 	HTTP     string                 `json:"http"` // metrics and status; may be empty
 	Datasets map[string]HostDataset `json:"datasets"`
+	// Carries are the datasets that it is to answer, in order; none: it does not say, as those
+	// that can have only one.
+	Carries []string `json:"carries,omitempty"`
 	// Labels are KEY=VALUE: rings name hosts by them.
 	Labels  []string `json:"labels,omitempty"`
 	Refused string   `json:"refused,omitempty"` // last thing it refused, and why
 	// Alarms is what a person should look at though the host serves: a manifest past its
 	// time, clocks that differ, a key that is revoked and still signs what is served.
 	Alarms []string `json:"alarms,omitempty"`
+}
+
+// Carry tells whether the host is to answer a dataset.
+func (h *Host) Carry(dataset string) bool {
+	return len(h.Carries) == 0 || slices.Contains(h.Carries, dataset)
 }
 
 // Trust says whom a host believes, and by whose word it has what it has. It is ephemeral.

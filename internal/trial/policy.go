@@ -60,16 +60,25 @@ func (r Ring) check() error {
 		return fmt.Errorf("ring %.80q: the name has %d octets, expected 1 to 40", r.Name, len(r.Name))
 	case r.Soak < 0 || r.Soak > maxSoak:
 		return fmt.Errorf("ring %s: soak is %v, expected 0 to %v", r.Name, r.Soak, maxSoak)
-	case len(r.Hosts) == 0 || len(r.Hosts) > maxSelectors:
-		return fmt.Errorf("ring %s: %d selectors of hosts, expected 1 to %d", r.Name, len(r.Hosts), maxSelectors)
 	}
-	for _, s := range r.Hosts {
+	if err := CheckSelectors(r.Hosts); err != nil {
+		return fmt.Errorf("ring %s: %w", r.Name, err)
+	}
+	return nil
+}
+
+// CheckSelectors tells why these select no hosts, or nil; see Ring.Hosts.
+func CheckSelectors(all []string) error {
+	if len(all) == 0 || len(all) > maxSelectors {
+		return fmt.Errorf("%d selectors of hosts, expected 1 to %d", len(all), maxSelectors)
+	}
+	for _, s := range all {
 		if text, is := strings.CutPrefix(s, sharePrefix); is {
 			if _, err := share(text); err != nil {
-				return fmt.Errorf("ring %s: %w", r.Name, err)
+				return err
 			}
 		} else if _, err := path.Match(s, "x"); err != nil || len(s) > 200 {
-			return fmt.Errorf("ring %s: %.80q selects no hosts, expected a name with * and ?, KEY=VALUE or share:N%%", r.Name, s)
+			return fmt.Errorf("%.80q selects no hosts, expected a name with * and ?, KEY=VALUE or share:N%%", s)
 		}
 	}
 	return nil

@@ -1,0 +1,207 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os/user"
+	"path/filepath"
+	"slices"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/zonecast/zonecast/internal/datasets"
+	"github.com/zonecast/zonecast/internal/tree"
+	"github.com/zonecast/zonecast/internal/trial"
+	"github.com/zonecast/zonecast/store"
+)
+
+// groupView is a group as `groups` prints it.
+type groupView struct {
+	Name string `json:"name"`
+	tree.Group
+	Live []string `json:"live"` // its live hosts
+}
+
+func newGroups() *cobra.Command {
+	var o keyStoreOptions
+	cmd := &cobra.Command{
+		Use: "groups", Short: "which datasets hosts carry", Args: exactArgs(),
+		Long: `groups tells which hosts carry which datasets. A host of several groups carries what all of them say, in the order of the groups' names; one that is
+of none carries what its options say (--agent-dataset, --agent-also).`,
+		Example: `  zonecast groups`,
+	}
+	withStore(cmd, &o, func(ctx context.Context, st store.Store, _ []string) error {
+		all, err := readGroups(ctx, st)
+		if err != nil {
+			return err
+		}
+		if o.JSON {
+			return json.NewEncoder(cmd.OutOrStdout()).Encode(all)
+		}
+		if len(all) == 0 {
+			_, err := fmt.Fprintln(cmd.OutOrStdout(), "no groups: each host carries what its options say")
+			return err
+		}
+		t := tabwriter.NewWriter(cmd.OutOrStdout(), 0, 0, 2, ' ', 0)
+		fmt.Fprintln(t, "GROUP\tDATASETS\tHOSTS\tLIVE")
+		for _, g := range all {
+			fmt.Fprintf(t, "%s\t%s\t%s\t%s\n", plain(g.Name), plain(strings.Join(g.Datasets, " ")), plain(strings.Join(g.Hosts, " ")), plain(strings.Join(g.Live, " ")))
+		}
+		return t.Flush()
+	})
+	cmd.AddCommand(newGroupsSet(), newGroupsRemove())
+	return cmd
+}
+
+// readGroups reads the groups and who of the live hosts is of them.
+func readGroups(ctx context.Context, st store.Store) ([]groupView, error) {
+	nodes, _, err := st.List(ctx, tree.Groups)
+	if err != nil {
+		return nil, err
+	}
+	live, _, err := st.List(ctx, tree.Hosts)
+	if err != nil {
+		return nil, err
+	}
+	all := []groupView{}
+	for _, n := range nodes {
+		g := groupView{Name: strings.TrimPrefix(n.Path, tree.Groups), Live: []string{}}
+		if err := tree.Decode(n, &g.Group); err != nil {
+			return nil, err
+		}
+		for _, h := range live {
+			var host tree.Host
+			if err := tree.Decode(h, &host); err != nil {
+				return nil, err
+			}
+			if (trial.Ring{Hosts: g.Hosts}).Has(host.Name, host.Labels) {
+				g.Live = append(g.Live, host.Name)
+			}
+		}
+		all = append(all, g)
+	}
+	slices.SortFunc(all, func(a, b groupView) int { return strings.Compare(a.Name, b.Name) })
+	return all, nil
+}
+
+// groupOptions say who changes a group, and why.
+type groupOptions struct{ Author, Reason string }
+
+func (o *groupOptions) by() string {
+	if o.Author != "" {
+		return o.Author
+	}
+	if u, err := user.Current(); err == nil {
+		return u.Username
+	}
+	return "unknown"
+}
+
+// checkGroup tells why name is no group's.
+func checkGroup(name string) error {
+	if err := store.CheckPath(tree.GroupPath(name)); err != nil || filepath.Base(name) != name {
+		return fmt.Errorf("group is %.80q, expected one path element of printable ASCII", name)
+	}
+	return nil
+}
+
+// putGroup changes the node of a group, and notes it for the audit.
+func putGroup(ctx context.Context, st store.Store, cond store.Cond, op store.Op, e tree.AuditEntry) error {
+	fresh, note := tree.AuditOps(e)
+	_, err := st.Commit(ctx, store.Txn{If: []store.Cond{cond, fresh}, Do: []store.Op{op, note}})
+	if errors.Is(err, store.ErrConflict) {
+		return fmt.Errorf("group %s was changed by somebody else meanwhile: look at it, and try again", e.Subject)
+	}
+	return err
+}
+
+func newGroupsSet() *cobra.Command {
+	var o keyStoreOptions
+	var g groupOptions
+	var hosts []string
+	cmd := &cobra.Command{
+		Use: "set GROUP DATASET…", Short: "have hosts carry datasets", Args: func(cmd *cobra.Command, args []string) error {
+			if len(args) < 2 {
+				return misused(cmd, errors.New("groups set takes the name of a group and datasets"))
+			}
+			return nil
+		},
+		Long: `set says which hosts are of a group and which datasets they carry; it takes the place of what the group was. Hosts follow while they run: first they
+take up what is new to them, and when they have a version of all, they drop what they carry no more.`,
+		Example: `  zonecast groups set edge edge --hosts role=edge --reason "internal names stay inside"
+  zonecast groups set all internal edge --hosts 'dns*'`,
+	}
+	withStore(cmd, &o, func(ctx context.Context, st store.Store, args []string) error {
+		now := time.Now().UnixMilli()
+		group := tree.Group{Datasets: args[1:], Hosts: hosts, Set: now, Author: g.by(), Reason: g.Reason, From: processID()}
+		if err := errors.Join(checkGroup(args[0]), datasets.CheckCarried(group.Datasets), trial.CheckSelectors(group.Hosts)); err != nil {
+			return misused(cmd, err)
+		}
+		for _, d := range group.Datasets {
+			if _, err := st.Get(ctx, tree.HeadPath(d)); errors.Is(err, store.ErrNotFound) {
+				return hinted{fmt.Errorf("the store has no dataset %s", d), "hosts would wait for it: start its presenter first"}
+			} else if err != nil {
+				return err
+			}
+		}
+		path := tree.GroupPath(args[0])
+		n, err := st.Get(ctx, path)
+		if err != nil && !errors.Is(err, store.ErrNotFound) {
+			return err
+		}
+		e := tree.AuditEntry{
+			Time: now, Action: "group set", Subject: args[0], Author: group.Author, Reason: g.Reason, From: group.From,
+			Text: fmt.Sprintf("hosts %s carry %s", strings.Join(hosts, " "), strings.Join(group.Datasets, " ")),
+		}
+		if err := putGroup(ctx, st, store.Cond{Path: path, Modified: n.Modified}, store.Op{Path: path, Value: tree.Encode(group)}, e); err != nil {
+			return err
+		}
+		_, err = fmt.Fprintf(cmd.OutOrStdout(), "group %s: %s\n", plain(args[0]), plain(e.Text))
+		return err
+	})
+	cmd.Flags().StringSliceVar(&hosts, "hosts", nil, "hosts of the group: names with * and ?, KEY=VALUE (a label of the host) or share:N%")
+	declareGroupOptions(cmd, &g)
+	return cmd
+}
+
+func newGroupsRemove() *cobra.Command {
+	var o keyStoreOptions
+	var g groupOptions
+	cmd := &cobra.Command{
+		Use: "remove GROUP", Short: "have hosts carry what their options say", Args: exactArgs("GROUP"),
+		Long:    `remove takes a group away. Its hosts carry what other groups, or else their options, say.`,
+		Example: `  zonecast groups remove edge --reason "one dataset again"`,
+	}
+	withStore(cmd, &o, func(ctx context.Context, st store.Store, args []string) error {
+		if err := checkGroup(args[0]); err != nil {
+			return misused(cmd, err)
+		}
+		path := tree.GroupPath(args[0])
+		n, err := st.Get(ctx, path)
+		if errors.Is(err, store.ErrNotFound) {
+			return fmt.Errorf("there is no group %.40q", args[0])
+		}
+		if err != nil {
+			return err
+		}
+		e := tree.AuditEntry{Time: time.Now().UnixMilli(), Action: "group removed", Subject: args[0], Author: g.by(), Reason: g.Reason, From: processID(), Text: "its hosts carry what other groups, or their options, say"}
+		if err := putGroup(ctx, st, store.Cond{Path: path, Modified: n.Modified}, store.Op{Path: path, Delete: true}, e); err != nil {
+			return err
+		}
+		_, err = fmt.Fprintf(cmd.OutOrStdout(), "group %s is gone\n", plain(args[0]))
+		return err
+	})
+	declareGroupOptions(cmd, &g)
+	return cmd
+}
+
+// declareGroupOptions declares who and why.
+func declareGroupOptions(cmd *cobra.Command, g *groupOptions) {
+	cmd.Flags().StringVar(&g.Author, "author", "", "who does it; by default the user's name")
+	cmd.Flags().StringVar(&g.Reason, "reason", "", "why")
+}

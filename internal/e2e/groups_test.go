@@ -1,0 +1,93 @@
+package e2e
+
+import (
+	"fmt"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// TestGroups: two datasets and groups of hosts that carry them. A change reaches the hosts of
+// its dataset alone; a host moved to another group takes that dataset up and answers it, and
+// drops its own, without a restart; all of it outlives one.
+func TestGroups(t *testing.T) {
+	t.Parallel() // it waits more than it works
+	in := newSources(t)
+	in.zone("example.net", zoneOf("www A 192.0.2.80\n"))
+	in.zone("example.org", zoneOf("www A 192.0.2.90\n"))
+	dir := filepath.Join(t.TempDir(), "data")
+	o := UpOptions{Dir: dir, Zones: in.zones, Args: []string{"--policy-datasets", "internal=*", "--policy-datasets", "edge=example.org"}}
+	u := StartUp(t, o)
+	groups := func(args ...string) string {
+		t.Helper()
+		stdout, stderr, status := Run(t, append(append([]string{"groups"}, args...), "--store", "embedded", "--dir", dir)...)
+		if status != 0 {
+			t.Fatalf("groups %q: status %d\n%s%s", args, status, stdout, stderr)
+		}
+		return stdout
+	}
+	all := func(owner string, want ...string) {
+		t.Helper()
+		eventually(t, owner, func() error {
+			for i, h := range u.Hosts {
+				if got := addressOf(t.Context(), h, owner); got != want[i] {
+					return fmt.Errorf("host%d answers %q, expected %q", i, got, want[i])
+				}
+			}
+			return nil
+		})
+	}
+	no, net, org := "REFUSED", "NOERROR 192.0.2.80", "NOERROR 192.0.2.90"
+	// Without groups hosts carry what their options say: here both.
+	all("www.example.net", net, net, net)
+	all("www.example.org", org, org, org)
+	if text := groups(); !strings.HasPrefix(text, "no groups") {
+		t.Errorf("groups says %q", text)
+	}
+
+	groups("set", "inside", "internal", "--hosts", "host0")
+	groups("set", "edge", "edge", "--hosts", "host1,host2", "--reason", "names of the inside stay there")
+	all("www.example.net", net, no, no)
+	all("www.example.org", no, org, org)
+	// A change reaches its hosts.
+	in.zone("example.org", zoneOf("www A 192.0.2.91\n"))
+	in.zone("example.net", zoneOf("www A 192.0.2.81\n"))
+	net, org = "NOERROR 192.0.2.81", "NOERROR 192.0.2.91"
+	all("www.example.net", net, no, no)
+	all("www.example.org", no, org, org)
+	// Each has a record of freshness.
+	for i, dataset := range []string{"internal", "edge", "edge"} {
+		eventually(t, "freshness", func() error {
+			data, rcode := lookup(t, u.Hosts[i], "_fresh."+dataset+".zonecast.internal", "TXT")
+			if len(data) != 1 || !strings.HasPrefix(data[0], `"v=`) {
+				return fmt.Errorf("host%d answers %s %q", i, rcode, data)
+			}
+			return nil
+		})
+	}
+	// A host is moved while it runs.
+	groups("set", "edge", "edge", "--hosts", "host2")
+	groups("set", "inside", "internal", "--hosts", "host0,host1")
+	all("www.example.net", net, net, no)
+	all("www.example.org", no, no, org)
+	if text := groups(); !strings.Contains(text, "host0 host1") {
+		t.Errorf("groups says\n%s", text)
+	}
+	// One of two groups carries both; a dataset that does not exist is refused.
+	groups("set", "both", "edge", "internal", "--hosts", "host1")
+	all("www.example.net", net, net, no)
+	all("www.example.org", no, org, org)
+	if _, stderr, status := Run(t, "groups", "set", "edge", "egde", "--hosts", "host2", "--store", "embedded", "--dir", dir); status == 0 || !strings.Contains(stderr, "no dataset egde") {
+		t.Errorf("a dataset that does not exist: status %d, %s", status, stderr)
+	}
+
+	u.Stop()
+	u = StartUp(t, o)
+	all("www.example.net", net, net, no)
+	all("www.example.org", no, org, org)
+	groups("remove", "both")
+	groups("remove", "inside")
+	groups("remove", "edge")
+	all("www.example.net", net, net, net)
+	all("www.example.org", org, org, org)
+}
