@@ -21,7 +21,7 @@ PACKAGES ?= ./internal/e2e ./cmd/zonecast ./store/... ./...
 ACCEPTANCE ?= ./internal/e2e ./internal/difftest ./authority ./guard ./configurator ./configurator/compile ./configurator/fromzone ./internal/fleettest
 RUN        ?= .
 # Two packages at a time: several of them start daemons, or measure.
-TESTFLAGS ?= -p 2 -timeout 8m
+TESTFLAGS ?= -p 2 -timeout 15m
 
 .DEFAULT_GOAL = build
 .PHONY: build up test check race interop acceptance fuzz bench deb clean deps
