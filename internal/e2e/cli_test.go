@@ -85,7 +85,9 @@ func TestDocumentedJSON(t *testing.T) {
 			}
 		}
 		if args[0] == "rings" { // there are none here; TestRings reads those that are
-			maps.DeleteFunc(sets[0], func(k string, _ bool) bool { return (strings.HasPrefix(k, ".trial") || strings.HasPrefix(k, ".rings[]")) && !sets[1][k] })
+			maps.DeleteFunc(sets[0], func(k string, _ bool) bool {
+				return (strings.HasPrefix(k, ".trial") || strings.HasPrefix(k, ".rings[]")) && !sets[1][k]
+			})
 		}
 		if diff := cmp.Diff(slices.Sorted(maps.Keys(sets[0])), slices.Sorted(maps.Keys(sets[1]))); diff != "" {
 			t.Errorf("%s: keys, documented (-) and found (+):\n%s", x.command, diff)
