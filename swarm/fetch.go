@@ -256,7 +256,8 @@ func (j *job) again(ctx context.Context) error {
 	// copied, and pieces are counted, not octets: it counts octets that are not verified.
 	had := make([]bool, last)
 	for i := range had {
-		had[i] = j.torrent.PieceState(i).Complete
+		s := j.torrent.PieceState(i)
+		had[i] = s.Complete || s.Marking
 	}
 	have, err := reuse(j.file, old)
 	if err != nil {
@@ -267,12 +268,11 @@ func (j *job) again(ctx context.Context) error {
 		if had[i] {
 			continue
 		}
-		if !j.torrent.PieceState(i).Complete {
-			if err := j.torrent.Piece(i).VerifyDataContext(ctx); err != nil {
-				return causeOf(ctx, err)
-			}
+		is, err := j.verified(ctx, i)
+		if err != nil {
+			return err
 		}
-		if j.torrent.PieceState(i).Complete {
+		if is {
 			got += min(length, j.ref.Size-int64(i)*length)
 		}
 	}
@@ -281,6 +281,27 @@ func (j *job) again(ctx context.Context) error {
 	j.now.Disk = got
 	j.mu.Unlock()
 	return nil
+}
+
+// verified tells whether a piece is on disk as it should be.
+func (j *job) verified(ctx context.Context, i int) (bool, error) {
+	if !j.torrent.PieceState(i).Complete {
+		if err := j.torrent.Piece(i).VerifyDataContext(ctx); err != nil {
+			return false, causeOf(ctx, err)
+		}
+	}
+	for {
+		s := j.torrent.PieceState(i)
+		if s.Complete || !s.Marking && !s.Hashing && !s.QueuedForHash {
+			return s.Complete, nil
+		}
+		// It is hashed, and not yet noted as whole.
+		select {
+		case <-ctx.Done():
+			return false, causeOf(ctx, ctx.Err())
+		case <-time.After(time.Millisecond):
+		}
+	}
 }
 
 // await looks after peers and progress until done is true.
