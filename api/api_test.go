@@ -114,6 +114,22 @@ func TestCalls(t *testing.T) {
 	}
 }
 
+// A client may be used by several at once; the race detector says whether it may.
+func TestCallsAtOnce(t *testing.T) {
+	c := dial(t, serve(t, nil).addr)
+	var wg sync.WaitGroup
+	for range 8 {
+		wg.Go(func() {
+			for range 20 {
+				if got, err := c.Registry.GetServer(t.Context(), "web1.example.net"); err != nil || got.Name != "web1.example.net" {
+					t.Errorf("got %v, %v", got, err)
+				}
+			}
+		})
+	}
+	wg.Wait()
+}
+
 func TestUnixSocket(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "s")
 	serveOn(t, "unix", path, nil)

@@ -4504,7 +4504,6 @@ func (p *ConfigurationClient) LastResponseMeta_() thrift.ResponseMeta {
 }
 
 func (p *ConfigurationClient) SetLastResponseMeta_(meta thrift.ResponseMeta) {
-	p.meta = meta
 }
 
 func (p *ConfigurationClient) Repository(ctx context.Context) (_r *Repository, _err error) {

@@ -13789,7 +13789,6 @@ func (p *ControlClient) LastResponseMeta_() thrift.ResponseMeta {
 }
 
 func (p *ControlClient) SetLastResponseMeta_(meta thrift.ResponseMeta) {
-	p.meta = meta
 }
 
 func (p *ControlClient) Status(ctx context.Context) (_r *Status, _err error) {

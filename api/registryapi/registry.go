@@ -2557,7 +2557,6 @@ func (p *RegistryClient) LastResponseMeta_() thrift.ResponseMeta {
 }
 
 func (p *RegistryClient) SetLastResponseMeta_(meta thrift.ResponseMeta) {
-	p.meta = meta
 }
 
 // Parameters:
