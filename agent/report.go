@@ -71,6 +71,7 @@ type reporter struct {
 	*Agent
 	said   tree.Host // in the session's node; Name is empty when there is none
 	saidAt time.Time
+	pause  time.Duration        // until the next try, when one does not work
 	beside []store.Op           // in the session; nil when nothing is
 	parts  map[*Agent]*reported // by the dataset's agent
 }
@@ -94,29 +95,35 @@ func (r *reporter) part(a *Agent) *reported {
 
 // report reports until ctx ends, in one session after another.
 func (a *Agent) report(ctx context.Context) {
-	r := &reporter{Agent: a}
+	r := &reporter{Agent: a, pause: minPause}
 	events, stop := a.watchServing()
 	defer stop()
-	pause := minPause
 	for ctx.Err() == nil {
-		err := r.session(ctx, events, func() { pause = minPause })
+		err := r.session(ctx, events)
 		if ctx.Err() != nil {
 			return
 		}
-		a.deps.Log.Debug("host is not reported, trying again", "host", a.cfg.Host, "pause", pause, "error", err)
 		select {
 		case <-ctx.Done():
-		case <-time.After(jitter(pause)):
+		case <-time.After(r.failed(err)):
 		}
-		pause = min(2*pause, maxPause)
 	}
+}
+
+// failed says that a try did not work, and gives how long it is until the next.
+func (r *reporter) failed(err error) time.Duration {
+	pause := jitter(r.pause)
+	r.pause = min(2*r.pause, maxPause)
+	r.deps.Log.Debug("host is not reported, trying again", "host", r.cfg.Host, "pause", pause, "error", err)
+	return pause
 }
 
 // jitter spreads what many hosts do after the same event: half of d to d.
 func jitter(d time.Duration) time.Duration { return d/2 + rand.N(d/2+1) }
 
-// session reports for as long as one session lives.
-func (r *reporter) session(ctx context.Context, events <-chan struct{}, good func()) error {
+// session reports for as long as one session lives: a report that does not work is tried again
+// in it, as the host is not missing while it does.
+func (r *reporter) session(ctx context.Context, events <-chan struct{}) error {
 	s, err := r.deps.Store.Session(ctx, r.cfg.SessionTTL)
 	if err != nil {
 		return err
@@ -140,23 +147,14 @@ func (r *reporter) session(ctx context.Context, events <-chan struct{}, good fun
 		beside = r.deps.Beside.Changed()
 	}
 	for {
-		host, wait, due := r.due(time.Now())
-		if due {
-			if _, err := s.Commit(ctx, store.Txn{Do: []store.Op{{Path: tree.HostPath(r.cfg.Host), Value: tree.Encode(host)}}}); err != nil {
-				return err
-			}
-			r.said, r.saidAt = host, time.Now()
-			r.metrics.reports.Inc()
-			good()
-			wait = every
-		}
-		for _, a := range r.carries() {
-			r.putTrust(ctx, s, a)
-		}
-		if err := r.putBeside(ctx, s); err != nil {
+		wait, err := r.put(ctx, s)
+		if errors.Is(err, store.ErrSessionLost) {
 			return err
 		}
-		poll.Reset(min(wait, every))
+		if wait = min(wait, every); err != nil {
+			wait = r.failed(err)
+		}
+		poll.Reset(wait)
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
@@ -172,6 +170,23 @@ func (r *reporter) session(ctx context.Context, events <-chan struct{}, good fun
 			}
 		}
 	}
+}
+
+// put says what is due, and gives how long nothing will be if nothing happens.
+func (r *reporter) put(ctx context.Context, s store.Session) (wait time.Duration, err error) {
+	host, wait, due := r.due(time.Now())
+	if due {
+		if _, err := s.Commit(ctx, store.Txn{Do: []store.Op{{Path: tree.HostPath(r.cfg.Host), Value: tree.Encode(host)}}}); err != nil {
+			return 0, err
+		}
+		r.said, r.saidAt, r.pause = host, time.Now(), minPause
+		r.metrics.reports.Inc()
+		wait = watchedEvery
+	}
+	for _, a := range r.carries() {
+		r.putTrust(ctx, s, a)
+	}
+	return wait, r.putBeside(ctx, s)
 }
 
 // putTrust says whom the host believes, if that changed. What does not work is tried again

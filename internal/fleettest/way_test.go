@@ -1,6 +1,7 @@
 package fleettest
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -10,10 +11,12 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/zonecast/zonecast/agent"
+	"github.com/zonecast/zonecast/internal/follow"
 	"github.com/zonecast/zonecast/internal/tree"
 	"github.com/zonecast/zonecast/publisher"
 	"github.com/zonecast/zonecast/record"
@@ -318,6 +321,51 @@ func TestReport(t *testing.T) {
 	h.stop()
 	if _, ok := h.report(); ok {
 		t.Error("a host that stopped is still reported")
+	}
+}
+
+// unsteady is a store of whose sessions' commits two in three get no answer.
+type unsteady struct {
+	store.Store
+	sessions, commits atomic.Int64
+}
+
+func (u *unsteady) Session(ctx context.Context, ttl time.Duration) (store.Session, error) {
+	s, err := u.Store.Session(ctx, ttl)
+	if err != nil {
+		return nil, err
+	}
+	u.sessions.Add(1)
+	return unsteadySession{s, u}, nil
+}
+
+type unsteadySession struct {
+	store.Session
+	u *unsteady
+}
+
+func (s unsteadySession) Commit(ctx context.Context, txn store.Txn) (store.Revision, error) {
+	if s.u.commits.Add(1)%3 != 0 {
+		return 0, store.ErrUnavailable
+	}
+	return s.Session.Commit(ctx, txn)
+}
+
+// TestReportGoesOn: what breaks while the session lives makes nobody miss the host.
+func TestReportGoesOn(t *testing.T) {
+	f := newFleet(t)
+	f.publisherAt("p")
+	u := &unsteady{Store: f.st.Peer()}
+	f.behind = func() (store.Store, follow.Fetcher) { return u, follow.HTTP{} }
+	h := f.host("host0")
+	for range 4 {
+		f.some(1)
+		h.reaches()
+		h.serve(f.d)
+		eventually(t, "what is answered", func() bool { r, _ := h.report(); return r.Datasets[dataset].Version == f.d.Version() })
+	}
+	if n := u.sessions.Load(); n != 1 {
+		t.Errorf("%d sessions were begun, expected one: the host was missing in between", n)
 	}
 }
 
