@@ -12,6 +12,7 @@ import (
 	"github.com/zonecast/zonecast/internal/tree"
 	"github.com/zonecast/zonecast/internal/trust"
 	"github.com/zonecast/zonecast/snapshot"
+	"github.com/zonecast/zonecast/snapshot/journal"
 )
 
 // maxSkew is how far the publisher's clock may be ahead of this one before somebody is told:
@@ -21,7 +22,10 @@ const maxSkew = time.Minute
 
 // word is by whose word, and since and until when, the journal has what it has.
 type word struct {
+	manifest []byte
+	// signedBy are those of the keys of set that signed it: a manifest can claim any.
 	signedBy   []string
+	set        *journal.KeySet
 	validUntil time.Time // zero: the manifest does not say
 	// ahead is how far the signer's clock was before this one when it was taken; 0 when it
 	// was not.
@@ -33,7 +37,7 @@ func wordOf(manifest []byte) word {
 	if err != nil {
 		return word{} // a journal that is new
 	}
-	w := word{signedBy: snapshot.SignedBy(manifest)}
+	w := word{manifest: manifest}
 	if m.Signed > 0 {
 		w.ahead = max(0, time.Until(time.UnixMilli(m.Signed)))
 	}
@@ -41,6 +45,17 @@ func wordOf(manifest []byte) word {
 		w.validUntil = time.UnixMilli(m.ValidUntil)
 	}
 	return w
+}
+
+// wordNow is the word with who signed it, as far as that is known now.
+func (a *Agent) wordNow() word {
+	set := a.ring.Keys()
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.word.set != set {
+		a.word.set, a.word.signedBy = set, set.SignedBy(a.word.manifest)
+	}
+	return a.word
 }
 
 // validFor is seconds until the manifest by which the journal has what it has is past its
@@ -57,10 +72,8 @@ func (a *Agent) validFor() float64 {
 // Alarms is what a person should look at, though the host serves. The texts stay the same
 // for as long as their reasons do.
 func (a *Agent) Alarms() []string {
-	set := a.ring.Keys()
-	a.mu.Lock()
-	w := a.word
-	a.mu.Unlock()
+	w := a.wordNow()
+	set := w.set
 	alarms := a.ring.Problems()
 	if len(set.Believed) == 0 {
 		alarms = append(alarms, "every key is revoked: nothing new is believed")
@@ -97,14 +110,13 @@ func (a *Agent) sayBeliefs(ctx context.Context) {
 
 // trusted is what the store is told of whom the host believes.
 func (a *Agent) trusted() tree.Trust {
-	set := a.ring.Keys()
+	w := a.wordNow()
+	set := w.set
 	t := tree.Trust{Host: a.cfg.Host, Believed: trust.IDs(set)}
 	for _, r := range set.Revoked {
 		t.Revoked = append(t.Revoked, tree.RevokedKey{ID: snapshot.KeyID(r.Key), Void: r.Void, Why: r.Why})
 	}
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	t.SignedBy = a.word.signedBy
+	t.SignedBy = w.signedBy
 	return t
 }
 

@@ -7,6 +7,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"slices"
 )
 
 // MaxManifest bounds an encoded manifest, in octets.
@@ -233,6 +234,33 @@ func SignedBy(b []byte) []string {
 	return ids
 }
 
+// SignersOf gives the ids of those of the keys that have signed an encoded manifest, in its
+// order; none of what is no manifest. What it says of keys that are not among these is not in
+// it: whoever writes a manifest can claim any.
+func SignersOf(b []byte, keys []ed25519.PublicKey) []string {
+	e, err := openEnvelope(b)
+	if err != nil {
+		return nil
+	}
+	var ids []string
+	for _, s := range e.all() {
+		holds := slices.ContainsFunc(keys, func(key ed25519.PublicKey) bool { return KeyID(key) == s.Key && e.check(s, key) == nil })
+		if holds && !slices.Contains(ids, s.Key) {
+			ids = append(ids, s.Key)
+		}
+	}
+	return ids
+}
+
+// VerifyKept is VerifyManifest for one that was verified when it was written down: another key
+// is known since, perhaps, and what was claimed in its name then does not take away what holds.
+func VerifyKept(b []byte, keys []ed25519.PublicKey) (*Manifest, error) {
+	if ids := SignersOf(b, keys); len(ids) > 0 {
+		keys = slices.DeleteFunc(slices.Clone(keys), func(key ed25519.PublicKey) bool { return !slices.Contains(ids, KeyID(key)) })
+	}
+	return VerifyManifest(b, keys)
+}
+
 // DecodeManifest decodes a manifest without looking at its signature: for those
 // who trust where they have it from.
 func DecodeManifest(b []byte) (*Manifest, error) {
@@ -285,12 +313,8 @@ func (e envelope) verify(keys []ed25519.PublicKey) error {
 			if s.Key != id {
 				continue
 			}
-			octets, err := base64.StdEncoding.Strict().DecodeString(s.Signature)
-			if err != nil {
-				return fmt.Errorf("signature: %w", err)
-			}
-			if !ed25519.Verify(key, append([]byte(manifestDomain), e.Payload...), octets) {
-				return fmt.Errorf("signature by key %s does not hold", id)
+			if err := e.check(s, key); err != nil {
+				return err
 			}
 			signed = true
 		}
@@ -303,6 +327,18 @@ func (e envelope) verify(keys []ed25519.PublicKey) error {
 		others += fmt.Sprintf(" and %.40q", s.Key)
 	}
 	return fmt.Errorf("signed by key %.40q%s, expected one of %v", e.Key, others, known)
+}
+
+// check tells why a signature is not one of the key, or nil.
+func (e envelope) check(s signature, key ed25519.PublicKey) error {
+	octets, err := base64.StdEncoding.Strict().DecodeString(s.Signature)
+	if err != nil {
+		return fmt.Errorf("signature: %w", err)
+	}
+	if len(key) != ed25519.PublicKeySize || !ed25519.Verify(key, append([]byte(manifestDomain), e.Payload...), octets) {
+		return fmt.Errorf("signature by key %s does not hold", s.Key)
+	}
+	return nil
 }
 
 func (e envelope) manifest() (*Manifest, error) {

@@ -222,3 +222,47 @@ func TestKeyFiles(t *testing.T) {
 		t.Errorf("a public key of another private key: %v", err)
 	}
 }
+
+// TestSignersOf: who signed is who is found to have, whatever a manifest claims; what holds stays
+// when a key comes to be known whose signature was claimed.
+func TestSignersOf(t *testing.T) {
+	key, second, other := testKey(1), testKey(2), testKey(3)
+	b, err := testManifest().Sign(key, second)
+	if err != nil {
+		t.Fatal(err)
+	}
+	id := func(k ed25519.PrivateKey) string { return KeyID(publicOf(k)) }
+	all := []ed25519.PublicKey{publicOf(other), publicOf(second), publicOf(key)}
+	if diff := cmp.Diff([]string{id(key), id(second)}, SignersOf(b, all)); diff != "" {
+		t.Error(diff)
+	}
+	if diff := cmp.Diff([]string{id(second)}, SignersOf(b, all[:2])); diff != "" {
+		t.Error(diff)
+	}
+	e, err := openEnvelope(b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	e.Also = append(e.Also, signature{id(other), e.Signature}, signature{"0123456789abcdef", "?"})
+	claimed, err := e.encode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff([]string{id(key), id(second)}, SignersOf(claimed, all)); diff != "" {
+		t.Error(diff)
+	}
+	if _, err := VerifyManifest(claimed, all); err == nil {
+		t.Error("a signature of ours that does not hold is taken")
+	}
+	if _, err := VerifyKept(claimed, all); err != nil {
+		t.Error(err)
+	}
+	for what, keys := range map[string][]ed25519.PublicKey{"none": nil, "claimed": all[:1], "short": {publicOf(key)[:31]}} {
+		if _, err := VerifyKept(claimed, keys); err == nil {
+			t.Errorf("keys %s: verified", what)
+		}
+	}
+	if ids := SignersOf(claimed[1:], all); ids != nil {
+		t.Errorf("what is no manifest is signed by %v", ids)
+	}
+}

@@ -3,6 +3,7 @@ package fleettest
 import (
 	"context"
 	"crypto/ed25519"
+	"encoding/json"
 	"os"
 	"path/filepath"
 	"slices"
@@ -142,15 +143,51 @@ func TestKeyRotation(t *testing.T) {
 	late.reaches()
 }
 
+// claim adds signatures to a signed manifest that the named keys never made.
+func claim(t *testing.T, signed []byte, ids ...string) []byte {
+	t.Helper()
+	type signature struct {
+		Key       string `json:"key"`
+		Signature string `json:"signature"`
+	}
+	var e struct {
+		Payload   string      `json:"payload"`
+		Key       string      `json:"key"`
+		Signature string      `json:"signature"`
+		Also      []signature `json:"also,omitempty"`
+	}
+	if err := json.Unmarshal(signed, &e); err != nil {
+		t.Fatal(err)
+	}
+	for _, id := range ids {
+		e.Also = append(e.Also, signature{id, e.Signature})
+	}
+	b, err := json.Marshal(e)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := snapshot.SignedBy(b); len(got) != 1+len(ids) {
+		t.Fatalf("claimed by %v", got)
+	}
+	return b
+}
+
 // TestStolenKey: a thief has the key and the store, and signs a version so high that nothing
 // is ever newer. Revoked as void, the key's word goes for what a believed key signs; until
 // then hosts serve on, also over a restart, and a store that hides the revocation changes
-// nothing.
+// nothing. Neither does what the thief claims of other keys: one that nobody knows, one that is
+// retired, and one that the host comes to know later.
 func TestStolenKey(t *testing.T) {
+	t.Run("alone", func(t *testing.T) { testStolenKey(t, false) })
+	t.Run("claims others", func(t *testing.T) { testStolenKey(t, true) })
+}
+
+func testStolenKey(t *testing.T, claims bool) {
 	f := newFleet(t)
-	stolen, next := f.key("key"), f.key("next")
+	stolen, next, retired, later := f.key("key"), f.key("next"), f.key("retired"), f.key("later")
 	_, first := f.publisherAt("p1")
-	h := f.believer("host0", stolen, next)
+	h := f.believer("host0", stolen, next, retired)
+	f.revoke(retired, false)
 	f.some(5)
 	h.reaches()
 	first.stop()
@@ -171,9 +208,15 @@ func TestStolenKey(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	if claims {
+		signed = claim(t, signed, "0123456789abcdef", keyID(retired), keyID(later))
+	}
 	f.put(tree.LogPath(dataset, d.Version), append([]byte{'D'}, b...))
 	f.put(tree.ManifestPath(dataset), signed)
 	eventually(t, "the thief's version", func() bool { return h.a.Status().Version == d.Version })
+	eventually(t, "by whose word", func() bool { return slices.Equal(h.trusts().SignedBy, []string{keyID(stolen)}) })
+	h.believe(stolen, next, retired, later)
+	eventually(t, "another key is known", func() bool { return len(h.trusts().Believed) == 3 })
 
 	f.revoke(stolen, true)
 	eventually(t, "alarm", func() bool { return strings.Contains(strings.Join(h.a.Alarms(), "\n"), "whose word is void") })

@@ -108,6 +108,9 @@ func (f *Follower) finish(ctx context.Context, job *fetch) error {
 		return nil
 	}
 	defer func() { _ = os.Remove(job.path) }() // it only takes room, and the next fetch sweeps
+	if !f.believes(job.target.manifest) {
+		return nil // somebody else was to be believed when it was begun
+	}
 	if !f.isAhead(ref) {
 		f.aside = job.dataset
 		return nil

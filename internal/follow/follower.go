@@ -42,8 +42,10 @@ type Follower struct {
 	offered snapshot.Ref // by the manifest, without keys
 	// believed is the set of keys that was judged by last; nil without keys.
 	believed *journal.KeySet
-	// signers are the ids of the keys by whose word the sink has what it has, until says
-	// until when that was signed, unix milliseconds; nil and 0: not known.
+	// under is the manifest by whose word the sink has what it has, signers are the ids of the
+	// keys that signed it, until says until when it is valid, unix milliseconds; nil and 0: not
+	// known.
+	under   []byte
 	signers []string
 	until   int64
 	// whole: what the sink has is void, and the next it is given is a Reset.
@@ -105,10 +107,28 @@ func New(cfg Config, have *snapshot.Dataset, sink Sink) (*Follower, error) {
 
 // signed notes the manifest under which the sink has what it has.
 func (f *Follower) signed(manifest []byte) {
-	f.signers, f.until = snapshot.SignedBy(manifest), 0
+	f.under, f.signers, f.until = manifest, f.signersOf(manifest), 0
 	if m, err := snapshot.DecodeManifest(manifest); err == nil {
 		f.until = m.ValidUntil
 	}
+}
+
+// signersOf are the ids of the keys that signed a manifest: of those that are known, since a
+// manifest can claim any. Without keys there are none.
+func (f *Follower) signersOf(manifest []byte) []string {
+	if f.cfg.Keys == nil {
+		return nil
+	}
+	return f.cfg.Keys().SignedBy(manifest)
+}
+
+// believes tells whether what a manifest covers may be given to the sink.
+func (f *Follower) believes(manifest []byte) bool {
+	if f.cfg.Keys == nil {
+		return true
+	}
+	_, err := snapshot.VerifyManifest(manifest, f.cfg.Keys().Believed)
+	return err == nil
 }
 
 func stopped() *time.Timer {
@@ -302,7 +322,7 @@ func (f *Follower) advance(ctx context.Context) error {
 // isRenewed tells whether a manifest of the version that is here says more of who signed
 // it, or until when, than the one by which it was taken.
 func (f *Follower) isRenewed(manifest []byte) bool {
-	if !slices.Equal(snapshot.SignedBy(manifest), f.signers) {
+	if !slices.Equal(f.signersOf(manifest), f.signers) {
 		return true
 	}
 	m, err := snapshot.DecodeManifest(manifest)
@@ -343,7 +363,8 @@ func (f *Follower) give(ctx context.Context, manifest []byte) error {
 		g.Deltas = append(g.Deltas, s.delta)
 		g.Encoded = append(g.Encoded, s.encoded)
 	}
-	if err := f.insist(ctx, func() error { return f.sink.Apply(ctx, g) }); err != nil {
+	taken, err := f.insist(ctx, manifest, func() error { return f.sink.Apply(ctx, g) })
+	if !taken {
 		return err
 	}
 	f.pending = nil
@@ -371,7 +392,8 @@ func (f *Follower) jump(ctx context.Context, t target, d *snapshot.Dataset, step
 
 // replace hands a whole dataset to the sink.
 func (f *Follower) replace(ctx context.Context, r Reset) error {
-	if err := f.insist(ctx, func() error { return f.sink.Reset(ctx, r) }); err != nil {
+	taken, err := f.insist(ctx, r.Manifest, func() error { return f.sink.Reset(ctx, r) })
+	if !taken {
 		return err
 	}
 	f.at, f.pending, f.whole = r.Dataset, nil, false
@@ -380,17 +402,22 @@ func (f *Follower) replace(ctx context.Context, r Reset) error {
 	return nil
 }
 
-// insist calls the sink until it takes what it is given. Meanwhile the watch is not
-// read: the store merges what happens, so that waiting costs no memory here.
-func (f *Follower) insist(ctx context.Context, call func() error) error {
+// insist calls the sink until it takes what it is given, for as long as who signed that is
+// believed: a disk may be full for hours, and a key be revoked meanwhile. Meanwhile the watch
+// is not read: the store merges what happens, so that waiting costs no memory here.
+func (f *Follower) insist(ctx context.Context, manifest []byte, call func() error) (taken bool, err error) {
 	var pause time.Duration
 	for {
+		if !f.believes(manifest) {
+			f.cfg.Log.Warn("what was to be taken is not believed any more", "dataset", f.cfg.Dataset)
+			return false, nil
+		}
 		err := call()
 		switch {
 		case err == nil:
-			return nil
+			return true, nil
 		case errors.Is(err, ErrStop), ctx.Err() != nil:
-			return err
+			return false, err
 		}
 		level := slog.LevelDebug
 		if pause == 0 {
@@ -400,7 +427,7 @@ func (f *Follower) insist(ctx context.Context, call func() error) error {
 		f.cfg.Log.Log(ctx, level, "what was published cannot be kept, trying again", "dataset", f.cfg.Dataset, "pause", pause, "error", err)
 		select {
 		case <-ctx.Done():
-			return ctx.Err()
+			return false, ctx.Err()
 		case <-time.After(jitter(pause)):
 		}
 	}

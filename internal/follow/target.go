@@ -46,10 +46,12 @@ func (f *Follower) believe() {
 		return
 	}
 	f.believed, f.judged = set, 0
+	f.signers = set.SignedBy(f.under)
 	if f.target.manifest != nil {
 		if _, err := snapshot.VerifyManifest(f.target.manifest, set.Believed); err != nil {
 			f.abandon()
 			f.target = target{}
+			f.forgetPending()
 		}
 	}
 	if set.Void(f.cfg.FloorSignedBy) {
@@ -58,10 +60,22 @@ func (f *Follower) believe() {
 	if set.Void(f.signers) && f.at.Version() > 0 {
 		f.cfg.Log.Warn("what is here was signed by keys whose word is void: it is kept until a believed key has signed something, be it older",
 			"dataset", f.cfg.Dataset, "version", f.at.Version(), "signer", f.signers)
-		f.at, f.pending, f.aside, f.signers = snapshot.NewDataset(f.cfg.Dataset), nil, nil, nil
+		f.at, f.pending, f.aside, f.under, f.signers = snapshot.NewDataset(f.cfg.Dataset), nil, nil, nil, nil
 		f.whole = true
 		f.broken, f.deadEnd, f.contradicts, f.failed = snapshot.Chain{}, position{}, position{}, snapshot.ID{}
 	}
+}
+
+// forgetPending forgets steps that the sink was not given, and that nobody who is believed has
+// signed: it is given a whole dataset next, and none below what it has.
+func (f *Follower) forgetPending() {
+	if len(f.pending) == 0 {
+		return
+	}
+	if has := f.pending[0].delta.Version - 1; has > f.cfg.Floor {
+		f.cfg.Floor, f.cfg.FloorSignedBy = has, f.signers
+	}
+	f.at, f.pending, f.aside, f.whole = snapshot.NewDataset(f.cfg.Dataset), nil, nil, true
 }
 
 func (f *Follower) aimSigned() {

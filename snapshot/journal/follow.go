@@ -1,6 +1,7 @@
 package journal
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -29,7 +30,7 @@ type Event struct {
 	// Manifest is the newest one that covers Reset or Delta; nil with a Problem,
 	// and with the Reset of a journal that never had one.
 	Manifest *snapshot.Manifest
-	// SignedBy are the ids of the keys that signed Manifest.
+	// SignedBy are the ids of the keys that signed Manifest; of those that are known.
 	SignedBy []string
 	// Void tells that what was told before was signed by keys whose word is void since: the
 	// Reset may be older.
@@ -145,9 +146,9 @@ type follower struct {
 	now current
 	log *logReader // nil: to be opened
 	pos point      // where log is at; behind have while a new log is walked
-	// signers of the manifests that cover have and pos; nil: not known.
-	signers, posSigners []string
-	torn                int64 // size of the log when its end was not whole at the last look; else 0
+	// manifests that cover have and pos; nil: not known.
+	under, posUnder []byte
+	torn            int64 // size of the log when its end was not whole at the last look; else 0
 
 	problem string // told last; "" when all is well since
 }
@@ -249,11 +250,7 @@ func (f *follower) step() (waiting, error) {
 
 // isVoid tells whether what was told is void and what the log has is not.
 func (f *follower) isVoid() bool {
-	if f.keys == nil || len(f.posSigners) == 0 {
-		return false
-	}
-	set := f.keys()
-	return set.Void(f.signers) && !set.Void(f.posSigners)
+	return len(f.posUnder) > 0 && f.keys.isVoid(f.under) && !f.keys.isVoid(f.posUnder)
 }
 
 // toldError is an error of fn, which ends Follow.
@@ -284,9 +281,9 @@ func (f *follower) open(now current) error {
 		if err != nil {
 			return err
 		}
-		f.pos, f.posSigners = pointOf(l.base.State), snapshot.SignedBy(raw)
+		f.pos, f.posUnder = pointOf(l.base.State), raw
 		if f.pos == f.have {
-			f.signers = f.posSigners
+			f.under = raw
 		}
 		if l.base.Dataset == f.name && (f.pos.version < f.have.version || f.pos == f.have) {
 			return nil
@@ -299,12 +296,12 @@ func (f *follower) open(now current) error {
 	}
 	f.log, f.now = s.log, now
 	f.pos = pointOf(s.dataset.Ref())
-	void := f.pos.version < f.have.version && f.keys != nil && f.keys().Void(f.signers)
-	f.posSigners = snapshot.SignedBy(s.raw)
-	f.signers = f.posSigners
+	void := f.pos.version < f.have.version && f.keys.isVoid(f.under)
+	f.under = bytes.Clone(s.raw)
+	f.posUnder = f.under
 	f.have, f.known, f.resuming, f.name = f.pos, true, false, s.dataset.Name()
 	f.problem = ""
-	if err := f.fn(Event{Reset: s.dataset, Manifest: s.manifest, SignedBy: f.signers, Void: void}); err != nil {
+	if err := f.fn(Event{Reset: s.dataset, Manifest: s.manifest, SignedBy: f.keys.signedBy(s.raw), Void: void}); err != nil {
 		return toldError{err}
 	}
 	return nil
@@ -316,11 +313,12 @@ func (f *follower) tell(g group) error {
 	if err != nil {
 		return &Error{File: f.log.path, Offset: f.log.at, Found: fmt.Sprintf("group %d does not follow", f.log.number-1), Err: err}
 	}
-	signers := snapshot.SignedBy(g.manifest)
-	f.posSigners = signers
+	under := bytes.Clone(g.manifest) // without the group's octets
+	f.posUnder = under
 	if f.pos == f.have {
-		f.signers = signers
+		f.under = under
 	}
+	signers := f.keys.signedBy(g.manifest)
 	for i, p := range points {
 		f.pos = p
 		if p.version < f.have.version {
@@ -330,10 +328,10 @@ func (f *follower) tell(g group) error {
 			if p != f.have {
 				return errForked
 			}
-			f.signers = signers
+			f.under = under
 			continue
 		}
-		f.have, f.signers = p, signers
+		f.have, f.under = p, under
 		if err := f.fn(Event{Delta: deltas[i], Manifest: m, SignedBy: signers}); err != nil {
 			return toldError{err}
 		}

@@ -55,14 +55,31 @@ func (s *KeySet) Find(id string) (Revoked, bool) {
 	return Revoked{}, false
 }
 
-// Void tells whether what keys with these ids signed is void: each of them is revoked so.
+// SignedBy gives the ids of the keys, believed or revoked, that have signed a manifest.
+func (s *KeySet) SignedBy(manifest []byte) []string { return snapshot.SignersOf(manifest, s.Known()) }
+
+// Void tells whether what keys with these ids signed is void: one of them is revoked so, and
+// no other that is known is not.
 func (s *KeySet) Void(ids []string) bool {
+	return s.revoked(ids, func(r Revoked) bool { return r.Void })
+}
+
+// AllRevoked tells whether each of the keys with these ids that are known is revoked.
+func (s *KeySet) AllRevoked(ids []string) bool {
+	return s.revoked(ids, func(Revoked) bool { return true })
+}
+
+// revoked leaves out keys that are not known: anybody can claim their signature.
+func (s *KeySet) revoked(ids []string, so func(Revoked) bool) bool {
+	some := false
 	for _, id := range ids {
-		if r, revoked := s.Find(id); !revoked || !r.Void {
+		if r, revoked := s.Find(id); revoked && so(r) {
+			some = true
+		} else if revoked || slices.ContainsFunc(s.Believed, func(k ed25519.PublicKey) bool { return snapshot.KeyID(k) == id }) {
 			return false
 		}
 	}
-	return len(ids) > 0
+	return some
 }
 
 // Equal tells whether two sets believe and revoke the same, in the same order.
@@ -73,20 +90,27 @@ func (s *KeySet) Equal(other *KeySet) bool {
 	})
 }
 
-// AllRevoked tells whether each of the keys with these ids is revoked.
-func (s *KeySet) AllRevoked(ids []string) bool {
-	for _, id := range ids {
-		if _, revoked := s.Find(id); !revoked {
-			return false
-		}
-	}
-	return len(ids) > 0
-}
-
 // verify decodes a manifest that is in a journal; nil keys look at no signature.
 func (k Keys) verify(b []byte) (*snapshot.Manifest, error) {
 	if k == nil {
 		return snapshot.DecodeManifest(b)
 	}
-	return snapshot.VerifyManifest(b, k().Known())
+	return snapshot.VerifyKept(b, k().Known())
+}
+
+// signedBy are the ids of the keys that signed a manifest; nil keys take its word.
+func (k Keys) signedBy(b []byte) []string {
+	if k == nil {
+		return snapshot.SignedBy(b)
+	}
+	return k().SignedBy(b)
+}
+
+// isVoid tells whether what a manifest covers is void.
+func (k Keys) isVoid(manifest []byte) bool {
+	if k == nil || len(manifest) == 0 {
+		return false
+	}
+	set := k()
+	return set.Void(set.SignedBy(manifest))
 }

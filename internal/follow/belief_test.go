@@ -1,0 +1,108 @@
+package follow_test
+
+import (
+	"crypto/ed25519"
+	"errors"
+	"sync"
+	"testing"
+
+	"github.com/zonecast/zonecast/internal/follow"
+	"github.com/zonecast/zonecast/snapshot/journal"
+)
+
+// beliefs is a set of keys that changes.
+type beliefs struct {
+	mu      sync.Mutex // guards below
+	set     *journal.KeySet
+	changed chan struct{}
+}
+
+func newBeliefs(keys ...ed25519.PrivateKey) *beliefs {
+	b := &beliefs{set: &journal.KeySet{}, changed: make(chan struct{}, 1)}
+	for _, k := range keys {
+		b.set.Believed = append(b.set.Believed, k.Public().(ed25519.PublicKey))
+	}
+	return b
+}
+
+func (b *beliefs) keys() *journal.KeySet {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.set
+}
+
+// revoke takes the first key away.
+func (b *beliefs) revoke(void bool) {
+	b.mu.Lock()
+	b.set = &journal.KeySet{Believed: b.set.Believed[1:], Revoked: []journal.Revoked{{Key: b.set.Believed[0], Void: void}}}
+	b.mu.Unlock()
+	b.changed <- struct{}{}
+}
+
+func (b *beliefs) use(c *follow.Config) { c.Keys, c.KeysChanged = b.keys, b.changed }
+
+// TestRevokedWhileFetched: a snapshot that a thief offered is on its way when something newer
+// by another key is the target, and the thief's key is revoked: what arrives is not taken.
+func TestRevokedWhileFetched(t *testing.T) {
+	thief := key(2)
+	o, f := newOrigin(t), &fetcher{gate: make(chan struct{})}
+	for range 3 {
+		o.publish()
+	}
+	forged := newOrigin(t)
+	for range 4 {
+		forged.publish(rrset(t, "forged.example.net", byte(forged.d.Version())))
+	}
+	forged.snapshot()
+	f.offer(forged)
+	o.putManifest(forged.signed(forged.manifest(), thief))
+	h := newHost(t, o.public())
+	b := newBeliefs(thief, o.key)
+	h.run(o, f, b.use)
+	eventually(t, "fetch", func() bool { f.mu.Lock(); defer f.mu.Unlock(); return f.asked == 1 })
+	o.publish()
+	o.publish()
+	o.sign() // version 5: the target
+	probe := newHost(t, o.public())
+	probe.run(o, nil)
+	probe.reaches(o)
+	b.revoke(true)
+	eventually(t, "that is noticed", func() bool { return len(b.changed) == 0 })
+	close(f.gate)
+	h.reaches(o)
+	if resets, _, _ := h.counts(); resets > 1 { // host.check has looked at what signed it
+		t.Errorf("%d resets, expected 1 at most", resets)
+	}
+}
+
+// TestRevokedWhileDiskFull: what a thief signed cannot be kept for hours, and its key is revoked
+// meanwhile: it is not kept when there is room, and another history of the same version is.
+func TestRevokedWhileDiskFull(t *testing.T) {
+	thief := key(2)
+	for _, void := range []bool{false, true} {
+		o := newOrigin(t)
+		o.publish()
+		o.publish()
+		o.sign()
+		h := newHost(t, o.public())
+		b := newBeliefs(thief, o.key)
+		stop := h.run(o, nil, b.use)
+		h.reaches(o)
+		honest := o.d.Clone()
+		h.setFail(errors.New("no space left on device"))
+		o.publish(rrset(t, "forged.example.net", 6))
+		o.putManifest(o.signed(o.manifest(), thief))
+		eventually(t, "three tries", func() bool { _, _, n := h.counts(); return n >= 3 })
+		b.revoke(void)
+		eventually(t, "that is noticed", func() bool { return len(b.changed) == 0 })
+		h.setFail(nil)
+		o.d = honest
+		o.publish(rrset(t, "honest.example.net", 7))
+		o.sign()
+		h.reaches(o) // host.check has looked at what signed it
+		o.publish()
+		o.sign()
+		h.reaches(o)
+		stop()
+	}
+}
