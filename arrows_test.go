@@ -41,6 +41,7 @@ var arrows = table{
 
 		"record":                   noun,
 		"geo":                      noun,
+		"rtt":                      noun,
 		"fleet":                    noun,
 		"rules":                    noun, // pure, as reconcile is: what the mutator runs
 		"reconcile":                noun,
@@ -168,7 +169,8 @@ var arrows = table{
 	modules: []module{
 		{"github.com/miekg/dns", []string{"internal/dnswire"}, "zone text, and the wire format where speed does not matter; one package, so that it can be replaced"},
 		{"github.com/klauspost/compress", []string{"record", "snapshot"}, "zstd: claim shards, deltas and snapshots are bulk"},
-		{"github.com/zeebo/xxh3", []string{"internal/claimtree", "authority/image", "authority/protocol", "geo"}, "checksums and even distribution; nothing that must resist an attacker"},
+		{"github.com/zeebo/xxh3", []string{"internal/claimtree", "authority/image", "authority/protocol", "geo", "rtt"}, "checksums and even distribution; nothing that must resist an attacker"},
+		{"github.com/DataDog/sketches-go", []string{"rtt"}, "DDSketch: the mapping of its bins, and its word in tests"},
 		{"github.com/dchest/siphash", []string{"authority/cookie", "authority/ratelimit"}, "hashes that clients must not foresee"},
 		{"github.com/dnstap/golang-dnstap", []string{"authority/tap"}, "the messages of dnstap"},
 		{"github.com/farsightsec/golang-framestream", []string{"authority/tap"}, "the frames that they go in"},

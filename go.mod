@@ -7,6 +7,7 @@ replace github.com/anacrolix/go-utp => ./third_party/go-utp-stub
 
 require (
 	github.com/BurntSushi/toml v1.6.0
+	github.com/DataDog/sketches-go v1.4.8
 	github.com/anacrolix/torrent v1.62.0
 	github.com/apache/thrift v0.25.0
 	github.com/dchest/siphash v1.2.3

@@ -1,0 +1,73 @@
+package rtt
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+)
+
+// Suffix ends the names of files with a table each, which lie together in a directory.
+const Suffix = ".rtt"
+
+// maxFiles is how many are read of a directory: our choice, a day of five-minute slots of ten
+// servers.
+const maxFiles = 2880
+
+// ReadDir reads the tables of a directory whose End is not before since. What cannot be read
+// is left out, and said in the error beside the others.
+func ReadDir(dir string, limit Limit, since time.Time) ([]*Table, error) {
+	names, err := filepath.Glob(filepath.Join(escape(dir), "*"+Suffix))
+	if err != nil {
+		return nil, err
+	}
+	if len(names) == 0 {
+		if _, err := os.Stat(dir); err != nil {
+			return nil, fmt.Errorf("read tables of round-trip times: %w", err)
+		}
+	}
+	if len(names) > maxFiles {
+		return nil, fmt.Errorf("read tables of round-trip times: %d files in %s, expected at most %d", len(names), dir, maxFiles)
+	}
+	var tables []*Table
+	var errs []error
+	for _, name := range names {
+		t, err := readFile(name, limit)
+		switch {
+		case errors.Is(err, fs.ErrNotExist): // it aged out meanwhile
+		case err != nil:
+			errs = append(errs, fmt.Errorf("%s: %w", name, err))
+		case !t.Empty() && !t.End.Before(since):
+			tables = append(tables, t)
+		}
+	}
+	return tables, errors.Join(errs...)
+}
+
+func readFile(name string, limit Limit) (*Table, error) {
+	f, err := os.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	t, err := Read(f, limit)
+	if err != nil {
+		return nil, fmt.Errorf("%w (it is left out)", err)
+	}
+	return t, nil
+}
+
+// escape takes the meaning of the characters that are special to filepath.Glob.
+func escape(dir string) string {
+	var b []byte
+	for i := range len(dir) {
+		switch dir[i] {
+		case '*', '?', '[', '\\':
+			b = append(b, '\\')
+		}
+		b = append(b, dir[i])
+	}
+	return string(b)
+}
