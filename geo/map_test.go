@@ -194,8 +194,10 @@ func TestMapCheck(t *testing.T) {
 	if err := many.Check(); err == nil || !strings.Contains(err.Error(), "and 10 errors more") || strings.Count(err.Error(), "\n") != maxErrors {
 		t.Errorf("30 errors: %v", err)
 	}
-	known := Map{Name: "eu", Entries: []Entry{{p("192.0.2.0/24"), "north"}, {p("198.51.100.0/24"), "esams"}, {p("203.0.113.0/24"), "nowhere"}},
-		Orders: map[record.Location][]record.Location{"north": {"esams", "esasm"}}}
+	known := Map{
+		Name: "eu", Entries: []Entry{{p("192.0.2.0/24"), "north"}, {p("198.51.100.0/24"), "esams"}, {p("203.0.113.0/24"), "nowhere"}},
+		Orders: map[record.Location][]record.Location{"north": {"esams", "esasm"}},
+	}
 	err := known.CheckPoPs([]string{"esams", "drmrs"})
 	if err == nil || !strings.Contains(err.Error(), `location "north" is served by "esasm", which is no PoP, expected one of "esams", "drmrs"`) ||
 		!strings.Contains(err.Error(), `203.0.113.0/24 is at "nowhere", which has no order and is no PoP`) || strings.Contains(err.Error(), "198.51.100.0") {
