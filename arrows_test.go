@@ -42,6 +42,9 @@ var arrows = table{
 		"record":                   noun,
 		"geo":                      noun,
 		"rtt":                      noun,
+		"geo/mmdb":                 noun,
+		"geo/mmdb/mmdbtest":        support,
+		"geo/ortc":                 noun,
 		"fleet":                    noun,
 		"rules":                    noun, // pure, as reconcile is: what the mutator runs
 		"reconcile":                noun,
@@ -169,6 +172,7 @@ var arrows = table{
 	modules: []module{
 		{"github.com/miekg/dns", []string{"internal/dnswire"}, "zone text, and the wire format where speed does not matter; one package, so that it can be replaced"},
 		{"github.com/klauspost/compress", []string{"record", "snapshot"}, "zstd: claim shards, deltas and snapshots are bulk"},
+		{"github.com/oschwald/maxminddb-golang", []string{"geo/mmdb"}, "databases of places and of autonomous systems as people have them; one package"},
 		{"github.com/zeebo/xxh3", []string{"internal/claimtree", "authority/image", "authority/protocol", "geo", "rtt"}, "checksums and even distribution; nothing that must resist an attacker"},
 		{"github.com/DataDog/sketches-go", []string{"rtt"}, "DDSketch: the mapping of its bins, and its word in tests"},
 		{"github.com/dchest/siphash", []string{"authority/cookie", "authority/ratelimit"}, "hashes that clients must not foresee"},
@@ -207,6 +211,7 @@ var arrows = table{
 		"github.com/prometheus/client_model",
 		"golang.org/x/sync",
 		"golang.org/x/sys",
+		"github.com/maxmind/mmdbwriter", // makes databases to read
 	},
 }
 

@@ -6,6 +6,7 @@ set -eu
 # gcc, libc6-dev: the race detector is linked by cgo
 # bind9, bind9-dnsutils, bind9-utils: named, dig, named-checkzone: the other opinion
 # nsd, knot, tinydns: more of them
+# gdnsd, knot-module-geoip: whose maps are read
 # unbound: the resolver of a host, and its trust anchor
 # git: keeps the sources of the configuration
 # etcd-server: a store of three members, as users run it
@@ -15,11 +16,11 @@ set -eu
 # bird2, frr: the routers that a VIP is announced to; exabgp: another speaker
 # runit: services that somebody else than run host has; ruby: the syntax of the cookbook
 # thrift-compiler: compares api/*.thrift with the committed code
-wanted="gcc libc6-dev git bind9 bind9-dnsutils bind9-utils nsd knot tinydns unbound dns-root-data etcd-server zookeeper default-jre-headless aria2 iproute2 bird2 frr exabgp thrift-compiler runit ruby"
+wanted="gcc libc6-dev git bind9 bind9-dnsutils bind9-utils nsd knot knot-module-geoip gdnsd tinydns unbound dns-root-data etcd-server zookeeper default-jre-headless aria2 iproute2 bird2 frr exabgp thrift-compiler runit ruby"
 
 if ! command -v dpkg-query >/dev/null; then
 	missing=""
-	for c in gcc git named dig named-checkzone nsd knotd tinydns unbound etcd java aria2c ip tc bird bgpd exabgp thrift sv ruby; do
+	for c in gcc git named dig named-checkzone nsd knotd gdnsd tinydns unbound etcd java aria2c ip tc bird bgpd exabgp thrift sv ruby; do
 		PATH="$PATH:/usr/sbin:/sbin:/usr/lib/frr" command -v "$c" >/dev/null || missing="$missing $c"
 	done
 	[ -z "$missing" ] && exit 0
