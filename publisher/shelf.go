@@ -36,7 +36,10 @@ type shelf struct {
 	dir     string
 	dataset string
 
-	mu   sync.Mutex // guards below
+	// files is held while one comes to be offered and others go: what is offered has its file.
+	files sync.Mutex
+
+	mu   sync.Mutex // guards below; taken after files
 	refs []snapshot.Ref
 	// deltas are large ones as files, the newest first; those of an earlier life are not known.
 	deltas []snapshot.DeltaRef
@@ -65,7 +68,7 @@ func openShelf(dir, dataset string, log *slog.Logger) (*shelf, *snapshot.Dataset
 		}
 		s.refs = append(s.refs, ref)
 	}
-	if err := s.clean(); err != nil {
+	if err := errors.Join(s.clean(), s.sweep()); err != nil {
 		return nil, nil, err
 	}
 	return s, newest, nil
@@ -161,6 +164,8 @@ func (s *shelf) large() []snapshot.DeltaRef {
 // the store.
 func (s *shelf) addDelta(version uint64, encoded []byte) error {
 	ref := snapshot.DeltaRef{Version: version, Chain: snapshot.ChainOf(encoded), Size: int64(len(encoded))}
+	s.files.Lock()
+	defer s.files.Unlock()
 	if err := atomicfile.Write(follow.SnapshotFile(s.dir, snapshot.ID(ref.Chain)), 0o644, encoded); err != nil {
 		return fmt.Errorf("make a file of delta %d of %s: %w", version, s.dataset, err)
 	}
@@ -193,6 +198,8 @@ func (s *shelf) add(d *snapshot.Dataset) (snapshot.Ref, error) {
 	if err != nil {
 		return fail(errors.Join(err, os.Remove(building)))
 	}
+	s.files.Lock()
+	defer s.files.Unlock()
 	if err := os.Rename(building, follow.SnapshotFile(s.dir, ref.ID)); err != nil {
 		return fail(err)
 	}
@@ -214,7 +221,8 @@ func (s *shelf) add(d *snapshot.Dataset) (snapshot.Ref, error) {
 	return ref, s.clean()
 }
 
-// clean removes snapshot files that are not offered, and what was left half done.
+// clean removes snapshot files that are not offered. The caller holds files, or nobody else has
+// the shelf yet.
 func (s *shelf) clean() error {
 	entries, err := os.ReadDir(s.dir)
 	if err != nil {
@@ -223,18 +231,22 @@ func (s *shelf) clean() error {
 	var errs []error
 	for _, e := range entries {
 		text, isSnapshot := strings.CutSuffix(e.Name(), ".snapshot")
-		if isSnapshot {
-			id, err := snapshot.ParseID(text)
-			if err != nil {
-				continue // not ours
-			}
-			if _, ok := s.has(id); ok {
-				continue
-			}
-		} else if e.Name() != buildingFile {
-			continue
+		id, err := snapshot.ParseID(text)
+		if !isSnapshot || err != nil {
+			continue // not ours
 		}
-		errs = append(errs, os.Remove(filepath.Join(s.dir, e.Name())))
+		if _, ok := s.has(id); !ok {
+			errs = append(errs, os.Remove(filepath.Join(s.dir, e.Name())))
+		}
 	}
-	return errors.Join(append(errs, atomicfile.Sweep(s.dir))...)
+	return errors.Join(errs...)
+}
+
+// sweep removes what an earlier life left half done. Nobody may be writing.
+func (s *shelf) sweep() error {
+	err := os.Remove(filepath.Join(s.dir, buildingFile))
+	if errors.Is(err, fs.ErrNotExist) {
+		err = nil
+	}
+	return errors.Join(err, atomicfile.Sweep(s.dir))
 }
