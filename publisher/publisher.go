@@ -44,6 +44,7 @@ type Publisher struct {
 	octets   int64
 	begun    time.Time // zero: none yet in this life
 	making   bool
+	failed   bool // the last one was not made
 }
 
 // version is what is signed.
@@ -251,10 +252,16 @@ func (p *Publisher) due(now time.Time) bool {
 	if now.Sub(p.begun) < p.cfg.SnapshotPause {
 		return false
 	}
+	if p.failed {
+		return now.Sub(p.begun) >= redoPause // not after as many versions again: the log grows
+	}
 	return newest.ID.IsZero() ||
 		p.cfg.SnapshotEvery > 0 && p.versions >= p.cfg.SnapshotEvery ||
 		p.cfg.SnapshotBytes > 0 && p.octets >= max(p.cfg.SnapshotBytes, newest.Size)
 }
+
+// redoPause is the least time before a snapshot that could not be made is tried again.
+const redoPause = 10 * time.Second
 
 // poke lets the signer look.
 func (p *Publisher) poke() {
@@ -276,7 +283,7 @@ func (p *Publisher) makeSnapshots(ctx context.Context) {
 			took := time.Since(began)
 			p.metrics.snapshotSeconds.Observe(took.Seconds())
 			p.mu.Lock()
-			p.making = false
+			p.making, p.failed = false, err != nil
 			p.status.Trouble = ""
 			if err != nil {
 				p.status.Trouble = err.Error()

@@ -203,17 +203,17 @@ func (s *shelf) add(d *snapshot.Dataset) (snapshot.Ref, error) {
 	if err := os.Rename(building, follow.SnapshotFile(s.dir, ref.ID)); err != nil {
 		return fail(err)
 	}
-	if err := atomicfile.SyncDir(s.dir); err != nil {
-		return fail(err)
-	}
 	refs := append([]snapshot.Ref{ref}, s.offered()...)
 	refs = refs[:min(len(refs), maxOffered)]
 	b, err := json.MarshalIndent(refs, "", "  ")
-	if err != nil {
-		return fail(err)
+	if err == nil {
+		err = atomicfile.SyncDir(s.dir) // the file is there before the list says so
 	}
-	if err := atomicfile.Write(filepath.Join(s.dir, offeredFile), 0o644, append(b, '\n')); err != nil {
-		return fail(err)
+	if err == nil {
+		err = atomicfile.Write(filepath.Join(s.dir, offeredFile), 0o644, append(b, '\n'))
+	}
+	if err != nil {
+		return fail(errors.Join(err, s.clean())) // it only takes room that may be what is missing
 	}
 	s.mu.Lock()
 	s.refs = refs
