@@ -168,6 +168,7 @@ func (f *Follower) Run(ctx context.Context) error {
 		case <-f.cfg.KeysChanged:
 		case <-f.retry.C:
 			f.armed, f.failed = false, snapshot.ID{}
+			clear(f.large.failed)
 			f.refresh(ctx)
 		case done := <-f.fetched:
 			f.fetch = nil
@@ -223,8 +224,6 @@ func (f *Follower) refuseWith(kind Kind, version uint64, err error, evidence []b
 	}
 	if len(f.told) >= maxTold {
 		clear(f.told)
-		clear(f.large.have)
-		clear(f.large.failed)
 	}
 	f.told[what] = true
 	now := time.Now()
@@ -243,6 +242,7 @@ func (f *Follower) refuseWith(kind Kind, version uint64, err error, evidence []b
 // progress notes that the sink took something.
 func (f *Follower) progress() {
 	clear(f.told)
+	f.large.clear() // they are applied, or of a target that is none any more
 	f.retry.Stop()
 	f.pause, f.armed, f.aside, f.failed, f.deadEnd = 0, false, nil, snapshot.ID{}, position{}
 	f.view.drop(f.at.Version())

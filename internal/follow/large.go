@@ -12,8 +12,13 @@ import (
 // large are deltas that are had as files.
 type large struct {
 	have map[snapshot.Chain][]byte // fetched, and not yet given to the sink
-	// failed could not be fetched: their parts are read from the store.
+	// failed could not be fetched: their parts are read from the store until the retry.
 	failed map[snapshot.Chain]bool
+}
+
+func (l *large) clear() {
+	clear(l.have)
+	clear(l.failed)
 }
 
 // wanted is the error of a walk that a large delta is missing.

@@ -10,11 +10,13 @@ import (
 	"slices"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/zonecast/zonecast/internal/follow"
 	"github.com/zonecast/zonecast/internal/tree"
 	"github.com/zonecast/zonecast/record"
 	"github.com/zonecast/zonecast/snapshot"
+	"github.com/zonecast/zonecast/snapshot/journal"
 	"github.com/zonecast/zonecast/store"
 )
 
@@ -22,11 +24,15 @@ import (
 type files struct {
 	content []byte
 	err     error
+	lost    atomic.Bool // not to be had now
 	asked   atomic.Int64
 }
 
 func (f *files) Fetch(_ context.Context, ref snapshot.Ref, dir string, _ func(done, total int64)) (string, error) {
 	f.asked.Add(1)
+	if f.lost.Load() {
+		return "", errors.New("nobody has it now")
+	}
 	path := filepath.Join(dir, ref.ID.String())
 	return path, errors.Join(f.err, os.WriteFile(path, f.content, 0o644))
 }
@@ -88,6 +94,45 @@ func TestLargeDeltaFiles(t *testing.T) {
 				t.Error("the file was not asked for")
 			}
 		})
+	}
+}
+
+// TestLargeDeltaComesLater: a file that could not be fetched is asked for again; what was fetched
+// is not kept once it is applied.
+func TestLargeDeltaComesLater(t *testing.T) {
+	o, f := newOrigin(t), &files{}
+	f.lost.Store(true)
+	h := newHost(t, o.public())
+	cfg := follow.Config{
+		Dataset: dataset, Store: o.st, Keys: journal.Fixed(o.public()...), Fetcher: f, Dir: t.TempDir(), RetryMin: 5 * time.Millisecond, RetryMax: 20 * time.Millisecond,
+	}
+	follower, err := follow.New(cfg, nil, h)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan struct{})
+	go func() { defer close(done); _ = follower.Run(ctx) }()
+	defer func() { cancel(); <-done }()
+	var put []record.RRset
+	for i := range 2500 {
+		put = append(put, rrset(t, fmt.Sprintf("n%d.example.net", i), byte(i)))
+	}
+	o.publish(put...)
+	f.content = o.logs[1]
+	for i := range (len(f.content) + store.MaxValue - 1) / store.MaxValue {
+		o.commit(store.Op{Path: tree.PartPath(dataset, 1, i), Delete: true})
+	}
+	m := o.manifest()
+	m.Deltas = []snapshot.DeltaRef{{Version: 1, Chain: o.d.Chain(), Size: int64(len(f.content)), URLs: []string{"http://192.0.2.1/x"}}}
+	o.putManifest(o.signed(m, o.key))
+	eventually(t, "three tries", func() bool { return f.asked.Load() >= 3 })
+	f.lost.Store(false)
+	h.reaches(o)
+	cancel()
+	<-done
+	if n := follower.LargeHeld(); n != 0 {
+		t.Errorf("%d octets of deltas are kept that are applied", n)
 	}
 }
 
