@@ -1,6 +1,7 @@
 package trust
 
 import (
+	"crypto/ed25519"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -13,18 +14,21 @@ import (
 	"github.com/zonecast/zonecast/snapshot/journal"
 )
 
-// look reads all files. What cannot be read leaves what was known.
-func (r *Ring) look() {
+// look reads all files, and tells whether they have a key that they had not. What cannot be
+// read leaves what was known.
+func (r *Ring) look() (another bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	keys, err := loadKeys(r.cfg.Keys)
 	r.problem("keys", err)
 	if err == nil {
+		another = slices.ContainsFunc(keys, func(k ed25519.PublicKey) bool { return !has(r.keys, k) })
 		r.keys = keys
 	}
 	r.lookLocal()
 	r.lookMemory()
 	r.make()
+	return another
 }
 
 // lookLocal reads the administrator's file. The caller holds mu.
@@ -79,6 +83,7 @@ func parseRevoked(file, text string) (map[string]revoked, error) {
 		if x.why == "" {
 			x.why = "named in " + file
 		}
+		x.why = clip(x.why, MaxReason)
 		all[id] = x
 	}
 	return all, nil
@@ -118,17 +123,34 @@ func (r *Ring) lookMemory() {
 func parseMemory(file, text string) (map[string]Statement, error) {
 	seen := map[string]Statement{}
 	var errs []error
-	n := 0
+	n, bad := 0, 0
 	for line := range strings.Lines(text) {
 		n++
 		s, err := ParseStatement(strings.TrimSuffix(line, "\n"))
 		if err != nil {
-			errs = append(errs, fmt.Errorf("%s:%d: %w", file, n, err))
+			if bad++; bad <= maxBad {
+				errs = append(errs, fmt.Errorf("%s:%d: %w", file, n, err))
+			}
 			continue
 		}
 		seen[s.ID()] = s
 	}
+	if bad > maxBad {
+		errs = append(errs, fmt.Errorf("%s: %d more lines do not hold", file, bad-maxBad))
+	}
 	return seen, errors.Join(errs...)
+}
+
+// maxBad is how many lines of a damaged file are named.
+const maxBad = 3
+
+// clip shortens text to most octets.
+func clip(text string, most int) string {
+	if len(text) <= most {
+		return text
+	}
+	const more = "…"
+	return strings.ToValidUTF8(text[:most-len(more)], "") + more
 }
 
 // save writes the memory when something in it is new. The caller holds mu.
@@ -182,7 +204,7 @@ func Forget(file, id string) (bool, error) {
 func (r *Ring) problem(with string, err error) {
 	text := ""
 	if err != nil {
-		text = err.Error()
+		text = clip(err.Error(), maxProblem)
 	}
 	if text == r.problems[with] {
 		return
@@ -192,7 +214,7 @@ func (r *Ring) problem(with string, err error) {
 		return
 	}
 	r.problems[with] = text
-	r.cfg.Log.Warn("keys not read, what was known stays", "source", with, "error", err)
+	r.cfg.Log.Warn("keys not read, what was known stays", "source", with, "error", text)
 }
 
 // make makes the set of what is known, and tells when it is another one. The caller holds
@@ -212,13 +234,14 @@ func (r *Ring) make() {
 			set.Revoked = append(set.Revoked, journal.Revoked{Key: key, Void: s.Void, Why: s.String()})
 		}
 	}
-	if r.set != nil && set.Equal(r.set) {
+	old := r.set.Load()
+	if old != nil && set.Equal(old) {
 		return
 	}
-	if r.set != nil {
+	if old != nil {
 		r.cfg.Log.Warn("other keys are believed than before", "believed", IDs(set), "revoked", len(set.Revoked))
 	}
-	r.set = set
+	r.set.Store(set)
 	for ch := range r.told {
 		select {
 		case ch <- struct{}{}:

@@ -9,6 +9,7 @@ import (
 	"path"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/zonecast/zonecast/internal/tree"
@@ -22,7 +23,7 @@ type Config struct {
 	// Keys are files of public keys (PEM).
 	Keys []string
 	// Revoked is a file in which the administrator of this machine revokes keys, see
-	// ParseRevoked. Empty: none. A file that is not there revokes nothing.
+	// parseRevoked. Empty: none. A file that is not there revokes nothing.
 	Revoked string
 	// Memory is the file of statements that were seen, MemoryFile of a journal. Empty:
 	// nothing is remembered.
@@ -44,14 +45,18 @@ const (
 	defaultPoll = time.Second
 	// maxFile bounds a file of revocations, in octets.
 	maxFile = 256 << 10
+	// maxProblem bounds what is said of one file, in octets: it goes into the host's node in the
+	// store, which must not grow with the damage.
+	maxProblem = 512
 )
 
 // Ring is the set of keys. Its methods may be called by any goroutine.
 type Ring struct {
 	cfg Config
 
+	set atomic.Pointer[journal.KeySet] // changed with mu held; reading it waits for no disk
+
 	mu       sync.Mutex // guards below
-	set      *journal.KeySet
 	keys     []ed25519.PublicKey
 	local    map[string]revoked   // of Config.Revoked, by key id
 	seen     map[string]Statement // in the memory, or to be
@@ -107,11 +112,7 @@ func has(keys []ed25519.PublicKey, k ed25519.PublicKey) bool {
 }
 
 // Keys is journal.Keys.
-func (r *Ring) Keys() *journal.KeySet {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.set
-}
+func (r *Ring) Keys() *journal.KeySet { return r.set.Load() }
 
 // Problems is what is wrong with the files, in order; none when all is well.
 func (r *Ring) Problems() []string {
@@ -138,12 +139,23 @@ func (r *Ring) Subscribe() (changed <-chan struct{}, end func()) {
 }
 
 // Run looks at the files, and at the store's revocations unless st is nil, until ctx ends.
-// Refused is told of what in the store is no revocation.
+// Refused is told of what in the store is no revocation, of few when there are many. All of
+// them are read again when another key is in the files: what revokes it may have been passed
+// over.
 func (r *Ring) Run(ctx context.Context, st store.Store, refused func(err error, evidence []byte)) {
 	var watch <-chan store.Batch
-	if st != nil {
-		watch = st.Watch(ctx, tree.Revocations, 0)
+	end := func() {}
+	defer func() { end() }()
+	read := func() {
+		end()
+		var of context.Context
+		of, end = context.WithCancel(ctx)
+		watch = st.Watch(of, tree.Revocations, 0)
 	}
+	if st != nil {
+		read()
+	}
+	var told tells
 	tick := time.NewTicker(r.cfg.Poll)
 	defer tick.Stop()
 	for {
@@ -151,19 +163,40 @@ func (r *Ring) Run(ctx context.Context, st store.Store, refused func(err error, 
 		case <-ctx.Done():
 			return
 		case <-tick.C:
-			r.look()
+			if r.look() && st != nil {
+				read()
+			}
 		case b, open := <-watch:
 			if !open {
 				watch = nil // the store is closed; the files go on
 				continue
 			}
 			for _, n := range b.Puts {
-				if err := r.Take(string(n.Value)); err != nil {
+				if err := r.Take(string(n.Value)); err != nil && told.may(time.Now()) {
 					refused(fmt.Errorf("node %s: %w", n.Path, err), n.Value)
 				}
 			}
 		}
 	}
+}
+
+// tells lets few of many be told: maxTells in tellsIn.
+type tells struct {
+	since time.Time
+	n     int
+}
+
+const (
+	maxTells = 8
+	tellsIn  = time.Minute
+)
+
+func (t *tells) may(now time.Time) bool {
+	if now.Sub(t.since) >= tellsIn {
+		*t = tells{since: now}
+	}
+	t.n++
+	return t.n <= maxTells
 }
 
 // Take takes a statement. One of a key that is in no file is checked and not remembered:

@@ -4,12 +4,14 @@ import (
 	"bytes"
 	"context"
 	"crypto/ed25519"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
+	"unicode/utf8"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -266,5 +268,93 @@ func TestMemoryFullDisk(t *testing.T) {
 	}
 	if diff := cmp.Diff([]string{id(b)}, trust.IDs(again.Keys())); diff != "" {
 		t.Error(diff)
+	}
+}
+
+// TestKeyKnownLater: a key comes into the files after its revocation came through the store: it
+// is not believed, neither today nor after a restart without the store.
+func TestKeyKnownLater(t *testing.T) {
+	dir := t.TempDir()
+	keys, memory := filepath.Join(dir, "keys.pub"), filepath.Join(dir, "memory")
+	a, b := testKey(1), testKey(2)
+	writeKeys(t, keys, a)
+	cfg := trust.Config{Keys: []string{keys}, Memory: memory, Poll: time.Millisecond}
+	r, err := trust.Open(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	st := memstore.New()
+	defer st.Close()
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan struct{})
+	go func() { defer close(done); r.Run(ctx, st, func(err error, _ []byte) { t.Error(err) }) }()
+	for _, k := range []ed25519.PrivateKey{b, a} { // the second shows that the first was read
+		if _, err := st.Commit(ctx, store.Txn{Do: []store.Op{{Path: tree.RevocationPath(id(k)), Value: []byte(revoke(t, k, true, ""))}}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	eventually(t, "revocations are read", func() bool { return len(trust.IDs(r.Keys())) == 0 })
+	writeKeys(t, keys, a, b)
+	eventually(t, "the key is known and revoked", func() bool { return r.Keys().Void([]string{id(b)}) })
+	cancel()
+	<-done
+	if r, err = trust.Open(cfg); err != nil {
+		t.Fatal(err)
+	}
+	if got := trust.IDs(r.Keys()); len(got) > 0 {
+		t.Errorf("after a restart it believes %v", got)
+	}
+}
+
+// TestProblemsAreShort: what is said goes into a node of the store, whatever is in the files; of
+// many nodes that revoke nothing few are told.
+func TestProblemsAreShort(t *testing.T) {
+	dir := t.TempDir()
+	keys, local, memory := filepath.Join(dir, "keys.pub"), filepath.Join(dir, "revoked"), filepath.Join(dir, "memory")
+	a, b := testKey(1), testKey(2)
+	writeKeys(t, keys, a, b)
+	write(t, local, id(a)+" void "+strings.Repeat("ü", 1000)+"\n")
+	write(t, memory, strings.Repeat("?\n", 100_000)+revoke(t, b, false, "")+"\n")
+	r, err := trust.Open(trust.Config{Keys: []string{keys}, Revoked: local, Memory: memory})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := trust.IDs(r.Keys()); len(got) > 0 {
+		t.Errorf("believes %v", got)
+	}
+	said := r.Problems()
+	if len(said) != 1 || !strings.Contains(said[0], memory+":1:") {
+		t.Errorf("problems %.300q", said)
+	}
+	for _, x := range r.Keys().Revoked {
+		said = append(said, x.Why)
+	}
+	for _, text := range said {
+		if len(text) > 512 || !utf8.ValidString(text) {
+			t.Errorf("%d octets: %.100q", len(text), text)
+		}
+	}
+	st := memstore.New()
+	defer st.Close()
+	var ops []store.Op
+	for i := range 100 {
+		ops = append(ops, store.Op{Path: tree.RevocationPath(fmt.Sprintf("%016x", i)), Value: []byte("nonsense")})
+	}
+	if _, err := st.Commit(t.Context(), store.Txn{Do: ops}); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	told := make(chan error, len(ops))
+	done := make(chan struct{})
+	go func() { defer close(done); r.Run(ctx, st, func(err error, _ []byte) { told <- err }) }()
+	<-told
+	if _, err := st.Commit(ctx, store.Txn{Do: []store.Op{{Path: tree.RevocationPath(id(a)), Value: []byte(revoke(t, a, true, "the last"))}}}); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the last is remembered", func() bool { all, _ := trust.Remembered(memory); return len(all) == 2 })
+	cancel()
+	<-done
+	if n := 1 + len(told); n > 10 {
+		t.Errorf("%d of %d are told", n, len(ops))
 	}
 }
