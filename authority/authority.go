@@ -94,8 +94,11 @@ func New(c Config, deps Deps) (*Server, error) {
 		return nil, errors.Join(err, s.packet.Close())
 	}
 	// Once the sockets are this server's: it begins a file anew, which else is another's.
-	if tc, on := c.tap(); on {
-		if s.tap, err = tap.Open(tc, deps.Log); err != nil {
+	if tc, on, err := c.tap(); on || err != nil {
+		if err == nil {
+			s.tap, err = tap.Open(tc, deps.Log)
+		}
+		if err != nil {
 			s.images.close()
 			return nil, errors.Join(err, s.packet.Close())
 		}

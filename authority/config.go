@@ -12,6 +12,7 @@ import (
 	"github.com/zonecast/zonecast/authority/ratelimit"
 	"github.com/zonecast/zonecast/authority/sample"
 	"github.com/zonecast/zonecast/authority/tap"
+	"github.com/zonecast/zonecast/record"
 )
 
 // Config is what a host's authority needs to know.
@@ -92,12 +93,13 @@ type Config struct {
 	// The dnstap options, of which at most one of DnstapSocket and DnstapFile is set:
 	// responses are given to a collector, or written to a file; see package tap, whose
 	// Config this becomes.
-	DnstapSocket   string        `option:"dnstap-socket" help:"unix socket of a dnstap collector that gets some of the responses; empty: none"`
+	DnstapSocket   string        `option:"dnstap-socket" help:"unix socket of a dnstap collector, or tcp://HOST:PORT, that gets some of the responses; empty: none"`
 	DnstapFile     string        `option:"dnstap-file" help:"file that gets some of the responses as dnstap; at a start, by SIGHUP and at the bounds below it becomes FILE.1, that one FILE.2, and so on; empty: none"`
 	DnstapFileSize int64         `option:"dnstap-file-size" help:"octets of the dnstap file, before it is put aside; 0 is 268435456 (256 MiB), -1 no bound"`
 	DnstapFileAge  time.Duration `option:"dnstap-file-age" help:"age of the dnstap file at which it is put aside; 0 is no bound"`
 	DnstapFileKeep int           `option:"dnstap-file-keep" help:"dnstap files that were put aside and are kept; 0 is 4, -1 none"`
 	DnstapEvery    int           `option:"dnstap-every" help:"one response of how many is given to dnstap; 0 is 64"`
+	DnstapAlways   []string      `option:"dnstap-always" help:"names below which each query is given to dnstap, such as those of beacons"`
 	DnstapQueue    int           `option:"dnstap-queue" help:"responses that wait for the collector at most; 0 is 4096"`
 
 	// Version and Identity answer the class CH TXT questions version.bind and
@@ -159,10 +161,14 @@ func (c Config) Validate() error {
 	if c.TCPIdle < 0 {
 		errs = append(errs, fmt.Errorf("tcp-idle: %s, expected 0 or more", c.TCPIdle))
 	}
-	if tc, on := c.tap(); on {
+	if tc, on, err := c.tap(); err != nil {
+		errs = append(errs, err)
+	} else if on {
 		if err := tc.Validate(); err != nil {
 			errs = append(errs, err)
 		}
+	} else if len(c.DnstapAlways) > 0 {
+		errs = append(errs, errors.New("dnstap-always: there is no dnstap-socket and no dnstap-file, expected one of them: it would go nowhere"))
 	}
 	if _, err := c.limits(1); err != nil {
 		errs = append(errs, err)
@@ -179,11 +185,20 @@ func (c Config) Validate() error {
 func (c Config) samples() bool { return c.StatusDir != "" && c.Sample > 0 }
 
 // tap is what the dnstap options say; on is false when there are none.
-func (c Config) tap() (tc tap.Config, on bool) {
+func (c Config) tap() (tc tap.Config, on bool, err error) {
+	var always []record.Name
+	for _, text := range c.DnstapAlways {
+		name, err := record.ParseName(text)
+		if err != nil || name == record.Root {
+			return tc, false, fmt.Errorf("dnstap-always: %.300q, expected a name such as beacon.example.net", text)
+		}
+		always = append(always, name)
+	}
 	return tap.Config{
+		Always: always,
 		Socket: c.DnstapSocket, File: c.DnstapFile, FileSize: c.DnstapFileSize, FileAge: c.DnstapFileAge, FileKeep: c.DnstapFileKeep,
 		Every: c.DnstapEvery, Queue: c.DnstapQueue, Identity: c.Identity, Version: c.Version,
-	}, c.DnstapSocket != "" || c.DnstapFile != ""
+	}, c.DnstapSocket != "" || c.DnstapFile != "", nil
 }
 
 // limits is what the rate-limit options say, for a number of workers that share them.

@@ -1,11 +1,14 @@
 package authority
 
 import (
+	"bytes"
 	"encoding/json"
+	"fmt"
 	"log/slog"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/miekg/dns"
@@ -97,5 +100,33 @@ func TestDnstapOfAnother(t *testing.T) {
 	}
 	if b, err := os.ReadFile(path); err != nil || string(b) != "of the one that runs" {
 		t.Errorf("the file is %q, %v", b, err)
+	}
+}
+
+// TestDnstapAlways: each query below a name of beacons is given, with what the resolver said,
+// whatever is sampled of others.
+func TestDnstapAlways(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "tap")
+	h := startHost(t, func(c *Config) {
+		c.DnstapFile, c.DnstapEvery, c.DnstapAlways = path, 1_000_000_000, []string{"Beacon.Example.NET"}
+	})
+	for i := range 10 {
+		h.ask("udp", "www.example.net.", dns.TypeA)
+		h.ask("udp", fmt.Sprintf("Token%d.esams.beacon.example.net.", i), dns.TypeA)
+		h.ask("tcp", fmt.Sprintf("token%d.esams.beacon.example.net.", i), dns.TypeA)
+	}
+	eventually(t, "queries are written", func() bool { return h.metrics()["dnstap_written_total"] == 20 })
+	b, err := os.ReadFile(path)
+	if err != nil || bytes.Count(b, []byte("\x06esams\x06beacon")) != 0 || bytes.Count(b, []byte("\x05esams\x06beacon")) != 20 || bytes.Contains(b, []byte("www")) || bytes.Count(b, []byte("\x06Token")) != 10 {
+		t.Errorf("the file has %q: %v", b, err)
+	}
+	bad := h.config
+	bad.DnstapFile, bad.DnstapAlways = "", []string{"beacon.example.net"}
+	if err := bad.Validate(); err == nil || !strings.Contains(err.Error(), "dnstap-always: there is no") {
+		t.Errorf("names without a socket: %v", err)
+	}
+	bad.DnstapFile, bad.DnstapAlways = path, []string{"."}
+	if err := bad.Validate(); err == nil || !strings.Contains(err.Error(), `dnstap-always: "."`) {
+		t.Errorf("the root: %v", err)
 	}
 }

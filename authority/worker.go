@@ -136,15 +136,18 @@ func (k *worker) Answer(batch []wire.Message, t protocol.Transport) {
 	}
 }
 
-// record gives some of the messages to dnstap.
+// record gives some of the messages to dnstap, and the queries of which nothing is left out.
 func (k *worker) record(batch []wire.Message, t protocol.Transport, began time.Time) {
 	for i := range batch {
-		if !k.tap.Take() {
+		m := &batch[i]
+		response := m.Response
+		if k.tap.Always(m.Query) {
+			response = nil // what the resolver says is wanted, and a response may leave it out
+		} else if !k.tap.Take() {
 			continue
 		}
-		m := &batch[i]
 		k.tap.Record(tap.Message{
-			Query: m.Query, Response: m.Response, Client: m.Client, Server: k.server.asked(m.Local), TCP: t == protocol.TCP,
+			Query: m.Query, Response: response, Client: m.Client, Server: k.server.asked(m.Local), TCP: t == protocol.TCP,
 			Queried: began, Responded: time.Now(),
 		})
 	}

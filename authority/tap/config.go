@@ -3,13 +3,19 @@ package tap
 import (
 	"errors"
 	"fmt"
+	"net"
+	"strings"
 	"time"
+
+	"github.com/zonecast/zonecast/record"
 )
 
 // Config is where the sample goes and how much there is of it.
 type Config struct {
 	// Socket is the path of the unix socket of a collector that does the handshake
-	// (bidirectional Frame Streams), such as fstrm_capture or dnstap -u.
+	// (bidirectional Frame Streams), such as fstrm_capture or dnstap -u; or
+	// tcp://HOST:PORT of one on another machine, as dnstap -l. Nothing protects that way:
+	// it belongs into a network of one's own.
 	Socket string
 	// File is the path of a file (unidirectional Frame Streams). What lies there is put
 	// aside: it becomes File.1, that one File.2, and so on. Exactly one of Socket and File
@@ -24,6 +30,9 @@ type Config struct {
 	// Every is of how many messages one is taken, in the mean. 1 takes all. Zero
 	// means 64.
 	Every int
+	// Always are names of which nothing is left out: queries for names below them are all
+	// taken, as they came (AUTH_QUERY), with the client subnet that a response may not repeat.
+	Always []record.Name
 	// Queue is how many messages wait at most, in slots of 4096 octets of memory each;
 	// a longer message counts as many as it fills. Zero means 4096: 16 MiB.
 	Queue int
@@ -55,6 +64,10 @@ const (
 	maxSocket = 107
 	// maxText is ours: an identity is a host name, a version a line.
 	maxText = 255
+	// maxAlways is ours: each query is held against each of them.
+	maxAlways = 16
+	// tcpScheme begins a Socket that is not on this machine.
+	tcpScheme = "tcp://"
 )
 
 // Validate tells what is wrong, in the words of the authority's options.
@@ -66,8 +79,15 @@ func (c Config) Validate() error {
 	case c.Socket != "" && c.File != "":
 		errs = append(errs, fmt.Errorf("dnstap-socket: %s conflicts with dnstap-file: %s, expected one of them", c.Socket, c.File))
 	}
-	if n := len(c.Socket); n > maxSocket {
+	if at, tcp := strings.CutPrefix(c.Socket, tcpScheme); tcp {
+		if host, port, err := net.SplitHostPort(at); err != nil || host == "" || port == "" {
+			errs = append(errs, fmt.Errorf("dnstap-socket: %.300q, expected the path of a unix socket, or for example tcp://192.0.2.1:6000", c.Socket))
+		}
+	} else if n := len(c.Socket); n > maxSocket {
 		errs = append(errs, fmt.Errorf("dnstap-socket: a path of %d octets, expected at most %d", n, maxSocket))
+	}
+	if n := len(c.Always); n > maxAlways {
+		errs = append(errs, fmt.Errorf("dnstap-always: %d names, expected at most %d", n, maxAlways))
 	}
 	if c.Every < 0 || c.Every > maxEvery {
 		errs = append(errs, fmt.Errorf("dnstap-every: %d, expected 0 to %d", c.Every, maxEvery))

@@ -1,5 +1,6 @@
 // Package tap gives a sample of what a server answers to a collector, as dnstap
-// (dnstap.info) in Frame Streams: over a unix socket, or into a file.
+// (dnstap.info) in Frame Streams: over a unix or TCP socket, or into a file. Of some names
+// nothing is left out: what is asked for below them is taken always.
 //
 // Invariant: Take and Record never wait for the collector or the disk and allocate
 // nothing for a message of up to 4096 octets; memory is bounded by the queue,

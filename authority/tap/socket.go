@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"strings"
 	"syscall"
 	"time"
 
@@ -53,11 +54,14 @@ func (t *Tap) runSocket(ctx context.Context) {
 // session is one connection from its beginning to its end.
 func (t *Tap) session(ctx context.Context) (connected bool, err error) {
 	dialer := net.Dialer{Timeout: ioTime}
-	c, err := dialer.DialContext(ctx, "unix", t.config.Socket)
+	network, at := "unix", t.config.Socket
+	if address, tcp := strings.CutPrefix(at, tcpScheme); tcp {
+		network, at = "tcp", address
+	}
+	conn, err := dialer.DialContext(ctx, network, at)
 	if err != nil {
 		return false, err
 	}
-	conn := c.(*net.UnixConn)
 	defer conn.Close()
 	hurry := context.AfterFunc(ctx, func() { conn.Close() })
 	w, err := framestream.NewWriter(conn, &framestream.WriterOptions{
@@ -84,7 +88,7 @@ func (t *Tap) session(ctx context.Context) (connected bool, err error) {
 // connection is the stream to a collector.
 type connection struct {
 	*framestream.Writer
-	conn *net.UnixConn
+	conn net.Conn
 }
 
 func (c connection) look() (next bool, err error) { return false, present(c.conn) }
@@ -97,8 +101,8 @@ var errGone = errors.New("the collector closed the connection")
 
 // present looks for the end of file: a collector that went is only noticed otherwise
 // when there is something to write.
-func present(conn *net.UnixConn) error {
-	raw, err := conn.SyscallConn()
+func present(conn net.Conn) error {
+	raw, err := conn.(syscall.Conn).SyscallConn() // of unix and TCP sockets
 	if err != nil {
 		return err
 	}

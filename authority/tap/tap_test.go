@@ -242,6 +242,12 @@ func collect(t testing.TB, path string) *collector {
 	if err != nil {
 		t.Fatal(err)
 	}
+	c := collectFrom(l)
+	t.Cleanup(c.close)
+	return c
+}
+
+func collectFrom(l net.Listener) *collector {
 	c := &collector{listener: l, done: make(chan struct{})}
 	go func() {
 		defer close(c.done)
@@ -264,7 +270,6 @@ func collect(t testing.TB, path string) *collector {
 			c.mu.Unlock()
 		}
 	}()
-	t.Cleanup(c.close)
 	return c
 }
 

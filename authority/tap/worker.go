@@ -4,6 +4,8 @@ import (
 	"math/rand/v2"
 	"net/netip"
 	"time"
+
+	"github.com/zonecast/zonecast/record"
 )
 
 // Message is a query and what became of it.
@@ -43,6 +45,49 @@ func (w *Worker) Take() bool {
 		return false
 	}
 	w.left = w.gap()
+	return true
+}
+
+// Always tells whether a query asks for a name below one of which nothing is left out. It
+// looks at what has come from outside: what is no query asks for nothing.
+func (w *Worker) Always(query []byte) bool {
+	if len(w.tap.config.Always) == 0 {
+		return false
+	}
+	if len(query) < headerSize+1 || query[4]|query[5] == 0 { // QDCOUNT (RFC 1035 §4.1.1)
+		return false
+	}
+	for i := headerSize; i < len(query); i += 1 + int(query[i]) {
+		if query[i] == 0 || query[i] > maxLabel {
+			return false
+		}
+		for _, zone := range w.tap.config.Always {
+			// Below it, not the name itself: so at least one label is before it.
+			if i > headerSize && i+len(zone) <= len(query) && equalFold(query[i:i+len(zone)], zone) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+const (
+	headerSize = 12 // RFC 1035 §4.1.1
+	maxLabel   = 63 // longer ones are pointers, which the first name of a message cannot be
+)
+
+// equalFold compares the rest of a name with one in lower case. That ends with the root,
+// and so the rest does.
+func equalFold(b []byte, name record.Name) bool {
+	for i := range b {
+		c := b[i]
+		if 'A' <= c && c <= 'Z' {
+			c += 'a' - 'A'
+		}
+		if c != name[i] {
+			return false
+		}
+	}
 	return true
 }
 
