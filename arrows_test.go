@@ -149,6 +149,8 @@ var arrows = table{
 		"host":        stage,
 		"host/doctor": stage,
 
+		"mapper/assign": stage, // pure
+
 		"monitor":    stage,
 		"control":    stage,
 		"canary":     stage,
@@ -212,6 +214,7 @@ var arrows = table{
 		"golang.org/x/sync",
 		"golang.org/x/sys",
 		"github.com/maxmind/mmdbwriter", // makes databases to read
+		"gonum.org/v1/gonum", // the simplex: a second opinion on what is optimal
 	},
 }
 
