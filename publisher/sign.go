@@ -1,6 +1,7 @@
 package publisher
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -23,8 +24,10 @@ type signer struct {
 	// believed did.
 	signedBy []string
 	foreign  bool
-	// modified is that of the manifest's node; zero when there is none.
-	modified store.Revision
+	// modified is that of the manifest's node, filesModified that of its list of files; zero when
+	// there is none. files is that list.
+	modified, filesModified store.Revision
+	files                   []byte
 	// oldest is the oldest delta in the log, 0 when that is empty.
 	oldest uint64
 	// metas are the paths of metainfo in the store, by the snapshot's id.
@@ -155,6 +158,11 @@ func (s *signer) begin(ctx context.Context) error {
 
 // read learns what manifest is in the store.
 func (s *signer) read(ctx context.Context) error {
+	files, err := s.deps.Store.Get(ctx, tree.FilesPath(s.cfg.Dataset))
+	if err != nil && !errors.Is(err, store.ErrNotFound) {
+		return err
+	}
+	s.files, s.filesModified = files.Value, files.Modified
 	n, err := s.deps.Store.Get(ctx, tree.ManifestPath(s.cfg.Dataset))
 	if errors.Is(err, store.ErrNotFound) {
 		s.last, s.modified, s.signedBy, s.foreign = snapshot.Manifest{}, 0, nil, false
@@ -164,14 +172,19 @@ func (s *signer) read(ctx context.Context) error {
 		return err
 	}
 	s.modified = n.Modified
-	m, err := snapshot.DecodeManifest(n.Value)
+	// What of the list of files is not what was signed counts as none: it is written anew.
+	whole, err := snapshot.Attach(n.Value, s.files)
+	if err != nil {
+		whole = n.Value
+	}
+	m, err := snapshot.DecodeManifest(whole)
 	if err != nil || m.Dataset != s.cfg.Dataset {
 		s.deps.Log.Warn("the manifest in the store is damaged and will be replaced", "dataset", s.cfg.Dataset, "error", err)
 		s.last = snapshot.Manifest{}
 		return nil
 	}
 	s.last, s.signedBy = *m, snapshot.SignedBy(n.Value)
-	_, err = snapshot.VerifyManifest(n.Value, s.ring.Keys().Believed)
+	_, err = snapshot.VerifyManifest(whole, s.ring.Keys().Believed)
 	if s.foreign = err != nil; s.foreign {
 		// Not ours: its version counts, lest we go back; what else it says we do not sign.
 		s.last.Snapshot, s.last.Oldest = snapshot.Ref{}, 0
@@ -221,9 +234,14 @@ func (s *signer) publish(ctx context.Context) error {
 		files = append(files, d.File())
 	}
 	metas, ops := s.metainfo(files, m.Snapshot.ID)
+	signed, list := snapshot.Detach(signed)
+	ops = append(ops, store.Op{Path: path, Value: signed})
+	listed := len(list) > 0 && !bytes.Equal(list, s.files) // else hosts have it
+	if listed {
+		ops = append(ops, store.Op{Path: tree.FilesPath(s.cfg.Dataset), Value: list})
+	}
 	rev, err := s.deps.Store.Commit(ctx, store.Txn{
-		If: []store.Cond{s.fence, {Path: path, Modified: s.modified}},
-		Do: append(ops, store.Op{Path: path, Value: signed}),
+		If: []store.Cond{s.fence, {Path: path, Modified: s.modified}, {Path: tree.FilesPath(s.cfg.Dataset), Modified: s.filesModified}}, Do: ops,
 	})
 	if errors.Is(err, store.ErrConflict) {
 		return s.conflict(ctx, err)
@@ -235,6 +253,9 @@ func (s *signer) publish(ctx context.Context) error {
 		s.metrics.signSeconds.Observe(time.Since(v.seen).Seconds())
 	}
 	s.last, s.modified, s.metas, s.signedBy, s.foreign = m, rev, metas, s.signers(), false
+	if listed {
+		s.files, s.filesModified = list, rev
+	}
 	s.mu.Lock()
 	s.status.Signed, s.status.Oldest = m.Version, m.Oldest
 	s.mu.Unlock()

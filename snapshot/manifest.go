@@ -3,23 +3,53 @@ package snapshot
 import (
 	"bytes"
 	"crypto/ed25519"
-	"encoding/base64"
+	"crypto/sha256"
+	"encoding/binary"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 )
 
-// MaxManifest bounds an encoded manifest, in octets.
+// An encoded manifest is (docs/format/manifest.md; integers are big endian, varints
+// unsigned, as encoding/binary has them):
+//
+//	format      u8      2
+//	length      u16     octets of the payload
+//	payload             what is signed
+//	signatures  u8      1 to 4; each: first 8 octets of the key's SHA-256, 64 octets of signature
+//	files               the rest: the list of files, JSON; may be missing
+//
+// and its payload:
+//
+//	dataset     u8 length, octets
+//	version     varint
+//	time        varint  unix milliseconds
+//	digest      32 octets
+//	chain       32 octets
+//	content     varint
+//	oldest      varint
+//	signed      varint  unix milliseconds; 0: it does not say
+//	valid until varint  likewise
+//	files       u8      0: no list of files; 32: its SHA-256 follows
+//	                    what follows is of later programs, and ignored
+//
+// The list of files says where snapshot and large deltas are, which hosts need seldom. It lies beside
+// the manifest, so that a new version does not bring it to every host anew.
+
+// MaxManifest bounds an encoded manifest with its list of files, in octets.
 const MaxManifest = 64 << 10
 
-// manifestFormat is the version of the payload. Fields may be added to a version
-// and are ignored by those who do not know them.
-const manifestFormat = 1
+// manifestFormat is the first octet. Fields may be added at the end of a payload, and are
+// ignored by those who do not know them.
+const manifestFormat = 2
 
 // manifestDomain stands before the payload that is signed, so that the key's
 // signature on anything else is none on a manifest.
-const manifestDomain = "zonecast manifest v1\x00"
+const manifestDomain = "zonecast manifest v2\x00"
+
+const keyIDSize = 8 // octets of what KeyID gives as text
 
 // Manifest is the signed pointer to a dataset's newest version.
 type Manifest struct {
@@ -123,36 +153,24 @@ func isTorrent(text string) bool {
 	return err == nil && len(b) == 20 && hex.EncodeToString(b) == text
 }
 
-// payload is what is signed.
-type payload struct {
-	Format int `json:"format"`
-	Manifest
+// fileList is what lies beside the manifest.
+type fileList struct {
+	// Snapshot is nil when there is none.
+	Snapshot *Ref       `json:"snapshot,omitempty"`
+	Deltas   []DeltaRef `json:"deltas,omitempty"`
 }
 
-// envelope is what is stored.
-type envelope struct {
-	Payload   string `json:"payload"`   // JSON of payload
-	Key       string `json:"key"`       // KeyID
-	Signature string `json:"signature"` // base64 (RFC 4648 §4) of 64 octets
-	// Also has the same of further keys, for the time in which the publisher's key changes.
-	Also []signature `json:"also,omitempty"`
+// files encodes what the manifest says of files; nil: nothing.
+func (m *Manifest) files() ([]byte, error) {
+	o := fileList{Deltas: m.Deltas}
+	if !m.Snapshot.ID.IsZero() {
+		o.Snapshot = &m.Snapshot
+	}
+	if o.Snapshot == nil && len(o.Deltas) == 0 {
+		return nil, nil
+	}
+	return compactJSON(o)
 }
-
-// maxAlso bounds the signatures beside the first.
-const maxAlso = 3
-
-// signature is one beside the first.
-type signature struct {
-	Key       string `json:"key"`
-	Signature string `json:"signature"`
-}
-
-// all has the first signature and the others.
-func (e envelope) all() []signature {
-	return append([]signature{{e.Key, e.Signature}}, e.Also...)
-}
-
-func (e envelope) encode() ([]byte, error) { return compactJSON(e) }
 
 // compactJSON is encoding/json without its escapes for HTML.
 func compactJSON(v any) ([]byte, error) {
@@ -165,55 +183,106 @@ func compactJSON(v any) ([]byte, error) {
 	return bytes.TrimSuffix(buf.Bytes(), []byte("\n")), nil
 }
 
-// Sign encodes the manifest with its signatures (docs/format/manifest.md): one key's, and
-// those of others, three at most, that hosts may know in its place.
+// envelope is an encoded manifest, taken apart. Its parts are those of the octets it was made of.
+type envelope struct {
+	payload    []byte
+	signatures []signature
+	files      []byte // empty: it is not here
+}
+
+// maxSignatures bounds an envelope's: four keys, while the publisher's changes.
+const maxSignatures = 4
+
+// signature is one key's.
+type signature struct {
+	key   [keyIDSize]byte
+	value [ed25519.SignatureSize]byte
+}
+
+func (s signature) id() string { return hex.EncodeToString(s.key[:]) }
+
+func (e envelope) append(b []byte) []byte {
+	b = binary.BigEndian.AppendUint16(append(b, manifestFormat), uint16(len(e.payload)))
+	b = append(b, e.payload...)
+	b = append(b, byte(len(e.signatures)))
+	for _, s := range e.signatures {
+		b = append(append(b, s.key[:]...), s.value[:]...)
+	}
+	return append(b, e.files...)
+}
+
+// payload is what is signed, with the hash of the list of files, unless that is empty.
+func (m *Manifest) payload(files []byte) []byte {
+	b := append([]byte{byte(len(m.Dataset))}, m.Dataset...)
+	b = binary.AppendUvarint(b, m.Version)
+	b = binary.AppendUvarint(b, uint64(m.Time))
+	b = append(b, m.Digest[:]...)
+	b = append(b, m.Chain[:]...)
+	b = binary.AppendUvarint(b, m.Content)
+	b = binary.AppendUvarint(b, m.Oldest)
+	b = binary.AppendUvarint(b, uint64(m.Signed))
+	b = binary.AppendUvarint(b, uint64(m.ValidUntil))
+	if len(files) == 0 {
+		return append(b, 0)
+	}
+	sum := sha256.Sum256(files)
+	return append(append(b, sha256.Size), sum[:]...)
+}
+
+// Sign encodes the manifest with its signatures and its list of files (docs/format/manifest.md): one key's,
+// and those of others, three at most, that hosts may know in its place.
 func (m *Manifest) Sign(key ed25519.PrivateKey, also ...ed25519.PrivateKey) ([]byte, error) {
 	if err := m.Check(); err != nil {
 		return nil, fmt.Errorf("sign: %w", err)
 	}
-	if len(also) > maxAlso {
-		return nil, fmt.Errorf("sign manifest %d of %s: %d further keys, at most %d", m.Version, m.Dataset, len(also), maxAlso)
-	}
-	for _, k := range append([]ed25519.PrivateKey{key}, also...) {
-		if len(k) != ed25519.PrivateKeySize {
-			return nil, fmt.Errorf("sign manifest %d of %s: private key has %d octets, expected %d", m.Version, m.Dataset, len(k), ed25519.PrivateKeySize)
-		}
-	}
-	text, err := compactJSON(payload{manifestFormat, *m})
-	if err != nil {
-		return nil, fmt.Errorf("sign manifest %d of %s: %w", m.Version, m.Dataset, err)
-	}
-	id := func(k ed25519.PrivateKey) string { return KeyID(k.Public().(ed25519.PublicKey)) }
-	e := envelope{Payload: string(text), Key: id(key), Signature: sign(key, string(text))}
-	for _, k := range also {
-		e.Also = append(e.Also, signature{id(k), sign(k, string(text))})
-	}
-	b, err := e.encode()
-	if err == nil && len(b) > MaxManifest {
-		err = fmt.Errorf("it has %d octets, at most %d", len(b), MaxManifest)
-	}
+	b, err := m.sign(append([]ed25519.PrivateKey{key}, also...))
 	if err != nil {
 		return nil, fmt.Errorf("sign manifest %d of %s: %w", m.Version, m.Dataset, err)
 	}
 	return b, nil
 }
 
-// sign gives the text of a payload's signature.
-func sign(key ed25519.PrivateKey, text string) string {
-	return base64.StdEncoding.EncodeToString(ed25519.Sign(key, append([]byte(manifestDomain), text...)))
+func (m *Manifest) sign(keys []ed25519.PrivateKey) ([]byte, error) {
+	if len(keys) > maxSignatures {
+		return nil, fmt.Errorf("%d keys, at most %d", len(keys), maxSignatures)
+	}
+	files, err := m.files()
+	if err != nil {
+		return nil, err
+	}
+	e := envelope{payload: m.payload(files), files: files}
+	for _, k := range keys {
+		if len(k) != ed25519.PrivateKeySize {
+			return nil, fmt.Errorf("private key has %d octets, expected %d", len(k), ed25519.PrivateKeySize)
+		}
+		e.signatures = append(e.signatures, sign(k, e.payload))
+	}
+	b := e.append(nil)
+	if len(b) > MaxManifest {
+		return nil, fmt.Errorf("it has %d octets with its list of files, at most %d", len(b), MaxManifest)
+	}
+	return b, nil
+}
+
+// sign gives a key's signature of a payload.
+func sign(key ed25519.PrivateKey, payload []byte) (s signature) {
+	sum := sha256.Sum256(key.Public().(ed25519.PublicKey))
+	copy(s.key[:], sum[:])
+	copy(s.value[:], ed25519.Sign(key, append([]byte(manifestDomain), payload...)))
+	return s
 }
 
 // VerifyManifest decodes a manifest that one of the keys has signed. No keys
-// refuse everything.
+// refuse everything. Without its list of files it names none.
 func VerifyManifest(b []byte, keys []ed25519.PublicKey) (*Manifest, error) {
 	e, err := openEnvelope(b)
-	if err != nil {
-		return nil, fmt.Errorf("verify manifest: %w", err)
+	if err == nil {
+		err = e.verify(keys)
 	}
-	if err := e.verify(keys); err != nil {
-		return nil, fmt.Errorf("verify manifest: %w", err)
+	var m *Manifest
+	if err == nil {
+		m, err = e.manifest()
 	}
-	m, err := e.manifest()
 	if err != nil {
 		return nil, fmt.Errorf("verify manifest: %w", err)
 	}
@@ -228,8 +297,8 @@ func SignedBy(b []byte) []string {
 		return nil
 	}
 	var ids []string
-	for _, s := range e.all() {
-		ids = append(ids, s.Key)
+	for _, s := range e.signatures {
+		ids = append(ids, s.id())
 	}
 	return ids
 }
@@ -243,10 +312,11 @@ func SignersOf(b []byte, keys []ed25519.PublicKey) []string {
 		return nil
 	}
 	var ids []string
-	for _, s := range e.all() {
-		holds := slices.ContainsFunc(keys, func(key ed25519.PublicKey) bool { return KeyID(key) == s.Key && e.check(s, key) == nil })
-		if holds && !slices.Contains(ids, s.Key) {
-			ids = append(ids, s.Key)
+	for _, s := range e.signatures {
+		id := s.id()
+		holds := slices.ContainsFunc(keys, func(key ed25519.PublicKey) bool { return KeyID(key) == id && e.check(s, key) == nil })
+		if holds && !slices.Contains(ids, id) {
+			ids = append(ids, id)
 		}
 	}
 	return ids
@@ -265,37 +335,92 @@ func VerifyKept(b []byte, keys []ed25519.PublicKey) (*Manifest, error) {
 // who trust where they have it from.
 func DecodeManifest(b []byte) (*Manifest, error) {
 	e, err := openEnvelope(b)
-	if err != nil {
-		return nil, fmt.Errorf("decode manifest: %w", err)
+	var m *Manifest
+	if err == nil {
+		m, err = e.manifest()
 	}
-	m, err := e.manifest()
 	if err != nil {
 		return nil, fmt.Errorf("decode manifest: %w", err)
 	}
 	return m, nil
 }
 
-// openEnvelope takes one form only, the one that encode gives: what is stored
-// cannot be changed without breaking it.
-func openEnvelope(b []byte) (envelope, error) {
-	var e envelope
-	if len(b) > MaxManifest {
-		return e, fmt.Errorf("it has %d octets, at most %d", len(b), MaxManifest)
+// Detach parts an encoded manifest from its list of files, which is nil when it has none. What is no
+// manifest is given as it is.
+func Detach(b []byte) (signed, files []byte) {
+	e, err := openEnvelope(b)
+	if err != nil || len(e.files) == 0 {
+		return b, nil
 	}
-	if err := json.Unmarshal(b, &e); err != nil {
-		return e, fmt.Errorf("envelope: %w", err)
-	}
-	again, err := e.encode()
+	n := len(b) - len(e.files)
+	return b[:n:n], e.files
+}
+
+// Attach puts a manifest and its list of files together again. A manifest that has none, and one
+// whose list is there, is given as it is. Another list than the one that was signed is an error.
+func Attach(signed, files []byte) ([]byte, error) {
+	e, err := openEnvelope(signed)
 	if err != nil {
-		return e, fmt.Errorf("envelope: %w", err)
+		return nil, fmt.Errorf("decode manifest: %w", err)
 	}
-	if !bytes.Equal(again, b) {
-		return e, fmt.Errorf("envelope is not in its one form: compact, payload, key and signature in this order, nothing else but also")
+	_, sum, err := parsePayload(e.payload)
+	switch {
+	case err != nil:
+		return nil, fmt.Errorf("decode manifest: payload: %w", err)
+	case sum == nil || len(e.files) > 0:
+		return signed, nil
+	case len(files) == 0:
+		return nil, fmt.Errorf("list of files with sha256 %x… is missing beside the manifest", sum[:6])
 	}
-	if len(e.Also) > maxAlso {
-		return e, fmt.Errorf("envelope has %d further signatures, at most %d", len(e.Also), maxAlso)
+	if got := sha256.Sum256(files); !bytes.Equal(got[:], sum) {
+		return nil, fmt.Errorf("list of files beside the manifest has sha256 %x…, signed is %x…", got[:6], sum[:6])
 	}
-	return e, nil
+	whole := append(bytes.Clone(signed), files...)
+	if len(whole) > MaxManifest {
+		return nil, fmt.Errorf("manifest has %d octets with its list of files, at most %d", len(whole), MaxManifest)
+	}
+	return whole, nil
+}
+
+// openEnvelope takes an encoded manifest apart.
+func openEnvelope(b []byte) (e envelope, err error) {
+	switch {
+	case len(b) == 0:
+		return e, errors.New("it is empty")
+	case len(b) > MaxManifest:
+		return e, fmt.Errorf("it has %d octets, at most %d", len(b), MaxManifest)
+	case b[0] == '{':
+		return e, errors.New("it is JSON, format 1, which this program does not read: a publisher older than this program wrote it, upgrade that")
+	case b[0] != manifestFormat && b[0] < ' ':
+		return e, fmt.Errorf("format is %d, this program reads %d: a publisher newer than this program wrote it, upgrade this one", b[0], manifestFormat)
+	case b[0] != manifestFormat:
+		return e, fmt.Errorf("it begins with %.20q, expected the octet %d", b, manifestFormat)
+	}
+	rest := b[1:]
+	take := func(n int) []byte {
+		if n > len(rest) {
+			err = fmt.Errorf("it ends after %d octets, which is too soon", len(b))
+			return make([]byte, n)
+		}
+		v := rest[:n:n]
+		rest = rest[n:]
+		return v
+	}
+	e.payload = take(int(binary.BigEndian.Uint16(take(2))))
+	n := int(take(1)[0])
+	if err == nil && (n < 1 || n > maxSignatures) {
+		err = fmt.Errorf("it has %d signatures, expected 1 to %d", n, maxSignatures)
+	}
+	if err != nil {
+		return envelope{}, err
+	}
+	e.signatures = make([]signature, n)
+	for i := range e.signatures {
+		copy(e.signatures[i].key[:], take(keyIDSize))
+		copy(e.signatures[i].value[:], take(ed25519.SignatureSize))
+	}
+	e.files = rest
+	return e, err
 }
 
 // verify takes the first key that is ours and signed. A signature of ours that does not
@@ -309,8 +434,8 @@ func (e envelope) verify(keys []ed25519.PublicKey) error {
 		}
 		id := KeyID(key)
 		known = append(known, id)
-		for _, s := range e.all() {
-			if s.Key != id {
+		for _, s := range e.signatures {
+			if s.id() != id {
 				continue
 			}
 			if err := e.check(s, key); err != nil {
@@ -322,32 +447,81 @@ func (e envelope) verify(keys []ed25519.PublicKey) error {
 	if signed {
 		return nil
 	}
-	others := ""
-	for _, s := range e.Also {
-		others += fmt.Sprintf(" and %.40q", s.Key)
+	by := e.signatures[0].id()
+	for _, s := range e.signatures[1:] {
+		by += " and " + s.id()
 	}
-	return fmt.Errorf("signed by key %.40q%s, expected one of %v", e.Key, others, known)
+	return fmt.Errorf("signed by key %s, expected one of %v", by, known)
 }
 
 // check tells why a signature is not one of the key, or nil.
 func (e envelope) check(s signature, key ed25519.PublicKey) error {
-	octets, err := base64.StdEncoding.Strict().DecodeString(s.Signature)
-	if err != nil {
-		return fmt.Errorf("signature: %w", err)
-	}
-	if len(key) != ed25519.PublicKeySize || !ed25519.Verify(key, append([]byte(manifestDomain), e.Payload...), octets) {
-		return fmt.Errorf("signature by key %s does not hold", s.Key)
+	if len(key) != ed25519.PublicKeySize || !ed25519.Verify(key, append([]byte(manifestDomain), e.payload...), s.value[:]) {
+		return fmt.Errorf("signature by key %s does not hold", s.id())
 	}
 	return nil
 }
 
+// manifest reads payload and, if it is here, list of files.
 func (e envelope) manifest() (*Manifest, error) {
-	var p payload
-	if err := json.Unmarshal([]byte(e.Payload), &p); err != nil {
+	m, sum, err := parsePayload(e.payload)
+	if err != nil {
 		return nil, fmt.Errorf("payload: %w", err)
 	}
-	if p.Format != manifestFormat {
-		return nil, fmt.Errorf("payload has format %d, expected %d", p.Format, manifestFormat)
+	if len(e.files) == 0 {
+		return m, m.Check()
 	}
-	return &p.Manifest, p.Manifest.Check()
+	if got := sha256.Sum256(e.files); !bytes.Equal(got[:], sum) {
+		return nil, fmt.Errorf("list of files has sha256 %x…, signed is %x", got[:6], sum[:min(6, len(sum))])
+	}
+	var o fileList
+	if err := json.Unmarshal(e.files, &o); err != nil {
+		return nil, fmt.Errorf("list of files: %w", err)
+	}
+	if o.Snapshot != nil && !o.Snapshot.ID.IsZero() {
+		m.Snapshot = *o.Snapshot
+	}
+	m.Deltas = o.Deltas
+	return m, m.Check()
+}
+
+// parsePayload reads what is signed. sum is that of the list of files; nil: there is none.
+func parsePayload(b []byte) (m *Manifest, sum []byte, err error) {
+	size := len(b)
+	fail := func() { err = fmt.Errorf("it ends after %d octets, which is too soon", size) }
+	take := func(n int) []byte {
+		if n > len(b) {
+			fail()
+			return make([]byte, n)
+		}
+		v := b[:n:n]
+		b = b[n:]
+		return v
+	}
+	number := func() uint64 {
+		v, n := binary.Uvarint(b)
+		if n <= 0 {
+			fail()
+			b = nil
+			return 0
+		}
+		b = b[n:]
+		return v
+	}
+	m = &Manifest{Dataset: string(take(int(take(1)[0])))}
+	m.Version, m.Time = number(), int64(number())
+	copy(m.Digest[:], take(len(m.Digest)))
+	copy(m.Chain[:], take(len(m.Chain)))
+	m.Content, m.Oldest, m.Signed, m.ValidUntil = number(), number(), int64(number()), int64(number())
+	switch n := int(take(1)[0]); n {
+	case 0:
+	case sha256.Size:
+		sum = take(n)
+	default:
+		return nil, nil, fmt.Errorf("hash of the list of files has %d octets, expected 0 or %d", n, sha256.Size)
+	}
+	if err != nil {
+		return nil, nil, err
+	}
+	return m, sum, nil
 }

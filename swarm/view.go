@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"slices"
 
+	"github.com/zonecast/zonecast/internal/follow"
 	"github.com/zonecast/zonecast/internal/tree"
 	"github.com/zonecast/zonecast/snapshot"
 	"github.com/zonecast/zonecast/store"
@@ -41,13 +42,13 @@ type Peer struct {
 func Read(ctx context.Context, st store.Store, dataset string) (View, error) {
 	v := View{Dataset: dataset, Peers: []Peer{}}
 	fail := func(err error) (View, error) { return v, fmt.Errorf("read swarm of %s: %w", dataset, err) }
-	n, err := st.Get(ctx, tree.ManifestPath(dataset))
+	whole, err := follow.ReadManifest(ctx, st, dataset)
 	switch {
 	case errors.Is(err, store.ErrNotFound):
 	case err != nil:
 		return fail(err)
 	default:
-		m, err := snapshot.DecodeManifest(n.Value) // for people: hosts verify it
+		m, err := snapshot.DecodeManifest(whole) // for people: hosts verify it
 		if err != nil {
 			return fail(err)
 		}

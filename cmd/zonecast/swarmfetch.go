@@ -15,7 +15,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/zonecast/zonecast/internal/follow"
-	"github.com/zonecast/zonecast/internal/tree"
 	"github.com/zonecast/zonecast/service"
 	"github.com/zonecast/zonecast/snapshot"
 	"github.com/zonecast/zonecast/store"
@@ -146,11 +145,11 @@ func (o *swarmFetchOptions) newest(ctx context.Context, st store.Store) (ref sna
 		}
 		keys = append(keys, some...)
 	}
-	n, err := st.Get(ctx, tree.ManifestPath(o.Dataset))
+	whole, err := follow.ReadManifest(ctx, st, o.Dataset)
 	if err != nil {
 		return ref, hinted{fmt.Errorf("read manifest of %s: %w", o.Dataset, err), "--store says where the store is, as in the services that run; --dataset says which dataset"}
 	}
-	m, err := snapshot.VerifyManifest(n.Value, keys)
+	m, err := snapshot.VerifyManifest(whole, keys)
 	switch {
 	case err != nil:
 		return ref, err

@@ -331,11 +331,11 @@ func eventually(t testing.TB, what string, ok func() bool) {
 
 // manifest is the one in the store, verified.
 func (f *fleet) manifest(p *publisher.Publisher) *snapshot.Manifest {
-	n, err := f.st.Get(context.Background(), tree.ManifestPath(dataset))
+	whole, err := follow.ReadManifest(context.Background(), f.st, dataset)
 	if err != nil {
 		return &snapshot.Manifest{}
 	}
-	m, err := snapshot.VerifyManifest(n.Value, []ed25519.PublicKey{p.PublicKey()})
+	m, err := snapshot.VerifyManifest(whole, []ed25519.PublicKey{p.PublicKey()})
 	if err != nil {
 		f.t.Fatalf("manifest in the store: %v", err)
 	}

@@ -7,6 +7,7 @@ import (
 	"os"
 	"time"
 
+	"github.com/zonecast/zonecast/internal/tree"
 	"github.com/zonecast/zonecast/snapshot"
 	"github.com/zonecast/zonecast/snapshot/journal"
 	"github.com/zonecast/zonecast/store"
@@ -79,6 +80,14 @@ func (c *Config) complete() error {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
 	return nil
+}
+
+// prefix is below what of the store everything is. Hosts need no head, and so are not sent it.
+func (c *Config) prefix() string {
+	if c.Keys != nil {
+		return tree.OutPrefix(c.Dataset)
+	}
+	return tree.DatasetPrefix(c.Dataset)
 }
 
 // workDir is Dir, or a directory of its own, and what cleans up.

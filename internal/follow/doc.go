@@ -10,7 +10,7 @@
 // comes next is judged anew. Without keys - the control plane, which writes the
 // store itself - the head takes the manifest's place.
 //
-// In: /datasets/<name>/{head,manifest,log/} and parts from a store, snapshots from
+// In: /datasets/<name>/{head,out/} and parts from a store, snapshots from
 // a Fetcher; all untrusted when there are keys. Out: Reset, Apply and Refused of a
 // Sink; Load for what is published now; LogOps for those who write the log.
 package follow

@@ -9,7 +9,6 @@ import (
 	"slices"
 	"time"
 
-	"github.com/zonecast/zonecast/internal/tree"
 	"github.com/zonecast/zonecast/snapshot"
 	"github.com/zonecast/zonecast/snapshot/journal"
 	"github.com/zonecast/zonecast/store"
@@ -50,8 +49,9 @@ type Follower struct {
 	until   int64
 	// whole: what the sink has is void, and the next it is given is a Reset.
 	whole      bool
-	judged     store.Revision // of the manifest last looked at
-	judgedHead store.Revision
+	judged      store.Revision // of the manifest last looked at
+	judgedFiles store.Revision // of the list of files
+	judgedHead  store.Revision
 
 	told    map[refused]bool // refusals since the last progress, at most maxTold
 	tells   map[Kind]tells
@@ -152,7 +152,7 @@ func (f *Follower) Run(ctx context.Context) error {
 		f.abandon()
 		clean()
 	}()
-	watch := f.cfg.Store.Watch(ctx, tree.DatasetPrefix(f.cfg.Dataset), 0)
+	watch := f.cfg.Store.Watch(ctx, f.cfg.prefix(), 0)
 	for {
 		select {
 		case <-ctx.Done():
@@ -185,7 +185,7 @@ func (f *Follower) Run(ctx context.Context) error {
 // refresh asks the store for everything anew: what did not work may have been the
 // watch's fault.
 func (f *Follower) refresh(ctx context.Context) {
-	nodes, rev, err := f.cfg.Store.List(ctx, tree.DatasetPrefix(f.cfg.Dataset))
+	nodes, rev, err := f.cfg.Store.List(ctx, f.cfg.prefix())
 	if err != nil {
 		f.again(err) // what we know is looked at once more all the same
 		return
@@ -358,6 +358,7 @@ func (f *Follower) climb(ctx context.Context, t target, w way) error {
 
 // give hands the pending steps to the sink.
 func (f *Follower) give(ctx context.Context, manifest []byte) error {
+	manifest, _ = snapshot.Detach(manifest) // with each group of a journal
 	g := Group{Manifest: manifest, Dataset: f.at}
 	for _, s := range f.pending {
 		g.Deltas = append(g.Deltas, s.delta)

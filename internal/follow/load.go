@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/zonecast/zonecast/internal/tree"
 	"github.com/zonecast/zonecast/snapshot"
 )
 
@@ -35,7 +34,7 @@ func Load(ctx context.Context, cfg Config) (*snapshot.Dataset, error) {
 	defer f.abandon()
 	defer f.retry.Stop()
 	for range loadTries {
-		nodes, rev, err := cfg.Store.List(ctx, tree.DatasetPrefix(cfg.Dataset))
+		nodes, rev, err := cfg.Store.List(ctx, cfg.prefix())
 		if err != nil {
 			return nil, fmt.Errorf("load %s: %w", cfg.Dataset, err)
 		}

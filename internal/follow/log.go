@@ -14,7 +14,7 @@ import (
 	"github.com/zonecast/zonecast/store"
 )
 
-// A log node, /datasets/<dataset>/log/<version>, has one of two forms
+// A log node, /datasets/<dataset>/out/log/<version>, has one of two forms
 // (docs/format/log.md):
 //
 //	octet 0   'D'                  'P'
@@ -89,6 +89,29 @@ func LogOps(dataset string, version uint64, encoded []byte) (batches [][]store.O
 // Getter is the part of store.Store that reads parts.
 type Getter interface {
 	Get(ctx context.Context, path string) (store.Node, error)
+}
+
+// manifestTries is how often ReadManifest looks: another manifest may come between its two reads.
+const manifestTries = 3
+
+// ReadManifest gives the manifest in the store with its list of files. Nothing of it is verified but
+// that they belong together. An error that wraps store.ErrNotFound means that there is none.
+func ReadManifest(ctx context.Context, st Getter, dataset string) ([]byte, error) {
+	var whole []byte
+	var err error
+	for range manifestTries {
+		var n, files store.Node
+		if n, err = st.Get(ctx, tree.ManifestPath(dataset)); err != nil {
+			return nil, err
+		}
+		if files, err = st.Get(ctx, tree.FilesPath(dataset)); err != nil && !errors.Is(err, store.ErrNotFound) {
+			return nil, err
+		}
+		if whole, err = snapshot.Attach(n.Value, files.Value); err == nil {
+			return whole, nil
+		}
+	}
+	return nil, fmt.Errorf("node %s: %w", tree.ManifestPath(dataset), err)
 }
 
 // errLog is wrapped by every error that is the fault of what lies in the log, not of

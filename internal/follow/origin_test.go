@@ -145,7 +145,12 @@ func (o *origin) sign() {
 
 func (o *origin) putManifest(b []byte) {
 	o.t.Helper()
-	o.commit(store.Op{Path: tree.ManifestPath(dataset), Value: b})
+	signed, list := snapshot.Detach(b)
+	ops := []store.Op{{Path: tree.ManifestPath(dataset), Value: signed}}
+	if list != nil {
+		ops = append(ops, store.Op{Path: tree.FilesPath(dataset), Value: list})
+	}
+	o.commit(ops...)
 }
 
 // snapshot offers the present state, for the next manifest.

@@ -78,12 +78,35 @@ func (f *Follower) forgetPending() {
 	f.at, f.pending, f.aside, f.whole = snapshot.NewDataset(f.cfg.Dataset), nil, nil, true
 }
 
-func (f *Follower) aimSigned() {
+// news tells whether the manifest or its list of files is another one than was looked at last.
+func (f *Follower) news() bool {
+	n, files := f.view.manifest, f.view.files
+	if n.Path == "" || n.Modified == f.judged && files.Modified == f.judgedFiles {
+		return false
+	}
+	f.judged, f.judgedFiles = n.Modified, files.Modified
+	return true
+}
+
+// withFiles is the manifest with its list of files. Where that is not the one that was signed it is the
+// manifest alone, which leads by deltas as well as ever, and somebody is told.
+func (f *Follower) withFiles() []byte {
 	n := f.view.manifest
-	if n.Path == "" || n.Modified == f.judged {
+	whole, err := snapshot.Attach(n.Value, f.view.files.Value)
+	if err == nil {
+		return whole
+	}
+	if m, bad := snapshot.DecodeManifest(n.Value); bad == nil {
+		f.refuseWith(KindManifest, m.Version, err, f.view.files.Value)
+	}
+	return n.Value
+}
+
+func (f *Follower) aimSigned() {
+	if !f.news() {
 		return
 	}
-	f.judged = n.Modified
+	n := f.view.manifest
 	m, err := snapshot.VerifyManifest(n.Value, f.believed.Believed)
 	if err != nil {
 		kind := KindSignature
@@ -104,13 +127,17 @@ func (f *Follower) aimSigned() {
 		f.refuseWith(KindDataset, m.Version, fmt.Errorf("manifest is of dataset %.70q, expected %q", m.Dataset, f.cfg.Dataset), n.Value)
 		return
 	}
-	f.consider(target{position{m.Version, m.Chain}, m.Digest, m.Snapshot, n.Value, m.Deltas}, "manifest", n.Value)
+	whole := f.withFiles()
+	if m, err = snapshot.DecodeManifest(whole); err != nil { // signed, and contradicts itself
+		f.refuseWith(KindManifest, 0, err, n.Value)
+		return
+	}
+	f.consider(target{position{m.Version, m.Chain}, m.Digest, m.Snapshot, whole, m.Deltas}, "manifest", n.Value)
 }
 
 func (f *Follower) aimHead() {
-	if n := f.view.manifest; n.Path != "" && n.Modified != f.judged {
-		f.judged = n.Modified
-		m, err := snapshot.DecodeManifest(n.Value)
+	if f.news() {
+		m, err := snapshot.DecodeManifest(f.withFiles())
 		switch {
 		case err != nil:
 			f.refuse(KindManifest, 0, err)

@@ -5,12 +5,13 @@ import (
 	"github.com/zonecast/zonecast/store"
 )
 
-// view is what the store last said below /datasets/<dataset>/.
+// view is what the store last said of a dataset.
 type view struct {
 	dataset string
 	// listed is the revision of the last List: batches up to it say nothing new.
-	listed         store.Revision
-	head, manifest store.Node // Path is empty where there is no such node
+	listed store.Revision
+	// Path is empty where there is no such node.
+	head, manifest, files store.Node
 	// log has nodes of versions above what the sink has. Deleted ones stay: a node
 	// that was trimmed while a snapshot is on its way leads on from it all the same,
 	// and is believed for its chain value, not for its place.
@@ -36,7 +37,7 @@ func (v *view) take(b store.Batch, have uint64) {
 		return
 	}
 	if b.Reset {
-		v.head, v.manifest = store.Node{}, store.Node{}
+		v.head, v.manifest, v.files = store.Node{}, store.Node{}, store.Node{}
 	}
 	v.put(b.Puts, have)
 	for _, path := range b.Deletes {
@@ -45,6 +46,8 @@ func (v *view) take(b store.Batch, have uint64) {
 			v.head = store.Node{}
 		case v.manifest.Path:
 			v.manifest = store.Node{}
+		case v.files.Path:
+			v.files = store.Node{}
 		}
 	}
 }
@@ -55,7 +58,7 @@ func (v *view) list(nodes []store.Node, rev store.Revision, have uint64) {
 		return
 	}
 	v.listed = rev
-	v.head, v.manifest = store.Node{}, store.Node{}
+	v.head, v.manifest, v.files = store.Node{}, store.Node{}, store.Node{}
 	clear(v.log)
 	v.size = 0
 	v.put(nodes, have)
@@ -71,6 +74,10 @@ func (v *view) put(nodes []store.Node, have uint64) {
 		case tree.ManifestPath(v.dataset):
 			if n.Modified >= v.manifest.Modified {
 				v.manifest = n
+			}
+		case tree.FilesPath(v.dataset):
+			if n.Modified >= v.files.Modified {
+				v.files = n
 			}
 		default:
 			version, ok := tree.LogVersion(v.dataset, n.Path)

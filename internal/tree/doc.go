@@ -14,9 +14,10 @@
 //	/failures/<source>/<shard>             Failure: where a rule fails
 //	/progress/mutator                      Progress
 //	/datasets/<name>/head                  Head, written by the presenter by compare-and-set
-//	/datasets/<name>/log/<version>         Delta, or a pointer to its parts
+//	/datasets/<name>/out/log/<version>     Delta, or a pointer to its parts
 //	/parts/<dataset>/<version>/<n>         parts of a delta too large for one node
-//	/datasets/<name>/manifest              snapshot.Manifest, signed by the publisher
+//	/datasets/<name>/out/manifest          snapshot.Manifest, signed by the publisher
+//	/datasets/<name>/out/files             its list of files: snapshot, large deltas
 //	/hosts/<host>                          Host, ephemeral
 //	/revocations/<key>                     a line by which a key revokes itself (internal/trust)
 //	/trust/<dataset>/<host>                Trust, ephemeral: whom the host believes

@@ -206,10 +206,15 @@ func FailurePath(s record.Source, shard, server string) string {
 // DatasetPrefix is the prefix of everything of one dataset, with a final slash.
 func DatasetPrefix(dataset string) string { return Datasets + dataset + "/" }
 
-// HeadPath, ManifestPath and LogPrefix are the parts of a dataset.
+// OutPrefix is the prefix of what hosts follow of a dataset: of the rest a new version brings
+// them nothing.
+func OutPrefix(dataset string) string { return DatasetPrefix(dataset) + "out/" }
+
+// HeadPath, ManifestPath, FilesPath and LogPrefix are the parts of a dataset.
 func HeadPath(dataset string) string     { return DatasetPrefix(dataset) + "head" }
-func ManifestPath(dataset string) string { return DatasetPrefix(dataset) + "manifest" }
-func LogPrefix(dataset string) string    { return DatasetPrefix(dataset) + "log/" }
+func ManifestPath(dataset string) string { return OutPrefix(dataset) + "manifest" }
+func FilesPath(dataset string) string    { return OutPrefix(dataset) + "files" }
+func LogPrefix(dataset string) string    { return OutPrefix(dataset) + "log/" }
 
 // LogPath is the path of the delta that made version; the number is written with 20
 // digits so that paths sort as numbers do.

@@ -58,11 +58,15 @@ func (s *shelf) follow(ctx context.Context, m *mirror) {
 		var now []snapshot.Ref
 		var names []string
 		for path, n := range m.nodes {
-			name := strings.TrimSuffix(strings.TrimPrefix(path, tree.Datasets), "/manifest")
+			name, _, _ := strings.Cut(strings.TrimPrefix(path, tree.Datasets), "/")
 			if path != tree.ManifestPath(name) {
 				continue
 			}
-			if man, err := snapshot.DecodeManifest(n.Value); err == nil && !man.Snapshot.ID.IsZero() && man.Dataset == name {
+			whole, err := snapshot.Attach(n.Value, m.nodes[tree.FilesPath(name)].Value)
+			if err != nil {
+				continue // agents say so
+			}
+			if man, err := snapshot.DecodeManifest(whole); err == nil && !man.Snapshot.ID.IsZero() && man.Dataset == name {
 				now, names = append(now, man.Snapshot), append(names, name)
 			}
 		}

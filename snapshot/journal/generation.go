@@ -83,7 +83,7 @@ func (w *Writer) fold() error {
 	if err != nil {
 		return err
 	}
-	return w.begin(next, base{Dataset: w.opts.Dataset, State: ref, Manifest: string(s.raw)}, s.log)
+	return w.begin(next, base{Dataset: w.opts.Dataset, State: ref, Manifest: s.raw}, s.log)
 }
 
 // writeSnapshot writes d to a file that replaces what is left of a failed try.
@@ -143,7 +143,7 @@ func (w *Writer) reset(snapshotFile string, manifest []byte) error {
 	if err := w.take(snapshotFile, path, ref); err != nil {
 		return errors.Join(err, removeIfThere(w.opts.FS, path))
 	}
-	return w.begin(next, base{Dataset: w.opts.Dataset, State: ref, Manifest: string(manifest)}, nil)
+	return w.begin(next, base{Dataset: w.opts.Dataset, State: ref, Manifest: manifest}, nil)
 }
 
 // take brings a snapshot file into the directory and reads it.
@@ -220,7 +220,7 @@ func (w *Writer) resetDataset(d *snapshot.Dataset, manifest []byte) error {
 	if err != nil {
 		return err
 	}
-	return w.begin(next, base{Dataset: w.opts.Dataset, State: ref, Manifest: string(manifest)}, nil)
+	return w.begin(next, base{Dataset: w.opts.Dataset, State: ref, Manifest: manifest}, nil)
 }
 
 // nextGeneration settles the current one: the files of at most two are there.
@@ -247,7 +247,7 @@ func (w *Writer) begin(next current, b base, from *logReader) (err error) {
 			err = errors.Join(err, removeIfThere(fsys, path), removeIfThere(fsys, snapshotName(w.dir, next.generation)))
 		}
 	}()
-	number, tip, raw, rest := w.next, pointOf(b.State), []byte(b.Manifest), []byte(nil)
+	number, tip, raw, rest := w.next, pointOf(b.State), b.Manifest, []byte(nil)
 	if from != nil {
 		number, tip, raw = from.number, w.tip, w.raw // of the first group that is copied; w.next stays
 		rest = make([]byte, w.end-from.at)

@@ -14,7 +14,7 @@ import (
 
 // A log file is (docs/format/journal.md; integers are big endian):
 //
-//	magic       8 octets  "zclog" 00 00 01
+//	magic       8 octets  "zclog" 00 00 02
 //	generation  u64
 //	id          u64       as in CURRENT
 //	group       u64       number of the first group
@@ -32,7 +32,7 @@ import (
 //	header      u32       CRC-32C of the 24 octets before
 //	payload     deltas u32; each u32 length and octets; manifest u32 length and octets
 const (
-	logMagic    = "zclog\x00\x00\x01"
+	logMagic    = "zclog\x00\x00\x02"
 	logFixed    = 8 + 8 + 8 + 8 + 4 + 4
 	groupMagic  = "zcgr"
 	groupHeader = 4 + 8 + 8 + 4 + 4
@@ -52,7 +52,7 @@ type base struct {
 	// there is no file, and the state is the empty dataset at version 0.
 	State snapshot.Ref `json:"state"`
 	// Manifest covers State; empty in a journal that never had one.
-	Manifest string `json:"manifest"`
+	Manifest []byte `json:"manifest"`
 }
 
 func encodeLogHeader(c current, firstGroup uint64, b base) ([]byte, error) {
@@ -112,7 +112,7 @@ func (l *logReader) readHeader(c current) error {
 		return readError(l.path, 0, err)
 	}
 	if string(h[:8]) != logMagic {
-		return &Error{File: l.path, Offset: 0, Found: fmt.Sprintf("starts with %q, expected %q (log format 1)", h[:8], logMagic)}
+		return &Error{File: l.path, Offset: 0, Found: fmt.Sprintf("starts with %q, expected %q (log format 2)", h[:8], logMagic)}
 	}
 	length := int64(binary.BigEndian.Uint32(h[32:]))
 	if length > maxBase || logFixed+length > size {

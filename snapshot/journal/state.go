@@ -149,16 +149,16 @@ func (l *logReader) checkBase(keys Keys) ([]byte, *snapshot.Manifest, error) {
 		return nil, nil, bad(err)
 	}
 	if b.State.ID.IsZero() {
-		if pointOf(b.State) != (point{}) || b.Manifest != "" {
+		if pointOf(b.State) != (point{}) || len(b.Manifest) > 0 {
 			return nil, nil, bad(fmt.Errorf("state without a snapshot is of version %d, expected the empty dataset", b.State.Version))
 		}
 		return nil, nil, nil
 	}
-	m, err := openManifest([]byte(b.Manifest), keys, b.Dataset, pointOf(b.State))
+	m, err := openManifest(b.Manifest, keys, b.Dataset, pointOf(b.State))
 	if err != nil {
 		return nil, nil, bad(err)
 	}
-	return []byte(b.Manifest), m, nil
+	return b.Manifest, m, nil
 }
 
 // loadBase reads the state in which the log begins.
