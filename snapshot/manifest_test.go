@@ -179,9 +179,9 @@ func TestManifestOfTheFuture(t *testing.T) {
 	}
 	for text, want := range map[string]string{
 		`{"payload":"{}","key":"34750f98bd59fcfc","signature":""}`: "upgrade that",
-		"\x03" + string(e.append(nil)[1:]):                           "upgrade this one",
-		"garbage":                                                   "begins with",
-		"":                                                          "empty",
+		"\x03" + string(e.append(nil)[1:]):                         "upgrade this one",
+		"garbage":                                                  "begins with",
+		"":                                                         "empty",
 	} {
 		if _, err := VerifyManifest([]byte(text), keys); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%.20q: error is %v, expected one with %q", text, err, want)

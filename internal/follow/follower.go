@@ -48,7 +48,7 @@ type Follower struct {
 	signers []string
 	until   int64
 	// whole: what the sink has is void, and the next it is given is a Reset.
-	whole      bool
+	whole       bool
 	judged      store.Revision // of the manifest last looked at
 	judgedFiles store.Revision // of the list of files
 	judgedHead  store.Revision

@@ -13,6 +13,7 @@ import (
 	"github.com/zonecast/zonecast/internal/follow"
 	"github.com/zonecast/zonecast/internal/tree"
 	"github.com/zonecast/zonecast/store"
+	"github.com/zonecast/zonecast/store/wire"
 )
 
 // Config is what a person may set.
@@ -28,7 +29,7 @@ type Config struct {
 	ClientCA string `option:"client-ca" help:"file with certificates (PEM): agents must show one that these signed; empty: any agent may connect"`
 	// Most bounds connections.
 	Most int `option:"most" help:"connections at the same time; the next are refused"`
-	// MaxSize bounds what is kept in memory of each part of the tree, in octets.
+	// MaxSize bounds what is kept in memory of each part of the tree, in octets as they are sent.
 	MaxSize int64 `option:"max-size" help:"octets kept at most of each part of the store that agents follow"`
 	// Snapshots tells whether the snapshots that are offered are fetched and served here.
 	Snapshots bool `option:"snapshots" help:"fetch the snapshots that are offered, and serve them to the agents"`
@@ -43,7 +44,7 @@ type Config struct {
 // DefaultConfig serves nobody yet.
 func DefaultConfig() Config {
 	return Config{
-		Dir: "/var/lib/zonecast/site", Most: 10_000, MaxSize: 1 << 30, Snapshots: true,
+		Dir: "/var/lib/zonecast/site", Most: 10_000, MaxSize: wire.MaxAnswer, Snapshots: true,
 		Confirm: 5 * time.Second, SessionTTL: 10 * time.Second, Pace: 10 * time.Millisecond,
 	}
 }
@@ -74,8 +75,8 @@ func (c Config) Validate() error {
 	if c.Most < 1 || c.Most > 1_000_000 {
 		report("most is %d, expected 1 to 1000000", c.Most)
 	}
-	if c.MaxSize < 1<<20 {
-		report("max-size is %d, expected at least %d octets", c.MaxSize, 1<<20)
+	if c.MaxSize < 1<<20 || c.MaxSize > wire.MaxAnswer {
+		report("max-size is %d, expected %d to %d octets: agents take no more in one answer", c.MaxSize, 1<<20, wire.MaxAnswer)
 	}
 	if c.Confirm < 100*time.Millisecond || c.Confirm > time.Hour {
 		report("confirm is %v, expected 100ms to 1h", c.Confirm)

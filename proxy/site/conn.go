@@ -160,11 +160,7 @@ func (c *conn) answer(ctx context.Context, f wire.Frame) (*wire.Message, error) 
 		if err != nil {
 			return bad(err)
 		}
-		nodes, rev, err := s.list(ctx, prefix)
-		if err != nil {
-			return nil, err
-		}
-		return wire.ListMessage(nodes, rev), nil
+		return s.list(ctx, prefix)
 	case wire.Commit:
 		token, txn, err := wire.ParseTxn(f.Payload)
 		if err != nil {
@@ -229,7 +225,9 @@ func (c *conn) watch(ctx context.Context, wg *sync.WaitGroup, id uint64, prefix 
 	if err := c.site.mayRead(prefix, store.CheckPrefix(prefix)); err != nil {
 		// The client asks for nothing that package store forbids; what this site does not serve
 		// is a watch on which nothing ever comes, told in the log of the site.
-		c.site.log.Warn("an agent watches what is not served here", "prefix", prefix, "agent", c.RemoteAddr().String(), "error", err)
+		if c.site.mayLog() {
+			c.site.log.Warn("an agent watches what is not served here", "prefix", prefix, "agent", c.RemoteAddr().String(), "error", err)
+		}
 		return nil
 	}
 	ctx, end := context.WithCancel(ctx)

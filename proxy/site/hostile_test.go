@@ -228,3 +228,73 @@ func TestDamagedCache(t *testing.T) {
 		})
 	}
 }
+
+// TestFullMirror: while a part of the tree is larger than it may be, agents are served nothing of it,
+// and nothing of what happens is written to the disk; when it is smaller again the disk has all of
+// it, so that who begins with the site cut off begins with what was there last.
+func TestFullMirror(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	up := memstore.New()
+	defer up.Close()
+	cfg := config(dir)
+	cfg.MaxSize = 1 << 20
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	commit := func(ops ...store.Op) {
+		t.Helper()
+		if _, err := up.Commit(ctx, store.Txn{Do: ops}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	large := func(from, to int) {
+		t.Helper()
+		for i := from; i < to; i++ {
+			commit(store.Op{Path: fmt.Sprintf("/large/%d", i), Value: make([]byte, 64<<10)})
+		}
+	}
+	large(0, 12) // is there from the start, so that the file is not written anew for its length
+	p, stop := run(t, cfg, site.Deps{Store: up, Tree: whole(true)})
+	s := &served{up: up, socket: filepath.Join(dir, "s"), net: newGate()}
+	troubled := func(want bool) {
+		t.Helper()
+		for ctx.Err() == nil {
+			if strings.Contains(strings.Join(p.Troubles(), " "), "--proxy-agents-max-size") == want {
+				return
+			}
+			time.Sleep(time.Millisecond)
+		}
+		t.Fatalf("troubles are %q", p.Troubles())
+	}
+	c := s.client(t)
+	if _, _, err := c.List(ctx, "/"); err != nil {
+		t.Fatal(err)
+	}
+	commit(store.Op{Path: "/a", Value: []byte("before")}, store.Op{Path: "/b", Value: []byte("before")})
+	large(12, 17)
+	troubled(true)
+	commit(store.Op{Path: "/a", Value: []byte("meanwhile")}, store.Op{Path: "/b", Delete: true})
+	time.Sleep(10 * time.Millisecond) // so that it is a batch of its own
+	commit(store.Op{Path: "/large/0", Delete: true}, store.Op{Path: "/large/1", Delete: true})
+	troubled(false)
+	commit(store.Op{Path: "/c", Value: []byte("after")})
+	for b := range c.Watch(ctx, "/", 0) {
+		if len(b.Puts) > 0 && b.Puts[len(b.Puts)-1].Path == "/c" {
+			break
+		}
+	}
+	want, _, err := up.List(ctx, "/")
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.Close()
+	stop()
+	up.SetAvailable(false)
+	run(t, cfg, site.Deps{Store: up, Tree: whole(true)})
+	c = s.client(t)
+	defer c.Close()
+	got, _, err := c.List(ctx, "/")
+	if err != nil || fmt.Sprint(got) != fmt.Sprint(want) {
+		t.Errorf("the disk has %d nodes, error %v; expected %d", len(got), err, len(want))
+	}
+}

@@ -24,7 +24,7 @@ type mirror struct {
 
 	mu      sync.Mutex // guards below
 	nodes   map[string]store.Node
-	size    int64          // octets of paths and values
+	size    int64          // octets, as they are sent
 	rev     store.Revision // up to which nodes has everything
 	heard   bool           // there is a state
 	life    int            // +1 when the store went back, or was given up: what watchers know is void
@@ -35,7 +35,8 @@ type mirror struct {
 	changed chan struct{}  // closed and replaced when anything above changes
 	// whole has the state below prefixes that are watched as a Reset, for who comes now.
 	whole map[string]*wire.Message
-	full  bool // there is more than fits: nothing is served any more
+	lists map[string]*wire.Message // the same as answers to a List
+	full  bool                     // there is more than fits: nothing is served any more
 }
 
 // increment is one batch as the store gave it.
@@ -45,7 +46,7 @@ type increment struct {
 }
 
 func newMirror(prefix string, most int64) *mirror {
-	return &mirror{prefix: prefix, most: most, nodes: map[string]store.Node{}, changed: make(chan struct{}), whole: map[string]*wire.Message{}}
+	return &mirror{prefix: prefix, most: most, nodes: map[string]store.Node{}, changed: make(chan struct{}), whole: map[string]*wire.Message{}, lists: map[string]*wire.Message{}}
 }
 
 // wake tells watchers to look. The caller holds mu.
@@ -53,6 +54,7 @@ func (m *mirror) wake() {
 	close(m.changed)
 	m.changed = make(chan struct{})
 	clear(m.whole)
+	clear(m.lists)
 }
 
 // apply takes in a batch of the store's and gives what of it is new, as it is kept on the disk.
@@ -94,19 +96,22 @@ func (m *mirror) apply(b store.Batch) store.Batch {
 func (m *mirror) put(b store.Batch) {
 	for _, n := range b.Puts {
 		if old, ok := m.nodes[n.Path]; ok {
-			m.size -= int64(len(old.Path) + len(old.Value))
+			m.size -= sizeOf(old)
 		}
-		m.size += int64(len(n.Path) + len(n.Value))
+		m.size += sizeOf(n)
 		m.nodes[n.Path] = n
 	}
 	for _, p := range b.Deletes {
 		if old, ok := m.nodes[p]; ok {
-			m.size -= int64(len(old.Path) + len(old.Value))
+			m.size -= sizeOf(old)
 			delete(m.nodes, p)
 		}
 	}
 	m.full = m.size > m.most
 }
+
+// sizeOf is at least the octets that a node takes in an answer.
+func sizeOf(n store.Node) int64 { return int64(len(n.Path) + len(n.Value) + wire.NodeOverhead) }
 
 // difference is what a Reset changes: a store that forgot what happened meanwhile, and says
 // all there is, must not make every agent read it. The caller holds mu.
@@ -161,17 +166,27 @@ func (m *mirror) get(path string) (n store.Node, found, ok bool) {
 	return n, found, m.heard && !m.full
 }
 
-// list is what is below prefix, in order of path.
-func (m *mirror) list(prefix string) (nodes []store.Node, rev store.Revision, ok bool) {
+// list is what is below prefix, in order of path, as an answer; nil when nothing can be said yet.
+func (m *mirror) list(prefix string) *wire.Message {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	for p, n := range m.nodes {
-		if strings.HasPrefix(p, prefix) {
-			nodes = append(nodes, n)
-		}
+	if !m.heard || m.full {
+		return nil
 	}
-	slices.SortFunc(nodes, func(a, b store.Node) int { return strings.Compare(a.Path, b.Path) })
-	return nodes, m.rev, m.heard && !m.full
+	if m.lists[prefix] == nil {
+		var nodes []store.Node
+		for p, n := range m.nodes {
+			if strings.HasPrefix(p, prefix) {
+				nodes = append(nodes, n)
+			}
+		}
+		slices.SortFunc(nodes, func(a, b store.Node) int { return strings.Compare(a.Path, b.Path) })
+		if len(nodes) == 0 {
+			return wire.ListMessage(nil, m.rev) // of these there is no end of prefixes
+		}
+		m.lists[prefix] = wire.ListMessage(nodes, m.rev)
+	}
+	return m.lists[prefix]
 }
 
 // has tells whether what a commit did at revision rev shows, and, if not, what to wait for.
@@ -232,7 +247,11 @@ func (m *mirror) next(p *place) (message *wire.Message, wait <-chan struct{}, fu
 // everything is the state as a Reset; many who come at the same time share it.
 func (m *mirror) everything(p *place) *wire.Message {
 	if m.whole[p.prefix] == nil {
-		m.whole[p.prefix] = wire.BatchMessage(m.reset(p.prefix))
+		b := m.reset(p.prefix)
+		if len(b.Puts) == 0 {
+			return wire.BatchMessage(b) // of these there is no end of prefixes
+		}
+		m.whole[p.prefix] = wire.BatchMessage(b)
 	}
 	return m.whole[p.prefix]
 }

@@ -26,20 +26,37 @@ const (
 	// homecoming is how much of a random pause there is before a site that was cut off writes
 	// what was reported meanwhile: many sites come back at the same time.
 	homecoming = time.Second
-	// maxSessions of one connection.
-	maxSessions = 64
-	// maxOwned is how many nodes the sessions of a site may have.
-	maxOwned = 1 << 20
+)
+
+// Bounds on what agents make the proxy keep.
+const (
+	maxSessions = 64 // of one connection
+	// sessionsEach times the most connections is how many sessions there may be: agents have two at
+	// most, and a session outlives its connection.
+	sessionsEach = 4
+	// Of one session: a host has a dozen nodes, of which the largest has 64 KiB.
+	maxSessionNodes  = 4096
+	maxSessionOctets = 8 << 20
+	// Of all sessions: 10,000 hosts that say as much as hosts come to say, twice.
+	maxOctets = 1 << 30
+	// Of what waits for the store: transactions, and octets of those with conditions.
+	maxWishes = 1 << 16
+	maxQueued = 64 << 20
+	// maxStandIns is how many answers are kept that are given in the store's place.
+	maxStandIns = 64
 )
 
 // reports are the sessions of agents. What these put is gathered and put into one session of the
 // store's, as it is when its turn comes: of a node that changes often only the newest state.
 type reports struct {
+	ctx    context.Context
+	wg     *sync.WaitGroup // has what is said to agents by the way
 	store  store.Store
 	link   *uplink
 	log    *slog.Logger
 	ttl    time.Duration // of the session at the store
 	pace   time.Duration
+	most   int           // sessions
 	wakeup chan struct{} // holds one: there is something to write
 
 	mu       sync.Mutex // guards below
@@ -47,9 +64,21 @@ type reports struct {
 	nodes    map[string]*report
 	dirty    map[string]bool // paths whose reports the store does not have
 	queue    []*wish
+	queued   int    // octets of those in it that have conditions
+	octets   int    // of paths and values of all sessions
 	commits  uint64 // made at the store
 	kept     uint64 // transactions acknowledged without it
 	last     store.Revision
+	trouble  string // why the store gives no session though it answers; empty: it does
+	changes  uint64 // +1 when below may give something else
+	standIns map[string]standIn
+}
+
+// standIn is an answer in the store's place.
+type standIn struct {
+	result
+	changes uint64
+	at      time.Time // of what the store said last
 }
 
 // session is one agent's. It is guarded by reports.mu.
@@ -59,6 +88,7 @@ type session struct {
 	on    *conn // nil: its connection broke
 	heard time.Time
 	nodes map[string]bool // paths of the reports that are its
+	size  int             // octets of these
 }
 
 // report is a node that a session wants to be, or no longer to be.
@@ -74,17 +104,78 @@ type report struct {
 type wish struct {
 	paths []string  // dirty ones; or
 	txn   store.Txn // one with conditions, of owner
+	size  int       // octets of txn
 	owner *session
 	done  chan struct{} // closed when what is below is set
 	rev   store.Revision
 	err   error
 }
 
-func newReports(st store.Store, link *uplink, log *slog.Logger, cfg Config) *reports {
+// newReports: what it says to agents ends with ctx, and wg has it.
+func newReports(ctx context.Context, st store.Store, link *uplink, log *slog.Logger, cfg Config, wg *sync.WaitGroup) *reports {
 	return &reports{
-		store: st, link: link, log: log, ttl: cfg.SessionTTL, pace: cfg.Pace, wakeup: make(chan struct{}, 1),
-		sessions: map[wire.Token]*session{}, nodes: map[string]*report{}, dirty: map[string]bool{},
+		ctx: ctx, wg: wg, store: st, link: link, log: log, ttl: cfg.SessionTTL, pace: cfg.Pace, most: sessionsEach * cfg.Most, wakeup: make(chan struct{}, 1),
+		sessions: map[wire.Token]*session{}, nodes: map[string]*report{}, dirty: map[string]bool{}, standIns: map[string]standIn{},
 	}
+}
+
+// problem is what a person should know; empty: nothing.
+func (r *reports) problem() string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.trouble
+}
+
+// hold makes a report at path its owner's, with a value; without an owner it is to go. The caller
+// holds mu.
+func (r *reports) hold(path string, n *report, owner *session, value []byte) {
+	if s := n.owner; s != nil {
+		delete(s.nodes, path)
+		s.size -= len(path) + len(n.value)
+		r.octets -= len(path) + len(n.value)
+	}
+	n.owner, n.value = owner, value
+	if owner != nil {
+		owner.nodes[path] = true
+		owner.size += len(path) + len(value)
+		r.octets += len(path) + len(value)
+	}
+	r.changes++
+}
+
+// room tells why there is none for what a transaction of a session puts, or nil. The caller holds mu.
+func (r *reports) room(s *session, txn store.Txn) error {
+	nodes, size := len(s.nodes), s.size
+	all := r.octets
+	for _, o := range txn.Do {
+		var before int
+		if n := r.nodes[o.Path]; n != nil && n.owner != nil {
+			before = len(o.Path) + len(n.value)
+			if n.owner == s {
+				nodes, size = nodes-1, size-before
+			}
+		}
+		all -= before
+		if !o.Delete {
+			nodes, size, all = nodes+1, size+len(o.Path)+len(o.Value), all+len(o.Path)+len(o.Value)
+		}
+	}
+	switch {
+	case nodes > max(maxSessionNodes, len(s.nodes)):
+		return fmt.Errorf("commit: the session would have %d nodes at the proxy of the site, at most %d", nodes, maxSessionNodes)
+	case size > max(maxSessionOctets, s.size):
+		return fmt.Errorf("commit: the session would have nodes of %d octets at the proxy of the site, at most %d", size, maxSessionOctets)
+	case all > max(maxOctets, r.octets):
+		return fmt.Errorf("commit: the agents of this site would have nodes of %d octets, at most %d", all, maxOctets)
+	case len(r.queue) >= maxWishes || r.queued > maxQueued:
+		return fmt.Errorf("commit: %w: %d transactions of this site wait for it already, %d octets of conditions", store.ErrUnavailable, len(r.queue), r.queued)
+	}
+	return nil
+}
+
+// prune forgets sessions of a connection that are over. The caller holds mu.
+func (r *reports) prune(c *conn) {
+	c.sessions = slices.DeleteFunc(c.sessions, func(t wire.Token) bool { return r.sessions[t] == nil })
 }
 
 func (r *reports) poke() {
@@ -98,9 +189,12 @@ func (r *reports) poke() {
 func (r *reports) open(c *conn, ttl time.Duration) (wire.Token, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	c.sessions = slices.DeleteFunc(c.sessions, func(t wire.Token) bool { return r.sessions[t] == nil })
-	if len(c.sessions) >= maxSessions {
+	r.prune(c)
+	switch {
+	case len(c.sessions) >= maxSessions:
 		return wire.Token{}, fmt.Errorf("start session: the connection has %d, which is the most", maxSessions)
+	case len(r.sessions) >= r.most:
+		return wire.Token{}, fmt.Errorf("start session: the agents of this site have %d sessions, which is the most (%d times --proxy-agents-most)", len(r.sessions), sessionsEach)
 	}
 	s := &session{ttl: ttl, on: c, heard: time.Now(), nodes: map[string]bool{}}
 	crand.Read(s.token[:]) // does not fail
@@ -117,11 +211,14 @@ func (r *reports) resume(c *conn, t wire.Token) error {
 	if s == nil {
 		return fmt.Errorf("resume session: %w", store.ErrSessionLost)
 	}
-	if len(c.sessions) >= maxSessions && !slices.Contains(c.sessions, t) {
-		return fmt.Errorf("resume session: the connection has %d, which is the most", maxSessions)
+	r.prune(c)
+	if !slices.Contains(c.sessions, t) {
+		if len(c.sessions) >= maxSessions {
+			return fmt.Errorf("resume session: the connection has %d, which is the most", maxSessions)
+		}
+		c.sessions = append(c.sessions, t)
 	}
 	s.on, s.heard = c, time.Now()
-	c.sessions = append(c.sessions, t)
 	return nil
 }
 
@@ -171,8 +268,7 @@ func (r *reports) expire(s *session) *wish {
 	delete(r.sessions, s.token)
 	w := &wish{done: make(chan struct{})}
 	for p := range s.nodes {
-		n := r.nodes[p]
-		n.owner = nil
+		r.hold(p, r.nodes[p], nil, nil)
 		r.dirty[p] = true
 		w.paths = append(w.paths, p)
 	}
@@ -198,8 +294,8 @@ func (r *reports) sweep(ctx context.Context) {
 				continue
 			}
 			r.log.Debug("session of an agent is over", "ttl", s.ttl, "nodes", len(s.nodes))
-			if s.on != nil {
-				go s.on.lost(s.token)
+			if c := s.on; c != nil {
+				r.wg.Go(func() { c.lost(s.token) })
 			}
 			r.expire(s)
 		}
@@ -215,9 +311,9 @@ func (r *reports) commit(ctx context.Context, t wire.Token, txn store.Txn) (stor
 		r.mu.Unlock()
 		return 0, fmt.Errorf("commit: %w", store.ErrSessionLost)
 	}
-	if len(r.nodes)+len(txn.Do) > maxOwned {
+	if err := r.room(s, txn); err != nil {
 		r.mu.Unlock()
-		return 0, fmt.Errorf("commit: the agents of this site have %d nodes, which is the most", maxOwned)
+		return 0, err
 	}
 	w := &wish{owner: s, done: make(chan struct{})}
 	if len(txn.If) > 0 {
@@ -226,6 +322,10 @@ func (r *reports) commit(ctx context.Context, t wire.Token, txn store.Txn) (stor
 			return 0, fmt.Errorf("commit: %w", err)
 		}
 		w.txn = txn
+		for _, o := range txn.Do {
+			w.size += len(o.Path) + len(o.Value)
+		}
+		r.queued += w.size
 	} else {
 		for _, o := range txn.Do {
 			n := r.nodes[o.Path]
@@ -233,13 +333,10 @@ func (r *reports) commit(ctx context.Context, t wire.Token, txn store.Txn) (stor
 				n = &report{}
 				r.nodes[o.Path] = n
 			}
-			if n.owner != nil {
-				delete(n.owner.nodes, o.Path)
-			}
-			n.owner, n.value, n.any = nil, nil, o.Delete
-			if !o.Delete {
-				n.owner, n.value = s, bytes.Clone(o.Value)
-				s.nodes[o.Path] = true
+			if n.any = o.Delete; o.Delete {
+				r.hold(o.Path, n, nil, nil)
+			} else {
+				r.hold(o.Path, n, s, bytes.Clone(o.Value))
 			}
 			r.dirty[o.Path] = true
 			w.paths = append(w.paths, o.Path)
@@ -266,6 +363,7 @@ func (r *reports) wait(ctx context.Context, w *wish) (store.Revision, error) {
 	case <-late:
 	case <-ctx.Done():
 		if late == nil {
+			r.withdraw(w)
 			return 0, ctx.Err()
 		}
 	}
@@ -273,6 +371,16 @@ func (r *reports) wait(ctx context.Context, w *wish) (store.Revision, error) {
 	defer r.mu.Unlock()
 	r.kept++
 	return r.last, nil
+}
+
+// withdraw takes a wish back that nobody waits for any more, unless its turn has come.
+func (r *reports) withdraw(w *wish) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if i := slices.Index(r.queue, w); i >= 0 {
+		r.queue = slices.Delete(r.queue, i, i+1)
+		r.queued -= w.size
+	}
 }
 
 // forget notes that nodes were put or deleted past the sessions: they are these no longer.
@@ -288,18 +396,39 @@ func (r *reports) forget(ops []store.Op) {
 
 // drop forgets a report. The caller holds mu.
 func (r *reports) drop(path string, n *report) {
-	if n.owner != nil {
-		delete(n.owner.nodes, path)
-	}
+	r.hold(path, n, nil, nil)
 	delete(r.nodes, path)
 	delete(r.dirty, path)
 }
 
-// below gives what the agents of this site have below prefix, or at the path, over what the
-// store said last.
-func (r *reports) below(prefix string, known []store.Node) []store.Node {
+// over is what the agents of this site have below prefix, or at the path, over what the store said
+// last; who asks before anything changes is given the same.
+func (r *reports) over(prefix string, last result) result {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if s, ok := r.standIns[prefix]; ok && s.changes == r.changes && s.at.Equal(last.at) {
+		return s.result
+	}
+	known := last.nodes
+	if last.err != nil {
+		known = nil // it was not there
+	}
+	nodes := r.below(prefix, known)
+	slices.SortFunc(nodes, func(a, b store.Node) int { return strings.Compare(a.Path, b.Path) })
+	rev := max(last.rev, 1)
+	for _, n := range nodes {
+		rev = max(rev, n.Modified)
+	}
+	if len(r.standIns) >= maxStandIns {
+		clear(r.standIns)
+	}
+	s := standIn{of(nodes, rev, nil, last.at), r.changes, last.at}
+	r.standIns[prefix] = s
+	return s.result
+}
+
+// below is the nodes of over. The caller holds mu.
+func (r *reports) below(prefix string, known []store.Node) []store.Node {
 	var out []store.Node
 	for _, n := range known {
 		if _, ours := r.nodes[n.Path]; !ours {
@@ -403,7 +532,7 @@ func (r *reports) keep() {
 		}
 		close(w.done)
 	}
-	r.queue = nil
+	r.queue, r.queued = nil, 0
 }
 
 // batch is what goes in one transaction.
@@ -431,6 +560,20 @@ func (r *reports) next() *batch {
 	return nil
 }
 
+// cost is what a report adds to a transaction: octets, and operations with conditions. One that the
+// store never had costs nothing; one that goes unless it is somebody else's by now, a condition.
+func (n *report) cost(path string) (octets, ops int) {
+	switch {
+	case n.owner != nil:
+		return len(path) + len(n.value), 1
+	case n.any || n.rev == 0 && n.maybe:
+		return len(path), 1
+	case n.rev > 0:
+		return 2 * len(path), 2
+	}
+	return 0, 0
+}
+
 // gather takes the wishes that are first, or, when there are none, what else is dirty. The
 // caller holds mu.
 func (r *reports) gather() *batch {
@@ -443,10 +586,8 @@ func (r *reports) gather() *batch {
 			if _, have := b.sent[p]; have || n == nil || !r.dirty[p] {
 				continue
 			}
-			o, c = o+2*len(p)+len(n.value), c+1
-			if n.owner == nil {
-				c++ // its condition
-			}
+			size, ops := n.cost(p)
+			o, c = o+size, c+ops
 		}
 		return o <= store.MaxTxnBytes && c <= store.MaxTxnOps
 	}
@@ -455,28 +596,27 @@ func (r *reports) gather() *batch {
 		if _, have := b.sent[p]; have || n == nil || !r.dirty[p] {
 			return
 		}
-		if n.owner == nil && n.rev == 0 && !n.maybe && !n.any {
-			r.drop(p, n) // the store never had it
+		size, ops := n.cost(p)
+		if ops == 0 {
+			r.drop(p, n)
 			return
 		}
 		b.sent[p], b.paths = *n, append(b.paths, p)
-		octets, count = octets+2*len(p)+len(n.value), count+1
-		switch {
-		case n.owner != nil:
+		octets, count = octets+size, count+ops
+		if n.owner != nil {
 			b.txn.Do = append(b.txn.Do, store.Op{Path: p, Value: n.value})
-		default:
-			if !n.any && n.rev > 0 {
-				b.txn.If = append(b.txn.If, store.Cond{Path: p, Modified: n.rev})
-				count++
-			}
-			b.txn.Do = append(b.txn.Do, store.Op{Path: p, Delete: true})
+			return
 		}
+		if ops > 1 {
+			b.txn.If = append(b.txn.If, store.Cond{Path: p, Modified: n.rev})
+		}
+		b.txn.Do = append(b.txn.Do, store.Op{Path: p, Delete: true})
 	}
 	for len(r.queue) > 0 {
 		w := r.queue[0]
 		if len(w.txn.If) > 0 {
 			if len(b.wishes) == 0 {
-				r.queue = r.queue[1:]
+				r.queue, r.queued = r.queue[1:], r.queued-w.size
 				return &batch{txn: w.txn, wishes: []*wish{w}}
 			}
 			break
@@ -524,6 +664,7 @@ func (r *reports) do(ctx context.Context, up store.Session, b *batch) (store.Ses
 			r.failed(ctx, at, err)
 			return nil, err
 		}
+		r.troubled("")
 	}
 	rev, err := up.Commit(ctx, b.txn)
 	switch {
@@ -562,6 +703,11 @@ func (r *reports) each(ctx context.Context, up store.Session, b *batch) (store.S
 				one.txn.Do, one.paths = append(one.txn.Do, o), append(one.paths, o.Path)
 			}
 		}
+		for _, c := range b.txn.If {
+			if slices.Contains(w.paths, c.Path) {
+				one.txn.If = append(one.txn.If, c)
+			}
+		}
 		var err error
 		if len(one.txn.Do) == 0 { // said with one before it
 			r.done(one, 0)
@@ -578,7 +724,21 @@ func (r *reports) failed(ctx context.Context, at time.Time, err error) {
 	if !errors.Is(err, store.ErrUnavailable) && ctx.Err() != nil {
 		err = fmt.Errorf("%w: %w", store.ErrUnavailable, err)
 	}
+	if !errors.Is(err, store.ErrUnavailable) {
+		r.troubled(fmt.Sprintf("the store answers and does not take what agents report, trying again: %v", err))
+	}
 	r.link.answered(at, err)
+}
+
+// troubled notes why the store takes no reports; empty: it does. What is new is logged.
+func (r *reports) troubled(text string) {
+	r.mu.Lock()
+	before := r.trouble
+	r.trouble = text
+	r.mu.Unlock()
+	if text != before && text != "" {
+		r.log.Error("reports of agents are not written", "error", text)
+	}
 }
 
 // again puts a batch back.
@@ -591,6 +751,9 @@ func (r *reports) again(b *batch, maybe bool) {
 		}
 	}
 	r.queue = append(append([]*wish(nil), b.wishes...), r.queue...)
+	for _, w := range b.wishes {
+		r.queued += w.size
+	}
 }
 
 // done notes that the store has a batch.
@@ -633,11 +796,11 @@ func (r *reports) own(w *wish, rev store.Revision) {
 		if o.Delete {
 			continue
 		}
-		n := &report{owner: w.owner, value: bytes.Clone(o.Value), rev: rev}
+		n := &report{rev: rev}
 		r.nodes[o.Path] = n
-		w.owner.nodes[o.Path] = true
-		if r.sessions[w.owner.token] != w.owner { // it ended meanwhile
-			n.owner = nil
+		if r.sessions[w.owner.token] == w.owner {
+			r.hold(o.Path, n, w.owner, bytes.Clone(o.Value))
+		} else { // it ended meanwhile
 			r.dirty[o.Path] = true
 		}
 	}

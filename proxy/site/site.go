@@ -46,12 +46,14 @@ type Site struct {
 	caches  map[string]*cache // by prefix; each is its follower's
 	ctx     context.Context   // ends with Run
 	cancel  context.CancelFunc
-	wg      sync.WaitGroup // followers of the mirrors that nobody asked for at the start
+	// wg has connections, what they began, and followers of mirrors that nobody asked for at the start.
+	wg sync.WaitGroup
 
 	mu      sync.Mutex // guards below
 	conns   int
 	mirrors map[string]*following
 	trouble map[string]string // what a person should know, by what it is about
+	said    time.Time         // when it was last logged that an agent watches what is not served
 }
 
 // following is a mirror and who needs it.
@@ -68,7 +70,7 @@ func New(cfg Config, deps Deps) (_ *Site, err error) {
 		return nil, err
 	}
 	s := &Site{
-		cfg: cfg, log: deps.Log, store: deps.Store, parts: deps.Tree, through: newThrough(),
+		cfg: cfg, log: deps.Log, store: deps.Store, parts: deps.Tree,
 		caches: map[string]*cache{}, mirrors: map[string]*following{}, trouble: map[string]string{},
 	}
 	if len(s.parts.Mirror)+len(s.parts.Read)+len(s.parts.Write) == 0 {
@@ -76,7 +78,8 @@ func New(cfg Config, deps Deps) (_ *Site, err error) {
 	}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	s.link = &uplink{store: deps.Store, log: deps.Log, poke: make(chan struct{}, 1)}
-	s.reports = newReports(deps.Store, s.link, deps.Log, cfg)
+	s.reports = newReports(s.ctx, deps.Store, s.link, deps.Log, cfg, &s.wg)
+	s.through = newThrough(s.ctx, &s.wg)
 	defer func() {
 		if err != nil {
 			s.cancel()
@@ -254,6 +257,9 @@ func (s *Site) keep(ctx context.Context, m *mirror, c *cache) {
 			m.mu.Unlock()
 			if full {
 				s.warn("size "+m.prefix, fmt.Errorf("%s has more than --proxy-agents-max-size, %d octets: it is not served to agents", m.prefix, s.cfg.MaxSize))
+				if c != nil {
+					s.warn("disk "+m.prefix, c.close()) // it will lack this: the next to be written is all
+				}
 				continue
 			}
 			s.warn("size "+m.prefix, nil)
@@ -279,11 +285,28 @@ func (s *Site) warn(about string, err error) {
 	}
 }
 
+// sayEvery is the least time between two lines of the log of what agents do.
+const sayEvery = time.Minute
+
+// mayLog tells whether another line of what agents do may be logged: they may do it all the time.
+func (s *Site) mayLog() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if time.Since(s.said) < sayEvery {
+		return false
+	}
+	s.said = time.Now()
+	return true
+}
+
 // Troubles are what a person should know, now.
 func (s *Site) Troubles() []string {
 	var all []string
 	if since, why := s.link.away(); !since.IsZero() {
 		all = append(all, fmt.Sprintf("cut off from the store for %s, agents go on from here: %s", time.Since(since).Round(time.Second), why))
+	}
+	if text := s.reports.problem(); text != "" {
+		all = append(all, text)
 	}
 	s.mu.Lock()
 	for _, text := range s.trouble {
@@ -377,21 +400,25 @@ func (s *Site) get(ctx context.Context, path string) (store.Node, error) {
 	return r.nodes[0], nil
 }
 
-// list is what is below prefix.
-func (s *Site) list(ctx context.Context, prefix string) ([]store.Node, store.Revision, error) {
+// list is what is below prefix, as an answer: those who ask at the same time share it.
+func (s *Site) list(ctx context.Context, prefix string) (*wire.Message, error) {
 	if err := s.mayRead(prefix, store.CheckPrefix(prefix)); err != nil {
-		return nil, 0, fmt.Errorf("list: %w", err)
+		return nil, fmt.Errorf("list: %w", err)
 	}
 	if p := s.parts.Mirrored(prefix); p != "" {
-		if nodes, rev, ok := s.mirrors[p].list(prefix); ok {
-			return nodes, rev, nil
+		if m := s.mirrors[p].list(prefix); m != nil {
+			return m, nil
 		}
 	}
 	r, err := s.read(ctx, prefix, func(ctx context.Context) ([]store.Node, store.Revision, error) { return s.store.List(ctx, prefix) })
 	if err != nil {
-		return nil, 0, fmt.Errorf("list %s: %w", prefix, err)
+		return nil, fmt.Errorf("list %s: %w", prefix, err)
 	}
-	return r.nodes, r.rev, nil
+	m := r.message()
+	if m.Size() > wire.MaxAnswer {
+		return nil, fmt.Errorf("list %s: %d octets, at most %d", prefix, m.Size(), wire.MaxAnswer)
+	}
+	return m, nil
 }
 
 // read asks the store; while that is away, what it said last and what agents of this site
@@ -406,18 +433,10 @@ func (s *Site) read(ctx context.Context, key string, do func(context.Context) ([
 		s.link.answered(r.at, err)
 		cut = err
 	}
-	r, known := s.through.last(key)
-	if r.err != nil {
-		r = result{at: r.at} // it was not there
-	}
-	r.nodes = s.reports.below(key, r.nodes)
+	last, known := s.through.last(key)
+	r := s.reports.over(key, last)
 	if !known && (len(r.nodes) == 0 || s.parts.Mirrored(key) != "") {
 		return result{}, cut
-	}
-	slices.SortFunc(r.nodes, func(a, b store.Node) int { return strings.Compare(a.Path, b.Path) })
-	r.rev = max(r.rev, 1)
-	for _, n := range r.nodes {
-		r.rev = max(r.rev, n.Modified)
 	}
 	return r, nil
 }

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/zonecast/zonecast/store"
+	"github.com/zonecast/zonecast/store/wire"
 )
 
 // Bounds of what is remembered.
@@ -18,6 +19,9 @@ const (
 // through reads from the store what many agents ask for, once for all of them: who comes while
 // a read is under way gets the next one, so that nobody is told what was true before they asked.
 type through struct {
+	ctx context.Context // of all reads
+	wg  *sync.WaitGroup // has those under way
+
 	mu     sync.Mutex // guards below
 	lines  map[string]*line
 	known  map[string]result // what was read last, for when the store is away
@@ -42,10 +46,17 @@ type result struct {
 	rev   store.Revision
 	err   error
 	at    time.Time
+	// message is the answer to a List, made when it is first asked for.
+	message func() *wire.Message
 }
 
-func newThrough() *through {
-	return &through{lines: map[string]*line{}, known: map[string]result{}}
+// of makes a result to be given to all who ask.
+func of(nodes []store.Node, rev store.Revision, err error, at time.Time) result {
+	return result{nodes, rev, err, at, sync.OnceValue(func() *wire.Message { return wire.ListMessage(nodes, rev) })}
+}
+
+func newThrough(ctx context.Context, wg *sync.WaitGroup) *through {
+	return &through{ctx: ctx, wg: wg, lines: map[string]*line{}, known: map[string]result{}}
 }
 
 // get does a read that begins after it was asked for.
@@ -59,7 +70,7 @@ func (t *through) get(ctx context.Context, key string, do func(context.Context) 
 		mine = l.next
 	} else {
 		t.lines[key] = &line{}
-		go t.run(context.WithoutCancel(ctx), key, mine, do)
+		t.wg.Go(func() { t.run(key, mine, do) })
 	}
 	t.mu.Unlock()
 	select {
@@ -71,12 +82,13 @@ func (t *through) get(ctx context.Context, key string, do func(context.Context) 
 }
 
 // run reads until nobody waits.
-func (t *through) run(ctx context.Context, key string, r *read, do func(context.Context) ([]store.Node, store.Revision, error)) {
+func (t *through) run(key string, r *read, do func(context.Context) ([]store.Node, store.Revision, error)) {
 	for r != nil {
-		r.at = time.Now()
-		rctx, cancel := context.WithTimeout(ctx, upTime)
-		r.nodes, r.rev, r.err = do(rctx)
+		at := time.Now()
+		ctx, cancel := context.WithTimeout(t.ctx, upTime)
+		nodes, rev, err := do(ctx)
 		cancel()
+		r.result = of(nodes, rev, err, at)
 		t.mu.Lock()
 		t.reads++
 		t.remember(key, r.result)
@@ -102,6 +114,7 @@ func (t *through) remember(key string, r result) {
 	if r.err != nil && !errors.Is(r.err, store.ErrNotFound) {
 		return
 	}
+	r.message = nil // one that was made would count twice
 	t.octets += size(r) - size(t.known[key])
 	t.known[key] = r
 	for old := range t.known { // any of them

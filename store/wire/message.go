@@ -64,12 +64,16 @@ func ListMessage(nodes []store.Node, rev store.Revision) *Message {
 // MaxDeletes is octets of the paths that one Batch may delete; who has more sends a Reset.
 const MaxDeletes = 256 << 10
 
+// NodeOverhead is the most octets that a node takes beside its path and value: flags 1, length of the
+// path 2, two revisions of 9, length of the value 3.
+const NodeOverhead = 24
+
 // parts adds nodes in Parts, but for the last ones, which it returns.
 func (m *Message) parts(nodes []store.Node) []store.Node {
 	for {
 		size, n := 0, 0
 		for n < len(nodes) && size < PartSize {
-			size += len(nodes[n].Path) + len(nodes[n].Value) + 24
+			size += len(nodes[n].Path) + len(nodes[n].Value) + NodeOverhead
 			n++
 		}
 		if n == len(nodes) {
