@@ -1,9 +1,11 @@
 package fleettest
 
 import (
+	"bytes"
 	"context"
 	"crypto/ed25519"
-	"encoding/json"
+	"encoding/binary"
+	"encoding/hex"
 	"os"
 	"path/filepath"
 	"slices"
@@ -146,25 +148,16 @@ func TestKeyRotation(t *testing.T) {
 // claim adds signatures to a signed manifest that the named keys never made.
 func claim(t *testing.T, signed []byte, ids ...string) []byte {
 	t.Helper()
-	type signature struct {
-		Key       string `json:"key"`
-		Signature string `json:"signature"`
-	}
-	var e struct {
-		Payload   string      `json:"payload"`
-		Key       string      `json:"key"`
-		Signature string      `json:"signature"`
-		Also      []signature `json:"also,omitempty"`
-	}
-	if err := json.Unmarshal(signed, &e); err != nil {
-		t.Fatal(err)
-	}
+	// docs/format/manifest.md: format, two octets of length, payload, number of signatures, these
+	at := 3 + int(binary.BigEndian.Uint16(signed[1:]))
+	b := bytes.Clone(signed)
+	b[at] += byte(len(ids))
 	for _, id := range ids {
-		e.Also = append(e.Also, signature{id, e.Signature})
-	}
-	b, err := json.Marshal(e)
-	if err != nil {
-		t.Fatal(err)
+		key, err := hex.DecodeString(id)
+		if err != nil {
+			t.Fatal(err)
+		}
+		b = append(append(b, key...), signed[at+1+len(key):][:ed25519.SignatureSize]...)
 	}
 	if got := snapshot.SignedBy(b); len(got) != 1+len(ids) {
 		t.Fatalf("claimed by %v", got)
