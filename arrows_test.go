@@ -208,7 +208,8 @@ var arrows = table{
 		"pgregory.net/rapid",
 		"go.uber.org/goleak",
 		"github.com/rogpeppe/go-internal",
-		"github.com/miekg/dns", // the second opinion on what is on the wire
+		"github.com/gaissmai/bart", // look-ups are measured beside its
+		"github.com/miekg/dns",     // the second opinion on what is on the wire
 		"github.com/prometheus/client_golang",
 		"github.com/prometheus/client_model",
 		"golang.org/x/sync",

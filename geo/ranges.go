@@ -1,0 +1,241 @@
+package geo
+
+import "slices"
+
+// ranges are the addresses of one family in ranges of one value each, which do not change.
+// Two ranges side by side have different values. A look-up touches one place in the index
+// and, in a map of a million prefixes, one or two cache lines behind it.
+type ranges struct {
+	six bool
+	// index says for each slot, a prefix of slotBits bits, which is the first range that
+	// starts in it or behind it. IPv6 has slots in 2000::/3 only: nobody is elsewhere.
+	index []uint32
+	// IPv4: where each range starts, ascending, the first 0; and the bits of that behind the
+	// slot's, with the value in the lower half.
+	starts, packed []uint32
+	// IPv6: where each range starts, and its value.
+	hi, lo []uint64
+	values []uint16
+}
+
+const (
+	slotBits = 18
+	slots    = 1 << slotBits
+	slotRest = 32 - slotBits // bits of an IPv4 address behind its slot
+)
+
+// slot is where in the index an address is: 0 to slots-1; below or above: before or behind
+// all of it.
+func (r *ranges) slot(a number) int {
+	if !r.six {
+		return int(a.hi >> (64 - slotBits))
+	}
+	return int(a.hi>>(64-3-slotBits)) - slots // 2000::/3 is the second eighth
+}
+
+func (r *ranges) len() int { return len(r.starts) + len(r.hi) }
+
+// find gives the range that an address is in.
+func (r *ranges) find(a number) int {
+	if !r.six {
+		x := uint32(a.hi >> 32)
+		s := x >> slotRest
+		low, high := r.index[s], r.index[s+1]
+		key := x<<slotBits>>slotBits<<16 | 0xffff
+		for low < high { // the first range behind a is in [low, high]
+			mid := (low + high) / 2
+			if r.packed[mid] <= key {
+				low = mid + 1
+			} else {
+				high = mid
+			}
+		}
+		return int(low) - 1
+	}
+	low, high := 0, len(r.hi)
+	switch s := r.slot(a); {
+	case s < 0:
+		high = int(r.index[0])
+	case s >= slots:
+		low = int(r.index[slots])
+	default:
+		low, high = int(r.index[s]), int(r.index[s+1])
+	}
+	for low < high {
+		mid := int(uint(low+high) / 2)
+		if r.hi[mid] < a.hi || r.hi[mid] == a.hi && r.lo[mid] <= a.lo {
+			low = mid + 1
+		} else {
+			high = mid
+		}
+	}
+	return low - 1
+}
+
+func (r *ranges) value(i int) uint16 {
+	if !r.six {
+		return uint16(r.packed[i])
+	}
+	return r.values[i]
+}
+
+func (r *ranges) start(i int) number {
+	if !r.six {
+		return number{uint64(r.starts[i]) << 32, 0}
+	}
+	return number{r.hi[i], r.lo[i]}
+}
+
+// family is 4 or 6.
+func (r *ranges) family() int {
+	if r.six {
+		return 6
+	}
+	return 4
+}
+
+// newRanges has one range of value 0, room for more, and no index: see add and done.
+func newRanges(six bool, room int) *ranges {
+	r := &ranges{six: six, index: make([]uint32, 0, slots+1)}
+	if six {
+		r.hi, r.lo, r.values = make([]uint64, 0, room), make([]uint64, 0, room), make([]uint16, 0, room)
+	} else {
+		r.starts, r.packed = make([]uint32, 0, room), make([]uint32, 0, room)
+	}
+	r.add(number{}, 0)
+	return r
+}
+
+// add begins a range that is not before the last one. One that begins at the same address
+// takes its place, one with the same value is the same.
+func (r *ranges) add(at number, value uint16) {
+	n := r.len()
+	if n > 0 && r.start(n-1) == at {
+		n--
+		r.cut(n)
+	}
+	if n > 0 && r.value(n-1) == value {
+		return
+	}
+	if r.six {
+		r.hi, r.lo, r.values = append(r.hi, at.hi), append(r.lo, at.lo), append(r.values, value)
+		return
+	}
+	x := uint32(at.hi >> 32)
+	r.starts, r.packed = append(r.starts, x), append(r.packed, x<<slotBits>>slotBits<<16|uint32(value))
+}
+
+func (r *ranges) cut(n int) {
+	if r.six {
+		r.hi, r.lo, r.values = r.hi[:n], r.lo[:n], r.values[:n]
+		return
+	}
+	r.starts, r.packed = r.starts[:n], r.packed[:n]
+}
+
+// take adds the ranges from to before of another one, which are behind its own.
+func (r *ranges) take(o *ranges, from, before int) {
+	if from >= before {
+		return
+	}
+	r.add(o.start(from), o.value(from))
+	from++
+	if r.six {
+		r.hi, r.lo, r.values = append(r.hi, o.hi[from:before]...), append(r.lo, o.lo[from:before]...), append(r.values, o.values[from:before]...)
+		return
+	}
+	r.starts, r.packed = append(r.starts, o.starts[from:before]...), append(r.packed, o.packed[from:before]...)
+}
+
+// done makes the index.
+func (r *ranges) done() *ranges {
+	for i := range r.len() {
+		for s := min(max(r.slot(r.start(i))+1, 0), slots+1); len(r.index) < s; {
+			r.index = append(r.index, uint32(i))
+		}
+	}
+	for len(r.index) <= slots {
+		r.index = append(r.index, uint32(r.len()))
+	}
+	return r
+}
+
+// entry is a prefix and its value.
+type entry struct {
+	at    number
+	value uint16
+	bits  uint8
+}
+
+func (e entry) compare(f entry) int {
+	switch {
+	case e.at.less(f.at):
+		return -1
+	case f.at.less(e.at):
+		return 1
+	}
+	return int(e.bits) - int(f.bits)
+}
+
+// around tells whether e has all of f.
+func (e entry) around(f entry) bool { return e.bits <= f.bits && f.at.mask(int(e.bits)) == e.at }
+
+// with gives the ranges with those in each of the areas made anew: value is what holds for an
+// area as a whole, of gives the entries within it, in order. Areas are in order and none lies
+// in another.
+func (r *ranges) with(areas []entry, of func(area entry, to []entry) []entry) *ranges {
+	now := newRanges(r.six, r.len()+r.len()/64+64)
+	next := 0 // the first range that is not dealt with
+	var inside []entry
+	var open []entry
+	for _, area := range areas {
+		end, last := area.at.after(int(area.bits))
+		before := r.find(area.at)
+		if r.start(before) != area.at {
+			before++ // ranges that begin before the area
+		}
+		now.take(r, next, before)
+		now.add(area.at, area.value)
+		inside = of(area, inside[:0])
+		open = append(open[:0], area)
+		leave := func(at number, all bool) {
+			for len(open) > 1 {
+				top := open[len(open)-1]
+				to, over := top.at.after(int(top.bits))
+				if !all && (over || at.less(to)) {
+					return
+				}
+				open = open[:len(open)-1]
+				if !over && (last || to != end) {
+					now.add(to, open[len(open)-1].value)
+				}
+			}
+		}
+		for _, e := range inside {
+			leave(e.at, false)
+			now.add(e.at, e.value)
+			open = append(open, e)
+		}
+		leave(number{}, true)
+		next = r.len()
+		if !last {
+			i := r.find(end)
+			now.add(end, r.value(i))
+			next = i + 1
+		}
+	}
+	now.take(r, next, r.len())
+	return now.done()
+}
+
+// outermost drops areas that lie in others, and puts them in order.
+func outermost(areas []entry) []entry {
+	slices.SortFunc(areas, entry.compare)
+	kept := areas[:0]
+	for _, a := range areas {
+		if len(kept) == 0 || !kept[len(kept)-1].around(a) {
+			kept = append(kept, a)
+		}
+	}
+	return kept
+}
