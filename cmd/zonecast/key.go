@@ -309,6 +309,9 @@ func (r revocationView) text() string {
 
 func viewOf(id, line string) revocationView {
 	s, err := trust.ParseStatement(line)
+	if err == nil && s.ID() != id {
+		err = fmt.Errorf("it revokes key %s", s.ID())
+	}
 	if err != nil {
 		return revocationView{ID: id, Line: line, Problem: err.Error()}
 	}
@@ -431,19 +434,11 @@ key that it believes signs, be it older: what a thief's version needs. A key tha
 		if err != nil {
 			return err
 		}
-		path := tree.RevocationPath(s.ID())
-		n, err := st.Get(ctx, path)
-		if err != nil && !errors.Is(err, store.ErrNotFound) {
+		said, err := revoke(ctx, st, s, text)
+		if err != nil {
 			return err
 		}
-		if old, parseErr := trust.ParseStatement(string(n.Value)); err == nil && parseErr == nil && (old.Void || !s.Void) {
-			_, err := fmt.Fprintf(cmd.OutOrStdout(), "key %s is revoked already: %s\n", s.ID(), plain(old.String()))
-			return err
-		}
-		if _, err := st.Commit(ctx, store.Txn{If: []store.Cond{{Path: path, Modified: n.Modified}}, Do: []store.Op{{Path: path, Value: []byte(text)}}}); err != nil {
-			return err
-		}
-		_, err = fmt.Fprintf(cmd.OutOrStdout(), "key %s is revoked: %s\n", s.ID(), plain(s.String()))
+		_, err = fmt.Fprintln(cmd.OutOrStdout(), plain(said))
 		return err
 	})
 	usual := cmd.RunE
@@ -462,6 +457,21 @@ key that it believes signs, be it older: what a thief's version needs. A key tha
 		return err
 	}
 	return cmd
+}
+
+// revoke puts the line of s into the store, unless that says as much of the same key already,
+// and tells which.
+func revoke(ctx context.Context, st store.Store, s trust.Statement, line string) (said string, err error) {
+	path := tree.RevocationPath(s.ID())
+	n, err := st.Get(ctx, path)
+	if err != nil && !errors.Is(err, store.ErrNotFound) {
+		return "", err
+	}
+	if old, bad := trust.ParseStatement(string(n.Value)); bad == nil && old.ID() == s.ID() && (old.Void || !s.Void) {
+		return fmt.Sprintf("key %s is revoked already: %s", s.ID(), old), nil
+	}
+	_, err = st.Commit(ctx, store.Txn{If: []store.Cond{{Path: path, Modified: n.Modified}}, Do: []store.Op{{Path: path, Value: []byte(line)}}})
+	return fmt.Sprintf("key %s is revoked: %s", s.ID(), s), err
 }
 
 func newKeyUnrevoke() *cobra.Command {

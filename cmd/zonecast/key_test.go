@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"crypto/ed25519"
+	"strings"
 	"testing"
 	"time"
 
@@ -80,5 +81,53 @@ func TestKeyStatus(t *testing.T) {
 		nextID: {Signs: true, Believe: 2, Stand: 2, Alone: 2},
 	}, look()); diff != "" {
 		t.Error(diff)
+	}
+}
+
+// TestRevokeInThePlaceOfAnother: who has the store puts the revocation of a key that nobody has
+// where that of a stolen one belongs. It is not taken for that.
+func TestRevokeInThePlaceOfAnother(t *testing.T) {
+	st := memstore.New()
+	defer st.Close()
+	sign := func(seed byte, void bool) (trust.Statement, string) {
+		t.Helper()
+		line, err := trust.Statement{Void: void, Time: time.UnixMilli(1790000000000)}.Sign(ed25519.NewKeyFromSeed(append(make([]byte, ed25519.SeedSize-1), seed)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		s, err := trust.ParseStatement(line)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return s, line
+	}
+	retired, retiredLine := sign(1, false)
+	stolen, stolenLine := sign(1, true)
+	_, other := sign(2, true)
+	path := tree.RevocationPath(stolen.ID())
+	if _, err := st.Commit(t.Context(), store.Txn{Do: []store.Op{{Path: path, Value: []byte(other)}}}); err != nil {
+		t.Fatal(err)
+	}
+	all, err := readRevocations(t.Context(), st)
+	if err != nil || len(all) != 1 || all[0].ID != stolen.ID() || !strings.Contains(all[0].Problem, "it revokes key") {
+		t.Errorf("%+v, %v", all, err)
+	}
+	for _, step := range []struct {
+		s            trust.Statement
+		line         string
+		already, has string
+	}{
+		{retired, retiredLine, "is revoked:", retiredLine},
+		{stolen, stolenLine, "is revoked:", stolenLine},
+		{stolen, stolenLine, "already", stolenLine},
+		{retired, retiredLine, "already", stolenLine},
+	} {
+		said, err := revoke(t.Context(), st, step.s, step.line)
+		if err != nil || !strings.Contains(said, step.already) {
+			t.Errorf("%q, %v, expected %q", said, err, step.already)
+		}
+		if n, err := st.Get(t.Context(), path); err != nil || string(n.Value) != step.has {
+			t.Errorf("the store has %q, %v, expected %q", n.Value, err, step.has)
+		}
 	}
 }
