@@ -154,14 +154,24 @@ func (h HTTP) attempt(ctx context.Context, ref snapshot.Ref, from, path string, 
 	if have > ref.Size {
 		have = 0
 	}
-	if have < ref.Size {
-		if err := h.download(ctx, ref, u, f, have, progress); err != nil {
-			return err
+	for {
+		if have < ref.Size {
+			if err := h.download(ctx, ref, u, f, have, progress); err != nil {
+				return err
+			}
 		}
-	}
-	if err := checkFile(f, ref); err != nil {
-		err = &ContentError{err, readHead(f)}
-		return errors.Join(err, f.Truncate(0)) // what is wrong is of no use to the next attempt
+		err := checkFile(f, ref)
+		if err == nil {
+			break
+		}
+		content := &ContentError{err, readHead(f)}
+		if err := f.Truncate(0); err != nil { // what is wrong is of no use to the next attempt
+			return errors.Join(content, err)
+		}
+		if have == 0 {
+			return content
+		}
+		have = 0 // what was there may be to blame: torn in a crash, or from another URL
 	}
 	return f.Sync()
 }

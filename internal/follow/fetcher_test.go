@@ -174,6 +174,31 @@ func TestHTTPFetchResumes(t *testing.T) {
 	}
 }
 
+// What an earlier attempt left is not what was signed - a crash tore it, another URL lied - and
+// nobody else is to blame.
+func TestHTTPFetchAfterGarbage(t *testing.T) {
+	o := offer(t)
+	for what, left := range map[string][]byte{
+		"torn":      append(bytes.Clone(o.file[:100]), make([]byte, len(o.file)/2)...),
+		"all of it": make([]byte, len(o.file)),
+		"more":      make([]byte, len(o.file)+1),
+	} {
+		dir := t.TempDir()
+		if err := os.WriteFile(filepath.Join(dir, o.ref.ID.String()+".part"), left, 0o644); err != nil {
+			t.Fatal(err)
+		}
+		o.ref.URLs = []string{serve(t, whole(o))}
+		path, err := follow.HTTP{}.Fetch(t.Context(), o.ref, dir, nil)
+		if err != nil {
+			t.Errorf("%s: %v", what, err)
+			continue
+		}
+		if got, _ := os.ReadFile(path); !bytes.Equal(got, o.file) {
+			t.Errorf("%s: the file is another", what)
+		}
+	}
+}
+
 func TestHTTPFetchStalls(t *testing.T) {
 	o := offer(t)
 	stuck := make(chan struct{})
