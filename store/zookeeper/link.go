@@ -4,7 +4,9 @@ import (
 	"context"
 	"encoding/binary"
 	"log/slog"
+	"math/rand/v2"
 	"net"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -165,7 +167,8 @@ func (s *sock) SetReadDeadline(t time.Time) error {
 	return s.Conn.SetReadDeadline(t)
 }
 
-// hosts gives the servers in turn. Names are resolved at each dial, not once: a
+// hosts gives the servers in turn, from any of them on: the clients of a fleet spread over an
+// ensemble. Names are resolved at each dial, not once: a
 // daemon starts without its resolver, too. The first try after a working connection
 // comes at once; between rounds the library waits a second.
 type hosts struct {
@@ -178,7 +181,8 @@ type hosts struct {
 func (h *hosts) Init(servers []string) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.servers = servers
+	h.servers = slices.Clone(servers)
+	rand.Shuffle(len(h.servers), func(i, k int) { h.servers[i], h.servers[k] = h.servers[k], h.servers[i] })
 	return nil
 }
 
