@@ -51,7 +51,7 @@ type Config struct {
 const (
 	defaultRetryMin = 200 * time.Millisecond
 	defaultRetryMax = 30 * time.Second
-	// maxCache bounds the octets of log nodes kept that cannot be applied yet. Those
+	// maxCache bounds the octets that log nodes take which cannot be applied yet. Those
 	// beyond are fetched when their time has come.
 	maxCache = 64 << 20
 	// maxSteps bounds the deltas walked through in one go: publishers keep two

@@ -16,7 +16,16 @@ type view struct {
 	// that was trimmed while a snapshot is on its way leads on from it all the same,
 	// and is believed for its chain value, not for its place.
 	log  map[uint64]store.Node
-	size int // octets of the values in log, at most maxCache
+	size int // octets that log takes, at most maxCache
+}
+
+// takes is octets that a log node takes, about: a store may be full of empty ones.
+func takes(n store.Node) int {
+	if n.Path == "" {
+		return 0 // none
+	}
+	const around = 256 // with a place in the map
+	return around + len(n.Path) + len(n.Value)
 }
 
 func newView(dataset string) *view {
@@ -82,10 +91,10 @@ func (v *view) put(nodes []store.Node, have uint64) {
 		default:
 			version, ok := tree.LogVersion(v.dataset, n.Path)
 			old := v.log[version]
-			if !ok || version <= have || n.Modified < old.Modified || v.size-len(old.Value)+len(n.Value) > maxCache {
+			if !ok || version <= have || n.Modified < old.Modified || v.size-takes(old)+takes(n) > maxCache {
 				continue
 			}
-			v.size += len(n.Value) - len(old.Value)
+			v.size += takes(n) - takes(old)
 			v.log[version] = n
 		}
 	}
@@ -95,7 +104,7 @@ func (v *view) put(nodes []store.Node, have uint64) {
 func (v *view) drop(version uint64) {
 	for at, n := range v.log {
 		if at <= version {
-			v.size -= len(n.Value)
+			v.size -= takes(n)
 			delete(v.log, at)
 		}
 	}
@@ -104,7 +113,7 @@ func (v *view) drop(version uint64) {
 // forget forgets one log node that turned out bad.
 func (v *view) forget(version uint64) {
 	if n, ok := v.log[version]; ok {
-		v.size -= len(n.Value)
+		v.size -= takes(n)
 		delete(v.log, version)
 	}
 }
