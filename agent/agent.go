@@ -282,6 +282,9 @@ func (a *Agent) done(began time.Time, d *snapshot.Dataset, manifest []byte, err 
 		a.trouble(err)
 		if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
 			a.evidence.Clear() // what is served needs the room more
+			if a.deps.Relieve != nil {
+				a.deps.Relieve()
+			}
 		}
 		if errors.Is(err, journal.ErrCorrupt) {
 			return fmt.Errorf("%w: %w", follow.ErrStop, err)

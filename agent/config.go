@@ -123,6 +123,9 @@ type Deps struct {
 	Beside Beside
 	// FetcherOf gets the snapshots of a dataset that is carried beside. Nil means follow.HTTP.
 	FetcherOf func(dataset string) follow.Fetcher
+	// Relieve, unless nil, is called when the journal finds the disk full: what this process keeps
+	// there for others may go.
+	Relieve func()
 	// Progress, unless nil, is told how far the fetch of a snapshot is, in octets.
 	Progress func(done, total int64)
 }

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/anacrolix/torrent"
@@ -33,6 +34,9 @@ func (s *Swarm) Fetch(ctx context.Context, ref snapshot.Ref, dir string, progres
 	if err == nil {
 		s.metrics.fetched.WithLabelValues(bySwarm).Inc()
 		return path, nil
+	}
+	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
+		s.Relieve() // the next try has more room
 	}
 	var local *os.PathError
 	if ctx.Err() != nil || errors.As(err, &local) {

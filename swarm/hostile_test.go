@@ -262,8 +262,8 @@ func TestFullDisk(t *testing.T) {
 	w := newWorld(t)
 	p := w.start("p", true)
 	ref := p.offer(data(t, 1, 2500))
+	other := p.offer(data(t, 2, 500))
 	var full atomic.Bool
-	full.Store(true)
 	h := w.start("h", false, func(_ *Config, _ *Deps, p *pace) {
 		p.writeError = func() error {
 			if full.Load() {
@@ -272,8 +272,16 @@ func TestFullDisk(t *testing.T) {
 			return nil
 		}
 	})
+	if err := h.fetch(other); err != nil {
+		t.Fatal(err)
+	}
+	full.Store(true)
 	if err := h.fetch(ref); !errors.Is(err, syscall.ENOSPC) {
 		t.Fatalf("error is %v, expected that of the disk", err)
+	}
+	left, err := filepath.Glob(filepath.Join(h.cfg.Dir, "*"+wholeSuffix))
+	if s := h.Status(); err != nil || len(s.Shared) > 0 || len(left) > 0 {
+		t.Errorf("%v is shared and %v kept for others, %v; expected that it makes room", s.Shared, left, err)
 	}
 	full.Store(false)
 	if err := h.fetch(ref); err != nil {

@@ -278,6 +278,27 @@ func (s *Swarm) Withdraw(keep []snapshot.ID) {
 	s.update()
 }
 
+// Relieve removes the files that are kept for others: their disk is full, and what this host
+// serves needs the room more.
+func (s *Swarm) Relieve() {
+	s.mu.Lock()
+	var keep []snapshot.ID
+	gone := 0
+	for _, one := range s.shared {
+		if one.path == "" {
+			keep = append(keep, one.id)
+		} else {
+			gone++
+		}
+	}
+	s.mu.Unlock()
+	if gone == 0 {
+		return
+	}
+	s.deps.Log.Warn("disk is full: snapshots kept for others are removed", "dir", s.cfg.Dir, "number", gone)
+	s.Withdraw(keep)
+}
+
 // share adds a file that is whole and right; one of the same id is replaced.
 func (s *Swarm) share(one *shared, m *metainfo.MetaInfo) {
 	if one.torrent == nil {

@@ -356,7 +356,7 @@ func (s *agentStage) add(n *node) error {
 		return err
 	}
 	if sw != nil {
-		deps.Fetcher, deps.Beside = sw, sw
+		deps.Fetcher, deps.Beside, deps.Relieve = sw, sw, sw.Relieve
 	}
 	a, err := agent.New(s.Config, deps)
 	if err != nil {
