@@ -295,7 +295,7 @@ func (s *Swarm) Relieve() {
 	if gone == 0 {
 		return
 	}
-	s.deps.Log.Warn("disk is full: snapshots kept for others are removed", "dir", s.cfg.Dir, "number", gone)
+	s.deps.Log.Warn("disk is full: snapshots kept for others are removed", "dir", s.cfg.Dir, "snapshots", gone)
 	s.Withdraw(keep)
 }
 
