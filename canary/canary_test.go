@@ -180,7 +180,7 @@ func (w *world) judged(state trial.State, ring int, words string) trial.Judgemen
 	if err != nil {
 		w.Fatal(err)
 	}
-	if all := j.Text + "\n" + strings.Join(j.Evidence, "\n"); j.ID != w.trial.ID || j.Begun != w.trial.Since || j.State != state || j.Ring != ring || !strings.Contains(all, words) {
+	if all := j.Text + "\n" + strings.Join(j.Evidence, "\n"); j.ID != w.trial.ID || j.Begun != w.trial.Since || j.Number != w.trial.Number || j.State != state || j.Ring != ring || !strings.Contains(all, words) {
 		w.Fatalf("%+v, want %s in ring %d with %q", j, state, ring, words)
 	}
 	return j
@@ -226,6 +226,12 @@ func TestJudge(t *testing.T) {
 		w.sample("dns2", "www.example.net.")
 		settle(65 * time.Second)
 		w.judged(trial.Passed, 2, "nothing was found")
+
+		// It is composed anew before it was made a version: hosts have not answered this one.
+		w.trial.Number++
+		w.commit(store.Op{Path: tree.TrialPath("internal"), Value: tree.Encode(w.trial)})
+		settle(10 * time.Minute)
+		w.judged(trial.Offered, 2, "waits for 2 of 2 hosts to answer it")
 	})
 }
 

@@ -98,6 +98,7 @@ func (r *rings) settled(now time.Time) bool {
 // verdict is how a trial ends; nil: not yet.
 type verdict struct {
 	pass bool
+	word bool // a person's: of whatever it is composed of
 	why  []string
 }
 
@@ -112,14 +113,16 @@ func (r *rings) verdict(now time.Time) *verdict {
 	if mine(r.word.ID, r.word.Begun) {
 		switch r.word.Decision {
 		case trial.Pass:
-			return &verdict{pass: true}
+			return &verdict{pass: true, word: true}
 		case trial.Withdraw:
 			return &verdict{why: append([]string{fmt.Sprintf("withdrawn from its rings by %s (%s)", r.word.Author, r.word.Reason)}, j.Evidence...)}
 		}
 	}
 	switch j.State {
 	case trial.Passed:
-		return &verdict{pass: true}
+		if j.Number == t.Number {
+			return &verdict{pass: true}
+		}
 	case trial.Withdrawn:
 		return &verdict{why: append([]string{fmt.Sprintf("withdrawn in ring %s: %s", t.RingName(j.Ring), j.Text)}, j.Evidence...)}
 	}
@@ -138,7 +141,7 @@ func (r *rings) verdict(now time.Time) *verdict {
 func (p *Presenter) try(s record.Source, w *pending, change reconcile.Change, tried record.Source) (waits bool, held *tree.Hold) {
 	r := &p.gate.rings
 	if t := r.trial; t != nil && s == tried {
-		if v := r.verdict(p.deps.Now()); v != nil {
+		if v := r.verdict(p.deps.Now()); v != nil && (!v.pass || v.word || t.Composes(change)) {
 			if v.pass {
 				p.trialNote("trial passed", t, r.outcome())
 				p.metrics.trials.WithLabelValues("passed").Inc()
@@ -163,6 +166,10 @@ func (p *Presenter) try(s record.Source, w *pending, change reconcile.Change, tr
 	w.waits = "goes by rings"
 	if t := r.trial; t != nil && s == tried {
 		w.waits = r.trial.At(r.heard)
+	}
+	if t := r.trial; t != nil && s == tried && t.Composes(change) {
+		r.wanted.change, r.dirty = reconcile.Change{}, false // nothing but the version below is another
+		return true, nil
 	}
 	if p.pos == nil {
 		return true, nil // composed in the next turn, when it is known what is published
@@ -296,14 +303,6 @@ func (p *Presenter) putTrial(ctx context.Context, w *wanted) error {
 		prev = old.Number
 		if goesOn = old.ID == w.id && old.Source == w.source; goesOn {
 			t.Since, t.Until, t.Policy = old.Since, old.Until, old.Policy
-			if old.SHA256 == trial.Sum(w.delta) && old.Size == len(w.delta) {
-				r.dirty = false
-				return nil
-			}
-			if d, err := p.oldDelta(ctx, old); err == nil && trial.Same(d, w.delta) {
-				r.dirty = false // nothing but the version below is another
-				return nil
-			}
 		}
 	}
 	t.Number, t.Base, t.Size, t.SHA256 = max(uint64(now), prev+1), w.base, len(w.delta), trial.Sum(w.delta)
@@ -416,19 +415,6 @@ func (c *Config) encodeTrial() ([]byte, error) {
 	b := tree.Encode(c.Trial)
 	if len(b) > trial.MaxOffer {
 		return nil, fmt.Errorf("trial: the policy has %d octets as JSON, at most %d: name hosts by labels or shares", len(b), trial.MaxOffer)
-	}
-	return b, nil
-}
-
-// oldDelta reads a composition from the store.
-func (p *Presenter) oldDelta(ctx context.Context, t *trial.Trial) ([]byte, error) {
-	nodes, _, err := p.deps.Store.List(ctx, tree.TrialPartsPrefix(p.cfg.Dataset, t.Number))
-	if err != nil {
-		return nil, err
-	}
-	b := trial.Parts(nodes)
-	if trial.Sum(b) != t.SHA256 {
-		return nil, errors.New("it is another one")
 	}
 	return b, nil
 }

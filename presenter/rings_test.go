@@ -67,7 +67,7 @@ func onTrial(t *testing.T, st store.Store) (*trial.Trial, *snapshot.Delta) {
 
 func judged(t *testing.T, st store.Store, x *trial.Trial, state trial.State, evidence ...string) {
 	t.Helper()
-	do(t, st, store.Op{Path: tree.JudgementPath("internal"), Value: tree.Encode(trial.Judgement{ID: x.ID, Begun: x.Since, State: state, Text: "as the test says", Evidence: evidence})})
+	do(t, st, store.Op{Path: tree.JudgementPath("internal"), Value: tree.Encode(trial.Judgement{ID: x.ID, Begun: x.Since, Number: x.Number, State: state, Text: "as the test says", Evidence: evidence})})
 	settle()
 }
 
@@ -215,6 +215,44 @@ func TestRingsInTurn(t *testing.T) {
 		do(t, st, claimtree.Ops("config/ftp", "ftp", nil)) // nobody wants it any more
 		settle()
 		if again, _ := onTrial(t, st); again != nil {
+			t.Fatalf("%+v", again)
+		}
+	})
+}
+
+// TestRingsPassWhatWasTried: a judgement passes the composition that the hosts answered, and no
+// other: neither an earlier one, nor one that changes in the turn that hears of it.
+func TestRingsPassWhatWasTried(t *testing.T) {
+	bubble(t, func(t *testing.T, st *memstore.Store) {
+		put(t, st, "zone", zone())
+		put(t, st, "all", address("www", 1))
+		p := run(t, st, byRings)
+		defer func() { p.stop(t) }()
+		settle()
+		put(t, st, "people", claimed("www", 2))
+		settle()
+		first, _ := onTrial(t, st)
+		put(t, st, "all", address("www", 7)) // below what is tried
+		settle()
+		second, _ := onTrial(t, st)
+		if second.Number == first.Number {
+			t.Fatalf("not composed anew: %+v", second)
+		}
+		judged(t, st, first, trial.Passed)
+		if again, _ := onTrial(t, st); again == nil || again.Number != second.Number || answer(t, st, claimed("www", 2).Key)[3] != 7 {
+			t.Fatalf("the judgement of an earlier composition passed it: %+v", again)
+		}
+		// In one turn: it is passed, and what it stands on changes.
+		j := trial.Judgement{ID: second.ID, Begun: second.Since, Number: second.Number, State: trial.Passed}
+		do(t, st, store.Op{Path: tree.JudgementPath("internal"), Value: tree.Encode(j)})
+		put(t, st, "all", address("www", 8))
+		settle()
+		third, _ := onTrial(t, st)
+		if third == nil || third.Number == second.Number || answer(t, st, claimed("www", 2).Key)[3] != 8 {
+			t.Fatalf("what nobody tried was passed: %+v", third)
+		}
+		judged(t, st, third, trial.Passed)
+		if again, _ := onTrial(t, st); again != nil || answer(t, st, claimed("www", 2).Key)[3] != 2 {
 			t.Fatalf("%+v", again)
 		}
 	})

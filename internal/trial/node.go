@@ -46,9 +46,11 @@ const (
 type Judgement struct {
 	ID    string `json:"id"`
 	Begun int64  `json:"begun_ms"` // Trial.Since: the same change may be tried again
-	Ring  int    `json:"ring"`     // the trial is offered to this one and those before
-	State State  `json:"state"`
-	Since int64  `json:"since_ms"` // the state began
+	// Number is that of the composition that was judged: what is passed is that one, and no other.
+	Number uint64 `json:"number"`
+	Ring   int    `json:"ring"` // the trial is offered to this one and those before
+	State  State  `json:"state"`
+	Since  int64  `json:"since_ms"` // the state began
 	// Text is what it waits for, or how it ended, in words.
 	Text string `json:"text"`
 	// Evidence is what was found, a sentence each.

@@ -9,7 +9,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"slices"
 	"time"
 
 	"github.com/zonecast/zonecast/internal/tree"
@@ -180,6 +179,12 @@ func Compose(dataset string, base uint64, ch reconcile.Change) ([]byte, error) {
 	return b, err
 }
 
+// Composes tells whether a trial is composed of a change, whatever version that stands on now.
+func (t *Trial) Composes(ch reconcile.Change) bool {
+	b, err := Compose(t.Dataset, t.Base, ch)
+	return err == nil && len(b) == t.Size && Sum(b) == t.SHA256
+}
+
 // Sum is the SHA-256 of a delta, as offers have it.
 func Sum(delta []byte) string {
 	sum := sha256.Sum256(delta)
@@ -255,19 +260,4 @@ func Touches(trial, delta *snapshot.Delta) bool {
 		}
 	}
 	return false
-}
-
-// Same tells whether two deltas of trials do the same, whatever the versions that they were
-// composed on.
-func Same(a, b []byte) bool {
-	x, err := snapshot.DecodeDelta(a)
-	if err != nil {
-		return false
-	}
-	y, err := snapshot.DecodeDelta(b)
-	if err != nil {
-		return false
-	}
-	return x.BaseDigest == y.BaseDigest && x.Digest == y.Digest && slices.Equal(x.Remove, y.Remove) &&
-		slices.EqualFunc(x.Put, y.Put, func(a, b record.RRset) bool { return a.Key == b.Key })
 }
