@@ -151,7 +151,11 @@ func (p *Presenter) try(s record.Source, w *pending, change reconcile.Change, tr
 			return true, p.holdOf(t, v.why)
 		}
 	}
-	why := p.cfg.Trial.Tries(s, len(change.Put)+len(change.Remove))
+	rrsets := len(change.Put) + len(change.Remove)
+	why := p.cfg.Trial.Tries(s, rrsets)
+	if s == tried && rrsets > 0 && len(p.cfg.Trial.Rings) > 0 {
+		why = r.trial.Why // though less of it is left, or policy is another now
+	}
 	switch {
 	case why == "" || s != tried && trial.BringsZones(change, p.state.Zone):
 		return false, nil

@@ -258,6 +258,34 @@ func TestRingsPassWhatWasTried(t *testing.T) {
 	})
 }
 
+// TestRingsOnceBegun: what is tried because it is large goes on when less of it is left, until
+// nothing is.
+func TestRingsOnceBegun(t *testing.T) {
+	bubble(t, func(t *testing.T, st *memstore.Store) {
+		put(t, st, "zone", zone())
+		p := run(t, st, byRings, func(c *Config, _ *Deps) { c.Trial.Large, c.Trial.Sources = 2, nil })
+		defer func() { p.stop(t) }()
+		settle()
+		put(t, st, "people", claimed("www", 2), claimed("ftp", 2))
+		settle()
+		first, _ := onTrial(t, st)
+		if first == nil || first.Created != 2 {
+			t.Fatalf("%+v", first)
+		}
+		put(t, st, "all", address("ftp", 2)) // somebody else has the half of it
+		settle()
+		second, _ := onTrial(t, st)
+		if second == nil || second.ID != first.ID || second.Created != 1 || second.Why != first.Why || answer(t, st, claimed("www", 2).Key) != "" {
+			t.Fatalf("%+v, then %+v", first, second)
+		}
+		put(t, st, "more", address("www", 2)) // and then all of it
+		settle()
+		if again, _ := onTrial(t, st); again != nil || answer(t, st, claimed("www", 2).Key) == "" {
+			t.Fatalf("%+v", again)
+		}
+	})
+}
+
 // TestRingsNewZone lets a zone in at once where none was, and tries one that lies in another.
 func TestRingsNewZone(t *testing.T) {
 	bubble(t, func(t *testing.T, st *memstore.Store) {
