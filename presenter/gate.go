@@ -78,6 +78,7 @@ func (p *Presenter) claimed(ch claimtree.Change) {
 	k := shard{ch.Source, ch.Shard}
 	now := p.state.Shard(ch.Source, ch.Shard)
 	if !g.open || claimtree.PassesOver(ch.Source, now, ch.Claims) {
+		g.rings.touch(now, ch.Claims)
 		p.state.Replace(ch.Source, ch.Shard, ch.Claims)
 		if w := g.pending[ch.Source]; w != nil {
 			delete(w.shards, ch.Shard)
@@ -252,13 +253,11 @@ func (p *Presenter) closeGate() {
 	p.gate.open = false
 }
 
-// admit puts into force what waits and need not, and gives the change of it. moved tells that
-// something else than freshness is in force otherwise since the last turn.
-func (p *Presenter) admit(moved bool) reconcile.Change {
+// admit puts into force what waits and need not, and gives the change of it.
+func (p *Presenter) admit() reconcile.Change {
 	g := &p.gate
 	var all []reconcile.Change
 	g.rings.wanted = nil
-	g.rings.dirty = g.rings.dirty || moved
 	tried := p.tried()
 	for _, s := range p.inOrder(tried) {
 		w := g.pending[s]
@@ -287,7 +286,7 @@ func (p *Presenter) admit(moved bool) reconcile.Change {
 		if w.hold != nil && decision != "release" && (decision == "drop" || w.hold.Ring != "" || p.cfg.Guards && !looked) {
 			continue
 		}
-		if s == tried && len(all) == 0 && g.rings.settled(p.deps.Now()) {
+		if s == tried && g.rings.settled(p.deps.Now()) {
 			w.waits, g.rings.wanted = g.rings.trial.At(g.rings.heard), &wanted{id: id, source: s}
 			continue
 		}
@@ -315,7 +314,7 @@ func (p *Presenter) admit(moved bool) reconcile.Change {
 					continue
 				}
 			}
-			if waits, held := p.try(s, w, change, tried); waits {
+			if waits, held := p.try(s, w, old, change, tried); waits {
 				undo()
 				if held != nil {
 					p.holdBack(w, held)
@@ -334,6 +333,7 @@ func (p *Presenter) admit(moved bool) reconcile.Change {
 			released = id
 		}
 		for name, claims := range w.shards {
+			g.rings.touch(old[name], claims)
 			if claimtree.Passes(s, claims) {
 				claims = nil
 			}

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"slices"
 	"sync"
 	"time"
 
@@ -409,8 +408,7 @@ func (p *Presenter) present(ctx context.Context) {
 	change := p.state.Reconcile()
 	if p.term != nil {
 		p.gate.judge.Admit("", change, p.deps.Now()) // of overrides and freshness
-		moved := slices.ContainsFunc(change.Put, matters) || slices.ContainsFunc(change.Old, matters)
-		change = compose([]reconcile.Change{change, p.admit(moved)})
+		change = compose([]reconcile.Change{change, p.admit()})
 	}
 	if p.pin.state != nil {
 		change = p.pin.state.Reconcile()

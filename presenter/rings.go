@@ -12,6 +12,7 @@ import (
 	"github.com/zonecast/zonecast/internal/trial"
 	"github.com/zonecast/zonecast/reconcile"
 	"github.com/zonecast/zonecast/record"
+	"github.com/zonecast/zonecast/snapshot"
 	"github.com/zonecast/zonecast/store"
 )
 
@@ -25,8 +26,10 @@ type rings struct {
 	read   bool         // trial is what the store has
 	trial  *trial.Trial // in the store; nil: none
 	wanted *wanted      // of this turn; nil: nothing is to be tried
-	// dirty tells that what the trial stands on may have changed since it was composed.
-	dirty bool
+	// dirty tells that what the trial stands on may have changed since it was composed; footing is
+	// what that is.
+	dirty   bool
+	footing footing
 	// over tells that the time of the trial has run out, and that this is looked after.
 	over  bool
 	heard trial.Judgement // as the watch has it
@@ -34,6 +37,66 @@ type rings struct {
 
 	policy []byte // as told to those who plan; nil: there is none
 	told   []byte // as the store has it
+}
+
+// footing is what the composition of a trial depends on, so that what others change elsewhere does
+// not have it composed anew: a name is decided by the claims for it and by the zones, cuts and
+// DNAMEs above (package reconcile).
+type footing struct {
+	id    string // of the trial; "": it is not known
+	all   bool   // the trial changes zones or cuts itself
+	names map[record.Name]bool
+}
+
+// stand finds what the trial stands on: w is what its source claims, old what is admitted of it.
+func (r *rings) stand(w *pending, old func(shard string) []record.Claim) {
+	if r.footing.id == r.trial.ID {
+		return
+	}
+	r.footing = footing{id: r.trial.ID, names: map[record.Name]bool{}}
+	for name, claims := range w.shards {
+		differing(old(name), claims, func(k record.Key) {
+			r.footing.names[k.Owner] = true
+			r.footing.all = r.footing.all || shapes(k)
+		})
+	}
+}
+
+// touch takes note that others' claims are in force otherwise.
+func (r *rings) touch(old, now []record.Claim) {
+	if r.trial == nil || r.dirty {
+		return
+	}
+	differing(old, now, func(k record.Key) {
+		if !snapshot.IsFreshness(k) && (r.footing.id != r.trial.ID || r.footing.all || r.footing.names[k.Owner] || shapes(k)) {
+			r.dirty = true
+		}
+	})
+}
+
+// shapes tells whether a key decides about names below it.
+func shapes(k record.Key) bool {
+	return k.Type == record.TypeSOA || k.Type == record.TypeNS || k.Type == record.TypeDNAME
+}
+
+// differing gives the keys of claims that are in one of two and not in the other.
+func differing(old, now []record.Claim, f func(record.Key)) {
+	was := make(map[record.Key]record.RRset, len(old))
+	for _, c := range old {
+		if r, twice := was[c.Key]; twice && !r.Equal(c.RRset) {
+			f(c.Key)
+		}
+		was[c.Key] = c.RRset
+	}
+	for _, c := range now {
+		if r, is := was[c.Key]; !is || !r.Equal(c.RRset) {
+			f(c.Key)
+		}
+		delete(was, c.Key)
+	}
+	for k := range was {
+		f(k)
+	}
 }
 
 // wanted is a change that is to be tried.
@@ -69,7 +132,7 @@ func (p *Presenter) recallTrial(ctx context.Context) error {
 		}
 		r.trial = t
 	}
-	r.read, r.dirty = true, true
+	r.read, r.dirty, r.footing = true, true, footing{}
 	return nil
 }
 
@@ -137,8 +200,8 @@ func (r *rings) verdict(now time.Time) *verdict {
 }
 
 // try tells whether a source's change, which is in the state, waits for its rings; held is the
-// hold that it becomes, if it does.
-func (p *Presenter) try(s record.Source, w *pending, change reconcile.Change, tried record.Source) (waits bool, held *tree.Hold) {
+// hold that it becomes, if it does. admitted are the source's shards without it.
+func (p *Presenter) try(s record.Source, w *pending, admitted map[string][]record.Claim, change reconcile.Change, tried record.Source) (waits bool, held *tree.Hold) {
 	r := &p.gate.rings
 	if t := r.trial; t != nil && s == tried {
 		if v := r.verdict(p.deps.Now()); v != nil && (!v.pass || v.word || t.Composes(change)) {
@@ -172,6 +235,7 @@ func (p *Presenter) try(s record.Source, w *pending, change reconcile.Change, tr
 		w.waits = r.trial.At(r.heard)
 	}
 	if t := r.trial; t != nil && s == tried && t.Composes(change) {
+		r.stand(w, func(shard string) []record.Claim { return admitted[shard] })
 		r.wanted.change, r.dirty = reconcile.Change{}, false // nothing but the version below is another
 		return true, nil
 	}
@@ -333,6 +397,7 @@ func (p *Presenter) putTrial(ctx context.Context, w *wanted) error {
 		p.log.Info("trial begun", "id", t.ID, "source", t.Source, "rrsets", t.Created+t.Replaced+t.Removed)
 	}
 	r.trial, r.dirty, r.over = &t, false, false
+	r.stand(p.gate.pending[w.source], func(shard string) []record.Claim { return p.state.Shard(w.source, shard) })
 	p.gate.pending[w.source].waits = r.trial.At(r.heard)
 	p.tellWaiting()
 	return p.trimTrials(ctx, t.Number)

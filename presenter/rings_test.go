@@ -286,6 +286,108 @@ func TestRingsOnceBegun(t *testing.T) {
 	})
 }
 
+// TestRingsFooting: while a change is tried, whatever others change, it is composed anew where
+// that matters to it, and nowhere else: a presenter that starts, and looks at all of it, finds
+// nothing to do.
+func TestRingsFooting(t *testing.T) {
+	anew, stayed := 0, 0
+	for seed := range uint64(12) {
+		bubble(t, func(t *testing.T, st *memstore.Store) {
+			put(t, st, "zone", zone())
+			put(t, st, "all", hosts(2)...)
+			p := run(t, st, byRings)
+			defer func() { p.stop(t) }()
+			settle()
+			r := rand.New(rand.NewPCG(seed, 0))
+			tried := []record.Claim{claimed("host0", 9), claimed("new.sub", 9)}
+			if seed%3 == 0 { // it changes cuts itself
+				cut := claimed("sub", 0)
+				cut.RRset = record.NewRRset(cut.Owner, record.TypeNS, 300, record.Rdata(name("host1.example.net.")))
+				tried = append(tried, cut)
+			}
+			put(t, st, "people", tried...)
+			settle()
+			was, _ := onTrial(t, st)
+			for range 15 {
+				kinds := []struct {
+					shard string
+					claim record.Claim
+				}{
+					{"a", address("host0", byte(r.IntN(3)))}, {"b", address("other", byte(r.IntN(250)))}, {"c", address("host7.sub", byte(r.IntN(3)))},
+					{"d", address("sub", byte(r.IntN(3)))}, {"e", address("new.sub", byte(r.IntN(2)))}, {"f", address("x.new.sub", byte(r.IntN(2)))},
+				}
+				k := kinds[r.IntN(len(kinds))]
+				switch r.IntN(6) {
+				case 0:
+					k.claim.RRset = record.NewRRset(k.claim.Owner, record.TypeNS, 300, record.Rdata(name("host1.example.net.")))
+				case 1:
+					k.claim.RRset = record.NewRRset(k.claim.Owner, record.TypeCNAME, 300, record.Rdata(name("host1.example.net.")))
+				}
+				if r.IntN(4) == 0 { // an override passes the gate
+					k.claim.Source = tree.OverrideSource(k.shard)
+				}
+				if r.IntN(3) == 0 {
+					do(t, st, claimtree.Ops(k.claim.Source, k.shard, nil))
+				} else {
+					put(t, st, k.shard, k.claim)
+				}
+				settle()
+				now, d := onTrial(t, st)
+				p.stop(t)
+				p = run(t, st, byRings)
+				settle()
+				fresh, e := onTrial(t, st)
+				if (now == nil) != (fresh == nil) || now != nil && (now.Number != fresh.Number || d.Digest != e.Digest) {
+					t.Fatalf("seed %d, after %s by %s: tried is %+v; from the beginning %+v", seed, k.claim.Key, k.claim.Source, now, fresh)
+				}
+				if now == nil {
+					return // others have all of it
+				}
+				if now.Number == was.Number {
+					stayed++
+				} else {
+					anew++
+				}
+				was = now
+			}
+		})
+	}
+	if anew < 10 || stayed < 10 {
+		t.Errorf("composed anew %d times, not %d times: the test tells nothing", anew, stayed)
+	}
+}
+
+// BenchmarkBesideTrial is what a change of a rule costs while one of 100,000 RRsets is tried.
+func BenchmarkBesideTrial(b *testing.B) {
+	st := memstore.New()
+	defer st.Close()
+	put(b, st, "zone", zone())
+	p := run(b, st, byRings, func(c *Config, _ *Deps) { c.Trial.Large, c.Settle, c.Gather = 1000, 0, 0 })
+	defer p.stop(b)
+	wait := func(what string, f func() bool) {
+		for end := time.Now().Add(time.Minute); !f(); time.Sleep(100 * time.Microsecond) {
+			if time.Now().After(end) {
+				b.Fatal(what)
+			}
+		}
+	}
+	wait("no version", func() bool { return p.Status().Version > 0 })
+	for i := range 200 {
+		var claims []record.Claim
+		for j := range 500 {
+			claims = append(claims, claimed(fmt.Sprintf("h%d-%d", i, j), 1))
+		}
+		put(b, st, fmt.Sprintf("s%d", i), claims...)
+	}
+	wait("nothing is tried", func() bool { nodes, _, _ := st.List(b.Context(), tree.Trials); return len(nodes) > 0 })
+	time.Sleep(time.Second)
+	for i := 0; b.Loop(); i++ {
+		v := p.Status().Version
+		put(b, st, "beside", address("other", byte(i)))
+		wait("no version", func() bool { return p.Status().Version > v })
+	}
+}
+
 // TestRingsNewZone lets a zone in at once where none was, and tries one that lies in another.
 func TestRingsNewZone(t *testing.T) {
 	bubble(t, func(t *testing.T, st *memstore.Store) {
