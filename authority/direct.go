@@ -90,19 +90,21 @@ func (f *follower) putOn(on []tree.Direct) {
 	if slices.EqualFunc(on, f.over.all, func(d tree.Direct, l laid) bool { return d.ID == l.ID }) {
 		return
 	}
-	if err := f.takeOff(); err != nil {
-		f.report(err)
-		f.lose()
-		return
-	}
+	err := f.takeOff()
 	f.over.all = nil
 	for _, d := range on {
 		l := laid{Direct: d}
-		var err error
-		if l.set, err = direct.RRset(d); err != nil {
+		set, err := direct.RRset(d)
+		if err != nil {
 			l.refused = err.Error()
 		}
+		l.set = set
 		f.over.all = append(f.over.all, l)
+	}
+	if err != nil { // these come on with the view that is made anew
+		f.report(err)
+		f.lose()
+		return
 	}
 	f.server.log.Warn("direct overrides changed", "dataset", f.server.config.Dataset, "overrides", len(on))
 	if f.view == nil || f.resuming || f.ledger == nil {
@@ -110,6 +112,7 @@ func (f *follower) putOn(on []tree.Direct) {
 	}
 	if err := f.serve(nil); err != nil {
 		f.report(err)
+		f.again()
 	}
 }
 

@@ -92,12 +92,7 @@ func (f *follower) followTrial(ctx context.Context) {
 		first = false
 		if now.Sub(counted) >= tallyEvery {
 			counted = now
-			if !f.retell() {
-				if len(past) == tallies {
-					past = past[1:]
-				}
-				past = append(past, f.server.tally(began))
-			}
+			past = f.count(past, f.server.tally(began))
 		}
 		select {
 		case <-ctx.Done():
@@ -105,6 +100,18 @@ func (f *follower) followTrial(ctx context.Context) {
 		case <-t.C:
 		}
 	}
+}
+
+// count adds what was answered up to now to the counts of the minutes before a trial. While one is
+// tried there are none, and after it they begin anew: what was answered with it is not before the next.
+func (f *follower) count(past []tree.Tally, now tree.Tally) []tree.Tally {
+	if f.retell() {
+		return nil
+	}
+	if len(past) == tallies {
+		past = past[1:]
+	}
+	return append(past, now)
 }
 
 // readTrial reads the file and checks it as the agent has.
@@ -136,11 +143,7 @@ func (f *follower) putTrial(o *trial.Offer, d *snapshot.Delta, past []tree.Tally
 		f.trial.offer = o // for more rings
 		return
 	}
-	if err := f.takeDown(); err != nil {
-		f.report(err)
-		f.lose()
-		return
-	}
+	err := f.takeDown()
 	f.trial = tried{offer: o, delta: d}
 	switch {
 	case o == nil:
@@ -148,6 +151,11 @@ func (f *follower) putTrial(o *trial.Offer, d *snapshot.Delta, past []tree.Tally
 		f.trial.since, f.trial.begun, f.trial.before = old.since, old.begun, old.before
 	case len(past) > 1:
 		f.trial.before = since(past[len(past)-1], past[0])
+	}
+	if err != nil { // with the view that is made anew this one comes on
+		f.report(err)
+		f.lose()
+		return
 	}
 	id := ""
 	if o != nil {
@@ -159,6 +167,7 @@ func (f *follower) putTrial(o *trial.Offer, d *snapshot.Delta, past []tree.Tally
 	}
 	if err := f.serve(nil); err != nil {
 		f.report(err)
+		f.again()
 	}
 }
 
@@ -325,6 +334,8 @@ func (s *Server) tally(began time.Time) (t tree.Tally) {
 		t.Servfail += n.Responses[protocol.ServFail].Load()
 		t.NXDomain += n.Responses[protocol.NXDomain].Load()
 	})
+	lost := s.panics.Load() // to clients as bad as SERVFAIL, and in no other counter
+	t.Answers, t.Servfail = t.Answers+lost, t.Servfail+lost
 	var used syscall.Rusage
 	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &used); err == nil {
 		t.CPU = (used.Utime.Nano() + used.Stime.Nano()) / int64(time.Microsecond)

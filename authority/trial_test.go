@@ -1,6 +1,8 @@
 package authority
 
 import (
+	"bytes"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -9,10 +11,16 @@ import (
 
 	"github.com/miekg/dns"
 
+	"github.com/zonecast/zonecast/authority/data"
+	"github.com/zonecast/zonecast/authority/image"
+	"github.com/zonecast/zonecast/authority/image/imagetest"
+	"github.com/zonecast/zonecast/authority/wire"
+	"github.com/zonecast/zonecast/internal/tree"
 	"github.com/zonecast/zonecast/internal/trial"
 	"github.com/zonecast/zonecast/reconcile"
 	"github.com/zonecast/zonecast/record"
 	"github.com/zonecast/zonecast/snapshot"
+	"github.com/zonecast/zonecast/snapshot/journal"
 )
 
 // try hands the authority a trial as an agent does, signed by the key in a file.
@@ -108,6 +116,121 @@ func TestTrial(t *testing.T) {
 	h.reach(4)
 	if got := h.says("a.example.net.", dns.TypeA); got != "NOERROR, A 192.0.2.9" {
 		t.Errorf("the version has what was tried: %s", got)
+	}
+}
+
+// TestTrialBaseline: what was answered while something was tried is not before the next trial.
+func TestTrialBaseline(t *testing.T) {
+	s := testServer(t.TempDir())
+	f := &follower{server: s, again: func() {}}
+	var past []tree.Tally
+	for i := range uint64(400) {
+		past = f.count(past, tree.Tally{Answers: i})
+	}
+	if len(past) != tallies || past[0].Answers != 100 {
+		t.Fatalf("%d counts from %+v on", len(past), past[0])
+	}
+	f.putTrial(&trial.Offer{ID: "1", Number: 1}, &snapshot.Delta{}, past)
+	if got := f.trial.before.Answers; got != tallies-1 {
+		t.Errorf("%d answers before the first trial", got)
+	}
+	past = f.count(past, tree.Tally{Answers: 9000, NXDomain: 8000})
+	f.putTrial(nil, nil, past)
+	for i := range uint64(3) {
+		past = f.count(past, tree.Tally{Answers: 9000 + i, NXDomain: 8000})
+	}
+	f.putTrial(&trial.Offer{ID: "2", Number: 2}, &snapshot.Delta{}, past)
+	if got := f.trial.before; got.Answers != 2 || got.NXDomain != 0 {
+		t.Errorf("before the second trial there was %+v", got)
+	}
+	// A query that a bug took counts as one that failed.
+	was := s.tally(time.Now())
+	s.lost("a bug", &wire.Message{})
+	if got := since(s.tally(time.Now()), was); got.Answers != 1 || got.Servfail != 1 {
+		t.Errorf("a lost query is counted as %+v", got)
+	}
+}
+
+// damagedView is a view of an image that is damaged where www.example.net stands.
+func damagedView(t *testing.T) *data.View {
+	path := filepath.Join(t.TempDir(), "image")
+	www := address("www.example.net", 1)
+	if _, err := imagetest.Build(path, []record.Set{{RRset: soa("example.net")}, {RRset: www}}, image.Options{NoSync: true}); err != nil {
+		t.Fatal(err)
+	}
+	b, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	bad := filepath.Join(t.TempDir(), "bad")
+	if err := os.WriteFile(bad, bytes.Replace(b, []byte(www.Owner), bytes.ToUpper([]byte(www.Owner)), 1), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	im, err := image.Open(bad)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return data.New(im)
+}
+
+// TestTrialThatCannotBeTakenOff: when the view is given up because a trial cannot be taken off
+// it, the one that is made anew has what is to be tried now, and not that one.
+func TestTrialThatCannotBeTakenOff(t *testing.T) {
+	s := testServer(t.TempDir())
+	again := 0
+	f := &follower{server: s, again: func() { again++ }}
+	d := snapshot.NewDataset("internal")
+	www := address("www.example.net", 1)
+	delta, err := d.Change(1, []record.RRset{soa("example.net"), www}, nil)
+	if err == nil {
+		err = d.Apply(delta)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := f.event(journal.Event{Reset: d.Clone()}); err != nil {
+		t.Fatal(err)
+	}
+	try := func(number uint64, last byte) (*trial.Offer, *snapshot.Delta) {
+		b, err := trial.Compose("internal", 1, reconcile.Change{Put: []record.RRset{address("www.example.net", last)}, Old: []record.RRset{www}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		e, err := snapshot.DecodeDelta(b)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return &trial.Offer{ID: fmt.Sprint(number), Number: number, Base: 1}, e
+	}
+	answered := func() byte {
+		r, ok := s.current.Load().view.RRset(www.Key)
+		if !ok || len(r.Data) != 1 {
+			t.Fatalf("%v, %v", r, ok)
+		}
+		return r.Data[0][3]
+	}
+	for _, to := range []byte{8, 0} { // to another trial, to none
+		o, e := try(1, 7)
+		f.putTrial(o, e, nil)
+		if got := answered(); got != 7 {
+			t.Fatalf("tried is 7, answered %d", got)
+		}
+		f.view = damagedView(t)
+		if o, e = nil, nil; to != 0 {
+			o, e = try(2, to)
+		}
+		was := again
+		f.putTrial(o, e, nil)
+		if again != was+1 {
+			t.Fatalf("the journal is read anew %d times, want once", again-was)
+		}
+		if err := f.event(journal.Event{Reset: d.Clone()}); err != nil { // as it is read anew
+			t.Fatal(err)
+		}
+		if got := answered(); got != max(to, 1) {
+			t.Errorf("answered is %d, want %d", got, max(to, 1))
+		}
+		f.putTrial(nil, nil, nil)
 	}
 }
 
