@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"os"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -58,7 +59,7 @@ func (s *Server) carry(ctx context.Context) {
 	}()
 	t := time.NewTicker(carriedLook)
 	defer t.Stop()
-	now, problem, shared := []string{s.config.Dataset}, "", ""
+	now, problem, shared := []string{s.config.Dataset}, "", "" // now: nil is some of it
 	var looked time.Time
 	report := func(err error) {
 		text := ""
@@ -74,6 +75,7 @@ func (s *Server) carry(ctx context.Context) {
 	for {
 		want, err := datasets.ReadCarried(s.config.Journal, s.config.Dataset)
 		if err == nil && !slices.Equal(want, now) {
+			now = nil // until all of it is done
 			for _, d := range want {
 				if d == s.config.Dataset || others[d] != nil {
 					continue
@@ -202,8 +204,19 @@ func overlap(all []*Server) string {
 	return strings.Join(found, ", ")
 }
 
+// own tells whether a name is certainly of the dataset that a view is of: it has records there
+// itself, or is delegated. What comes of a wildcard, or is not there, may be another dataset's.
+func (k *worker) own(v *data.View, name []byte) bool {
+	k.look.Read(v.Hasher(), name)
+	r := v.Find(&k.look, false)
+	is := r.Cut != nil || r.Node != nil && !r.Wildcard && r.Node.Len() > 0
+	runtime.KeepAlive(v) // whose image would be unmapped otherwise
+	return is
+}
+
 // viewOf is the version of the dataset that has the closest zone of a query's name; of DS, the
-// zone above the name when one is here. nil: that is not known, as one has no data yet.
+// zone above the name when one is here. nil: that is not known, as one has no data yet that may
+// have a closer one.
 func (k *worker) viewOf(all []*Server, query []byte) *data.View {
 	const header = 12
 	var first, best *data.View
@@ -237,10 +250,10 @@ func (k *worker) viewOf(all []*Server, query []byte) *data.View {
 		}
 	}
 	switch {
+	case missing && (best == nil || !k.own(best, query[header:])):
+		return nil
 	case best != nil:
 		return best
-	case missing:
-		return nil
 	}
 	return first
 }

@@ -122,8 +122,44 @@ func TestCarried(t *testing.T) {
 			t.Fatal("what is carried no more is still said to be answered")
 		}
 	}
-	// One that has no data yet: its names are not refused meanwhile.
+	// One that has no data yet: its names are not refused meanwhile, and what may be its name below
+	// a zone that is here is not said not to exist; what is known to be another's is answered.
+	h.publish([]record.RRset{address("*.wild.example.net.", 12), record.NewRRset(name("cut.example.net."), record.TypeNS, 60, record.Rdata(name("ns.example.org.")))}, nil)
+	h.answers("x.wild.example.net.", dns.TypeA, dns.RcodeSuccess, 12)
 	h.carries("internal", "new")
 	h.answers("www.example.com.", dns.TypeA, dns.RcodeServerFailure, 0)
 	h.answers("www.example.net.", dns.TypeA, dns.RcodeSuccess, 11)
+	h.answers("www.new.example.net.", dns.TypeA, dns.RcodeServerFailure, 0)
+	h.answers("x.wild.example.net.", dns.TypeA, dns.RcodeServerFailure, 0)
+	h.answers("www.example.net.", dns.TypeTXT, dns.RcodeSuccess, 0)
+	h.answers("www.cut.example.net.", dns.TypeA, dns.RcodeSuccess, 0) // a referral
+	later := h.besides("new")
+	later.publish([]record.RRset{soa("new.example.net."), address("www.new.example.net.", 6)}, nil)
+	h.answers("www.new.example.net.", dns.TypeA, dns.RcodeSuccess, 6)
+	h.answers("x.wild.example.net.", dns.TypeA, dns.RcodeSuccess, 12)
+	h.answers("no.example.net.", dns.TypeA, dns.RcodeNameError, 0)
+}
+
+// TestCarriedInPart: of two datasets that are to be taken up only one can be; when neither is
+// wanted any more, none goes on.
+func TestCarriedInPart(t *testing.T) {
+	h := startHost(t)
+	h.openJournal()
+	h.publish([]record.RRset{soa("example.net."), address("www.example.net.", 1)}, nil)
+	h.answers("www.example.net.", dns.TypeA, dns.RcodeSuccess, 1)
+	edge := h.besides("edge")
+	edge.publish([]record.RRset{soa("example.org."), address("www.example.org.", 3)}, nil)
+	inTheWay := datasets.Beside(h.status, "internal", "odd") // where its directory is to be
+	if err := os.MkdirAll(filepath.Dir(inTheWay), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(inTheWay, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	h.carries("internal", "edge", "odd")
+	said := filepath.Join(edge.status, serving.File)
+	eventually(t, "edge is taken up", func() bool { _, err := os.Stat(said); return err == nil })
+	h.carries("internal")
+	eventually(t, "edge is dropped", func() bool { _, err := os.Stat(said); return os.IsNotExist(err) })
+	h.answers("www.example.org.", dns.TypeA, dns.RcodeRefused, 0)
 }
