@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -111,6 +113,10 @@ type bench struct {
 	trial *trial.Trial // nil: there is none
 	said  trial.Judgement
 	saved time.Time // when said was written here
+	// told is which hosts answered, as the store has it, by bucket.
+	told map[int]trial.Answered
+	// beats is what each host last said that it has counted, and since when it says that.
+	beats map[string]beat
 	// heard has the prefixes that were read once.
 	heard map[string]bool
 
@@ -120,6 +126,13 @@ type bench struct {
 	answered map[string]bool
 	replayed *replayed // nil: not yet
 	tried    time.Time // when it was tried last to replay
+	trouble  string    // why that did not work; "": it did, or there was nothing to replay
+}
+
+// beat is a sign of life of a host's authority: it counts as long as it lives.
+type beat struct {
+	counted int64 // TrialState.After.Milliseconds
+	since   time.Time
 }
 
 // ringID tells apart what soaks anew.
@@ -134,7 +147,7 @@ type ringID struct {
 func (c *Canary) judge(ctx context.Context, fence store.Cond) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	b := &bench{Canary: c, fence: fence, hosts: map[string]tree.Host{}, heard: map[string]bool{}}
+	b := &bench{Canary: c, fence: fence, hosts: map[string]tree.Host{}, told: map[int]trial.Answered{}, beats: map[string]beat{}, heard: map[string]bool{}}
 	trials := c.deps.Store.Watch(ctx, tree.Trials+c.cfg.Dataset+"/", 0)
 	hosts := c.deps.Store.Watch(ctx, tree.Hosts, 0)
 	t := time.NewTicker(c.cfg.Every)
@@ -151,7 +164,7 @@ func (c *Canary) judge(ctx context.Context, fence store.Cond) error {
 			}
 		case batch, open = <-hosts:
 			if open {
-				b.takeHosts(batch)
+				b.takeHosts(batch, time.Now())
 			}
 			continue // with the next tick
 		case <-t.C:
@@ -173,8 +186,17 @@ func (b *bench) takeTrial(batch store.Batch) {
 	b.heard[tree.Trials] = true
 	if batch.Reset {
 		b.trial, b.said = nil, trial.Judgement{}
+		clear(b.told)
+	}
+	bucket := func(path string) (n int, ok bool) {
+		text, ok := strings.CutPrefix(path, tree.AnsweredPrefix(b.cfg.Dataset))
+		n, err := strconv.Atoi(text)
+		return n, ok && err == nil
 	}
 	for _, path := range batch.Deletes {
+		if n, ok := bucket(path); ok {
+			delete(b.told, n)
+		}
 		switch path {
 		case tree.TrialPath(b.cfg.Dataset):
 			b.trial = nil
@@ -184,6 +206,12 @@ func (b *bench) takeTrial(batch store.Batch) {
 	}
 	for _, n := range batch.Puts {
 		var err error
+		if i, ok := bucket(n.Path); ok {
+			var a trial.Answered
+			if err = tree.Decode(n, &a); err == nil {
+				b.told[i] = a
+			}
+		}
 		switch n.Path {
 		case tree.TrialPath(b.cfg.Dataset):
 			x := new(trial.Trial)
@@ -204,13 +232,14 @@ func (b *bench) takeTrial(batch store.Batch) {
 	}
 }
 
-func (b *bench) takeHosts(batch store.Batch) {
+func (b *bench) takeHosts(batch store.Batch, now time.Time) {
 	b.heard[tree.Hosts] = true
 	if batch.Reset {
 		clear(b.hosts)
 	}
 	for _, path := range batch.Deletes {
 		delete(b.hosts, strings.TrimPrefix(path, tree.Hosts))
+		delete(b.beats, strings.TrimPrefix(path, tree.Hosts))
 	}
 	for _, n := range batch.Puts {
 		var h tree.Host
@@ -218,7 +247,15 @@ func (b *bench) takeHosts(batch store.Batch) {
 			b.deps.Log.Warn("host cannot be read", "error", err)
 			continue
 		}
-		b.hosts[strings.TrimPrefix(n.Path, tree.Hosts)] = h
+		name := strings.TrimPrefix(n.Path, tree.Hosts)
+		b.hosts[name] = h
+		counted := int64(0)
+		if at := h.Datasets[b.cfg.Dataset].Trial; at != nil {
+			counted = at.After.Milliseconds
+		}
+		if old, known := b.beats[name]; !known || old.counted != counted {
+			b.beats[name] = beat{counted, now}
+		}
 	}
 }
 
@@ -248,13 +285,17 @@ func (b *bench) step(ctx context.Context, now time.Time) error {
 		answered := b.answered
 		if b.ring.id != t.ID || b.ring.begun != t.Since {
 			answered = map[string]bool{}
-			for _, h := range j.Hosts { // before this process led
-				answered[h] = true
+			for _, a := range b.told { // before this process led
+				if a.ID == t.ID && a.Begun == t.Since {
+					for _, h := range a.Hosts {
+						answered[h] = true
+					}
+				}
 			}
 		}
-		b.ring, b.soaking, b.answered, b.replayed, b.tried = at, time.Time{}, answered, nil, time.Time{}
+		b.ring, b.soaking, b.answered, b.replayed, b.tried, b.trouble = at, time.Time{}, answered, nil, time.Time{}, ""
 	}
-	s := b.see(t, j.Ring)
+	s := b.see(t, j.Ring, now)
 	for _, h := range s.on {
 		b.answered[h.Name] = true
 	}
@@ -271,16 +312,21 @@ func (b *bench) step(ctx context.Context, now time.Time) error {
 	}
 	// Before any host answers it, nothing is judged: what is replayed is what hosts answer.
 	again := min(replayAgain, max(b.cfg.Every, t.Policy.Rings[j.Ring].Soak/4))
-	if len(s.on) > 0 && b.replayed == nil && (b.tried.IsZero() || now.Sub(b.tried) >= again) {
+	var err error
+	if len(s.on) > 0 && (b.replayed == nil || b.replayed.none == noSamples) && (b.tried.IsZero() || now.Sub(b.tried) >= again) {
 		b.tried = now
-		r, err := b.replay(ctx, t)
-		if err != nil {
-			return err
+		var r *replayed
+		switch r, err = b.replay(ctx, t); {
+		case err != nil:
+			b.replayed, b.trouble = nil, "sampled queries cannot be replayed: "+err.Error()
+		case r != nil || b.replayed == nil:
+			b.replayed, b.trouble = r, ""
 		}
-		b.replayed = r
 	}
 	found := weigh(t.Policy, s, b.replayed)
-	next.Evidence = found.told
+	if next.Evidence = found.told; b.trouble != "" {
+		next.Evidence = append(next.Evidence, b.trouble)
+	}
 	switch {
 	case len(found.against) > 0:
 		next.State, next.Evidence = trial.Withdrawn, slices.Concat(found.against, found.told)
@@ -292,14 +338,50 @@ func (b *bench) step(ctx context.Context, now time.Time) error {
 			next.Ring++
 			next.State, next.Text = trial.Offered, "goes on to ring "+t.RingName(next.Ring)
 		}
+	case next.State == trial.Soaking && b.trouble != "":
+		next.Text += "; " + b.trouble
 	case next.State == trial.Soaking && b.replayed == nil:
 		next.Text += "; " + noSamples
 	}
-	return b.say(ctx, t, next, now)
+	return errors.Join(err, b.say(ctx, t, next, now))
 }
 
 // maxHosts bounds Judgement.Hosts.
 const maxHosts = 100
+
+// answeredBy is which hosts answered, by bucket, where the store does not say so yet.
+func (b *bench) answeredBy(t *trial.Trial) map[int]trial.Answered {
+	all := map[int]trial.Answered{}
+	for h := range b.answered {
+		i := tree.AnsweredBucket(h)
+		all[i] = trial.Answered{ID: t.ID, Begun: t.Since, Hosts: append(all[i].Hosts, h)}
+	}
+	for i, a := range all {
+		if slices.Sort(a.Hosts); slices.Equal(a.Hosts, b.told[i].Hosts) && b.told[i].ID == a.ID && b.told[i].Begun == a.Begun {
+			delete(all, i)
+		}
+	}
+	return all
+}
+
+// tellAnswered says which hosts answered, for whoever judges next.
+func (b *bench) tellAnswered(ctx context.Context, t *trial.Trial) error {
+	news := b.answeredBy(t)
+	const most = 12 // of 64 KiB at most
+	for some := range slices.Chunk(slices.Sorted(maps.Keys(news)), most) {
+		var ops []store.Op
+		for _, i := range some {
+			ops = append(ops, store.Op{Path: tree.AnsweredPath(b.cfg.Dataset, i), Value: tree.Encode(news[i])})
+		}
+		if _, err := b.deps.Store.Commit(ctx, store.Txn{If: []store.Cond{b.fence}, Do: ops}); err != nil {
+			return err
+		}
+		for _, i := range some {
+			b.told[i] = news[i]
+		}
+	}
+	return nil
+}
 
 func (b *bench) answeredNow() (all []string) {
 	for h := range b.answered {
@@ -314,6 +396,9 @@ const evidenceEvery = 10 * time.Second
 
 // say writes a judgement that says something new.
 func (b *bench) say(ctx context.Context, t *trial.Trial, j trial.Judgement, now time.Time) error {
+	if err := b.tellAnswered(ctx, t); err != nil {
+		return err
+	}
 	was := b.said
 	same := was.ID == j.ID && was.Begun == j.Begun && was.Number == j.Number && was.Ring == j.Ring && was.State == j.State && was.Text == j.Text && slices.Equal(was.Hosts, j.Hosts)
 	if same && (slices.Equal(was.Evidence, j.Evidence) || now.Sub(b.saved) < evidenceEvery) {

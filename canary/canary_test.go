@@ -3,6 +3,8 @@ package canary
 import (
 	"context"
 	"encoding/binary"
+	"errors"
+	"fmt"
 	"log/slog"
 	"strings"
 	"testing"
@@ -51,6 +53,8 @@ type world struct {
 	st      *memstore.Store
 	dataset *snapshot.Dataset
 	trial   trial.Trial
+	beating map[string]tree.Host // hosts whose authority lives
+	answers func() (replay.Server, error)
 	end     func()
 }
 
@@ -73,15 +77,31 @@ func (w *world) address(owner string, last byte) record.RRset {
 	return record.NewRRset(w.name(owner), record.TypeA, 60, record.Rdata([]byte{192, 0, 2, last}))
 }
 
-// settle lets time pass for a while.
-func settle(d time.Duration) {
-	time.Sleep(d)
-	synctest.Wait()
+// settle lets time pass for a while, in which hosts count and report what they answer.
+func (w *world) settle(d time.Duration) {
+	w.Helper()
+	for end := time.Now().Add(d); time.Now().Before(end); {
+		time.Sleep(min(time.Second, time.Until(end)))
+		for _, h := range w.beating {
+			if at := h.Datasets["internal"].Trial; at != nil {
+				at.After.Milliseconds += 1000
+				w.commit(store.Op{Path: tree.HostPath(h.Name), Value: tree.Encode(h)})
+			}
+		}
+		synctest.Wait()
+	}
+}
+
+// gone has a host die.
+func (w *world) gone(name string) {
+	delete(w.beating, name)
+	w.commit(store.Op{Path: tree.HostPath(name), Delete: true})
 }
 
 func inWorld(t *testing.T, f func(w *world)) {
 	synctest.Test(t, func(t *testing.T) {
-		w := &world{T: t, st: memstore.New(), dataset: snapshot.NewDataset("internal")}
+		w := &world{T: t, st: memstore.New(), dataset: snapshot.NewDataset("internal"), beating: map[string]tree.Host{}}
+		w.answers = func() (replay.Server, error) { return simple{}, nil }
 		defer w.st.Close()
 		soa := record.NewRRset(w.name("example.net."), record.TypeSOA, 60, record.Rdata(w.name("ns.example.net."))+record.Rdata(w.name("root.example.net."))+record.Rdata(make([]byte, 20)))
 		d, err := w.dataset.Replace(1, []record.RRset{soa, w.address("www.example.net.", 1), w.address("ftp.example.net.", 1)})
@@ -113,7 +133,7 @@ func (w *world) begin() {
 	w.Helper()
 	c, err := New(DefaultConfig(), Deps{
 		Store: w.st, Log: slog.New(slog.DiscardHandler), Metrics: prometheus.NewRegistry(), Name: "test",
-		Answers: func() (replay.Server, error) { return simple{}, nil },
+		Answers: func() (replay.Server, error) { return w.answers() },
 	})
 	if err != nil {
 		w.Fatal(err)
@@ -157,6 +177,7 @@ func (w *world) host(name string, on bool, refused string, after tree.Tally) {
 			ID: w.trial.ID, Number: w.trial.Number, Since: 1, Refused: refused, Before: tree.Tally{Milliseconds: 1000, Answers: 1000}, After: after,
 		}}
 	}
+	w.beating[name] = h
 	w.commit(store.Op{Path: tree.HostPath(name), Value: tree.Encode(h)})
 }
 
@@ -191,46 +212,46 @@ func (w *world) judged(state trial.State, ring int, words string) trial.Judgemen
 func TestJudge(t *testing.T) {
 	inWorld(t, func(w *world) {
 		w.try("1")
-		settle(10 * time.Minute)
+		w.settle(10 * time.Minute)
 		w.judged(trial.Offered, 0, "no host of ring canary is live")
 		w.host("dns1", false, "", tree.Tally{})
 		w.host("dns2", false, "", tree.Tally{})
-		settle(10 * time.Minute)
+		w.settle(10 * time.Minute)
 		w.judged(trial.Offered, 0, "waits for 1 of 1 host to answer it: dns1")
 		w.host("dns1", false, "it does not fit", tree.Tally{})
-		settle(10 * time.Second)
+		w.settle(10 * time.Second)
 		w.judged(trial.Offered, 0, "dns1 (it does not fit)")
 		w.host("dns1", true, "", tree.Tally{Answers: 500})
-		settle(30 * time.Second)
+		w.settle(30 * time.Second)
 		w.judged(trial.Soaking, 0, "no sampled queries to replay yet")
 		w.sample("dns2", "www.example.net.", "ftp.example.net.")
-		settle(15 * time.Second)
+		w.settle(15 * time.Second)
 		w.judged(trial.Soaking, 0, "replayed: 0 % of 20 sampled queries of 1 host would be answered otherwise")
 
 		// The host dies and comes back: it soaks from the beginning.
-		w.commit(store.Op{Path: tree.HostPath("dns1"), Delete: true})
-		settle(5 * time.Minute)
+		w.gone("dns1")
+		w.settle(5 * time.Minute)
 		w.judged(trial.Offered, 0, "answered it, and is gone")
 		w.host("dns1", true, "", tree.Tally{Answers: 500})
-		settle(50 * time.Second)
+		w.settle(50 * time.Second)
 		w.judged(trial.Soaking, 0, "")
 
 		// Another process takes over.
 		w.end()
 		w.begin()
-		settle(50 * time.Second)
+		w.settle(50 * time.Second)
 		w.judged(trial.Soaking, 0, "1 host of ring canary")
-		settle(20 * time.Second)
+		w.settle(20 * time.Second)
 		w.judged(trial.Offered, 2, "waits for 1 of 2 hosts to answer it: dns2")
 		w.host("dns2", true, "", tree.Tally{})
 		w.sample("dns2", "www.example.net.")
-		settle(65 * time.Second)
+		w.settle(65 * time.Second)
 		w.judged(trial.Passed, 2, "nothing was found")
 
 		// It is composed anew before it was made a version: hosts have not answered this one.
 		w.trial.Number++
 		w.commit(store.Op{Path: tree.TrialPath("internal"), Value: tree.Encode(w.trial)})
-		settle(10 * time.Minute)
+		w.settle(10 * time.Minute)
 		w.judged(trial.Offered, 2, "waits for 2 of 2 hosts to answer it")
 	})
 }
@@ -240,20 +261,90 @@ func TestWithdraw(t *testing.T) {
 	inWorld(t, func(w *world) {
 		w.try("1")
 		w.host("dns1", true, "", tree.Tally{Answers: 1000, Servfail: 500})
-		settle(5 * time.Second)
+		w.settle(5 * time.Second)
 		w.judged(trial.Withdrawn, 0, "SERVFAIL: 50 % of 1000 answers, before 0 %")
 
 		w.try("2", "ftp.example.net.")
 		w.sample("dns1", "www.example.net.", "www.example.net.", "www.example.net.", "ftp.example.net.")
-		settle(5 * time.Second)
+		w.settle(5 * time.Second)
 		w.judged(trial.Offered, 0, "dns1") // not before a host answers it
 		w.host("dns1", true, "", tree.Tally{})
-		settle(5 * time.Second)
+		w.settle(5 * time.Second)
 		j := w.judged(trial.Withdrawn, 0, "25 % of 40 sampled queries would lose their answer")
 		if all := strings.Join(j.Evidence, "\n"); !strings.Contains(all, "in zone example.net., of all queries: NXDOMAIN 25 %") || !strings.Contains(all, "ftp.example.net. A (25 % of queries): NXDOMAIN, before 192.0.2.1") || len(j.Hosts) != 1 {
 			t.Errorf("evidence:\n%s\nhosts %q", all, j.Hosts)
 		}
-		settle(time.Hour)
+		w.settle(time.Hour)
 		w.judged(trial.Withdrawn, 0, "") // for good
+	})
+}
+
+// TestSilentAuthority: the agent of a host whose authority is dead says what that said last; such
+// a host answers nothing, and what it tries does not soak.
+func TestSilentAuthority(t *testing.T) {
+	inWorld(t, func(w *world) {
+		w.try("1")
+		w.host("dns1", true, "", tree.Tally{Answers: 500})
+		w.settle(30 * time.Second)
+		w.judged(trial.Soaking, 0, "1 host of ring canary")
+		delete(w.beating, "dns1")
+		w.settle(5 * time.Minute)
+		w.judged(trial.Offered, 0, "dns1 (its authority has counted nothing for 15s: is it dead?)")
+		w.end() // another judge does not believe it either
+		w.begin()
+		w.settle(5 * time.Minute)
+		w.judged(trial.Offered, 0, "is it dead?")
+		w.host("dns1", true, "", tree.Tally{Answers: 10})
+		w.settle(70 * time.Second)
+		w.judged(trial.Passed, 2, "") // no other ring has hosts
+	})
+}
+
+// TestAnsweredIsHandedOver: who judges next waits for every host that answered, however many.
+func TestAnsweredIsHandedOver(t *testing.T) {
+	inWorld(t, func(w *world) {
+		w.try("1")
+		w.trial.Policy.Rings[0].Hosts = []string{"dns*"}
+		w.commit(store.Op{Path: tree.TrialPath("internal"), Value: tree.Encode(w.trial)})
+		for i := range 150 {
+			w.host(fmt.Sprintf("dns%03d", i), true, "", tree.Tally{})
+		}
+		w.settle(10 * time.Second)
+		if j := w.judged(trial.Soaking, 0, "150 hosts"); len(j.Hosts) != maxHosts {
+			t.Errorf("%d hosts are named", len(j.Hosts))
+		}
+		w.gone("dns149")
+		w.end()
+		w.begin()
+		w.settle(2 * time.Minute)
+		w.judged(trial.Offered, 0, "dns149 (answered it, and is gone)")
+	})
+}
+
+// TestReplayTrouble: what cannot be replayed keeps nothing from being judged by what hosts answer,
+// and does not pass; samples that come late are replayed.
+func TestReplayTrouble(t *testing.T) {
+	inWorld(t, func(w *world) {
+		w.answers = func() (replay.Server, error) { return nil, errors.New("no room") }
+		w.try("1")
+		w.sample("dns1", "www.example.net.")
+		w.host("dns1", true, "", tree.Tally{Answers: 500})
+		w.settle(5 * time.Minute)
+		w.judged(trial.Soaking, 0, "sampled queries cannot be replayed: ")
+		w.host("dns1", true, "", tree.Tally{Answers: 500, Servfail: 400})
+		w.settle(5 * time.Second)
+		w.judged(trial.Withdrawn, 0, "SERVFAIL: 80 % of 500 answers")
+
+		w.answers = func() (replay.Server, error) { return simple{}, nil }
+		w.commit(store.Op{Path: tree.SamplePath("internal", "dns1"), Delete: true})
+		w.try("2", "ftp.example.net.")
+		w.trial.Policy.Rings[0].Soak = time.Hour
+		w.commit(store.Op{Path: tree.TrialPath("internal"), Value: tree.Encode(w.trial)})
+		w.host("dns1", true, "", tree.Tally{})
+		w.settle(10 * time.Minute)
+		w.judged(trial.Soaking, 0, noSamples)
+		w.sample("dns1", "ftp.example.net.")
+		w.settle(15 * time.Second)
+		w.judged(trial.Withdrawn, 0, "100 % of 10 sampled queries would lose their answer")
 	})
 }

@@ -7,6 +7,7 @@ import (
 	"math"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/zonecast/zonecast/internal/tree"
 	"github.com/zonecast/zonecast/internal/trial"
@@ -20,8 +21,12 @@ type seen struct {
 	dataset string
 }
 
+// silent is after how long an authority that counts nothing more is taken for dead: its agent goes
+// on saying what it said last. It counts once a second, and its agent reports as often.
+const silent = trial.Lease
+
 // see looks at the hosts.
-func (b *bench) see(t *trial.Trial, ring int) seen {
+func (b *bench) see(t *trial.Trial, ring int, now time.Time) seen {
 	s := seen{empty: true, dataset: b.cfg.Dataset}
 	for _, name := range slices.Sorted(maps.Keys(b.hosts)) {
 		h := b.hosts[name]
@@ -38,6 +43,8 @@ func (b *bench) see(t *trial.Trial, ring int) seen {
 			s.off = append(s.off, name+" ("+at.Refused+")")
 		case at.Since == 0:
 			s.off = append(s.off, name)
+		case now.Sub(b.beats[name].since) > silent:
+			s.off = append(s.off, fmt.Sprintf("%s (its authority has counted nothing for %v: is it dead?)", name, silent))
 		default:
 			s.on = append(s.on, h)
 		}

@@ -342,8 +342,12 @@ func (p *Presenter) endTrial(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("read parts of trials: %w", err)
 	}
+	answered, _, err := p.deps.Store.List(ctx, tree.AnsweredPrefix(p.cfg.Dataset))
+	if err != nil {
+		return fmt.Errorf("read who answered a trial: %w", err)
+	}
 	ops := []store.Op{{Path: tree.TrialPath(p.cfg.Dataset), Delete: true}, {Path: tree.JudgementPath(p.cfg.Dataset), Delete: true}, {Path: tree.WordPath(p.cfg.Dataset), Delete: true}}
-	for _, n := range nodes {
+	for _, n := range append(answered, nodes...) {
 		ops = append(ops, store.Op{Path: n.Path, Delete: true})
 	}
 	if err := p.doAll(ctx, ops, 1); err != nil {

@@ -315,6 +315,26 @@ func TrialPath(dataset string) string     { return Trials + dataset + "/trial" }
 func JudgementPath(dataset string) string { return Trials + dataset + "/judgement" }
 func WordPath(dataset string) string      { return Trials + dataset + "/word" }
 
+// AnsweredPrefix is the prefix of which hosts have answered a trial (trial.Answered), spread over
+// AnsweredBuckets nodes.
+func AnsweredPrefix(dataset string) string { return Trials + dataset + "/answered/" }
+
+// AnsweredBuckets is how many nodes say who answered: of 10,000 hosts with names of 40 octets each
+// has 7 KiB, of 64 that it may have.
+const AnsweredBuckets = 64
+
+// AnsweredPath is one of them.
+func AnsweredPath(dataset string, bucket int) string {
+	return fmt.Sprintf("%s%02d", AnsweredPrefix(dataset), bucket)
+}
+
+// AnsweredBucket is the one that a host is in.
+func AnsweredBucket(host string) int {
+	h := fnv.New32a()
+	_, _ = h.Write([]byte(host)) // does not fail
+	return int(h.Sum32() % AnsweredBuckets)
+}
+
 // TrialPartsPrefix is the prefix of the parts of a composition of a trial, with a final slash;
 // AllTrialParts that of all of a dataset. They are not below Trials: who watches gets those it
 // needs.

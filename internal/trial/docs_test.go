@@ -13,7 +13,7 @@ import (
 
 // The examples in docs/format/trial.md are what the types say, field by field.
 func TestDocumentedNodes(t *testing.T) {
-	nodes := map[string]any{"Trial": &trial.Trial{}, "Judgement": &trial.Judgement{}, "Word": &trial.Word{}, "Offer": &struct {
+	nodes := map[string]any{"Trial": &trial.Trial{}, "Judgement": &trial.Judgement{}, "Answered": &trial.Answered{}, "Word": &trial.Word{}, "Offer": &struct {
 		Format int `json:"format"`
 		trial.Offer
 	}{}}

@@ -59,6 +59,14 @@ type Judgement struct {
 	By       string   `json:"by"`              // the process that judged
 }
 
+// Answered are hosts that answered a trial: some of them, as one node has them. Whoever judges next
+// waits for them, too.
+type Answered struct {
+	ID    string   `json:"id"`
+	Begun int64    `json:"begun_ms"` // Trial.Since
+	Hosts []string `json:"hosts"`
+}
+
 // Word is what a person says of a trial.
 type Word struct {
 	ID       string `json:"id"`
