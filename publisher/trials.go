@@ -21,7 +21,19 @@ type trials struct {
 	trial  *trial.Trial // nil: nothing is tried
 	judged trial.Judgement
 	said   []byte // the offer in the store; nil: there is none
+	// signed is the offer of this life that said is; nil: it is of another life.
+	signed []byte
+	// leaves is the version whose manifest is waited for before an offer goes whose trial is gone,
+	// until a bound; 0: it is not known yet.
+	leaves uint64
+	until  time.Time
 }
+
+const (
+	// leavesFor is how long that is waited for at most, leavesLook how often it is looked.
+	leavesFor  = 10 * time.Second
+	leavesLook = 20 * time.Millisecond
+)
 
 // offerTrials keeps the offer of what is tried true until ctx ends.
 func (s *signer) offerTrials(ctx context.Context) {
@@ -50,7 +62,7 @@ func (s *signer) offerTrials(ctx context.Context) {
 				if err != nil && !errors.Is(err, store.ErrNotFound) {
 					return err
 				}
-				t.said, known = n.Value, true
+				t.said, t.signed, known = n.Value, nil, true
 			}
 			return s.offerTrial(ctx, path, &t)
 		}()
@@ -62,7 +74,9 @@ func (s *signer) offerTrials(ctx context.Context) {
 			continue
 		}
 		pause = minPause
-		if left := t.left(s.deps.Now()); left > 0 {
+		if t.trial == nil && t.said != nil {
+			timer.Reset(leavesLook)
+		} else if left := t.left(s.deps.Now()); left > 0 {
 			timer.Reset(left)
 		}
 	}
@@ -111,13 +125,24 @@ func (t *trials) take(s *signer, b store.Batch) {
 }
 
 // offerTrial brings the store to what is to be offered now. What is passed stays offered until
-// its version is there, so that no host goes back between.
+// its version is signed, so that no host goes back between.
 func (s *signer) offerTrial(ctx context.Context, path string, t *trials) error {
 	x, j := t.trial, t.judged
-	var signed []byte
+	var signed, text []byte
+	if x == nil && t.said != nil {
+		if gone, err := s.mayLeave(ctx, t); !gone || err != nil {
+			return err
+		}
+	}
+	if x != nil {
+		t.leaves, t.until = 0, time.Time{}
+	}
 	if x != nil && x.Dataset == s.cfg.Dataset && j.ID == x.ID && j.Begun == x.Since && j.State != trial.Withdrawn && t.left(s.deps.Now()) > 0 && j.Ring >= 0 && j.Ring < len(x.Policy.Rings) {
 		o := trial.Offer{
 			Dataset: x.Dataset, ID: x.ID, Number: x.Number, Base: x.Base, Rings: x.Policy.Rings[:j.Ring+1], Time: x.Since, Until: x.Until, Size: x.Size, SHA256: x.SHA256,
+		}
+		if text = tree.Encode(o); bytes.Equal(text, t.signed) {
+			return nil // evidence came, or what it waits for: the offer is what it was
 		}
 		parts, _, err := s.deps.Store.List(ctx, tree.TrialPartsPrefix(s.cfg.Dataset, x.Number))
 		if err != nil {
@@ -131,16 +156,48 @@ func (s *signer) offerTrial(ctx context.Context, path string, t *trials) error {
 		}
 	}
 	if bytes.Equal(signed, t.said) {
+		t.signed = text
 		return nil
 	}
 	if _, err := s.deps.Store.Commit(ctx, store.Txn{If: []store.Cond{s.fence}, Do: []store.Op{{Path: path, Value: signed, Delete: signed == nil}}}); err != nil {
 		return err
 	}
-	t.said = signed
+	t.said, t.signed = signed, text
 	if signed == nil {
 		s.deps.Log.Info("trial no longer offered", "dataset", s.cfg.Dataset)
 	} else {
 		s.deps.Log.Info("trial offered", "dataset", s.cfg.Dataset, "id", x.ID, "ring", x.RingName(j.Ring))
 	}
 	return nil
+}
+
+// mayLeave tells whether the offer of a trial that is gone may go: it may have become a version, and
+// hosts are to have that first.
+func (s *signer) mayLeave(ctx context.Context, t *trials) (bool, error) {
+	now := s.deps.Now()
+	if t.until.IsZero() {
+		t.until = now.Add(leavesFor)
+	}
+	if t.leaves == 0 {
+		var head tree.Head
+		n, err := s.deps.Store.Get(ctx, tree.HeadPath(s.cfg.Dataset))
+		if err == nil {
+			err = tree.Decode(n, &head)
+		}
+		if errors.Is(err, store.ErrNotFound) {
+			return true, nil
+		}
+		if err != nil {
+			return false, err
+		}
+		t.leaves = head.Version
+	}
+	s.mu.Lock()
+	signed := s.status.Signed
+	s.mu.Unlock()
+	if signed < t.leaves && now.Before(t.until) {
+		return false, nil
+	}
+	t.leaves, t.until = 0, time.Time{}
+	return true, nil
 }

@@ -4,9 +4,11 @@ import (
 	"context"
 	"crypto/ed25519"
 	"errors"
+	"fmt"
 	"log/slog"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -21,9 +23,20 @@ import (
 	"github.com/zonecast/zonecast/store"
 )
 
+// listing counts what is listed.
+type listing struct {
+	store.Store
+	n *atomic.Int64
+}
+
+func (l listing) List(ctx context.Context, prefix string) ([]store.Node, store.Revision, error) {
+	l.n.Add(1)
+	return l.Store.List(ctx, prefix)
+}
+
 // TestOfferTrials signs what is tried for the rings that the canary stage says: nothing before it
 // says anything, nothing that is not what the trial says, nothing after its time, and nothing any
-// more when it is withdrawn or gone. What is passed stays until it is a version.
+// more when it is withdrawn or gone. What is passed stays until its version is signed.
 func TestOfferTrials(t *testing.T) {
 	dir := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {
@@ -31,7 +44,8 @@ func TestOfferTrials(t *testing.T) {
 		defer st.Close()
 		c := DefaultConfig()
 		c.Dir, c.KeyFile = filepath.Join(dir, "snapshots"), filepath.Join(dir, "key")
-		p, err := New(c, Deps{Store: st, Log: slog.New(slog.DiscardHandler), Metrics: prometheus.NewRegistry()})
+		var lists atomic.Int64
+		p, err := New(c, Deps{Store: listing{st, &lists}, Log: slog.New(slog.DiscardHandler), Metrics: prometheus.NewRegistry()})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -107,5 +121,41 @@ func TestOfferTrials(t *testing.T) {
 		offered("it has time again", 1)
 		commit(store.Op{Path: tree.TrialPath("internal"), Delete: true})
 		offered("it is gone", 0)
+
+		// It has become version 8: hosts have that before the offer goes.
+		ended := []store.Op{{Path: tree.TrialPath("internal"), Delete: true}, {Path: tree.HeadPath("internal"), Value: tree.Encode(tree.Head{Version: 8})}}
+		commit(put(x), say(x.Since, trial.Passed, 1))
+		offered("it is passed", 2)
+		commit(ended...)
+		offered("its version is not signed", 2)
+		sign := func(version uint64) {
+			p.mu.Lock()
+			p.status.Signed = version
+			p.mu.Unlock()
+			time.Sleep(100 * time.Millisecond)
+			synctest.Wait()
+		}
+		sign(7)
+		offered("the version before is signed", 2)
+		sign(8)
+		offered("its version is signed", 0)
+		sign(7)
+		commit(put(x), say(x.Since, trial.Passed, 1))
+		commit(ended...)
+		time.Sleep(leavesFor)
+		synctest.Wait()
+		offered("nothing is signed for long", 0)
+
+		// What hosts are told costs nothing while it is the same.
+		commit(put(x), say(x.Since, trial.Soaking, 1))
+		offered("it is tried", 2)
+		lists.Store(0)
+		for i := range 5 {
+			j := trial.Judgement{ID: "1", Begun: x.Since, State: trial.Soaking, Ring: 1, Evidence: []string{fmt.Sprint(i)}}
+			commit(store.Op{Path: tree.JudgementPath("internal"), Value: tree.Encode(j)})
+		}
+		if n := lists.Load(); n != 0 {
+			t.Errorf("the delta was read %d times for evidence alone", n)
+		}
 	})
 }
