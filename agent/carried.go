@@ -105,8 +105,11 @@ func (a *Agent) carry(ctx context.Context) error {
 			continue
 		}
 		text := ""
-		if err := a.bring(ctx, all, want, failed); err != nil {
+		waits, err := a.bring(ctx, all, want, failed)
+		if err != nil {
 			text = err.Error()
+		}
+		if waits || err != nil {
 			again.Reset(carryPause)
 		}
 		a.carried.mu.Lock()
@@ -121,8 +124,8 @@ func (a *Agent) carry(ctx context.Context) error {
 }
 
 // bring takes up and drops datasets. The authority hears of it by the list: before a journal is
-// put aside, after one is there to be followed.
-func (a *Agent) bring(ctx context.Context, all map[string]*running, want []string, failed chan<- error) error {
+// put aside, after one has a version. waits tells that something is on its way.
+func (a *Agent) bring(ctx context.Context, all map[string]*running, want []string, failed chan<- error) (waits bool, err error) {
 	var errs []error
 	for _, d := range want {
 		if all[d] != nil {
@@ -147,14 +150,23 @@ func (a *Agent) bring(ctx context.Context, all map[string]*running, want []strin
 			r.done <- err
 		}()
 	}
-	// Nothing is dropped before all that is wanted is there: a dataset that does not exist takes
-	// no host down.
+	// Nothing is dropped before the authority answers all that is wanted: a dataset that does not
+	// exist takes no host down.
+	listed, err := datasets.ReadCarried(a.cfg.Journal, a.cfg.Dataset)
+	if err != nil {
+		listed = nil // it is written anew
+	}
 	var agents []*Agent
 	var names, missing, kept []string
-	add := func(d string, r *running) { agents, names = append(agents, r.Agent), append(names, d) }
+	add := func(d string, r *running) {
+		agents = append(agents, r.Agent)
+		if r.Status().Version > 0 || slices.Contains(listed, d) {
+			names = append(names, d)
+		}
+	}
 	for _, d := range want {
 		r := all[d]
-		if r == nil || r.Status().Version == 0 {
+		if r == nil || !r.answered() {
 			missing = append(missing, d)
 		}
 		if r != nil {
@@ -167,7 +179,7 @@ func (a *Agent) bring(ctx context.Context, all map[string]*running, want []strin
 			kept = append(kept, d)
 		}
 	}
-	if len(missing) == 0 && len(names) < len(all) {
+	if len(missing) == 0 && len(agents) < len(all) {
 		if err := a.storeKnows(ctx, all, want); err != nil {
 			errs = append(errs, err)
 			for _, d := range slices.Sorted(maps.Keys(all)) {
@@ -178,16 +190,16 @@ func (a *Agent) bring(ctx context.Context, all map[string]*running, want []strin
 		}
 	}
 	if len(kept) > 0 {
-		errs = append(errs, fmt.Errorf("%s goes when there is a version of %s", strings.Join(kept, ", "), strings.Join(missing, ", ")))
+		errs = append(errs, fmt.Errorf("%s goes when the authority answers %s", strings.Join(kept, ", "), strings.Join(missing, ", ")))
 	}
 	if err := a.tellCarried(names); err != nil {
-		return errors.Join(append(errs, err)...) // what was carried stays, so that both know the same
+		return true, errors.Join(append(errs, err)...) // what was carried stays, so that both know the same
 	}
 	a.carried.mu.Lock()
 	a.carried.agents = agents
 	a.carried.mu.Unlock()
 	for d, r := range all {
-		if slices.Contains(names, d) {
+		if slices.Contains(agents, r.Agent) {
 			continue
 		}
 		delete(all, d)
@@ -199,7 +211,13 @@ func (a *Agent) bring(ctx context.Context, all map[string]*running, want []strin
 		}
 		a.deps.Log.Info("dataset carried no more", "dataset", d)
 	}
-	return errors.Join(errs...)
+	return len(missing) > 0, errors.Join(errs...)
+}
+
+// answered tells whether the authority answers the dataset.
+func (a *Agent) answered() bool {
+	s, err := a.readServing()
+	return err == nil && s.Version > 0
 }
 
 // storeKnows tells why what the store says of groups does not have datasets dropped, or nil: one

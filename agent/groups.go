@@ -15,23 +15,25 @@ import (
 // ends. While the store is away the host carries what it did.
 func (a *Agent) followGroups(ctx context.Context, wants chan<- []string) {
 	groups := map[string]tree.Group{}
+	bad := map[string]error{} // groups that cannot be read, by path
 	var said []string
 	for b := range a.deps.Store.Watch(ctx, tree.Groups, 0) {
 		if b.Reset {
 			clear(groups)
+			clear(bad)
 		}
 		for _, path := range b.Deletes {
 			delete(groups, path)
+			delete(bad, path)
 		}
-		sound := true
 		for _, n := range b.Puts {
 			var g tree.Group
 			err := tree.Decode(n, &g)
 			if err == nil {
 				err = datasets.CheckCarried(g.Datasets)
 			}
-			if err != nil {
-				sound = false
+			if delete(bad, n.Path); err != nil {
+				bad[n.Path] = err
 				a.deps.Log.Error("group cannot be read; the host carries what it did", "path", n.Path, "error", err)
 				continue
 			}
@@ -39,10 +41,10 @@ func (a *Agent) followGroups(ctx context.Context, wants chan<- []string) {
 		}
 		want := a.wantedBy(groups)
 		if err := datasets.CheckCarried(want); err != nil {
-			sound = false
 			a.deps.Log.Error("groups of this host cannot be followed; it carries what it did", "error", fmt.Errorf("together: %w", err))
+			continue
 		}
-		if !sound || slices.Equal(want, said) {
+		if len(bad) > 0 || slices.Equal(want, said) {
 			continue
 		}
 		select {

@@ -13,6 +13,7 @@ import (
 	"github.com/zonecast/zonecast/internal/follow"
 	"github.com/zonecast/zonecast/internal/tree"
 	"github.com/zonecast/zonecast/internal/trial"
+	"github.com/zonecast/zonecast/snapshot"
 	"github.com/zonecast/zonecast/store"
 )
 
@@ -27,6 +28,10 @@ const (
 	// record there is one a second. Otherwise what says that it is offered may be a proxy that is
 	// cut off itself, and has not heard that it was withdrawn.
 	trialBehind = time.Minute
+	// A trial that is no longer offered may be a version now: it stays until the authority answers
+	// what is signed, looked at every trialLook, for trialLeave at most.
+	trialLook  = 20 * time.Millisecond
+	trialLeave = 2 * time.Second
 )
 
 // trying is what this host tries.
@@ -37,6 +42,8 @@ type trying struct {
 	judged  []byte       // the last one that was looked at for good
 	on      *trial.Offer // in the file; nil: there is no file
 	damage  string       // why the last delta was not the one that is offered; "": it was
+	leaves  uint64       // the version that is waited for before what is on goes; 0: none
+	until   time.Time    // until when it is
 }
 
 // tryOffers takes offers until ctx ends.
@@ -63,7 +70,9 @@ func (a *Agent) tryOffers(ctx context.Context) {
 		if err != nil && ctx.Err() == nil {
 			a.deps.Log.Warn("trial not taken, trying again", "dataset", a.cfg.Dataset, "error", err)
 		}
-		if confirm.Stop(); err != nil || t.on != nil || t.offered != nil && t.judged == nil {
+		if confirm.Stop(); t.leaves > 0 {
+			confirm.Reset(trialLook)
+		} else if err != nil || t.on != nil || t.offered != nil && t.judged == nil {
 			confirm.Reset(trialConfirm)
 		}
 	}
@@ -95,7 +104,7 @@ func (t *trying) silent(now time.Time) time.Duration {
 
 // confirm asks whether what is on is still offered, and lets the authority know.
 func (t *trying) confirm(ctx context.Context) {
-	if t.on == nil {
+	if t.on == nil || t.leaves > 0 {
 		return
 	}
 	ctx, cancel := context.WithTimeout(ctx, trial.Lease/2)
@@ -108,6 +117,8 @@ func (t *trying) confirm(ctx context.Context) {
 		return // the authority answers without when it lasts
 	case !bytes.Equal(n.Value, t.offered):
 		t.offered = n.Value
+	case !bytes.Equal(t.offered, t.judged):
+		// What is offered could not be taken yet: what is on is another one, and not confirmed.
 	default:
 		if _, err := trial.Verify(t.offered, t.ring.Keys().Believed, t.cfg.Dataset); err != nil {
 			t.judged = nil // its key was revoked: it is looked at again
@@ -135,10 +146,13 @@ func (t *trying) act(ctx context.Context, now time.Time) error {
 		}
 	}
 	if t.offered == nil {
-		t.drop("it is no longer offered")
-		t.judged = nil
+		if t.on == nil || t.gone(ctx, now) {
+			t.drop("it is no longer offered")
+			t.judged, t.leaves = nil, 0
+		}
 		return nil
 	}
+	t.leaves = 0
 	if t.judged != nil && bytes.Equal(t.offered, t.judged) || t.silent(now) > trialBehind {
 		return nil
 	}
@@ -161,13 +175,16 @@ func (t *trying) act(ctx context.Context, now time.Time) error {
 		return nil
 	}
 	parts, _, err := t.deps.Store.List(ctx, tree.TrialPartsPrefix(t.cfg.Dataset, o.Number))
+	if err == nil && len(parts) == 0 {
+		err = errors.New("its delta is not there (composed anew?)")
+	}
 	if err != nil {
+		if t.on != nil && (t.on.ID != o.ID || t.on.Number != o.Number) {
+			t.drop("another one was offered, and cannot be read")
+		}
 		return fmt.Errorf("read trial %s: %w", o.ID, err)
 	}
 	delta := trial.Parts(parts)
-	if len(parts) == 0 {
-		return fmt.Errorf("read trial %s: its delta is not there (composed anew?)", o.ID)
-	}
 	if _, err := o.Open(delta); err != nil {
 		// It is looked at again: a proxy may not have all of it yet.
 		t.drop("another one was offered")
@@ -186,6 +203,26 @@ func (t *trying) act(ctx context.Context, now time.Time) error {
 	}
 	t.on, t.judged = o, t.offered
 	return nil
+}
+
+// gone tells whether what is on may go: the authority answers what was signed when it was no longer
+// offered, or that lasts too long.
+func (t *trying) gone(ctx context.Context, now time.Time) bool {
+	if t.leaves == 0 {
+		ctx, cancel := context.WithTimeout(ctx, trialLeave)
+		defer cancel()
+		n, err := t.deps.Store.Get(ctx, tree.ManifestPath(t.cfg.Dataset))
+		if err != nil {
+			return true
+		}
+		m, err := snapshot.DecodeManifest(n.Value) // not verified: at worst it is waited
+		if err != nil {
+			return true
+		}
+		t.leaves, t.until = m.Version, now.Add(trialLeave)
+	}
+	s, err := t.readServing()
+	return err == nil && s.Version >= t.leaves || !now.Before(t.until)
 }
 
 // drop takes the file away.

@@ -14,6 +14,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/zonecast/zonecast/internal/memstore"
+	"github.com/zonecast/zonecast/internal/serving"
 	"github.com/zonecast/zonecast/internal/tree"
 	"github.com/zonecast/zonecast/internal/trial"
 	"github.com/zonecast/zonecast/reconcile"
@@ -134,4 +135,75 @@ func TestTryOffers(t *testing.T) {
 		t.Fatal(err)
 	}
 	has("its time is over", false)
+
+	// Another one that cannot be read takes the place of what is on; the same for more rings does
+	// not, and is not confirmed until it is taken.
+	offered(8, private, "host0", hour, delta)
+	unread := func(number uint64, hosts ...string) {
+		t.Helper()
+		o := trial.Offer{
+			Dataset: "internal", ID: "1", Number: number, Base: 7, Rings: []trial.Ring{{Name: "canary", Hosts: hosts}},
+			Until: hour.UnixMilli(), Size: len(delta), SHA256: trial.Sum(delta),
+		}
+		signed, err := o.Sign(private)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ops := []store.Op{{Path: tree.OfferPath("internal"), Value: signed}, {Path: tree.TrialPartPath("internal", number, 0), Delete: true}}
+		if _, err := st.Commit(t.Context(), store.Txn{Do: ops}); err != nil {
+			t.Fatal(err)
+		}
+		x.take(store.Batch{Puts: []store.Node{{Path: tree.OfferPath("internal"), Value: signed}}})
+		if err := x.act(t.Context(), now); err == nil || !strings.Contains(err.Error(), "not there") {
+			t.Fatalf("its delta is not there: %v", err)
+		}
+	}
+	unread(8, "host0", "host1")
+	has("for more hosts, and not read yet", true)
+	if err := os.Chtimes(x.path, old, old); err != nil {
+		t.Fatal(err)
+	}
+	x.confirm(t.Context())
+	if s, err := os.Stat(x.path); err != nil || !s.ModTime().Equal(old) {
+		t.Errorf("what is on is confirmed by another offer: %v, %v", s, err)
+	}
+	unread(9, "host0")
+	has("another one, and it cannot be read", false)
+
+	// What is no longer offered may be a version: it stays until the authority answers that.
+	answers := func(version uint64) {
+		t.Helper()
+		if err := serving.Write(c.StatusDir, tree.HostDataset{Version: version}); err != nil {
+			t.Fatal(err)
+		}
+		if err := x.act(t.Context(), now); err != nil {
+			t.Fatal(err)
+		}
+	}
+	signedUpTo := func(version uint64) {
+		t.Helper()
+		m, err := (&snapshot.Manifest{Dataset: "internal", Version: version, Time: 1}).Sign(private)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := st.Commit(t.Context(), store.Txn{Do: []store.Op{{Path: tree.ManifestPath("internal"), Value: m}}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	signedUpTo(9)
+	offered(10, private, "host0", hour, delta)
+	x.take(store.Batch{Deletes: []string{tree.OfferPath("internal")}})
+	answers(8)
+	has("its version is not answered yet", true)
+	answers(9)
+	has("its version is answered", false)
+	offered(11, private, "host0", hour, delta)
+	signedUpTo(12)
+	x.take(store.Batch{Deletes: []string{tree.OfferPath("internal")}})
+	answers(9)
+	has("the version is not answered", true)
+	if err := x.act(t.Context(), now.Add(trialLeave)); err != nil {
+		t.Fatal(err)
+	}
+	has("it lasts too long", false)
 }
