@@ -93,7 +93,10 @@ func (k *Keeper) Clear() {
 // Run keeps until ctx ends.
 func (k *Keeper) Run(ctx context.Context) {
 	k.files = nil
-	names, _ := k.fsys.ReadDir(k.dir) // not there yet: empty
+	names, err := k.fsys.ReadDir(k.dir)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		k.say(err) // what is there is not counted in this life
+	}
 	for _, name := range names {
 		if b, err := journal.ReadFile(k.fsys, filepath.Join(k.dir, name), maxFile); err == nil {
 			k.files = append(k.files, file{name, int64(len(b))})
@@ -147,7 +150,11 @@ func (k *Keeper) keep(e Entry) error {
 	}
 	_, err = f.Write(b)
 	if err = errors.Join(err, f.Close()); err != nil {
-		return errors.Join(err, k.fsys.Remove(path))
+		if also := k.fsys.Remove(path); also != nil {
+			k.files = append(k.files, file{name, int64(len(b))}) // it counts, and is tried again
+			err = errors.Join(err, also)
+		}
+		return err
 	}
 	k.files = append(k.files, file{name, int64(len(b))})
 	return nil

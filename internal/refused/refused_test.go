@@ -3,6 +3,7 @@ package refused_test
 import (
 	"bytes"
 	"context"
+	"io/fs"
 	"log/slog"
 	"strings"
 	"syscall"
@@ -132,6 +133,39 @@ func TestDiskFullKeepsNothing(t *testing.T) {
 		}
 	})
 }
+
+// TestReadOnlyFiles: what cannot be removed counts; a disk that comes and goes is not filled.
+func TestReadOnlyFiles(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		dir := "/host/journal.refused"
+		fsys := faultfs.New()
+		if err := fsys.MkdirAll(dir, 0o755); err != nil {
+			t.Fatal(err)
+		}
+		k := keeper(t, stuck{fsys}, dir)
+		for n := range 3 * refused.MaxFiles {
+			k.Keep(entry(n, 10))
+			synctest.Wait()
+		}
+		if n := len(list(t, fsys, dir)); n > refused.MaxFiles {
+			t.Errorf("%d files, expected %d at most", n, refused.MaxFiles)
+		}
+	})
+}
+
+// stuck is a file system in which nothing can be written to the end or removed.
+type stuck struct{ journal.FS }
+
+func (stuck) Remove(string) error { return syscall.EROFS }
+
+func (s stuck) OpenFile(name string, flag int, perm fs.FileMode) (journal.File, error) {
+	f, err := s.FS.OpenFile(name, flag, perm)
+	return stuckFile{f}, err
+}
+
+type stuckFile struct{ journal.File }
+
+func (stuckFile) Write([]byte) (int, error) { return 0, syscall.EROFS }
 
 // TestTornEntry: what a crash left is said to be damaged.
 func TestTornEntry(t *testing.T) {
