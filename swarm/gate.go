@@ -48,6 +48,8 @@ const (
 	// snapshot of the two that are about, and one of each that it gave up and we do not yet
 	// know of.
 	perIP = 4
+	// acceptPause is between two tries to accept a connection, when files are exhausted.
+	acceptPause = 100 * time.Millisecond
 )
 
 var aliasPrefix = [8]byte{0xfd, 'z', 'o', 'n', 'e', 'c', 's', 't'}
@@ -181,10 +183,19 @@ func (g *gate) admit(c net.Conn, alias netip.Addr, at netip.AddrPort) *conn {
 
 // Accept is torrent.Listener.Accept: who is left alone, and who is too many, is closed here.
 func (g *gate) Accept() (net.Conn, error) {
+	said := false
 	for {
 		c, err := g.ln.Accept()
-		if err != nil {
+		if errors.Is(err, net.ErrClosed) {
 			return nil, err
+		}
+		if err != nil { // the library would ask again at once, with no pause
+			if !said {
+				g.log.Warn("peers cannot connect, trying again", "listen", g.Addr().String(), "pause", acceptPause, "error", err)
+			}
+			said = true
+			time.Sleep(acceptPause)
+			continue
 		}
 		at := unmapped(c.RemoteAddr())
 		if nc := g.enter(c, at); nc != nil {

@@ -16,7 +16,9 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"syscall"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
@@ -433,4 +435,35 @@ func TestGateBounds(t *testing.T) {
 	if len(g.real) > maxAliases+1 || len(g.banned) > maxBanned {
 		t.Errorf("%d aliases and %d left alone, expected at most %d and %d", len(g.real), len(g.banned), maxAliases, maxBanned)
 	}
+}
+
+// exhausted is a listener of a process that has no more files, for a while.
+type exhausted struct {
+	net.Listener
+	left, asked int
+}
+
+func (e *exhausted) Addr() net.Addr { return &net.TCPAddr{} }
+
+func (e *exhausted) Accept() (net.Conn, error) {
+	e.asked++
+	if e.left--; e.left >= 0 {
+		return nil, &net.OpError{Op: "accept", Err: syscall.EMFILE}
+	}
+	return nil, net.ErrClosed
+}
+
+// TestAcceptPauses: a process without files does not turn in circles, and goes on when it has some.
+func TestAcceptPauses(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ln := &exhausted{left: 10}
+		g := &gate{ln: ln, log: slog.New(slog.DiscardHandler)}
+		began := time.Now()
+		if _, err := g.Accept(); !errors.Is(err, net.ErrClosed) || ln.asked != 11 {
+			t.Errorf("%v after %d tries, expected that it is closed after 11", err, ln.asked)
+		}
+		if took := time.Since(began); took != 10*acceptPause {
+			t.Errorf("10 tries took %s", took)
+		}
+	})
 }
