@@ -42,6 +42,7 @@ var arrows = table{
 		"record":                   noun,
 		"geo":                      noun,
 		"rtt":                      noun,
+		"geo/formats":              mechanism,
 		"geo/mmdb":                 noun,
 		"geo/mmdb/mmdbtest":        support,
 		"geo/ortc":                 noun,

@@ -1,0 +1,114 @@
+package formats
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/zonecast/zonecast/geo"
+	"github.com/zonecast/zonecast/record"
+)
+
+// Import is what a file says.
+type Import struct {
+	Map   geo.Map
+	Sets  []record.Set // by location, in order of their keys
+	Notes []Note
+}
+
+// Note is something that the file says and that a dataset does not say exactly so.
+type Note struct {
+	Place string // file:line
+	Text  string
+}
+
+// String is place and text.
+func (n Note) String() string { return n.Place + ": " + n.Text }
+
+// maxNotes bounds the notes that are kept of one kind of file.
+const maxNotes = 100
+
+func (i *Import) note(place, format string, args ...any) {
+	if len(i.Notes) < maxNotes {
+		i.Notes = append(i.Notes, Note{place, fmt.Sprintf(format, args...)})
+	}
+}
+
+// order gives the location of clients that are served by pops, the first that is up. Its
+// name is a function of them alone; that of one PoP is the PoP itself.
+func (i *Import) order(pops []string, between string) record.Location {
+	if len(pops) == 0 {
+		return ""
+	}
+	l := record.Location(strings.Join(pops, between))
+	if len(l) > record.MaxLocation {
+		l = record.Location(fmt.Sprintf("%.200s%s%016x", pops[0], between, hash(string(l))))
+	}
+	if len(pops) > 1 {
+		if i.Map.Orders == nil {
+			i.Map.Orders = map[record.Location][]record.Location{}
+		}
+		if i.Map.Orders[l] == nil {
+			for _, p := range pops {
+				i.Map.Orders[l] = append(i.Map.Orders[l], record.Location(p))
+			}
+		}
+	}
+	return l
+}
+
+// hash is FNV-1a of 64 bits.
+func hash(s string) uint64 {
+	h := uint64(14695981039346656037)
+	for _, c := range []byte(s) {
+		h = (h ^ uint64(c)) * 1099511628211
+	}
+	return h
+}
+
+// For makes the map hold for names: by client subnet and by the address that asks.
+func (i *Import) For(names ...record.Name) {
+	for _, n := range names {
+		for _, kind := range []geo.Kind{geo.ByResolver, geo.BySubnet} {
+			i.Map.Uses = append(i.Map.Uses, geo.Use{Name: n, Kind: kind})
+		}
+	}
+}
+
+// popName is the name that a PoP of another's has here.
+func popName(text string) (string, error) {
+	n := strings.ToLower(text)
+	if n == "" || len(n) > 63 || strings.Trim(n, "abcdefghijklmnopqrstuvwxyz0123456789-_") != "" {
+		return "", fmt.Errorf("PoP %q, expected 1 to 63 letters, digits, hyphens and underscores", clip(text))
+	}
+	return n, nil
+}
+
+// clip shortens a text of a file for a message.
+func clip(s string) string {
+	if len(s) > 64 {
+		return s[:61] + "…"
+	}
+	return s
+}
+
+// among is some texts for a message.
+func among[T ~string](all []T) string {
+	if len(all) == 0 {
+		return "none"
+	}
+	more := ""
+	if len(all) > 8 {
+		all, more = all[:8], ", …"
+	}
+	quoted := make([]string, len(all))
+	for i, s := range all {
+		quoted[i] = fmt.Sprintf("%q", string(s))
+	}
+	return strings.Join(quoted, ", ") + more
+}
+
+// sortSets puts sets in the order of their keys.
+func sortSets(sets []record.Set) {
+	slices.SortFunc(sets, func(a, b record.Set) int { return a.Key.Compare(b.Key) })
+}
