@@ -35,8 +35,8 @@ const hungGrace = 3 * time.Second
 
 func (c *child) restart(ctx context.Context) error { return c.d.Restart(ctx, hungGrace) }
 
-func (c *child) replace(ctx context.Context) error {
-	return c.d.Replace(ctx, c.cfg.ReplaceWithin)
+func (c *child) replace(ctx context.Context, p Part) error {
+	return c.d.Replace(ctx, p.Args, c.cfg.ReplaceWithin)
 }
 
 func (c *child) outdated(context.Context) bool {

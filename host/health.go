@@ -40,12 +40,12 @@ func (s *Supervisor) watch(ctx context.Context, p *part) {
 		}
 		if judged == pid && time.Now().After(next) && p.has.outdated(ctx) {
 			s.replacing.Lock()
-			s.replace(ctx, p)
+			s.replace(ctx, p, p.now())
 			s.replacing.Unlock()
 			next, pause, judged = time.Now().Add(pause), min(2*pause, restartMost), 0
 			continue
 		}
-		err := s.check(ctx, client, p.Part)
+		err := s.check(ctx, client, p.now())
 		if ctx.Err() != nil {
 			return
 		}
@@ -63,10 +63,10 @@ func (s *Supervisor) watch(ctx context.Context, p *part) {
 		if p.told(err) < s.cfg.CheckFall || time.Now().Before(next) {
 			continue
 		}
-		s.deps.Log.Error("part does not answer: started again", "part", p.Name, "pid", pid, "error", err)
+		s.deps.Log.Error("part does not answer: started again", "part", p.name, "pid", pid, "error", err)
 		p.restarts.Inc()
 		if err := p.has.restart(ctx); err != nil && ctx.Err() == nil {
-			s.deps.Log.Error("part not started again", "part", p.Name, "error", err)
+			s.deps.Log.Error("part not started again", "part", p.name, "error", err)
 		}
 		next = time.Now().Add(pause)
 		pause = min(2*pause, restartMost)

@@ -97,7 +97,7 @@ func (s *service) restart(ctx context.Context) error {
 //	first    ──────┐ ends
 //	ours       └───┴──────┐ ends
 //	next           started └───┴────────
-func (s *service) replace(ctx context.Context) error {
+func (s *service) replace(ctx context.Context, p Part) error {
 	if !s.part.HandsOver {
 		return s.restart(ctx)
 	}
@@ -105,7 +105,7 @@ func (s *service) replace(ctx context.Context) error {
 	if first == 0 {
 		return fmt.Errorf("%w: %s", errNotRunning, why)
 	}
-	ours := exec.Command(s.deps.Program, append(s.part.Args[:len(s.part.Args):len(s.part.Args)], "--http", "")...)
+	ours := exec.Command(s.deps.Program, append(p.Args[:len(p.Args):len(p.Args)], "--http", "")...)
 	ours.Stdout, ours.Stderr = s.deps.Out, s.deps.Out
 	ours.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	if i, err := os.Stat(fmt.Sprintf("/proc/%d", first)); err == nil && os.Getuid() == 0 {

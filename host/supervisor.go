@@ -24,12 +24,13 @@ type Supervisor struct {
 
 // part is a Part and what is known of it.
 type part struct {
-	Part
-	has manager
+	name string
+	has  manager
 
 	restarts, replaced prometheus.Counter
 
 	mu       sync.Mutex // guards below
+	runs     Part       // as it was started last
 	failures int        // checks in a row
 	why      string     // of the last one
 	trouble  string     // of the last replacement
@@ -43,9 +44,9 @@ type manager interface {
 	state(ctx context.Context) (pid int, since time.Time, why string)
 	// restart ends a process that hangs, and starts another.
 	restart(ctx context.Context) error
-	// replace has another process in the place of the one that runs, without a gap where
-	// the part hands over.
-	replace(ctx context.Context) error
+	// replace has another process in the place of the one that runs, as p says, without a
+	// gap where the part hands over.
+	replace(ctx context.Context, p Part) error
 	// outdated tells whether the process was left by a life before this one, and an
 	// upgrade has put another file in the place of the one that it runs.
 	outdated(ctx context.Context) bool
@@ -69,7 +70,7 @@ func New(cfg Config, deps Deps) (*Supervisor, error) {
 	replaced := total("zonecast_host_replacements_total", "Processes that another one was put in the place of.")
 	up := prometheus.NewDesc("zonecast_host_part_up", "1 while the part's process runs and answers.", []string{"part"}, nil)
 	for _, p := range deps.Parts {
-		k := &part{Part: p, restarts: restarts.WithLabelValues(p.Name), replaced: replaced.WithLabelValues(p.Name)}
+		k := &part{name: p.Name, runs: p, restarts: restarts.WithLabelValues(p.Name), replaced: replaced.WithLabelValues(p.Name)}
 		if cfg.Manager == Own {
 			k.has = newChild(cfg, deps, p)
 		} else {
@@ -106,18 +107,32 @@ func (s *Supervisor) Run(ctx context.Context) error {
 }
 
 // Replace puts new processes in the place of all that run, one after the other: after an
-// upgrade, or for new options. What cannot be replaced goes on, and is a trouble.
-func (s *Supervisor) Replace(ctx context.Context) {
+// upgrade, or for new options. next are the parts as they are to run, those of New; one that
+// is not among them is replaced as it is. What cannot be replaced goes on, and is a trouble.
+func (s *Supervisor) Replace(ctx context.Context, next []Part) {
 	s.replacing.Lock()
 	defer s.replacing.Unlock()
 	for _, p := range s.parts {
-		s.replace(ctx, p)
+		as := p.now()
+		for _, n := range next {
+			if n.Name == p.name {
+				as = n
+			}
+		}
+		s.replace(ctx, p, as)
 	}
 }
 
-func (s *Supervisor) replace(ctx context.Context, p *part) {
+// now is the part as it was started last.
+func (p *part) now() Part {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.runs
+}
+
+func (s *Supervisor) replace(ctx context.Context, p *part, as Part) {
 	began := time.Now()
-	err := p.has.replace(ctx)
+	err := p.has.replace(ctx, as)
 	if ctx.Err() != nil {
 		return
 	}
@@ -126,11 +141,12 @@ func (s *Supervisor) replace(ctx context.Context, p *part) {
 	p.trouble, p.failures = "", 0
 	if err != nil {
 		p.trouble = fmt.Sprintf("not replaced: %v", err)
-		s.deps.Log.Error("part not replaced, it goes on as it was", "part", p.Name, "error", err)
+		s.deps.Log.Error("part not replaced, it goes on as it was", "part", p.name, "error", err)
 		return
 	}
+	p.runs = as
 	p.replaced.Inc()
-	s.deps.Log.Info("part replaced", "part", p.Name, "took", time.Since(began))
+	s.deps.Log.Info("part replaced", "part", p.name, "took", time.Since(began))
 }
 
 // Troubles is what people should know, a line each.
@@ -141,12 +157,12 @@ func (s *Supervisor) Troubles() []string {
 		p.mu.Lock()
 		switch {
 		case pid == 0:
-			out = append(out, fmt.Sprintf("%s does not run: %s", p.Name, why))
+			out = append(out, fmt.Sprintf("%s does not run: %s", p.name, why))
 		case p.failures > 0:
-			out = append(out, fmt.Sprintf("%s does not answer: %s", p.Name, p.why))
+			out = append(out, fmt.Sprintf("%s does not answer: %s", p.name, p.why))
 		}
 		if p.trouble != "" {
-			out = append(out, p.Name+" "+p.trouble)
+			out = append(out, p.name+" "+p.trouble)
 		}
 		p.mu.Unlock()
 	}
@@ -159,10 +175,10 @@ func (s *Supervisor) Detail() string {
 	for _, p := range s.parts {
 		pid, since, _ := p.has.state(context.Background())
 		if pid == 0 {
-			out = append(out, p.Name+" -")
+			out = append(out, p.name+" -")
 			continue
 		}
-		out = append(out, fmt.Sprintf("%s pid %d since %s", p.Name, pid, since.UTC().Format(time.RFC3339)))
+		out = append(out, fmt.Sprintf("%s pid %d since %s", p.name, pid, since.UTC().Format(time.RFC3339)))
 	}
 	return strings.Join(out, ", ")
 }
@@ -186,6 +202,6 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 			up = 1
 		}
 		p.mu.Unlock()
-		ch <- prometheus.MustNewConstMetric(c.up, prometheus.GaugeValue, up, p.Name)
+		ch <- prometheus.MustNewConstMetric(c.up, prometheus.GaugeValue, up, p.name)
 	}
 }

@@ -287,7 +287,7 @@ func (h *hostParts) add(n *node, out io.Writer) error {
 			return nil
 		}
 		n.svc.ClearWarning("options")
-		s.Replace(ctx)
+		s.Replace(ctx, next.parts())
 		return nil
 	}))
 	n.svc.Add(service.Task{Name: "parts", Run: s.Run, Detail: s.Detail, Grace: stopParts})

@@ -16,6 +16,7 @@ var errNotRunning = errors.New("the program is not running")
 
 // replacement is a wish for another process in the place of the one that runs.
 type replacement struct {
+	args   []string      // of the successor; nil: those of the old one
 	within time.Duration // for the hand-over; zero: end the old one first
 	grace  time.Duration // between SIGTERM and SIGKILL for the old one
 	done   chan error    // has room for one
@@ -26,9 +27,9 @@ type replacement struct {
 // beside it, takes over, and the old one ends by itself; one that does not within the
 // time, or dies over it, is ended again, the old one goes on, and the error says so.
 // Another program is ended and then started anew. What runs if Run does not is not
-// touched.
-func (d *Daemon) Replace(ctx context.Context, within time.Duration) error {
-	r := &replacement{grace: d.cfg.Grace, done: make(chan error, 1)}
+// touched. args are the successor's, and of those after it; nil: as before.
+func (d *Daemon) Replace(ctx context.Context, args []string, within time.Duration) error {
+	r := &replacement{args: args, grace: d.cfg.Grace, done: make(chan error, 1)}
 	if d.cfg.HandsOver {
 		r.within = within
 	}
@@ -66,6 +67,14 @@ func (d *Daemon) ask(ctx context.Context, r *replacement) error {
 // none, for the caller to start one. With one the old process goes on, unless next says
 // that there was one, which is gone with it.
 func (d *Daemon) replace(ctx context.Context, r *replacement, ended <-chan error, pid int) (next child, err error) {
+	if before := d.cfg.Args; r.args != nil {
+		d.cfg.Args = r.args
+		defer func() {
+			if err != nil && next.pid == 0 { // the old one goes on
+				d.cfg.Args = before
+			}
+		}()
+	}
 	if r.within <= 0 {
 		d.end(ended, pid, r.grace)
 		return child{}, nil

@@ -37,7 +37,7 @@ func TestReplace(t *testing.T) {
 	}
 	eventually(t, "the first one", noted)
 	first := pid(d)
-	if err := d.Replace(context.Background(), time.Minute); err != nil {
+	if err := d.Replace(context.Background(), nil, time.Minute); err != nil {
 		t.Fatal(err)
 	}
 	second := pid(d)
@@ -54,7 +54,7 @@ func TestReplace(t *testing.T) {
 		if err := os.WriteFile(filepath.Join(dir, "bad"), []byte(script), 0o644); err != nil {
 			t.Fatal(err)
 		}
-		err := d.Replace(context.Background(), 300*time.Millisecond)
+		err := d.Replace(context.Background(), nil, 300*time.Millisecond)
 		if want == "no data here" {
 			// It may be slower than the time it has; then it was ended.
 			if err == nil || !strings.Contains(err.Error(), want) && !strings.Contains(err.Error(), "within") {
@@ -71,7 +71,7 @@ func TestReplace(t *testing.T) {
 	if !gone(second) {
 		t.Error("the second one goes on after the end")
 	}
-	if err := d.Replace(context.Background(), time.Second); err == nil {
+	if err := d.Replace(context.Background(), nil, time.Second); err == nil {
 		t.Error("what does not run was replaced")
 	}
 }

@@ -1,0 +1,78 @@
+package host
+
+import (
+	"context"
+	"io"
+	"log/slog"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// TestReplaceTakesNewOptions: what takes the place of a process runs on the options of that moment,
+// and so does what is started after its death; it is asked where it listens by then. One that
+// cannot take over leaves the options of the one that goes on.
+func TestReplaceTakesNewOptions(t *testing.T) {
+	dir := t.TempDir()
+	program := filepath.Join(dir, "part")
+	if err := os.WriteFile(program, []byte("#!/bin/sh\n[ \"$1\" != dies ] || exit 3\necho \"$1\" >"+dir+"/said\nkill $(cat "+dir+"/first 2>/dev/null) 2>/dev/null\necho $$ >"+dir+"/first\nwhile :; do sleep 0.02; done\n"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	cfg := DefaultConfig()
+	cfg.Dir, cfg.CheckEvery, cfg.Run = dir, 0, []string{"authority"}
+	part := func(word, at string) []Part {
+		return []Part{{Name: "authority", Args: []string{program, word}, DNS: netip.MustParseAddrPort(at), HandsOver: true}}
+	}
+	s, err := New(cfg, Deps{Program: "/bin/sh", Parts: part("old", "192.0.2.1:53"), Out: io.Discard, Log: slog.New(slog.DiscardHandler), Metrics: prometheus.NewRegistry()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error)
+	go func() { done <- s.Run(ctx) }()
+	defer func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	}()
+	pid := func() int {
+		pid, _, _ := s.parts[0].has.state(ctx)
+		return pid
+	}
+	says := func(want string) {
+		t.Helper()
+		for end := time.Now().Add(20 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+			b, err := os.ReadFile(filepath.Join(dir, "said"))
+			if err == nil && strings.TrimSpace(string(b)) == want && pid() != 0 {
+				return
+			}
+			if time.Now().After(end) {
+				t.Fatalf("the part runs on %q, %v, want %s", b, err, want)
+			}
+		}
+	}
+	says("old")
+	s.Replace(ctx, part("new", "192.0.2.2:53"))
+	says("new")
+	s.Replace(ctx, part("dies", "192.0.2.3:53"))
+	if all := strings.Join(s.Troubles(), "; "); !strings.Contains(all, "authority not replaced") {
+		t.Errorf("troubles: %s", all)
+	}
+	if at := s.parts[0].now().DNS.String(); at != "192.0.2.2:53" {
+		t.Errorf("it is asked at %s", at)
+	}
+	if err := os.Remove(filepath.Join(dir, "said")); err != nil {
+		t.Fatal(err)
+	}
+	if err := syscall.Kill(pid(), syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	says("new")
+}
