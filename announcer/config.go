@@ -73,9 +73,10 @@ type Config struct {
 	DrainFor time.Duration `option:"drain-for" help:"how long a drained route is announced, least preferred, before it goes"`
 	// Loopback is the device that gets the addresses; empty: somebody else sees to them.
 	Loopback string `option:"loopback" help:"device that gets the addresses of VIPs; empty leaves them to you"`
-	// State is a file in which is remembered what is announced, so that a restart changes
-	// nothing, be the checks what they may. Empty: every start is the first.
-	State string `option:"state" help:"file in which is remembered what is announced, so that a restart changes nothing; empty remembers nothing"`
+	// State is a file in which is remembered what is announced: the next start announces it
+	// again, be the checks what they may. Meanwhile routers keep it only with graceful
+	// restart. Empty: every start is the first.
+	State string `option:"state" help:"file in which is remembered what is announced, for the next start to announce it before its checks have a verdict; empty remembers nothing"`
 	// SessionTTL is how long after its death the host counts as one that is there.
 	SessionTTL time.Duration `option:"session-ttl" help:"how long after its death the host counts as there"`
 }

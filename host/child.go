@@ -2,6 +2,7 @@ package host
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/zonecast/zonecast/internal/daemon"
@@ -36,7 +37,11 @@ const hungGrace = 3 * time.Second
 func (c *child) restart(ctx context.Context) error { return c.d.Restart(ctx, hungGrace) }
 
 func (c *child) replace(ctx context.Context, p Part) error {
-	return c.d.Replace(ctx, p.Args, c.cfg.ReplaceWithin)
+	err := c.d.Replace(ctx, p.Args, c.cfg.ReplaceWithin)
+	if errors.Is(err, daemon.ErrNotRunning) {
+		return nil // its next start, which is due, is as p says
+	}
+	return err
 }
 
 func (c *child) outdated(context.Context) bool {

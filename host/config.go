@@ -139,6 +139,9 @@ type Part struct {
 	DNS netip.AddrPort
 	// HandsOver: a second process takes over from the first.
 	HandsOver bool
+	// Stays says why the process, once started so, is replaced by no more than its own end;
+	// empty: nothing keeps it from that.
+	Stays string
 }
 
 // Deps is what a Supervisor is given.

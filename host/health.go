@@ -38,7 +38,7 @@ func (s *Supervisor) watch(ctx context.Context, p *part) {
 		if pid == 0 {
 			continue // starting it is the manager's
 		}
-		if judged == pid && time.Now().After(next) && p.has.outdated(ctx) {
+		if judged == pid && p.now().Stays == "" && time.Now().After(next) && p.has.outdated(ctx) {
 			s.replacing.Lock()
 			s.replace(ctx, p, p.now())
 			s.replacing.Unlock()

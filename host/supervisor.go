@@ -108,7 +108,8 @@ func (s *Supervisor) Run(ctx context.Context) error {
 
 // Replace puts new processes in the place of all that run, one after the other: after an
 // upgrade, or for new options. next are the parts as they are to run, those of New; one that
-// is not among them is replaced as it is. What cannot be replaced goes on, and is a trouble.
+// is not among them is replaced as it is. What cannot be replaced goes on, and is a trouble;
+// one that Stays goes on, and that is logged.
 func (s *Supervisor) Replace(ctx context.Context, next []Part) {
 	s.replacing.Lock()
 	defer s.replacing.Unlock()
@@ -131,6 +132,12 @@ func (p *part) now() Part {
 }
 
 func (s *Supervisor) replace(ctx context.Context, p *part, as Part) {
+	if why := p.now().Stays; why != "" {
+		if pid, _, _ := p.has.state(ctx); pid != 0 {
+			s.deps.Log.Warn("part not replaced, it goes on as it was", "part", p.name, "why", why)
+			return
+		}
+	}
 	began := time.Now()
 	err := p.has.replace(ctx, as)
 	if ctx.Err() != nil {

@@ -21,11 +21,11 @@ import (
 func TestReplaceTakesNewOptions(t *testing.T) {
 	dir := t.TempDir()
 	program := filepath.Join(dir, "part")
-	if err := os.WriteFile(program, []byte("#!/bin/sh\n[ \"$1\" != dies ] || exit 3\necho \"$1\" >"+dir+"/said\nkill $(cat "+dir+"/first 2>/dev/null) 2>/dev/null\necho $$ >"+dir+"/first\nwhile :; do sleep 0.02; done\n"), 0o755); err != nil {
+	if err := os.WriteFile(program, []byte("[ \"$1\" != dies ] || exit 3\nkill $(cat "+dir+"/first 2>/dev/null) 2>/dev/null\necho $$ >"+dir+"/first\necho \"$1\" >"+dir+"/said\nwhile :; do sleep 0.02; done\n"), 0o755); err != nil {
 		t.Fatal(err)
 	}
 	cfg := DefaultConfig()
-	cfg.Dir, cfg.CheckEvery, cfg.Run = dir, 0, []string{"authority"}
+	cfg.Dir, cfg.CheckEvery, cfg.Run, cfg.ReplaceWithin = dir, 0, []string{"authority"}, 20*time.Second
 	part := func(word, at string) []Part {
 		return []Part{{Name: "authority", Args: []string{program, word}, DNS: netip.MustParseAddrPort(at), HandsOver: true}}
 	}
@@ -75,4 +75,43 @@ func TestReplaceTakesNewOptions(t *testing.T) {
 		t.Fatal(err)
 	}
 	says("new")
+
+	// Of one that stays the options are taken when it has ended.
+	s.parts[0].runs.Stays = "routes would go"
+	was := pid()
+	s.Replace(ctx, part("later", "192.0.2.4:53"))
+	if pid() != was || s.parts[0].now().DNS.String() != "192.0.2.2:53" {
+		t.Errorf("%d was replaced by %d, and is asked at %s", was, pid(), s.parts[0].now().DNS)
+	}
+}
+
+// TestReplaceWhatDoesNotRun: options that are mended are taken by a part that dies of the old ones.
+func TestReplaceWhatDoesNotRun(t *testing.T) {
+	dir := t.TempDir()
+	cfg := DefaultConfig()
+	cfg.Dir, cfg.CheckEvery, cfg.Run = dir, 0, []string{"announcer"}
+	part := func(script string) []Part {
+		return []Part{{Name: "announcer", Args: []string{"-c", script}, Stays: "routes would go"}}
+	}
+	s, err := New(cfg, Deps{Program: "/bin/sh", Parts: part("exit 3"), Out: io.Discard, Log: slog.New(slog.DiscardHandler), Metrics: prometheus.NewRegistry()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error)
+	go func() { done <- s.Run(ctx) }()
+	defer func() {
+		cancel()
+		<-done
+	}()
+	for end := time.Now().Add(20 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+		// It may be replaced in a moment in which it runs, which it is not.
+		s.Replace(ctx, part("echo ok >"+dir+"/ok; while :; do sleep 0.02; done"))
+		if _, err := os.Stat(filepath.Join(dir, "ok")); err == nil {
+			return
+		}
+		if time.Now().After(end) {
+			t.Fatalf("not started on the new options: %v", s.Troubles())
+		}
+	}
 }

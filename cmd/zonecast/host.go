@@ -200,6 +200,10 @@ func (h *hostParts) parts() []host.Part {
 			if at := addrs(h.list(name, name+".listen")); len(at) > 0 {
 				p.DNS = at[0]
 			}
+		case "announcer":
+			if h.get(name, "announcer.bgp-graceful-restart") == "0s" {
+				p.Stays = "its end would take the routes back, floor or not: drain this host and end it, or set announcer.bgp-graceful-restart"
+			}
 		}
 		out = append(out, p)
 	}

@@ -81,6 +81,7 @@ type Daemon struct {
 	replaces chan *replacement
 
 	mu    sync.Mutex // guards below
+	args  []string   // of the next start
 	state State
 	tail  []string
 	news  chan struct{} // closed and replaced when the state changes
@@ -91,7 +92,7 @@ func New(cfg Config) *Daemon {
 	if cfg.Grace <= 0 {
 		cfg.Grace = stopGrace
 	}
-	return &Daemon{cfg: cfg, replaces: make(chan *replacement), news: make(chan struct{})}
+	return &Daemon{cfg: cfg, args: cfg.Args, replaces: make(chan *replacement), news: make(chan struct{})}
 }
 
 // State is how it stands, and a channel that is closed when that changes.
@@ -99,6 +100,14 @@ func (d *Daemon) State() (State, <-chan struct{}) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return d.state, d.news
+}
+
+// setArgs sets those of the next start, and gives those that were.
+func (d *Daemon) setArgs(args []string) (before []string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	before, d.args = d.args, args
+	return before
 }
 
 func (d *Daemon) set(change func(*State)) {
@@ -257,7 +266,9 @@ var ofManager = []string{"NOTIFY_SOCKET=", "WATCHDOG_USEC=", "WATCHDOG_PID=", "L
 
 // start starts the program.
 func (d *Daemon) start() (child, error) {
-	cmd := exec.Command(d.cfg.Path, d.cfg.Args...)
+	d.mu.Lock()
+	cmd := exec.Command(d.cfg.Path, d.args...)
+	d.mu.Unlock()
 	cmd.Dir = d.cfg.Dir
 	for _, v := range os.Environ() {
 		if !slices.ContainsFunc(ofManager, func(name string) bool { return strings.HasPrefix(v, name) }) {

@@ -11,8 +11,8 @@ import (
 // errReplaced is the end of a process that was asked for.
 var errReplaced = errors.New("ended, for another one to be started")
 
-// errNotRunning is what a replacement of nothing gives.
-var errNotRunning = errors.New("the program is not running")
+// ErrNotRunning is what a replacement of nothing gives.
+var ErrNotRunning = errors.New("the program is not running")
 
 // replacement is a wish for another process in the place of the one that runs.
 type replacement struct {
@@ -27,7 +27,8 @@ type replacement struct {
 // beside it, takes over, and the old one ends by itself; one that does not within the
 // time, or dies over it, is ended again, the old one goes on, and the error says so.
 // Another program is ended and then started anew. What runs if Run does not is not
-// touched. args are the successor's, and of those after it; nil: as before.
+// touched. args are the successor's, and of those after it, also where nothing runs and the
+// error is ErrNotRunning; nil: as before.
 func (d *Daemon) Replace(ctx context.Context, args []string, within time.Duration) error {
 	r := &replacement{args: args, grace: d.cfg.Grace, done: make(chan error, 1)}
 	if d.cfg.HandsOver {
@@ -46,7 +47,10 @@ func (d *Daemon) ask(ctx context.Context, r *replacement) error {
 	for {
 		now, news := d.State()
 		if now.Pid == 0 {
-			return errNotRunning
+			if r.args != nil {
+				d.setArgs(r.args)
+			}
+			return ErrNotRunning
 		}
 		select {
 		case d.replaces <- r:
@@ -67,11 +71,11 @@ func (d *Daemon) ask(ctx context.Context, r *replacement) error {
 // none, for the caller to start one. With one the old process goes on, unless next says
 // that there was one, which is gone with it.
 func (d *Daemon) replace(ctx context.Context, r *replacement, ended <-chan error, pid int) (next child, err error) {
-	if before := d.cfg.Args; r.args != nil {
-		d.cfg.Args = r.args
+	if r.args != nil {
+		before := d.setArgs(r.args)
 		defer func() {
 			if err != nil && next.pid == 0 { // the old one goes on
-				d.cfg.Args = before
+				d.setArgs(before)
 			}
 		}()
 	}
