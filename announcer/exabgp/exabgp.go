@@ -33,20 +33,42 @@ type Speaker struct {
 	cfg     Config
 	log     *slog.Logger
 	changed func()
-	in      *bufio.Reader
 	out     io.Writer
 	timeout time.Duration
+	more    chan struct{} // there are lines to write
 
-	mu        sync.Mutex // guards below
-	announced map[netip.Prefix]bool
-	waiting   string // the line that is not acknowledged yet
-	trouble   error
-	spoke     bool
+	mu    sync.Mutex // guards below
+	lines []*line    // those that are not acknowledged, in the order in which they are said
+	// last is what was said last of each prefix that ExaBGP may have: an announcement stands
+	// there before it is written, and goes when its withdrawal is acknowledged.
+	last    map[netip.Prefix]*line
+	trouble error // of the last acknowledgement
+	gone    error // ExaBGP reads or writes no more
+	spoke   bool
 }
+
+// line is a command to ExaBGP.
+type line struct {
+	text     string
+	of       netip.Prefix
+	withdraw bool
+	until    time.Time // is when its acknowledgement is late
+	written  bool
+	done     chan struct{} // closed when it is acknowledged, or never will be
+	err      error         // set before done is closed
+}
+
+// maxLines bounds the lines that wait for an acknowledgement: with an ExaBGP that gives none
+// only what changes is said, once.
+const maxLines = 1000
 
 // New talks over in and out, which are ExaBGP's.
 func New(cfg Config, in io.Reader, out io.Writer, log *slog.Logger, changed func()) *Speaker {
-	return &Speaker{cfg: cfg, log: log, changed: changed, in: bufio.NewReader(io.LimitReader(in, 1<<40)), out: out, timeout: ackTimeout, announced: map[netip.Prefix]bool{}}
+	s := &Speaker{cfg: cfg, log: log, changed: changed, out: out, timeout: ackTimeout, more: make(chan struct{}, 1), last: map[netip.Prefix]*line{}}
+	// Both end with the process: what they read and write is its standard input and output.
+	go s.write()
+	go s.read(bufio.NewReaderSize(in, maxAck))
+	return s
 }
 
 // Connect does nothing: sessions are ExaBGP's.
@@ -54,22 +76,21 @@ func (s *Speaker) Connect(context.Context) error { return nil }
 
 // Announce says routes.
 func (s *Speaker) Announce(ctx context.Context, routes []route.Route) error {
-	for _, r := range routes {
-		if err := s.say(ctx, s.announce(r), func() { s.announced[r.Prefix] = true }); err != nil {
-			return fmt.Errorf("announce %s: %w", r.Prefix, err)
-		}
+	said := make([]*line, len(routes))
+	for i, r := range routes {
+		said[i] = s.say(&line{text: s.announce(r), of: r.Prefix})
 	}
-	return nil
+	return s.await(ctx, said)
 }
 
-// Withdraw takes routes back.
+// Withdraw takes routes back. It is said also when ExaBGP has not acknowledged what was said
+// before.
 func (s *Speaker) Withdraw(ctx context.Context, prefixes []netip.Prefix) error {
-	for _, p := range prefixes {
-		if err := s.say(ctx, fmt.Sprintf("withdraw route %s next-hop %s", p, s.hop(p)), func() { delete(s.announced, p) }); err != nil {
-			return fmt.Errorf("withdraw %s: %w", p, err)
-		}
+	said := make([]*line, len(prefixes))
+	for i, p := range prefixes {
+		said[i] = s.say(&line{text: fmt.Sprintf("withdraw route %s next-hop %s", p, s.hop(p)), of: p, withdraw: true})
 	}
-	return nil
+	return s.await(ctx, said)
 }
 
 func (s *Speaker) hop(p netip.Prefix) string {
@@ -107,68 +128,145 @@ func list[T any](all []T) string {
 	return "[" + strings.Join(words, " ") + "]"
 }
 
-// say writes a line and waits for its acknowledgement, or for the time that it may take: then
-// it stays under way, and others are refused until it is through. done is called under mu.
-func (s *Speaker) say(ctx context.Context, line string, done func()) error {
+// say has a line written, or gives the same one where it is the last of its prefix and under
+// way.
+func (s *Speaker) say(l *line) *line {
 	s.mu.Lock()
-	if s.waiting != "" {
-		defer s.mu.Unlock()
-		return fmt.Errorf("ExaBGP has not acknowledged %q yet: does it run with exabgp.api.ack=true?", s.waiting)
+	defer s.mu.Unlock()
+	if was := s.last[l.of]; was != nil && was.text == l.text && slices.Contains(s.lines, was) {
+		return was
 	}
-	s.waiting = line
-	s.mu.Unlock()
-	result := make(chan error, 1)
-	go func() {
-		err := s.exchange(line)
-		s.mu.Lock()
-		was := s.trouble
-		s.waiting, s.trouble, s.spoke = "", err, true
-		if err == nil {
-			done()
-		}
-		s.mu.Unlock()
-		result <- err
-		if (was == nil) != (err == nil) {
-			s.changed()
-		}
-	}()
-	t := time.NewTimer(s.timeout)
-	defer t.Stop()
+	l.done, l.until = make(chan struct{}), time.Now().Add(s.timeout)
+	s.last[l.of] = l
+	if s.gone != nil {
+		l.end(s.gone)
+		return l
+	}
+	if len(s.lines) == maxLines {
+		s.lines[0].end(errors.New("never acknowledged"))
+		s.lines = s.lines[1:]
+	}
+	s.lines = append(s.lines, l)
 	select {
-	case err := <-result:
-		return err
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-t.C:
-		return fmt.Errorf("ExaBGP has not acknowledged %q within %v: does it run with exabgp.api.ack=true?", line, s.timeout)
+	case s.more <- struct{}{}:
+	default:
 	}
+	return l
+}
+
+func (l *line) end(err error) {
+	l.err = err
+	close(l.done)
+}
+
+// await waits for acknowledgements, until they are late: what has none by then stays under way,
+// and is not waited for again.
+func (s *Speaker) await(ctx context.Context, said []*line) error {
+	var errs []error
+	for _, l := range said {
+		t := time.NewTimer(time.Until(l.until))
+		select {
+		case <-l.done:
+			if l.err != nil {
+				errs = append(errs, fmt.Errorf("%s: %w", l.text, l.err))
+			}
+		case <-ctx.Done():
+			errs = append(errs, ctx.Err())
+		case <-t.C:
+			errs = append(errs, fmt.Errorf("%s: ExaBGP has not acknowledged it within %v: does it run with exabgp.api.ack=true?", l.text, s.timeout))
+		}
+		t.Stop()
+	}
+	return errors.Join(errs...)
+}
+
+// write writes what is to be said, in its order.
+func (s *Speaker) write() {
+	for range s.more {
+		for {
+			s.mu.Lock()
+			at := slices.IndexFunc(s.lines, func(l *line) bool { return !l.written })
+			if at < 0 {
+				s.mu.Unlock()
+				break
+			}
+			l := s.lines[at]
+			l.written = true
+			s.mu.Unlock()
+			if _, err := io.WriteString(s.out, l.text+"\n"); err != nil {
+				s.lost(fmt.Errorf("write to ExaBGP: %w", err))
+				return
+			}
+		}
+	}
+}
+
+// lost ends all that is under way.
+func (s *Speaker) lost(err error) {
+	s.mu.Lock()
+	if s.gone == nil {
+		s.gone = err
+		for _, l := range s.lines {
+			l.end(err)
+		}
+		s.lines = nil
+	}
+	s.mu.Unlock()
+	s.changed()
 }
 
 // maxAck bounds a line of ExaBGP's, in octets.
 const maxAck = 4096
 
-func (s *Speaker) exchange(line string) error {
-	if _, err := io.WriteString(s.out, line+"\n"); err != nil {
-		return fmt.Errorf("write to ExaBGP: %w", err)
-	}
+// read takes acknowledgements, which come in the order of the lines.
+func (s *Speaker) read(in *bufio.Reader) {
 	for {
-		answer, err := s.in.ReadSlice('\n')
+		answer, err := in.ReadSlice('\n')
 		switch {
-		case errors.Is(err, bufio.ErrBufferFull), len(answer) > maxAck:
-			return errors.New("ExaBGP answers a line without an end")
+		case errors.Is(err, bufio.ErrBufferFull):
+			s.lost(errors.New("ExaBGP answers a line without an end"))
+			return
 		case err != nil:
-			return fmt.Errorf("ExaBGP is gone: %w", err)
+			s.lost(fmt.Errorf("ExaBGP is gone: %w", err))
+			return
 		}
 		switch text := strings.TrimSpace(string(answer)); text {
 		case "done":
-			return nil
+			s.acknowledged(nil)
 		case "error":
-			return fmt.Errorf("ExaBGP refuses %q: its log says why", line)
+			s.acknowledged(errors.New("ExaBGP refuses it: its log says why"))
 		case "shutdown":
-			return errors.New("ExaBGP ends")
+			s.lost(errors.New("ExaBGP ends"))
+			return
 		default:
 			s.log.Debug("ExaBGP said something else", "line", text)
 		}
+	}
+}
+
+// acknowledged takes the first line from those under way.
+func (s *Speaker) acknowledged(err error) {
+	s.mu.Lock()
+	if len(s.lines) == 0 || !s.lines[0].written {
+		s.mu.Unlock()
+		return // of nothing that was said here
+	}
+	l := s.lines[0]
+	s.lines = s.lines[1:]
+	if l.withdraw && err == nil && s.last[l.of] == l {
+		delete(s.last, l.of)
+	}
+	was := s.trouble
+	if err != nil {
+		s.trouble = fmt.Errorf("%s: %w", l.text, err)
+	} else {
+		s.trouble = nil
+	}
+	s.spoke = true
+	l.end(err)
+	s.mu.Unlock()
+	if (was == nil) != (err == nil) {
+		s.changed()
 	}
 }
 
@@ -178,8 +276,10 @@ func (s *Speaker) Peers() []route.PeerState {
 	defer s.mu.Unlock()
 	p := route.PeerState{Peer: "exabgp", State: "established", Established: true}
 	switch {
-	case s.waiting != "":
-		p = route.PeerState{Peer: "exabgp", State: "waiting", Why: fmt.Sprintf("it has not acknowledged %q", s.waiting)}
+	case s.gone != nil:
+		p = route.PeerState{Peer: "exabgp", State: "failed", Why: s.gone.Error()}
+	case len(s.lines) > 0:
+		p = route.PeerState{Peer: "exabgp", State: "waiting", Why: fmt.Sprintf("it has not acknowledged %q", s.lines[0].text)}
 	case s.trouble != nil:
 		p = route.PeerState{Peer: "exabgp", State: "failed", Why: s.trouble.Error()}
 	case !s.spoke:
@@ -196,7 +296,7 @@ func (s *Speaker) Stop(keep bool) error {
 	}
 	s.mu.Lock()
 	var left []netip.Prefix
-	for p := range s.announced {
+	for p := range s.last {
 		left = append(left, p)
 	}
 	s.mu.Unlock()

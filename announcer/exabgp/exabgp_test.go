@@ -69,8 +69,8 @@ func TestConversation(t *testing.T) {
 	if err := do(late, "", "withdraw route 192.0.2.53/32 next-hop self"); err == nil || !strings.Contains(err.Error(), "within 10ms") {
 		t.Errorf("late: %v", err)
 	}
-	if err := s.Announce(t.Context(), routes[:1]); err == nil || !strings.Contains(err.Error(), "not acknowledged") {
-		t.Errorf("overtaking: %v", err)
+	if err := late(); err == nil || !strings.Contains(err.Error(), "within 10ms") { // it is not said again
+		t.Errorf("late again: %v", err)
 	}
 	if p := s.Peers()[0]; p.State != "waiting" {
 		t.Errorf("%+v", p)
@@ -87,7 +87,72 @@ func TestConversation(t *testing.T) {
 		t.Error(err)
 	}
 	acks.Close()
-	if err := do(late, "", "withdraw route 192.0.2.53/32 next-hop self"); err == nil || !strings.Contains(err.Error(), "is gone") {
+	if err := late(); err == nil || !strings.Contains(err.Error(), "is gone") {
+		t.Errorf("gone: %v", err)
+	}
+}
+
+// TestWithoutAcknowledgements: with an ExaBGP that acknowledges nothing a withdrawal is said all the
+// same, each line once, and what may be announced is taken back at the end.
+func TestWithoutAcknowledgements(t *testing.T) {
+	lines, out := io.Pipe()
+	in, acks := io.Pipe()
+	heard := make(chan string, 100)
+	go func() {
+		for s := bufio.NewScanner(lines); s.Scan(); {
+			heard <- s.Text()
+		}
+	}()
+	s := New(Config{AS: 65101}, in, out, slog.New(slog.DiscardHandler), func() {})
+	s.timeout = time.Millisecond
+	p := netip.MustParsePrefix("192.0.2.53/32")
+	says := func(want string) {
+		t.Helper()
+		select {
+		case got := <-heard:
+			if got != want {
+				t.Errorf("said %s, want %s", got, want)
+			}
+		case <-time.After(10 * time.Second):
+			t.Fatalf("not said: %s", want)
+		}
+	}
+	const announce, withdraw = "announce route 192.0.2.53/32 next-hop self med 100", "withdraw route 192.0.2.53/32 next-hop self"
+	routes := []route.Route{{Prefix: p, MED: 100}}
+	for range 3 {
+		if err := s.Announce(t.Context(), routes); err == nil {
+			t.Error("announced without an acknowledgement")
+		}
+	}
+	says(announce)
+	for range 3 {
+		if err := s.Withdraw(t.Context(), []netip.Prefix{p}); err == nil {
+			t.Error("withdrawn without an acknowledgement")
+		}
+	}
+	says(withdraw)
+	if err := s.Announce(t.Context(), routes); err == nil {
+		t.Error("announced without an acknowledgement")
+	}
+	says(announce)
+	_ = s.Stop(false)
+	says(withdraw)
+	// Acknowledgements that come after all are of the lines in their order.
+	s.timeout = time.Minute
+	go io.WriteString(acks, "done\ndone\ndone\ndone\n")
+	for end := time.Now().Add(10 * time.Second); s.Peers()[0].State != "established"; time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("%+v", s.Peers())
+		}
+	}
+	if err := s.Stop(false); err != nil {
+		t.Error(err)
+	}
+	if len(heard) > 0 {
+		t.Errorf("said besides: %s", <-heard)
+	}
+	acks.CloseWithError(io.ErrUnexpectedEOF)
+	if err := s.Announce(t.Context(), routes); err == nil || !strings.Contains(err.Error(), "is gone") {
 		t.Errorf("gone: %v", err)
 	}
 }
