@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net/netip"
 	"slices"
 	"sync"
@@ -16,6 +17,7 @@ import (
 	"github.com/zonecast/zonecast/announcer/floor"
 	"github.com/zonecast/zonecast/announcer/route"
 	"github.com/zonecast/zonecast/announcer/state"
+	"github.com/zonecast/zonecast/internal/atomicfile"
 )
 
 // Speaker sends routes to routers.
@@ -63,6 +65,8 @@ type Announcer struct {
 	began    time.Time
 	kick     chan struct{} // something changed
 	told     chan struct{} // the store is to be told
+	moved    chan struct{} // the state file is to be written
+	write    func(path string, mode fs.FileMode, b []byte) error
 	results  chan leased
 
 	mu     sync.Mutex // guards below, and the vips
@@ -112,7 +116,7 @@ func New(cfg Config, deps Deps) (*Announcer, error) {
 		deps.Now = time.Now
 	}
 	a := &Announcer{
-		cfg: cfg, deps: deps, began: time.Now(), boot: bootID(), kick: make(chan struct{}, 1), told: make(chan struct{}, 1),
+		cfg: cfg, deps: deps, began: time.Now(), boot: bootID(), kick: make(chan struct{}, 1), told: make(chan struct{}, 1), moved: make(chan struct{}, 1), write: atomicfile.Write,
 		results: make(chan leased), remove: func() error { return nil },
 	}
 	targets, err := cfg.targets()
@@ -190,12 +194,19 @@ func (a *Announcer) Run(ctx context.Context) error {
 	}
 	g.Go(func() error { return a.followOrders(running) })
 	g.Go(func() error { return a.tell(running) })
+	g.Go(func() error { return a.remember(running) })
 	g.Go(func() error { return a.loop(running) })
 	err := g.Wait()
 	if ctx.Err() != nil {
 		err = ctx.Err()
 	}
-	if stopped := a.stop(); stopped != nil {
+	stopped := a.stop()
+	select {
+	case <-a.moved:
+		a.save()
+	default:
+	}
+	if stopped != nil {
 		return errors.Join(err, stopped)
 	}
 	return err
@@ -271,7 +282,7 @@ func (a *Announcer) step(ctx context.Context, v *vip, asking *sync.WaitGroup) {
 		signal(a.told)
 		if reorder {
 			a.deps.Log.Info("VIP has an order of a person", "vip", v.name, "order", cmp.Or(order.String(), "none"), "why", orderWhy)
-			a.remember()
+			signal(a.moved)
 		}
 	}
 	in := state.Input{Health: health, Order: order, Lease: v.lease, GraceOver: v.state == state.Draining && now-v.since >= a.cfg.DrainFor}
@@ -309,7 +320,7 @@ func (a *Announcer) move(v *vip, next state.State, now time.Duration) {
 	was := v.state.Announced()
 	v.state, v.since, v.sinceWall = next, now, a.deps.Now()
 	if was != next.Announced() {
-		a.remember()
+		signal(a.moved)
 	}
 	signal(a.told)
 }
@@ -391,6 +402,5 @@ func (a *Announcer) take(r leased) {
 		}
 	}
 	v.lease, v.leaseWhy = r.lease, r.text
-	v.mayHave = r.lease != state.Refused
 	a.metrics.leases.WithLabelValues(v.name, r.lease.String()).Inc()
 }

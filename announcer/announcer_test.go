@@ -3,8 +3,10 @@ package announcer
 import (
 	"context"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"net/netip"
+	"os"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -131,6 +133,12 @@ func config(host string) Config {
 // boot starts a host whose daemons are as h says.
 func boot(t *testing.T, st *memstore.Store, cfg Config, h state.Health) *machine {
 	t.Helper()
+	return bootWith(t, st, cfg, h, func(*Announcer) {})
+}
+
+// bootWith is boot of an announcer that is changed before it runs.
+func bootWith(t *testing.T, st *memstore.Store, cfg Config, h state.Health, change func(*Announcer)) *machine {
+	t.Helper()
 	m := &machine{routers: &routers{routes: map[netip.Prefix]route.Route{}}, daemons: &daemons{health: h}, store: st.Peer(), cfg: cfg, log: &strings.Builder{}}
 	a, err := New(cfg, Deps{
 		Store: m.store, Log: slog.New(slog.NewTextHandler(m.log, nil)), Metrics: prometheus.NewRegistry(),
@@ -143,6 +151,7 @@ func boot(t *testing.T, st *memstore.Store, cfg Config, h state.Health) *machine
 	for _, v := range a.vips {
 		v.checkers = a.checkers
 	}
+	change(a)
 	m.Announcer = a
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
@@ -405,6 +414,69 @@ func (m *machine) with(f func(*routers)) {
 	m.routers.mu.Lock()
 	defer m.routers.mu.Unlock()
 	f(m.routers)
+}
+
+// TestLeaseOfALifeBefore: a lease that lies in the store from before goes when the host can answer
+// again, also when the floor has refused another one meanwhile.
+func TestLeaseOfALifeBefore(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		st := memstore.New()
+		cfg := config("d0")
+		cfg.State = filepath.Join(t.TempDir(), "state")
+		if err := os.WriteFile(cfg.State, fmt.Appendf(nil, `{"boot":%q,"vips":{"dns":{"announced":true}}}`, bootID()), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		floor := store.Op{Path: tree.VIPFloorPath("dns"), Value: tree.Encode(tree.VIPFloor{Leases: []tree.VIPLease{{Host: "d0"}}})}
+		if _, err := st.Commit(t.Context(), store.Txn{Do: []store.Op{floor}}); err != nil {
+			t.Fatal(err)
+		}
+		m := boot(t, st, cfg, state.Bad)
+		time.Sleep(5 * time.Second)
+		m.is(t, state.Held)
+		m.set(state.Good, "")
+		time.Sleep(5 * time.Second)
+		m.is(t, state.Up)
+		n, err := st.Get(t.Context(), tree.VIPFloorPath("dns"))
+		var f tree.VIPFloor
+		if err != nil || tree.Decode(n, &f) != nil || len(f.Leases) != 0 {
+			t.Errorf("a lease is left: %s, %v", n.Value, err)
+		}
+		halt(t, []*machine{m})
+		st.Close()
+	})
+}
+
+// TestDiskDelaysNothing: while the disk takes its time over the state file, routes come and go; at
+// last it has what is.
+func TestDiskDelaysNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		st := memstore.New()
+		var mu sync.Mutex // guards below
+		var kept string
+		slow := func(_ string, _ fs.FileMode, b []byte) error {
+			time.Sleep(time.Hour)
+			mu.Lock()
+			defer mu.Unlock()
+			kept = string(b)
+			return nil
+		}
+		cfg := config("d0")
+		cfg.State = "slow"
+		m := bootWith(t, st, cfg, state.Good, func(a *Announcer) { a.write = slow })
+		time.Sleep(5 * time.Second)
+		m.is(t, state.Up)
+		m.set(state.Dead, "nobody listens")
+		time.Sleep(2 * time.Second)
+		m.is(t, state.Down)
+		time.Sleep(3 * time.Hour)
+		mu.Lock()
+		if !strings.Contains(kept, `"announced":false`) {
+			t.Errorf("the file has %s", kept)
+		}
+		mu.Unlock()
+		halt(t, []*machine{m})
+		st.Close()
+	})
 }
 
 // TestMemory: another boot, a broken file and none are a first start.

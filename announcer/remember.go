@@ -1,6 +1,7 @@
 package announcer
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"io/fs"
@@ -8,7 +9,6 @@ import (
 	"strings"
 
 	"github.com/zonecast/zonecast/announcer/state"
-	"github.com/zonecast/zonecast/internal/atomicfile"
 )
 
 // memory is what is remembered of VIPs through a restart of this process.
@@ -52,18 +52,32 @@ func recall(path string) (m memory, err error) {
 	return m, nil
 }
 
-// remember writes what VIPs do.
-func (a *Announcer) remember() {
+// remember keeps the file true, beside the loop: a disk that takes its time delays no route. What
+// a crash leaves unwritten is one move, which the checks make again.
+func (a *Announcer) remember(ctx context.Context) error {
+	for {
+		select {
+		case <-a.moved:
+			a.save()
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+func (a *Announcer) save() {
 	if a.cfg.State == "" {
 		return
 	}
 	m := memory{Boot: a.boot, VIPs: map[string]memoryVIP{}}
+	a.mu.Lock()
 	for _, v := range a.vips {
 		m.VIPs[v.name] = memoryVIP{v.state.Announced(), v.order.String()}
 	}
+	a.mu.Unlock()
 	b, err := json.Marshal(m)
 	if err == nil {
-		err = atomicfile.Write(a.cfg.State, 0o644, b)
+		err = a.write(a.cfg.State, 0o644, b)
 	}
 	if err != nil {
 		a.deps.Log.Warn("state is not remembered: a restart begins anew", "file", a.cfg.State, "error", err)
