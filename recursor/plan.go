@@ -74,6 +74,41 @@ func (p *plan) join(q *plan) {
 	}
 }
 
+// maxPlan bounds what a plan that grows has: beyond it the zones of all are flushed.
+const maxPlan = 20_000
+
+// fold bounds p, which flushes no less afterwards. zoneOf tells the zone of a name.
+func (p *plan) fold(zoneOf func(record.Name) (record.Name, bool)) {
+	if len(p.names)+len(p.types)+len(p.subtrees) <= maxPlan {
+		return
+	}
+	zones := map[record.Name]struct{}{}
+	zone := func(n record.Name) bool {
+		apex, ok := zoneOf(n)
+		if ok {
+			zones[apex] = struct{}{}
+		}
+		return ok
+	}
+	maps.DeleteFunc(p.names, func(n record.Name, _ struct{}) bool { return zone(n) })
+	maps.DeleteFunc(p.types, func(k record.Key, _ struct{}) bool { return zone(k.Owner) })
+	maps.DeleteFunc(p.subtrees, func(n record.Name, _ struct{}) bool { return zone(n) })
+	maps.Copy(p.subtrees, zones)
+	// What is in no zone any more goes with the one that it was in.
+	maps.DeleteFunc(p.names, func(n record.Name, _ struct{}) bool { return p.below(n) })
+	maps.DeleteFunc(p.types, func(k record.Key, _ struct{}) bool { return p.below(k.Owner) })
+}
+
+// below tells whether a name goes with a subtree.
+func (p *plan) below(n record.Name) bool {
+	for ; n != ""; n = n.Parent() {
+		if _, ok := p.subtrees[n]; ok {
+			return true
+		}
+	}
+	return false
+}
+
 // perZone is how many names and types of a zone are flushed one by one. A command takes
 // about 0.2 ms and a walk through a cache of a million entries some hundred, so beyond
 // this a walk is less work, and it stops Unbound's first thread for less time.

@@ -2,6 +2,8 @@ package recursor
 
 import (
 	"bytes"
+	"fmt"
+	"log/slog"
 	"slices"
 	"strings"
 	"testing"
@@ -10,6 +12,7 @@ import (
 
 	"github.com/zonecast/zonecast/record"
 	"github.com/zonecast/zonecast/snapshot"
+	"github.com/zonecast/zonecast/snapshot/journal"
 )
 
 func name(t testing.TB, text string) record.Name {
@@ -281,5 +284,89 @@ func TestValidate(t *testing.T) {
 		if err := c.Validate(); err == nil || !strings.Contains(err.Error(), key+":") {
 			t.Errorf("%s spoilt: error is %v", key, err)
 		}
+	}
+}
+
+// TestPlansAreBounded: an authority that answers nothing new, while versions come and the dataset is
+// read anew, costs no memory without bound, and nothing that was to be flushed is forgotten; a
+// dataset of a lower version than those that waited is flushed when that is answered.
+func TestPlansAreBounded(t *testing.T) {
+	x := newTestIndex(t, "example.net SOA", "example.org SOA", "gone.example SOA", "www.gone.example A")
+	r := &Recursor{index: x, wake: make(chan struct{}, 1), log: slog.New(slog.DiscardHandler), cfg: Config{Dataset: "internal"}}
+	size := func() (n int) {
+		for _, p := range r.pending {
+			n += len(p.names) + len(p.types) + len(p.subtrees)
+		}
+		return n
+	}
+	event := func(lines ...string) {
+		t.Helper()
+		var put []record.RRset
+		var remove []record.Key
+		for _, line := range lines {
+			if rest, gone := strings.CutPrefix(line, "-"); gone {
+				remove = append(remove, set(t, rest).Key)
+			} else {
+				put = append(put, set(t, line))
+			}
+		}
+		d, err := r.index.Change(1, put, remove)
+		if err == nil {
+			err = r.event(journal.Event{Delta: d})
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	event("-www.gone.example A", "-gone.example SOA")
+	for i := range 3 * maxPending {
+		var lines []string
+		for j := range 20 {
+			lines = append(lines, fmt.Sprintf("n%d-%d.example.net A", i, j))
+		}
+		event(lines...)
+		if n := size(); len(r.pending) > maxPending || n > maxPlan+30*maxPending {
+			t.Fatalf("after %d versions %d plans with %d things wait", i, len(r.pending), n)
+		}
+	}
+	later := r.pending[len(r.pending)-1].version
+	for range 3 {
+		again := snapshot.NewDataset("internal")
+		delta, err := again.Change(1, []record.RRset{set(t, "example.org SOA"), set(t, "example.net SOA")}, nil)
+		if err == nil {
+			err = again.Apply(delta)
+		}
+		if err == nil {
+			err = r.event(journal.Event{Reset: again})
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	if len(r.pending) != 1 || size() > maxPlan+100 {
+		t.Errorf("%d plans with %d things wait after all was read anew", len(r.pending), size())
+	}
+	p := r.take(1)
+	if p == nil || p.version != 1 || later <= 1 {
+		t.Fatalf("nothing is flushed with version 1, %d was the last before", later)
+	}
+	if got, want := p.commands(r.index.ZoneOf), []string{"flush_zone gone.example.", "flush_zone example.net.", "flush_zone example.org."}; !slices.Equal(got, want) {
+		t.Errorf("flushed is %q, want %q", got, want)
+	}
+	// What could not be flushed waits before what came meanwhile.
+	r.back(p)
+	event("www.example.org A")
+	r.back(r.take(1))
+	if len(r.pending) != 2 || r.pending[0].version != 1 {
+		t.Errorf("%d plans wait, the first of version %d", len(r.pending), r.pending[0].version)
+	}
+	p = r.take(2)
+	event("www.example.net A")
+	if err := r.event(journal.Event{Reset: x.Dataset}); err != nil { // of the first history
+		t.Fatal(err)
+	}
+	r.back(p)
+	if p = r.take(1 << 60); p == nil || len(r.pending) != 0 || len(p.zones) != 2 {
+		t.Errorf("%+v, and %d wait", p, len(r.pending))
 	}
 }

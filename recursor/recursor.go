@@ -318,10 +318,50 @@ func (r *Recursor) event(e journal.Event) error {
 	if r.waits.IsZero() {
 		r.waits = time.Now()
 	}
-	r.pending = append(r.pending, p)
+	if e.Reset != nil {
+		r.anew(p)
+	} else {
+		r.plan(p)
+	}
 	r.mu.Unlock()
 	r.poke()
 	return nil
+}
+
+// maxPending is how many versions wait for the authority each by itself; those after are
+// flushed together. It is a quarter of an hour of freshness records.
+const maxPending = 1000
+
+// plan has p wait for the authority. The caller holds mu.
+func (r *Recursor) plan(p *plan) {
+	if n := len(r.pending); n >= maxPending {
+		r.pending[n-1].add(p)
+		r.pending[n-1].fold(r.index.ZoneOf)
+		return
+	}
+	r.pending = append(r.pending, p)
+}
+
+// anew has p, which is for all of the dataset, wait in the place of all that waited: its
+// version may be less than theirs. The caller holds mu.
+func (r *Recursor) anew(p *plan) {
+	for _, q := range r.pending {
+		q.zones = nil
+		p.join(q)
+	}
+	p.fold(r.index.ZoneOf)
+	r.pending = []*plan{p}
+}
+
+// back has p, which could not be flushed, wait again before all others. The caller holds mu.
+func (r *Recursor) back(p *plan) {
+	if len(r.pending) > 0 && r.pending[0].version <= p.version { // the dataset was read anew meanwhile
+		p.zones = nil
+		r.pending[0].join(p)
+	} else {
+		r.pending = append([]*plan{p}, r.pending...)
+	}
+	r.pending[0].fold(r.index.ZoneOf)
 }
 
 func (r *Recursor) poke() {
@@ -382,7 +422,7 @@ func (r *Recursor) step(ctx context.Context) time.Duration {
 	}
 	if err := r.do(ctx, p); err != nil {
 		r.mu.Lock()
-		r.pending = append([]*plan{p}, r.pending...)
+		r.back(p)
 		r.mu.Unlock()
 		return retry
 	}
