@@ -32,6 +32,7 @@ type Server struct {
 	panics   atomic.Uint64         // queries lost by bugs
 	folds    atomic.Uint64         // images made of changes
 	damaged  atomic.Uint64         // images found damaged
+	unfit    atomic.Uint64         // versions with maps that were not taken
 	source   interface {           // of states
 		run(context.Context)
 		keep(context.Context)

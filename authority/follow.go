@@ -118,8 +118,17 @@ func (f *follower) resume(im *image.Image) bool {
 		f.ledger = nil
 		return false
 	}
-	f.view = data.New(im)
+	f.view = data.NewDataset(im)
+	f.unfit()
 	return true
+}
+
+// unfit says what of maps was not taken into the newest view; what was there stays.
+func (f *follower) unfit() {
+	if err := f.view.Problem(); err != nil {
+		f.server.unfit.Add(1)
+		f.server.log.Error("maps or PoPs are malformed; going on with what was there before", "error", err, "version", f.ledger.Version())
+	}
 }
 
 // event takes one event. An error makes Follow start again from a whole state.
@@ -208,6 +217,7 @@ func (f *follower) apply(d *snapshot.Delta) error {
 		return err
 	}
 	f.view = v
+	f.unfit()
 	if f.folding {
 		f.since = append(f.since, v.Last()...)
 	}
@@ -267,7 +277,7 @@ func (f *follower) serve(all iter.Seq[record.RRset]) error {
 
 // make builds the view of all RRsets.
 func (f *follower) make(all iter.Seq[record.RRset]) error {
-	im, err := f.server.images.build(image.Options{Label: f.label(), Note: f.ledger.Append(nil), Serial: f.serial, NoSync: true}, func(b *image.Builder) error {
+	im, err := f.server.images.build(image.Options{Label: f.label(), Note: f.ledger.Append(nil), Serial: f.serial, NoSync: true, Own: true}, func(b *image.Builder) error {
 		for r := range all {
 			if err := b.Add(&record.Set{RRset: r}); err != nil {
 				return err
@@ -278,7 +288,8 @@ func (f *follower) make(all iter.Seq[record.RRset]) error {
 	if err != nil {
 		return err
 	}
-	f.view = data.New(im)
+	f.view = data.NewDataset(im)
+	f.unfit()
 	return nil
 }
 

@@ -9,6 +9,7 @@ import (
 	"github.com/zonecast/zonecast/authority/protocol"
 	"github.com/zonecast/zonecast/authority/ratelimit"
 	"github.com/zonecast/zonecast/authority/tap"
+	"github.com/zonecast/zonecast/geo"
 )
 
 // rcodes is more than the largest response code that is counted.
@@ -27,6 +28,7 @@ type collector struct {
 	tapped, untapped                       *prometheus.Desc
 	tcpEvicted, tooLarge                   *prometheus.Desc
 	changed, imageSize                     *prometheus.Desc
+	unfit, mapRanges, pops, lastResort     *prometheus.Desc
 	tcpOpen, tcpAccepted, tcpRefused       *prometheus.Desc
 	tcpTimeouts, readErrors, writeErrors   *prometheus.Desc
 }
@@ -44,6 +46,10 @@ func newCollector(s *Server) *collector {
 		damaged:     desc("damaged_images_total", "Images that were found damaged while they were answered from; each was built anew."),
 		changed:     desc("changed_names", "Names that lie in memory because they changed since the image was built."),
 		imageSize:   desc("image_bytes", "Octets of the image that is answered from."),
+		unfit:       desc("unfit_maps_total", "Versions whose maps or PoPs were malformed in part; what was there in their place stays."),
+		mapRanges:   desc("map_ranges", "Ranges of addresses that the maps tell apart."),
+		pops:        desc("pop_up", "Whether a PoP can be sent to: 1 up, 0 drained or down.", "pop"),
+		lastResort:  desc("last_resort_total", "Answers with records of a PoP that is not up, since no other one that the client may be sent to has any."),
 		truncated:   desc("truncated_total", "Responses with the TC bit."),
 		dropped:     desc("dropped_total", "Messages that got no response: too short for a header, or responses themselves."),
 		cookies:     desc("cookies_total", "COOKIE options of queries by what they were worth: client-only, good, renew (good and old), bad, expired, future.", "verdict"),
@@ -82,7 +88,7 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	var queries [2]uint64
 	var responses [rcodes]uint64
 	var outcomes [protocol.Outcomes]uint64
-	var truncated, dropped uint64
+	var truncated, dropped, lastResort uint64
 	var cookies [cookie.Verdicts]uint64
 	var limited [ratelimit.Classes][ratelimit.Actions]uint64
 	var sums [protocol.Outcomes]uint64
@@ -109,6 +115,7 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 			}
 		}
 		truncated += n.Truncated.Load()
+		lastResort += n.LastResort.Load()
 		dropped += n.Dropped.Load()
 		for o := range buckets {
 			for i := range buckets[o] {
@@ -137,6 +144,8 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	}
 	counter(c.truncated, truncated)
 	counter(c.dropped, dropped)
+	counter(c.lastResort, lastResort)
+	counter(c.unfit, c.server.unfit.Load())
 	for o := range buckets {
 		cumulative, below := map[float64]uint64{}, uint64(0)
 		for i, bound := range latencyBounds {
@@ -159,6 +168,18 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	zones, rrsets, changed, size := 0, 0, 0, int64(0)
 	if v := now.view; v != nil {
 		zones, rrsets, changed, size = v.Zones(), v.Sets(), v.Changed(), v.Image().Size()
+	}
+	var guide *geo.Guide
+	if now.view != nil {
+		guide = now.view.Guide()
+	}
+	gauge(c.mapRanges, float64(guide.Ranges()))
+	for _, p := range guide.States() {
+		up := 0.0
+		if p.State == geo.Up {
+			up = 1
+		}
+		ch <- prometheus.MustNewConstMetric(c.pops, prometheus.GaugeValue, up, p.Name)
 	}
 	gauge(c.changed, float64(changed))
 	gauge(c.imageSize, float64(size))

@@ -23,6 +23,9 @@ func (v *View) Apply(put []record.Set, remove []record.Key, serial Serials) (*Vi
 	for i := range put {
 		e.put(&put[i])
 	}
+	if e.guide != nil {
+		e.follow(put, remove)
+	}
 	touched := slices.Collect(maps.Keys(e.nodes))
 	e.families()
 	e.stamp(touched, serial)
@@ -52,7 +55,23 @@ type draft struct {
 	dirty    bool
 }
 
+// follow brings the Guide to what changed.
+func (e *edit) follow(put []record.Set, remove []record.Key) {
+	var own []record.RRset
+	for i := range put {
+		if put[i].Type.IsOwn() {
+			own = append(own, put[i].RRset)
+		}
+	}
+	e.guide, e.problem = e.guide.Apply(own, remove)
+}
+
 func (d *draft) exists() bool { return len(d.sets) > 0 || d.children > 0 }
+
+// dressed tells whether records had terms before.
+func (d *draft) dressed() bool {
+	return d.old != nil && d.old.Traits()&image.Located != 0 && slices.ContainsFunc(d.sets, func(b image.Body) bool { return b.Set.Dressed() })
+}
 
 func (d *draft) isApex() bool { return d.traits()&image.Apex != 0 }
 
@@ -218,6 +237,9 @@ func (e *edit) finish() *View {
 			var was, is image.Traits
 			if d.old != nil {
 				was = d.old.Traits() & shape
+			}
+			if e.guide != nil {
+				image.Dress(name, d.sets, d.dressed())
 			}
 			e.room = image.AppendNode(e.room[:0], []byte(name), d.sets, image.Family{Children: d.children, HasWild: d.wild})
 			node := image.Node(e.room)

@@ -14,8 +14,12 @@ import (
 // it stands on but the given label and note. pause is image.Options.Pause.
 func (v *View) Fold(path string, label image.Label, note []byte, pause func() error) error {
 	names, _, _, _ := v.im.Counts()
+	atlas := v.im.Atlas()
+	if v.guide != nil {
+		atlas = nil
+	}
 	b, err := image.Create(path, image.Options{
-		Names: names + v.Changed(), Label: label, Seed: v.im.Seed(), Atlas: v.im.Atlas(), AnyDepth: v.im.AnyDepth(), Note: note, NoSync: true, Pause: pause,
+		Names: names + v.Changed(), Label: label, Seed: v.im.Seed(), Atlas: atlas, Own: v.guide != nil, AnyDepth: v.im.AnyDepth(), Note: note, NoSync: true, Pause: pause,
 	})
 	if err != nil {
 		return err
@@ -84,7 +88,7 @@ func (v *View) Rebase(im *image.Image, since []record.Name) (*View, error) {
 		return nil, fmt.Errorf("go over to image %s: its seed is %016x, expected %016x", im.Path(), im.Seed(), v.im.Seed())
 	}
 	now := New(im)
-	now.zones, now.sets = v.zones, v.sets
+	now.zones, now.sets, now.guide = v.zones, v.sets, v.guide
 	if len(since) == 0 {
 		return now, nil
 	}

@@ -210,7 +210,7 @@ func (q *Query) sees(n image.Node, own bool) bool {
 	if n.Len() == 0 {
 		return !own
 	}
-	if n.Traits()&image.Located == 0 || !own && n.Traits()&image.Parent != 0 {
+	if q.Whole || n.Traits()&image.Located == 0 || !own && n.Traits()&image.Parent != 0 {
 		return true
 	}
 	seen, located := false, false
@@ -235,6 +235,12 @@ func (q *Query) sees(n image.Node, own bool) bool {
 func (q *Query) shape(n image.Node) image.Traits {
 	t := n.Traits()
 	if t&image.Located == 0 || t&(image.Apex|image.Cut|image.DName) == 0 {
+		return t
+	}
+	if q.Whole {
+		if t&image.Apex != 0 {
+			t &^= image.Cut
+		}
 		return t
 	}
 	var is image.Traits

@@ -31,6 +31,9 @@ type Query struct {
 	Now      int64
 	// Varied is set by a look-up that another location might change.
 	Varied bool
+	// Whole is for a View of a dataset: names and zones are there for all clients alike,
+	// and for all times.
+	Whole bool
 }
 
 // Read takes the uncompressed name at the front of b, in any case, for look-ups in
@@ -73,6 +76,11 @@ func (q *Query) Locate(c *geo.Chart, client netip.Addr, subnet netip.Prefix) uin
 	p := c.Locate(q.Name(), q.labels, client, subnet)
 	q.Location = p.Location
 	return p.Scope
+}
+
+// Client tells where a client of a dataset is; subnet is what it asks for, zero for itself.
+func (q *Query) Client(g *geo.Guide, client netip.Addr, subnet netip.Prefix) geo.Client {
+	return g.Locate(q.Name(), q.labels, client, subnet)
 }
 
 // Hash is the name's.

@@ -23,6 +23,11 @@ type View struct {
 
 	zones, sets int
 
+	// guide is where clients are, in a View of NewDataset; nil in others, whose image has a
+	// Chart. problem is what it did not take when the View was made.
+	guide   *geo.Guide
+	problem error
+
 	last []record.Name // that differ from the View that this one was made of by Apply
 }
 
@@ -35,6 +40,29 @@ func New(im *image.Image) *View {
 	_, sets, zones, _ := im.Counts()
 	return &View{im: im, hash: im.Hasher(), apexes: im.Apexes(), cuts: im.Cuts(), zones: zones, sets: sets}
 }
+
+// NewDataset gives the View of an image of a dataset: RRsets of zonecast's own types are not
+// answered, but say how the others are. An RRset with a location is that of a PoP; of those
+// with the same owner and type one is answered.
+func NewDataset(im *image.Image) *View {
+	v := New(im)
+	var put []record.RRset
+	for n := range im.Guides() {
+		for i := range n.Len() {
+			if t, s := n.At(i); t.IsOwn() {
+				put = append(put, s.RRset(record.Name(n.Name())).RRset)
+			}
+		}
+	}
+	v.guide, v.problem = (*geo.Guide)(nil).Apply(put, nil)
+	return v
+}
+
+// Guide tells where clients of a dataset are; nil: the View is of files.
+func (v *View) Guide() *geo.Guide { return v.guide }
+
+// Problem is what the Guide did not take of the change that made the View; nil: nothing.
+func (v *View) Problem() error { return v.problem }
 
 // Image is what the View stands on.
 func (v *View) Image() *image.Image { return v.im }

@@ -25,6 +25,9 @@ type Options struct {
 	Seed uint64
 	// Atlas is a geo.Atlas in its binary form, or empty.
 	Atlas []byte
+	// Own gives RRsets of zonecast's own types their meaning: records have the terms that
+	// stand beside them, and Guides tells where maps and PoPs are. It goes without Atlas.
+	Own bool
 	// Note is kept with the image for who builds it, or empty.
 	Note []byte
 	// AnyDepth lets wildcards match names of any depth below them, also past names
@@ -67,6 +70,8 @@ type Builder struct {
 	any    bool // owner is valid
 
 	stack []ancestor // nodes written that are at or above the last one
+
+	guides []byte // with Options.Own: the section instead of the atlas
 }
 
 // ancestor is a node whose children are still coming.
@@ -112,6 +117,9 @@ func Create(path string, o Options) (*Builder, error) {
 	}
 	b := &Builder{o: o, path: path, f: f, hash: NewHasher(o.Seed), base: blockSize}
 	b.h.seed, b.h.label = o.Seed, o.Label
+	if o.Own {
+		b.guides = append(b.guides, guidesMagic...)
+	}
 	if o.AnyDepth {
 		b.h.flags |= flagAnyDepth
 	}
@@ -232,6 +240,9 @@ func (b *Builder) emit(next []byte) error {
 		b.sets[i].Set = b.bodies[at : at+n]
 		at += n
 	}
+	if b.o.Own {
+		Dress(record.Name(stringOf(b.owner)), b.sets, false)
+	}
 	if err := b.descend(b.owner); err != nil {
 		return err
 	}
@@ -340,6 +351,9 @@ func (b *Builder) seat(name []byte, from int, p place, parent bool) error {
 		if err := b.pause(); err != nil {
 			return err
 		}
+	}
+	if b.o.Own && Node(b.buf[at-b.base:]).guides() {
+		b.guides = binary.LittleEndian.AppendUint64(b.guides, at)
 	}
 	k := p.hash >> 56
 	b.pairs[k] = append(b.pairs[k], pair{p.hash, at})
@@ -463,17 +477,21 @@ func (b *Builder) finish() error {
 	if err := b.writeIndex(); err != nil {
 		return err
 	}
+	atlas := b.o.Atlas
+	if b.o.Own {
+		atlas = b.guides
+	}
 	b.h.atlas = roundUp(b.h.index + 8*b.h.slots)
-	b.h.atlasSize = uint64(len(b.o.Atlas))
+	b.h.atlasSize = uint64(len(atlas))
 	b.h.note, b.h.noteSize = b.h.atlas+b.h.atlasSize, uint64(len(b.o.Note))
 	b.h.sums = b.h.note + b.h.noteSize
-	if _, err := b.f.WriteAt(b.o.Atlas, int64(b.h.atlas)); err != nil {
+	if _, err := b.f.WriteAt(atlas, int64(b.h.atlas)); err != nil {
 		return err
 	}
 	if _, err := b.f.WriteAt(b.o.Note, int64(b.h.note)); err != nil {
 		return err
 	}
-	b.sum(slices.Concat(b.o.Atlas, b.o.Note))
+	b.sum(slices.Concat(atlas, b.o.Note))
 	if err := b.f.Truncate(int64(b.h.sums)); err != nil {
 		return err
 	}

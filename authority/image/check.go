@@ -24,7 +24,7 @@ func (m *Image) Check() (Report, error) {
 	if err := m.Scrub(nil); err != nil {
 		return r, err
 	}
-	c := checker{m: m}
+	c := checker{m: m, left: m.guides}
 	at := uint64(blockSize)
 	for at < m.head.index {
 		if m.b[at] == 0 {
@@ -50,6 +50,9 @@ func (m *Image) Check() (Report, error) {
 			return r, err
 		}
 	}
+	if len(c.left) > 0 {
+		return r, m.wrong(m.head.atlas, fmt.Sprintf("%d octets name no node of maps", len(c.left)))
+	}
 	names, sets, zones, records := m.Counts()
 	if r.Names != names || r.Sets != sets || r.Zones != zones || r.Records != records {
 		return r, m.wrong(0, fmt.Sprintf("the header counts %d names, %d RRsets, %d zones and %d records; there are %d, %d, %d and %d",
@@ -73,6 +76,7 @@ func (m *Image) wrong(at uint64, found string) error {
 
 type checker struct {
 	m     *Image
+	left  []byte // of Image.guides
 	last  []byte
 	stack []checked
 }
@@ -143,6 +147,12 @@ func (c *checker) node(n Node, at uint64, r *Report) error {
 		v := s.View()
 		r.Sets++
 		r.Records += v.Count
+	}
+	if m.guides != nil && n.guides() {
+		if len(c.left) < 8 || binary.LittleEndian.Uint64(c.left) != at {
+			return m.wrong(at, fmt.Sprintf("%s has a map, and is not named among the nodes that have", record.Name(name)))
+		}
+		c.left = c.left[8:]
 	}
 	if err := c.reachable(now.hash, name, at, r); err != nil {
 		return err

@@ -2,6 +2,7 @@ package image
 
 import (
 	"encoding/binary"
+	"slices"
 
 	"github.com/zonecast/zonecast/record"
 )
@@ -58,6 +59,35 @@ func AppendSet(b []byte, owner record.Name, s *record.Set) []byte {
 		b = append(b, rd...)
 	}
 	return b
+}
+
+// Dress gives the RRsets of a name the terms that its RRsets of record.TypeTerms say, each
+// those of its own location. undress: some may have terms that are said no more.
+func Dress(owner record.Name, sets []Body, undress bool) {
+	var terms []record.Set
+	for _, b := range sets {
+		if b.Type == record.TypeTerms {
+			terms = append(terms, b.Set.RRset(owner))
+		}
+	}
+	if len(terms) == 0 && !undress {
+		return
+	}
+	for i, b := range sets {
+		if b.Type.IsOwn() {
+			continue
+		}
+		location := record.Location(b.Set.Location())
+		k := slices.IndexFunc(terms, func(t record.Set) bool { return t.Location == location })
+		if k < 0 && !b.Set.Dressed() {
+			continue
+		}
+		s := record.Set{RRset: b.Set.RRset(owner).RRset}
+		if k >= 0 {
+			s = s.With(terms[k].Data)
+		}
+		sets[i].Set = AppendSet(nil, owner, &s)
+	}
 }
 
 // appendShares appends the shares of one record.

@@ -21,7 +21,8 @@ import (
 //	           name's hash, bits 0 to 39 the node's offset in the file. A name of hash h
 //	           stands at or behind slot h × homes / 2^64, with no empty slot between;
 //	           slots ascend by hash. Ends with its last block
-//	atlas      a geo.Atlas as geo.Open reads it; may be empty
+//	atlas      a geo.Atlas as geo.Open reads it; may be empty. Or guidesMagic and u64 each:
+//	           the offsets of the nodes that have RRsets of maps and PoPs, ascending
 //	note       what the one who built it keeps with it; may be empty
 //	sums       for each block from 4096 to sums, the last one as long as it is,
 //	           u32: the lower half of its XXH3
@@ -34,6 +35,9 @@ const (
 	tagBits   = 24
 	tagShift  = 40
 )
+
+// guidesMagic begins what stands in the place of the atlas with Options.Own.
+const guidesMagic = "zcmaps\x00\x01"
 
 // IsImage tells whether a file that starts like this, 16 octets at least, is an image.
 func IsImage(start []byte) bool { return bytes.HasPrefix(start, []byte(magic)) }

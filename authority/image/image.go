@@ -1,6 +1,7 @@
 package image
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -27,6 +28,8 @@ type Image struct {
 	head  header
 	slots []byte
 	chart *geo.Chart
+	// guides has the offsets of nodes that Guides gives; nil: it is not known which.
+	guides []byte
 
 	// seen has a bit for each block that was compared with its checksum; whole says
 	// that all were, so that nobody need look.
@@ -114,8 +117,12 @@ func parse(b []byte, path string) (*Image, error) {
 	if !m.sound(m.head.atlas, m.head.atlasSize) {
 		return nil, m.Damaged()
 	}
+	atlas := m.Atlas()
+	if bytes.HasPrefix(atlas, []byte(guidesMagic)) {
+		m.guides, atlas = atlas[len(guidesMagic):], nil
+	}
 	var err error
-	if m.chart, err = geo.Open(m.Atlas()); err != nil {
+	if m.chart, err = geo.Open(atlas); err != nil {
 		return nil, fmt.Errorf("offset %d: %w", m.head.atlas, err)
 	}
 	return m, nil
@@ -151,7 +158,7 @@ func (m *Image) Apexes() Depths { return m.head.apexes }
 // Cuts: see Apexes.
 func (m *Image) Cuts() Depths { return m.head.cuts }
 
-// Atlas gives the octets of Options.Atlas.
+// Atlas gives the octets of Options.Atlas, or of what is there instead with Options.Own.
 func (m *Image) Atlas() []byte { return m.b[m.head.atlas : m.head.atlas+m.head.atlasSize] }
 
 // Note gives the octets of Options.Note.
@@ -365,6 +372,27 @@ func (m *Image) Nodes() iter.Seq[Node] {
 				return
 			}
 			at += uint64(len(n))
+		}
+	}
+}
+
+// Guides gives the nodes that have RRsets of maps and PoPs. In an image that was made without
+// Options.Own, as earlier releases did, it looks through all of them. It stops at damage.
+func (m *Image) Guides() iter.Seq[Node] {
+	return func(yield func(Node) bool) {
+		if m.guides == nil {
+			for n := range m.Nodes() {
+				if n.guides() && !yield(n) {
+					return
+				}
+			}
+			return
+		}
+		for i := 0; i+8 <= len(m.guides); i += 8 {
+			n, ok := m.node(binary.LittleEndian.Uint64(m.guides[i:]), false)
+			if !ok || !yield(n) {
+				return
+			}
 		}
 	}
 }

@@ -94,6 +94,22 @@ func (n Node) Find(t record.Type) Set {
 	return nil
 }
 
+// guides tells whether the node has RRsets of maps or PoPs.
+func (n Node) guides() bool {
+	at := n.directory()
+	types := n[at : at+2*n.Len()]
+	for i := len(types) - 2; i >= 0; i -= 2 { // they are among the last
+		t := record.Type(types[i]) | record.Type(types[i+1])<<8
+		if t < record.TypeMapBlock {
+			return false
+		}
+		if t.IsOwn() && t != record.TypeTerms {
+			return true
+		}
+	}
+	return false
+}
+
 // Set gives the RRset of type t that is for everybody; nil when there is none.
 func (n Node) Set(t record.Type) Set {
 	s := n.Find(t) // no location sorts before all others
@@ -177,6 +193,17 @@ func (s Set) Name() (wire []byte, shared int, ok bool) {
 	}
 	return s[2:], int(s[1]), true
 }
+
+// Location is for whom the set is; empty is everybody.
+func (s Set) Location() []byte {
+	if !s.located() {
+		return nil
+	}
+	return s[2 : 2+int(s[1])]
+}
+
+// Dressed tells whether the set has terms, or says how many records are answered.
+func (s Set) Dressed() bool { return s[0]&flagSpecial != 0 }
 
 // View is a Set taken apart.
 type View struct {

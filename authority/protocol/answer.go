@@ -91,7 +91,7 @@ func (a *answer) resolve() {
 		// The names of a chain but the first are looked up by a Query of their own:
 		// the question's is still wanted.
 		lookup = &a.k.lookup
-		lookup.Location, lookup.Now = a.q.Location, a.q.Now
+		lookup.Location, lookup.Now, lookup.Whole = a.q.Location, a.q.Now, a.q.Whole
 		lookup.Set(a.view.Hasher(), c.last().name)
 	}
 }
@@ -174,6 +174,17 @@ func (a *answer) step(lookup *data.Query) bool {
 // rrset writes the RRset of type t that a node has for the client, if any, under the
 // given name.
 func (a *answer) rrset(name []byte, owner *place, n image.Node, t record.Type) (count int, fits bool) {
+	if a.q.Whole {
+		s := a.pick(n, t)
+		switch {
+		case s == nil:
+			return 0, true
+		case s.Dressed():
+			a.k.views = append(a.k.views[:0], s.View())
+			return a.special(name, owner)
+		}
+		return a.set(name, owner, s, nil)
+	}
 	if n.Traits()&image.Located == 0 {
 		if s := n.Find(t); s != nil {
 			return a.set(name, owner, s, nil)
@@ -298,7 +309,7 @@ func (a *answer) follow(name []byte, p place) bool {
 // deny puts the SOA of a negative response into the authority section (RFC 2308 §3).
 // name, which stands at p, is in the zone.
 func (a *answer) deny(zone image.Node, name []byte, p *place) {
-	if zone.Traits()&image.Located != 0 {
+	if zone.Traits()&image.Located != 0 && !a.q.Whole {
 		a.denyHere(zone, p)
 		return
 	}

@@ -26,6 +26,9 @@ type Counters struct {
 	Truncated atomic.Uint64                  // responses with TC
 	Cookies   [cookie.Verdicts]atomic.Uint64 // COOKIE options, by what they were worth
 	Dropped   atomic.Uint64                  // messages without an answer: too short, or responses
+	// LastResort are answers with records of a PoP that is not up, since no other PoP that the
+	// client may be sent to has any.
+	LastResort atomic.Uint64
 }
 
 // tally is Counters of one batch.
@@ -35,6 +38,8 @@ type tally struct {
 	cookies   [cookie.Verdicts]uint32
 	truncated uint32
 	dropped   uint32
+
+	lastResort uint32
 }
 
 // flush adds a batch of n messages.
@@ -57,6 +62,9 @@ func (c *Counters) flush(t *tally, transport Transport, n int) {
 	}
 	if t.truncated > 0 {
 		c.Truncated.Add(uint64(t.truncated))
+	}
+	if t.lastResort > 0 {
+		c.LastResort.Add(uint64(t.lastResort))
 	}
 	if t.dropped > 0 {
 		c.Dropped.Add(uint64(t.dropped))

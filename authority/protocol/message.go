@@ -2,6 +2,7 @@ package protocol
 
 import (
 	"encoding/binary"
+	"net/netip"
 	"strconv"
 
 	"github.com/zonecast/zonecast/authority/data"
@@ -65,8 +66,9 @@ type query struct {
 	class    uint16
 	rcode    Rcode // of the parse: NoError when it may be answered
 	options
-	signature signature // when rcode is not NoError
-	imputed   []byte    // the name that the answer is counted for; nil: the question's
+	signature signature  // when rcode is not NoError
+	from      netip.Addr // who asks; set when the data has maps
+	imputed   []byte     // the name that the answer is counted for; nil: the question's
 }
 
 // parse reads msg, of which the header is there and QR is clear. What was understood

@@ -40,6 +40,14 @@ type options struct {
 	subnet  subnetOption
 }
 
+// on is the subnet that is asked for; zero: none.
+func (o *options) on() netip.Prefix {
+	if !o.hasSubnet {
+		return netip.Prefix{}
+	}
+	return o.subnet.prefix
+}
+
 // marks tell what there is of options; what they do not tell is left from another query.
 type marks struct {
 	edns, do                 bool

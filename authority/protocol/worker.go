@@ -83,6 +83,7 @@ type Worker struct {
 	views   []viewOf
 	chosen  [2]bitset
 	lots    []lot
+	steer   steer
 	random  random
 	gaps    random // of its own: choices do not depend on whether Sample is set
 }
@@ -113,6 +114,7 @@ func NewWorker(c Config) *Worker {
 	k.targets = make([]target, 0, maxTargets)
 	k.views = make([]viewOf, 0, len(k.chosen))
 	k.lots = make([]lot, 0, maxChosen)
+	k.steer.choices = make([]choice, 0, maxChoices)
 	return k
 }
 
@@ -144,11 +146,15 @@ func (k *Worker) some(view *data.View, batch []Message, transport Transport, now
 	k.tally = tally{}
 	seconds := now.Unix()
 	hasher, chart := &noData, (*geo.Chart)(nil)
+	k.steer.guide = nil
+	whole, guided := false, false
 	if view != nil {
 		hasher = view.Hasher()
 		if !view.Chart().Empty() {
 			chart = view.Chart()
 		}
+		k.steer.guide = view.Guide()
+		whole, guided = k.steer.guide != nil, !k.steer.guide.Empty()
 	}
 	together := view != nil && len(batch) > 1
 	for i := range batch {
@@ -160,7 +166,7 @@ func (k *Worker) some(view *data.View, batch []Message, transport Transport, now
 			continue
 		}
 		q.parse(hasher, msg)
-		q.Now = seconds
+		q.Now, q.Whole = seconds, whole
 		if q.edns || q.question == 0 {
 			k.judge(q, batch[i].Client.Addr(), uint32(seconds))
 		}
@@ -174,9 +180,12 @@ func (k *Worker) some(view *data.View, batch []Message, transport Transport, now
 		if together {
 			view.Look(&q.Query)
 		}
-		if chart != nil {
+		switch {
+		case chart != nil:
 			k.locate(q, chart, batch[i].Client.Addr())
-		} else {
+		case guided:
+			q.from, q.subnet.scope = batch[i].Client.Addr(), 0
+		default:
 			q.hasSubnet = false // without locations nothing is said of them
 		}
 	}
@@ -236,6 +245,7 @@ func (k *Worker) answer(view *data.View, q *query, m *Message, transport Transpo
 		k.tally.outcomes[Positive]++
 		return Positive
 	}
+	k.steer.located, k.steer.wide = false, false
 	a := answer{
 		k: k, view: view, q: q, msg: m.Query, all: transport == TCP,
 		buf: m.Response, rcode: q.rcode, info: NoInfo, most: math.MaxUint32,
@@ -245,7 +255,18 @@ func (k *Worker) answer(view *data.View, q *query, m *Message, transport Transpo
 	var header [headerSize]byte
 	a.buf = append(append(a.buf, header[:]...), m.Query[headerSize:headerSize+q.question]...)
 	if q.rcode == NoError {
+		begin := a
+		k.steer.begin()
 		a.respond()
+		if a.narrow() {
+			a = begin
+			a.varied = true
+			k.steer.begin()
+			a.respond()
+		}
+		if k.steer.last {
+			k.tally.lastResort++
+		}
 	} else {
 		a.outcome = Failure
 	}
