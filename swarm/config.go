@@ -120,6 +120,8 @@ type pace struct {
 	silent   time.Duration // a peer owes octets and sends none for so long: it is left
 	report   time.Duration // between two reports of progress to the store
 	list     time.Duration // between two readings of the peers, at first
+	term     time.Duration // how long the same doors are roots; see roots
+	settle   time.Duration // the most that is waited for others who begin at the same time
 
 	// For tests; nil in earnest.
 	clock      func() time.Time                            // of bans
@@ -132,5 +134,5 @@ type pace struct {
 // within seconds, hence patience.
 var defaultPace = pace{
 	look: 250 * time.Millisecond, patience: 3 * time.Second, stall: 15 * time.Second, silent: 10 * time.Second,
-	report: 5 * time.Second, list: 2 * time.Second,
+	report: 5 * time.Second, list: 2 * time.Second, term: 30 * time.Second, settle: 500 * time.Millisecond,
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
@@ -64,10 +65,15 @@ type job struct {
 	broken  chan error // the first error of our own disk; holds one
 
 	began   time.Time
-	best    int64     // octets, the most so far
-	moved   time.Time // when best grew last
-	urls    bool      // the URLs are asked
-	nobody  bool      // no peer is known
+	best    int64                   // octets, the most so far
+	moved   time.Time               // when best grew last
+	urls    bool                    // the URLs are asked
+	nobody  bool                    // no peer is known
+	byURLs  int64                   // octets of them, at the last look
+	byPeers int64                   // likewise
+	ofURLs  int64                   // octets of those that are no more asked
+	far     map[netip.AddrPort]bool // doors of other sites that were named to the library
+	seeds   map[netip.AddrPort]bool // publishers, likewise
 	listed  time.Time
 	pause   time.Duration // until the next listing
 	told    time.Time     // last line in the log
@@ -91,7 +97,7 @@ func (s *Swarm) fetch(ctx context.Context, ref snapshot.Ref, dir string, progres
 	if path, ok, err := s.kept(ref, dir); ok || err != nil {
 		return path, err
 	}
-	j := &job{Swarm: s, ref: ref, tell: progress, broken: make(chan error, 1), began: time.Now(), moved: time.Now(), pause: s.pace.list}
+	j := &job{Swarm: s, ref: ref, tell: progress, broken: make(chan error, 1), began: time.Now(), moved: time.Now(), pause: s.pace.list, far: map[netip.AddrPort]bool{}, seeds: map[netip.AddrPort]bool{}}
 	nodes, _, err := s.deps.Store.List(ctx, tree.TorrentPrefix(s.deps.Dataset, ref.ID.String()))
 	if err != nil {
 		return "", fmt.Errorf("read metainfo: %w", err)
@@ -193,6 +199,12 @@ func (j *job) run(ctx context.Context, resumed bool) error {
 		}
 	})
 	j.note(0)
+	j.update()
+	select { // who begins at the same time is to be known when places are dealt out
+	case <-ctx.Done():
+		return causeOf(ctx, ctx.Err())
+	case <-time.After(min(j.pace.settle, time.Duration(j.ref.Size/settleRate)*time.Second/1000)):
+	}
 	if resumed {
 		if err := t.VerifyDataContext(ctx); err != nil {
 			return causeOf(ctx, err)
@@ -208,6 +220,10 @@ func (j *job) run(ctx context.Context, resumed bool) error {
 // minFetch, in octets a second, bounds the time of a fetch by size/minFetch: what is slower is
 // left for the URLs.
 const minFetch = 32 << 10
+
+// settleRate, in octets a millisecond, bounds the wait at the beginning by a tenth of the time that
+// a line of 1 Gbit/s takes for the file.
+const settleRate = 1_250_000
 
 // again uses blocks of older snapshots: with header, index and footer at hand it is known which.
 func (j *job) again(ctx context.Context) error {
@@ -335,6 +351,7 @@ func (j *job) await(ctx context.Context, done func() bool) error {
 		j.note(j.best)
 		if now.Sub(j.listed) >= j.pause {
 			j.findPeers(ctx, now)
+			j.leaveURLs()
 		}
 		idle := now.Sub(j.moved)
 		if !j.urls && len(j.ref.URLs) > 0 && (j.nobody || idle >= 2*j.pace.patience) {
@@ -351,6 +368,28 @@ func (j *job) await(ctx context.Context, done func() bool) error {
 			return fmt.Errorf("nothing came for %s, %d of %d octets are there", j.pace.stall, j.best, j.ref.Size)
 		}
 	}
+}
+
+// leaveURLs ends the asking of the URLs when more comes from peers.
+func (j *job) leaveURLs() {
+	peers, urls := j.received()
+	morePeers, moreURLs := peers-j.byPeers, urls-j.byURLs
+	j.byPeers, j.byURLs = peers, urls
+	if j.urls && morePeers > moreURLs {
+		j.urls, j.ofURLs = false, urls
+		j.torrent.RemoveWebSeeds()
+	}
+}
+
+// received is what was useful of what peers and URLs sent, in octets.
+func (j *job) received() (peers, urls int64) {
+	stats := j.torrent.Stats()
+	urls = j.ofURLs
+	for _, p := range j.torrent.WebseedPeerConns() {
+		s := p.Stats()
+		urls += s.BytesReadUsefulData.Int64()
+	}
+	return stats.BytesReadUsefulData.Int64() - urls, urls
 }
 
 // note tells of progress: the caller at each step, the store and the log now and then.
@@ -392,12 +431,7 @@ func (j *job) end() {
 
 // finish believes the file, shares it, and hands it over.
 func (j *job) finish(part, dir string) (string, error) {
-	stats := j.torrent.Stats()
-	fetched, fromWeb := stats.BytesReadUsefulData.Int64(), int64(0)
-	for _, p := range j.torrent.WebseedPeerConns() {
-		s := p.Stats()
-		fromWeb += s.BytesReadUsefulData.Int64()
-	}
+	byPeers, byURLs := j.received()
 	j.torrent.RemoveWebSeeds()
 	fail := func(err error) (string, error) {
 		j.end()
@@ -423,8 +457,8 @@ func (j *job) finish(part, dir string) (string, error) {
 	if err := atomicfile.SyncDir(j.cfg.Dir); err != nil {
 		return fail(err)
 	}
-	j.metrics.octets.WithLabelValues(fromPeers).Add(float64(fetched - fromWeb))
-	j.metrics.octets.WithLabelValues(fromURLs).Add(float64(fromWeb))
+	j.metrics.octets.WithLabelValues(fromPeers).Add(float64(byPeers))
+	j.metrics.octets.WithLabelValues(fromURLs).Add(float64(byURLs))
 	j.mu.Lock()
 	j.now = nil
 	j.mu.Unlock()

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"crypto/sha256"
+	"encoding/binary"
 	"math/rand/v2"
 	"net/netip"
 	"slices"
@@ -13,7 +14,6 @@ import (
 
 	"github.com/zonecast/zonecast/internal/tree"
 	"github.com/zonecast/zonecast/snapshot"
-	"github.com/zonecast/zonecast/store"
 )
 
 // How peers are chosen.
@@ -22,17 +22,22 @@ const (
 	// them and from each other. Each octet so comes to a site about that many times at most. Two:
 	// one that dies or is slow is not waited for.
 	doors = 2
-	// maxNear and maxFar bound the peers of the own and of other sites that are connected to. A
-	// swarm needs few to be well mixed: ln of ten thousand is 9.
+	// roots is how many doors fetch from publishers; the other doors fetch from doors. A
+	// publisher so sends each octet about that many times at most, whatever the number of sites.
+	// They are others from term to term: one with a slow line does not make the whole fleet wait.
+	roots = 2
+	// maxNear and maxFar bound the peers of the own and of other sites that are connected to at
+	// a time. A swarm needs few to be well mixed: ln of ten thousand is 9.
 	maxNear = 24
 	maxFar  = 8
-	// maxBuckets is how many of tree.SwarmBuckets are read at most to find other sites; in a
-	// large fleet the first has enough.
+	// maxBuckets is how many of tree.SwarmBuckets are read at most to find doors, where they have
+	// fewPeers or more; all are when there are few peers.
 	maxBuckets = 16
+	fewPeers   = 256
 	// maxRead bounds what is looked at of one listing.
 	maxRead = 4096
 	// maxPause is between two listings of a fetch that goes on.
-	maxPause = 30 * time.Second
+	maxPause = 10 * time.Second
 )
 
 // findPeers reads peers from the store and tells the library of those to connect to. Who does
@@ -48,59 +53,118 @@ func (j *job) findPeers(ctx context.Context, now time.Time) {
 		return
 	}
 	stuck := now.Sub(j.moved) >= j.pace.patience
-	all := append(slices.Clone(near), tree.SwarmPeer{Name: j.deps.Name})
-	door := slices.ContainsFunc(doorsOf(j.ref.ID, all), func(p tree.SwarmPeer) bool { return p.Name == j.deps.Name })
-	var far []tree.SwarmPeer
+	door := j.isDoor(near)
+	j.beDoor(door)
+	var far, seeds []tree.SwarmPeer
+	root := false
 	if door || stuck {
-		far = j.elsewhere(ctx)
+		far, root = j.elsewhere(ctx, door, now)
 	}
-	pick := append(sample(near, maxNear), far...)
-	j.add(pick)
-	if len(near) > 0 && len(far) == 0 && !stuck {
+	if root || stuck {
+		if seeds, err = j.list(ctx, tree.SwarmSeeds(j.deps.Dataset)); err == nil {
+			seeds = sample(seeds, maxFar)
+		}
+	}
+	if !stuck {
+		j.part(j.far, door)
+		j.part(j.seeds, root)
+	}
+	j.add(sample(near, maxNear), nil)
+	j.add(far, j.far)
+	j.add(seeds, j.seeds)
+	if len(near) > 0 && !door && !stuck {
 		// Somebody of the site fetches from elsewhere: this is looked at again.
 		j.pause = j.pace.patience
 	} else {
-		j.pause = min(2*j.pause, maxPause)
+		j.pause = min(2*j.pause, maxPause, j.pace.term/3)
 	}
-	j.nobody = len(near) == 0 && len(far) == 0
+	j.nobody = len(near) == 0 && len(far) == 0 && len(seeds) == 0
 	if first {
 		j.deps.Log.Debug("peers found", "site", j.cfg.Site, "near", len(near), "far", len(far), "door", door)
 	}
 }
 
-// elsewhere are publishers and the doors of some other sites: a host that is none would, once
-// connected, fetch from here what its own site has.
-func (j *job) elsewhere(ctx context.Context) []tree.SwarmPeer {
-	seeds, err := j.list(ctx, tree.SwarmSeeds(j.deps.Dataset))
-	if err != nil {
-		return nil
+// isDoor tells whether this host is a door: of its site's peers that have something of the
+// snapshot, itself among them, the first by a hash, so that all come to the same without a word,
+// and another snapshot has others.
+func (j *job) isDoor(near []tree.SwarmPeer) bool {
+	id, first := j.ref.ID.String(), 0
+	own := weight(j.ref.ID, 0, j.deps.Name)
+	for _, p := range near {
+		if slices.ContainsFunc(p.Have, func(h tree.SwarmHave) bool { return h.ID == id }) && weight(j.ref.ID, 0, p.Name) < own {
+			first++
+		}
 	}
-	out := sample(seeds, maxFar)
-	// The peers of all sites are spread evenly over parts: some are read until enough sites
-	// are found.
-	var sites []string
-	for _, bucket := range rand.Perm(tree.SwarmBuckets)[:maxBuckets] {
+	return first < doors
+}
+
+// beDoor tells the others.
+func (j *job) beDoor(is bool) {
+	j.mu.Lock()
+	news := is != (j.door == j.ref.ID)
+	if news {
+		j.door = snapshot.ID{}
+		if is {
+			j.door = j.ref.ID
+		}
+	}
+	j.mu.Unlock()
+	if news {
+		j.update()
+	}
+}
+
+// part leaves those to whom connections were made for a place that this host has no more.
+func (j *job) part(from map[netip.AddrPort]bool, still bool) {
+	if still {
+		return
+	}
+	for at := range from {
+		j.gate.part(at)
+		delete(from, at)
+	}
+}
+
+// elsewhere are some doors of other sites, and whether this one is among the roots: the first
+// by a hash that changes with the term. The peers of all sites are spread evenly over buckets, which
+// are read in an order that is everybody's.
+func (j *job) elsewhere(ctx context.Context, door bool, now time.Time) (out []tree.SwarmPeer, root bool) {
+	id, at := j.ref.ID.String(), uint64(now.UnixNano())/uint64(j.pace.term)
+	start := sha256.Sum256(binary.BigEndian.AppendUint64(j.ref.ID[:], at))
+	read, found := 0, 0
+	for i := range tree.SwarmBuckets {
+		if i >= maxBuckets && read >= fewPeers || len(out) >= maxFar && found >= roots {
+			break
+		}
+		bucket := (int(start[0]) + i) % tree.SwarmBuckets
 		some, err := j.list(ctx, tree.SwarmBucketPrefix(j.deps.Dataset, bucket))
 		if err != nil {
 			break
 		}
-		for _, p := range sample(some, len(some)) {
-			if p.Site != j.cfg.Site && !slices.Contains(sites, p.Site) && store.CheckPath(tree.SwarmSites("d")+p.Site) == nil && len(sites) < maxFar/doors {
-				sites = append(sites, p.Site)
+		read += len(some)
+		some = slices.DeleteFunc(some, func(p tree.SwarmPeer) bool { return p.Door != id })
+		if door && bucket == tree.SwarmBucket(j.deps.Name) {
+			some = append(some, tree.SwarmPeer{Name: j.deps.Name, Site: j.cfg.Site})
+		}
+		slices.SortFunc(some, func(a, b tree.SwarmPeer) int {
+			return cmp.Compare(weight(j.ref.ID, at, a.Name), weight(j.ref.ID, at, b.Name))
+		})
+		for _, p := range some {
+			root = root || found < roots && p.Name == j.deps.Name
+			found++
+			if p.Site != j.cfg.Site && len(out) < maxFar {
+				out = append(out, p)
 			}
 		}
-		if len(sites) == maxFar/doors {
-			break
-		}
 	}
-	for _, site := range sites {
-		peers, err := j.list(ctx, tree.SwarmSitePrefix(j.deps.Dataset, site))
-		if err != nil {
-			break
-		}
-		out = append(out, doorsOf(j.ref.ID, peers)...)
-	}
-	return out
+	// Where too few are known, whoever looks is one: better once too often than nobody.
+	return out, root || door && found < roots
+}
+
+// weight orders peers by a hash of what they fetch.
+func weight(id snapshot.ID, term uint64, name string) string {
+	sum := sha256.Sum256(append(binary.BigEndian.AppendUint64(id[:], term), name...))
+	return string(sum[:])
 }
 
 // list reads peers below a prefix, without ourselves.
@@ -122,8 +186,8 @@ func (j *job) list(ctx context.Context, prefix string) ([]tree.SwarmPeer, error)
 	return out, nil
 }
 
-// add tells the library of peers.
-func (j *job) add(peers []tree.SwarmPeer) {
+// add tells the library of peers, and notes in as, unless it is nil, where they are.
+func (j *job) add(peers []tree.SwarmPeer, as map[netip.AddrPort]bool) {
 	var infos []torrent.PeerInfo
 	for _, p := range peers {
 		at, err := netip.ParseAddrPort(p.Address)
@@ -132,20 +196,12 @@ func (j *job) add(peers []tree.SwarmPeer) {
 		}
 		if info, ok := j.gate.peer(at); ok {
 			infos = append(infos, info)
+			if as != nil {
+				as[at] = true
+			}
 		}
 	}
 	j.torrent.AddPeers(infos)
-}
-
-// doorsOf are those of a site's peers that fetch a snapshot from elsewhere: the first by a hash,
-// so that all come to the same without a word, and another snapshot has others.
-func doorsOf(id snapshot.ID, peers []tree.SwarmPeer) []tree.SwarmPeer {
-	weight := func(p tree.SwarmPeer) string {
-		sum := sha256.Sum256(append(id[:], p.Name...))
-		return string(sum[:])
-	}
-	peers = slices.SortedFunc(slices.Values(peers), func(a, b tree.SwarmPeer) int { return cmp.Compare(weight(a), weight(b)) })
-	return peers[:min(doors, len(peers))]
 }
 
 // sample is n of all, or all.

@@ -286,6 +286,22 @@ func (g *gate) leave(alias netip.Addr) (at netip.AddrPort, ok bool) {
 	return c.real, true
 }
 
+// part closes the connection that was made to an address, and makes none again until it is
+// named again.
+func (g *gate) part(at netip.AddrPort) {
+	g.mu.Lock()
+	alias := g.dials[at]
+	c := g.conns[alias]
+	delete(g.dials, at)
+	if c == nil {
+		delete(g.real, alias)
+	}
+	g.mu.Unlock()
+	if c != nil {
+		_ = c.Close() // it is over with it
+	}
+}
+
 // bannedNow is who is left alone, at most n of them.
 func (g *gate) bannedNow(n int) (out []netip.Addr) {
 	g.mu.Lock()

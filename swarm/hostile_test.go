@@ -399,6 +399,68 @@ func TestSitesFetchAmongThemselves(t *testing.T) {
 	}
 }
 
+// The publisher sends a snapshot to the roots alone, whatever the number of sites: also when all
+// begin at once and nobody yet knows of the others.
+func TestPublisherSendsToRoots(t *testing.T) {
+	const sites = 8
+	w := newWorld(t)
+	p := w.start("p", true, patient)
+	ref, path := w.random(12 << 20)
+	var meta []byte
+	var err error
+	if ref.Torrent, meta, err = p.Offer(ref, path); err != nil {
+		t.Fatal(err)
+	}
+	w.register(ref, meta)
+	var hosts []*member
+	for i := range 2 * sites {
+		hosts = append(hosts, w.start(fmt.Sprint("h", i), false, patient, func(c *Config, _ *Deps, p *pace) {
+			c.Site, c.Up = fmt.Sprint("s", i%sites), 3<<20 // whoever can gets it from the publisher, which is faster
+			p.settle = time.Second
+		}))
+	}
+	w.all(hosts, func(h *member) error {
+		_, err := h.Fetch(t.Context(), ref, filepath.Join(w.dir, h.name, "fetch"), nil)
+		return err
+	})
+	sent := p.metric("sent_bytes_total")
+	t.Logf("the publisher sent %.2f times the file", sent/float64(ref.Size))
+	if sent > (roots+1)*float64(ref.Size) {
+		t.Errorf("the publisher sent %.2f times the file to %d doors, expected at most %d times", sent/float64(ref.Size), 2*sites, roots+1)
+	}
+}
+
+// A root that gets next to nothing is not what the fleet waits for.
+func TestSlowRoot(t *testing.T) {
+	w := newWorld(t)
+	hurry := func(_ *Config, _ *Deps, p *pace) { p.term = time.Second }
+	p := w.start("p", true)
+	ref, path := w.random(16 << 20)
+	var meta []byte
+	var err error
+	if ref.Torrent, meta, err = p.Offer(ref, path); err != nil {
+		t.Fatal(err)
+	}
+	w.register(ref, meta)
+	// Three that say they are doors, and are: they have a line of 64 KiB/s and so move, slowly.
+	ctx, cancel := context.WithCancel(t.Context())
+	var slow sync.WaitGroup
+	for i := range 3 {
+		h := w.start(fmt.Sprint("slow", i), false, hurry, func(c *Config, _ *Deps, _ *pace) { c.Site, c.Down = fmt.Sprint("slow", i), minRate })
+		slow.Go(func() { _, _ = h.Fetch(ctx, ref, filepath.Join(w.dir, h.name, "fetch"), nil) })
+		w.eventually(h.name+" is a door", func() bool { return strings.Contains(string(h.Nodes()[1].Value), ref.ID.String()) })
+	}
+	fast := w.start("fast", false, hurry, patient)
+	began := time.Now()
+	_, err = fast.Fetch(t.Context(), ref, filepath.Join(w.dir, "fast", "fetch"), nil)
+	took := time.Since(began)
+	cancel()
+	slow.Wait()
+	if alone := time.Duration(ref.Size/(3*minRate)) * time.Second; err != nil || took > alone/2 {
+		t.Errorf("took %s (%v), expected far less than the %s that slow roots need", took, err, alone)
+	}
+}
+
 func FuzzDecodeMetainfo(f *testing.F) {
 	ref := snapshot.Ref{ID: snapshot.ID{1}, Size: 200000, URLs: []string{"http://192.0.2.1/x"}}
 	m, err := makeMetainfo(dataset, ref, minPiece, bytes.NewReader(make([]byte, ref.Size)))

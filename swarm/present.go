@@ -31,10 +31,14 @@ func (s *Swarm) update() {
 		}
 	}
 	s.metrics.kept.Set(float64(kept))
-	if slices.Equal(have, s.node.Have) {
+	door := ""
+	if id := s.door.String(); slices.ContainsFunc(have, func(h tree.SwarmHave) bool { return h.ID == id }) {
+		door = id
+	}
+	if slices.Equal(have, s.node.Have) && door == s.node.Door {
 		return
 	}
-	s.node.Have = have
+	s.node.Have, s.node.Door = have, door
 	select {
 	case s.changed <- struct{}{}:
 	default:
@@ -51,7 +55,7 @@ func (s *Swarm) Nodes() []store.Op {
 		return []store.Op{{Path: tree.SwarmSeeds(s.deps.Dataset) + s.deps.Name, Value: tree.Encode(full)}}
 	}
 	brief := full
-	brief.Have = nil // who reads a part of all hosts needs addresses alone
+	brief.Have = nil // who reads a part of all hosts looks for doors
 	return []store.Op{
 		{Path: tree.SwarmSitePrefix(s.deps.Dataset, s.cfg.Site) + s.deps.Name, Value: tree.Encode(full)},
 		{Path: tree.SwarmBucketPrefix(s.deps.Dataset, tree.SwarmBucket(s.deps.Name)) + s.deps.Name, Value: tree.Encode(brief)},

@@ -40,10 +40,11 @@ type Swarm struct {
 	fetching sync.Mutex    // one at a time
 	changed  chan struct{} // what Nodes gives may be other now; holds one
 
-	mu     sync.Mutex // guards below
-	shared []*shared  // the newest last
-	now    *Progress  // nil while nothing is fetched
-	said   time.Time  // when the progress was last given out
+	mu     sync.Mutex  // guards below
+	shared []*shared   // the newest last
+	now    *Progress   // nil while nothing is fetched
+	door   snapshot.ID // the newest that was fetched from elsewhere; zero: none
+	said   time.Time   // when the progress was last given out
 	node   tree.SwarmPeer
 }
 

@@ -36,7 +36,7 @@ const dataset = "internal"
 // fastPace is for tests: what takes seconds in a fleet takes tenths.
 var fastPace = pace{
 	look: 10 * time.Millisecond, patience: 500 * time.Millisecond, stall: 8 * time.Second, silent: 700 * time.Millisecond,
-	report: 20 * time.Millisecond, list: 100 * time.Millisecond,
+	report: 20 * time.Millisecond, list: 100 * time.Millisecond, term: 30 * time.Second, settle: 50 * time.Millisecond,
 }
 
 // patient is for tests in which nobody is to go elsewhere because the machine is slow.

@@ -511,6 +511,8 @@ type SwarmPeer struct {
 	Site    string `json:"site"`
 	// Have are the snapshots that it has, whole or in part, at most SwarmMaxHave.
 	Have []SwarmHave `json:"have,omitempty"`
+	// Door is the id of the newest snapshot that it fetches, or fetched, from other sites.
+	Door string `json:"door,omitempty"`
 }
 
 // SwarmMaxHave bounds what one peer says that it has.
