@@ -358,3 +358,58 @@ func TestProblemsAreShort(t *testing.T) {
 		t.Errorf("%d of %d are told", n, len(ops))
 	}
 }
+
+// TestMemoryCrashAtEveryCall: power fails in each call of the file system while a second
+// revocation is remembered: the first one is always there afterwards, the second when it was
+// said to be.
+func TestMemoryCrashAtEveryCall(t *testing.T) {
+	keys := filepath.Join(t.TempDir(), "keys.pub")
+	a, b := testKey(1), testKey(2)
+	writeKeys(t, keys, a, b)
+	begin := func() (*faultfs.FS, *trust.Ring, trust.Config) {
+		t.Helper()
+		fsys := faultfs.New()
+		if err := fsys.MkdirAll("/host", 0o755); err != nil {
+			t.Fatal(err)
+		}
+		cfg := trust.Config{Keys: []string{keys}, Memory: "/host/journal.revoked", FS: fsys}
+		r, err := trust.Open(cfg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := r.Take(revoke(t, a, false, "")); err != nil || len(r.Problems()) > 0 {
+			t.Fatalf("%v, %q", err, r.Problems())
+		}
+		return fsys, r, cfg
+	}
+	second := revoke(t, b, true, "")
+	whole, r, _ := begin()
+	before := whole.Calls()
+	if err := r.Take(second); err != nil {
+		t.Fatal(err)
+	}
+	calls := whole.Calls() - before
+	if calls < 4 {
+		t.Fatalf("%d calls, expected more: is it written?", calls)
+	}
+	for n := 1; n <= calls; n++ {
+		for _, loss := range faultfs.AllLosses() {
+			fsys, r, cfg := begin()
+			fsys.CrashAt(n)
+			if err := r.Take(second); err != nil {
+				t.Fatal(err)
+			}
+			said := len(r.Problems()) == 0
+			cfg.FS = fsys.Reboot(loss)
+			again, err := trust.Open(cfg)
+			if err != nil {
+				t.Fatal(err)
+			}
+			set := again.Keys()
+			_, first := set.Find(id(a))
+			if _, there := set.Find(id(b)); !first || said && !there || len(again.Problems()) > 0 {
+				t.Errorf("crash at call %d (loss %d): first %v, second %v, said to be there %v, problems %q", n, loss, first, there, said, again.Problems())
+			}
+		}
+	}
+}
