@@ -29,8 +29,10 @@ var errRoom = errors.New("no room among the snapshots kept for others")
 // Fetch is follow.Fetcher.Fetch. What peers and, after them, the URLs do not give piece by
 // piece, Deps.Fallback is asked for whole.
 func (s *Swarm) Fetch(ctx context.Context, ref snapshot.Ref, dir string, progress func(done, total int64)) (string, error) {
-	s.fetching.Lock()
-	defer s.fetching.Unlock()
+	if err := s.acquire(ctx); err != nil {
+		return "", fmt.Errorf("fetch snapshot %s from peers: %w", short(ref.ID), err)
+	}
+	defer s.release()
 	path, err := s.fetch(ctx, ref, dir, progress)
 	if err == nil {
 		s.metrics.fetched.WithLabelValues(bySwarm).Inc()
@@ -94,7 +96,7 @@ func (s *Swarm) fetch(ctx context.Context, ref snapshot.Ref, dir string, progres
 	case ref.Size <= 0 || ref.Size > follow.DefaultMaxSize:
 		return "", fmt.Errorf("%w: expected 1 to %d octets", follow.ErrContent, int64(follow.DefaultMaxSize))
 	}
-	if path, ok, err := s.kept(ref, dir); ok || err != nil {
+	if path, ok, err := s.kept(ctx, ref, dir); ok || err != nil {
 		return path, err
 	}
 	j := &job{Swarm: s, ref: ref, tell: progress, broken: make(chan error, 1), began: time.Now(), moved: time.Now(), pause: s.pace.list, far: map[netip.AddrPort]bool{}, seeds: map[netip.AddrPort]bool{}}
@@ -125,11 +127,11 @@ func (s *Swarm) fetch(ctx context.Context, ref snapshot.Ref, dir string, progres
 		j.end()
 		return "", errors.Join(err, j.file.f.Close())
 	}
-	return j.finish(part, dir)
+	return j.finish(ctx, part, dir)
 }
 
 // kept gives a file that is kept already.
-func (s *Swarm) kept(ref snapshot.Ref, dir string) (path string, ok bool, err error) {
+func (s *Swarm) kept(ctx context.Context, ref snapshot.Ref, dir string) (path string, ok bool, err error) {
 	s.mu.Lock()
 	for _, one := range s.shared {
 		if one.id == ref.ID && one.path != "" {
@@ -142,8 +144,11 @@ func (s *Swarm) kept(ref snapshot.Ref, dir string) (path string, ok bool, err er
 	}
 	f, err := os.Open(path)
 	if err == nil {
-		err = checkID(f, ref)
+		err = checkID(ctx, f, ref)
 		_ = f.Close() // read only
+	}
+	if ctx.Err() != nil {
+		return "", false, causeOf(ctx, ctx.Err())
 	}
 	if err != nil { // somebody changed it: it is no more offered, and fetched anew
 		s.deps.Log.Warn("snapshot kept for others is damaged, removed", "id", short(ref.ID), "error", err)
@@ -430,14 +435,18 @@ func (j *job) end() {
 }
 
 // finish believes the file, shares it, and hands it over.
-func (j *job) finish(part, dir string) (string, error) {
+func (j *job) finish(ctx context.Context, part, dir string) (string, error) {
 	byPeers, byURLs := j.received()
 	j.torrent.RemoveWebSeeds()
 	fail := func(err error) (string, error) {
 		j.end()
 		return "", errors.Join(err, j.file.f.Close())
 	}
-	if err := checkID(j.file.f, j.ref); err != nil {
+	err := checkID(ctx, j.file.f, j.ref)
+	if ctx.Err() != nil {
+		return fail(causeOf(ctx, ctx.Err()))
+	}
+	if err != nil {
 		return fail(errors.Join(err, os.Remove(part)))
 	}
 	if err := j.file.f.Sync(); err != nil {
@@ -491,9 +500,9 @@ func handOver(from, dir string, id snapshot.ID) (path string, err error) {
 }
 
 // checkID compares size and SHA-256 of a file with ref.
-func checkID(f *os.File, ref snapshot.Ref) error {
+func checkID(ctx context.Context, f *os.File, ref snapshot.Ref) error {
 	sum := sha256.New()
-	n, err := io.Copy(sum, io.NewSectionReader(f, 0, ref.Size+1))
+	n, err := io.CopyBuffer(struct{ io.Writer }{sum}, struct{ io.Reader }{endable{ctx, io.NewSectionReader(f, 0, ref.Size+1)}}, make([]byte, 256<<10))
 	if err != nil {
 		return err
 	}
@@ -501,6 +510,19 @@ func checkID(f *os.File, ref snapshot.Ref) error {
 		return fmt.Errorf("%w: its %d octets have the sha256 %s…, expected %s… of %d", follow.ErrContent, n, short(got), short(ref.ID), ref.Size)
 	}
 	return nil
+}
+
+// endable reads until its context ends: hashing gigabytes takes seconds.
+type endable struct {
+	ctx context.Context
+	r   io.Reader
+}
+
+func (e endable) Read(b []byte) (int, error) {
+	if err := e.ctx.Err(); err != nil {
+		return 0, err
+	}
+	return e.r.Read(b)
 }
 
 // causeOf is why a context ended, when that is what err comes from.

@@ -37,7 +37,7 @@ type Swarm struct {
 
 	pieceLength func(size int64) int64
 
-	fetching sync.Mutex    // one at a time
+	fetching chan struct{} // has whoever fetches or loads: one at a time
 	changed  chan struct{} // what Nodes gives may be other now; holds one
 
 	mu     sync.Mutex  // guards below
@@ -117,7 +117,7 @@ func newSwarm(cfg Config, deps Deps, p pace) (*Swarm, error) {
 	if err != nil {
 		return fail(err)
 	}
-	s := &Swarm{cfg: cfg, deps: deps, pace: p, metrics: m, gate: g, debts: newDebts(), pieceLength: pieceLength, changed: make(chan struct{}, 1)}
+	s := &Swarm{cfg: cfg, deps: deps, pace: p, metrics: m, gate: g, debts: newDebts(), pieceLength: pieceLength, changed: make(chan struct{}, 1), fetching: make(chan struct{}, 1)}
 	s.down = s.downLimit()
 	s.self = g.addrPort()
 	if cfg.Address != "" {
@@ -330,22 +330,44 @@ func (s *Swarm) drop(one *shared) {
 	}
 }
 
+// acquire waits until nobody else fetches or loads, or ctx ends.
+func (s *Swarm) acquire(ctx context.Context) error {
+	select {
+	case s.fetching <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return causeOf(ctx, ctx.Err())
+	}
+}
+
+func (s *Swarm) release() { <-s.fetching }
+
 // load takes up what an earlier run kept, and removes what it left half done of others.
 func (s *Swarm) load(ctx context.Context) {
-	s.fetching.Lock() // what is being fetched is not taken up from under it
-	defer s.fetching.Unlock()
+	if s.acquire(ctx) != nil { // what is being fetched is not taken up from under it
+		return
+	}
+	defer s.release()
 	entries, err := os.ReadDir(s.cfg.Dir)
 	if err != nil {
 		s.deps.Log.Warn("snapshots kept for others cannot be read", "dir", s.cfg.Dir, "error", err)
 		return
 	}
 	for _, e := range entries {
+		text, isInfo := strings.CutSuffix(e.Name(), infoSuffix)
+		if _, err := os.Stat(filepath.Join(s.cfg.Dir, text+wholeSuffix)); isInfo && errors.Is(err, os.ErrNotExist) {
+			_ = os.Remove(filepath.Join(s.cfg.Dir, e.Name())) // of a fetch that was cut short at its end
+		}
 		text, ok := strings.CutSuffix(e.Name(), wholeSuffix)
 		id, err := snapshot.ParseID(text)
 		if !ok || err != nil || ctx.Err() != nil {
 			continue
 		}
-		if err := s.loadOne(filepath.Join(s.cfg.Dir, e.Name()), id); err != nil {
+		err = s.loadOne(ctx, filepath.Join(s.cfg.Dir, e.Name()), id)
+		if ctx.Err() != nil {
+			return
+		}
+		if err != nil {
 			s.deps.Log.Warn("snapshot kept for others is damaged, removed", "id", short(id), "error", err)
 			_ = os.Remove(filepath.Join(s.cfg.Dir, e.Name())) // it only takes room
 			_ = os.Remove(filepath.Join(s.cfg.Dir, text+infoSuffix))
@@ -354,7 +376,7 @@ func (s *Swarm) load(ctx context.Context) {
 	s.makeRoom(0, false)
 }
 
-func (s *Swarm) loadOne(path string, id snapshot.ID) error {
+func (s *Swarm) loadOne(ctx context.Context, path string, id snapshot.ID) error {
 	b, err := os.ReadFile(strings.TrimSuffix(path, wholeSuffix) + infoSuffix)
 	if err != nil {
 		return err
@@ -375,7 +397,7 @@ func (s *Swarm) loadOne(path string, id snapshot.ID) error {
 	if err != nil {
 		return err
 	}
-	if err := checkID(f.f, ref); err != nil {
+	if err := checkID(ctx, f.f, ref); err != nil {
 		return errors.Join(err, f.f.Close())
 	}
 	head := make([]byte, len(snapshot.DeltaMagic))

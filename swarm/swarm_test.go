@@ -467,3 +467,62 @@ func TestAcceptPauses(t *testing.T) {
 		}
 	})
 }
+
+// TestFetchEndsWhileWaiting: a fetch that waits for another, or for what is taken up at the start,
+// ends with its context.
+func TestFetchEndsWhileWaiting(t *testing.T) {
+	w := newWorld(t)
+	p := w.start("p", true)
+	ref := p.offer(data(t, 1, 100))
+	h := w.start("h", false)
+	if err := h.acquire(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() {
+		_, err := h.Fetch(ctx, ref, t.TempDir(), nil)
+		done <- err
+	}()
+	cancel()
+	select {
+	case err := <-done:
+		if !errors.Is(err, context.Canceled) {
+			t.Errorf("error is %v, expected Canceled", err)
+		}
+	case <-time.After(10 * time.Second):
+		t.Error("it waits on")
+	}
+	h.release()
+}
+
+// TestHashingEnds: a file is not hashed to its end for nobody.
+func TestHashingEnds(t *testing.T) {
+	w := newWorld(t)
+	ref, path := w.write(data(t, 1, 100))
+	f, err := os.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = f.Close() }()
+	if err := checkID(t.Context(), f, ref); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := checkID(ctx, f, ref); !errors.Is(err, context.Canceled) {
+		t.Errorf("error is %v, expected Canceled", err)
+	}
+}
+
+// TestOrphanOfACrash: a metainfo whose snapshot never came to be is removed at the start.
+func TestOrphanOfACrash(t *testing.T) {
+	w := newWorld(t)
+	dir := filepath.Join(w.dir, "h", "swarm")
+	orphan := filepath.Join(dir, snapshot.ID{1}.String()+infoSuffix)
+	if err := errors.Join(os.MkdirAll(dir, 0o755), os.WriteFile(orphan, nil, 0o644)); err != nil {
+		t.Fatal(err)
+	}
+	w.start("h", false)
+	w.eventually("it is gone", func() bool { _, err := os.Stat(orphan); return errors.Is(err, os.ErrNotExist) })
+}
