@@ -1,5 +1,8 @@
 package follow
 
+// ReadFile is readFile.
+var ReadFile = readFile
+
 // LargeHeld is octets of large deltas that are kept.
 func (f *Follower) LargeHeld() int {
 	n := 0

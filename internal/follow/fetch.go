@@ -51,7 +51,15 @@ func (j *fetch) run(ctx context.Context, cfg Config, dir string) {
 		}
 		return
 	}
-	if j.dataset, j.err = readFile(j.path, j.target.snapshot, cfg.Dataset); j.err != nil {
+	j.dataset, j.err = readFile(ctx, j.path, j.target.snapshot, cfg.Dataset)
+	var local *os.PathError
+	switch {
+	case j.err == nil:
+	case ctx.Err() != nil:
+		j.err = errors.Join(ctx.Err(), os.Remove(j.path))
+	case errors.As(j.err, &local): // our own disk
+		j.err = errors.Join(j.err, os.Remove(j.path))
+	default:
 		j.head = headOf(j.path)
 		j.err = errors.Join(fmt.Errorf("%w: %w", ErrContent, j.err), os.Remove(j.path))
 	}
@@ -72,14 +80,14 @@ func readHead(r io.ReaderAt) []byte {
 	return b
 }
 
-// readFile reads and checks a snapshot file.
-func readFile(path string, ref snapshot.Ref, dataset string) (*snapshot.Dataset, error) {
+// readFile reads and checks a snapshot file; the end of ctx ends it, too.
+func readFile(ctx context.Context, path string, ref snapshot.Ref, dataset string) (*snapshot.Dataset, error) {
 	file, err := os.Open(path)
 	if err != nil {
 		return nil, err
 	}
 	defer func() { _ = file.Close() }() // read only
-	d, err := snapshot.Read(file, ref)
+	d, err := snapshot.Read(endable{ctx, file}, ref)
 	if err != nil {
 		return nil, err
 	}
@@ -87,6 +95,20 @@ func readFile(path string, ref snapshot.Ref, dataset string) (*snapshot.Dataset,
 		return nil, fmt.Errorf("snapshot is of dataset %s, expected %s", d.Name(), dataset)
 	}
 	return d, nil
+}
+
+// endable reads until its context ends: a large snapshot takes half a minute to read, and nobody
+// waits for one that is not wanted any more.
+type endable struct {
+	ctx context.Context
+	io.ReaderAt
+}
+
+func (e endable) ReadAt(b []byte, at int64) (int, error) {
+	if err := e.ctx.Err(); err != nil {
+		return 0, err
+	}
+	return e.ReaderAt.ReadAt(b, at)
 }
 
 // finish takes in what a fetch brought.

@@ -251,3 +251,21 @@ func TestLocal(t *testing.T) {
 		t.Errorf("error is %v, expected ErrContent", err)
 	}
 }
+
+// TestReadingEnds: a snapshot that is not wanted any more is not read to its end, and is not
+// called bad.
+func TestReadingEnds(t *testing.T) {
+	o := offer(t)
+	path := filepath.Join(t.TempDir(), "s")
+	if err := os.WriteFile(path, o.file, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := follow.ReadFile(t.Context(), path, o.ref, dataset); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := follow.ReadFile(ctx, path, o.ref, dataset); !errors.Is(err, context.Canceled) {
+		t.Errorf("error is %v, expected Canceled", err)
+	}
+}

@@ -5,6 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"slices"
 	"testing"
 
 	"github.com/zonecast/zonecast/internal/follow"
@@ -508,6 +511,33 @@ func TestRefusedSnapshots(t *testing.T) {
 }
 
 // What is refused again and again is told once.
+// unreadable hands over what cannot be read, as a disk that fails does.
+type unreadable struct{ dir string }
+
+func (u unreadable) Fetch(context.Context, snapshot.Ref, string, func(done, total int64)) (string, error) {
+	return u.dir, nil
+}
+
+// TestOwnDiskIsNobodysFault: a file that the disk here does not give back is not one that
+// somebody forged.
+func TestOwnDiskIsNobodysFault(t *testing.T) {
+	o := newOrigin(t)
+	o.publish()
+	o.snapshot()
+	o.sign()
+	o.trim(2)
+	h := newHost(t, o.public())
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "stays"), nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	h.run(o, unreadable{dir})
+	h.refuses(follow.KindUnreachable)
+	if k := h.kinds(); slices.Contains(k, follow.KindSnapshot) {
+		t.Errorf("refused %v", k)
+	}
+}
+
 func TestRefusedOnce(t *testing.T) {
 	o := newOrigin(t)
 	o.publish()
