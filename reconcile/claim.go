@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 
+	"github.com/zonecast/zonecast/geo"
 	"github.com/zonecast/zonecast/record"
 )
 
@@ -91,8 +92,32 @@ func (p *Policy) check(c *claim, said record.Source) string {
 	if c.Type == record.TypeNS && c.Owner.IsWildcard() {
 		return "an NS at a wildcard delegates nothing (RFC 4592 §4.2)"
 	}
+	if c.Type.IsOwn() {
+		if c.Type == record.TypeTerms {
+			return terms(c)
+		}
+		if kind := c.src.name.Kind(); kind == record.KindUpdate || kind == record.KindRule {
+			return fmt.Sprintf("a source of kind %s says nothing of maps and PoPs, expected map, zone, config or override", kind)
+		}
+		if err := geo.CheckRRset(c.RRset); err != nil {
+			return err.Error()
+		}
+	}
+	if c.Location != "" && (c.Type == record.TypeNS || c.Type == record.TypeDNAME || c.Type == record.TypeDS) {
+		return fmt.Sprintf("a %s has no location: the shape of a zone is the same for everybody", c.Type)
+	}
 	for _, d := range c.Data {
 		if err := checkRdata(c.Type, d); err != nil {
+			return err.Error()
+		}
+	}
+	return ""
+}
+
+// terms is check for RDATA of TypeTerms.
+func terms(c *claim) string {
+	for _, d := range c.Data {
+		if err := record.CheckTerms(d); err != nil {
 			return err.Error()
 		}
 	}

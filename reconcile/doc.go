@@ -10,7 +10,9 @@
 //  1. A claim must be valid by itself: its source is known, the RRset passes
 //     RRset.Check, the TTL lies within the policy's bounds, the RDATA of the types
 //     the rules read is well-formed and canonical, SOA, CNAME and DNAME have one
-//     record, a SOA has no location, an NS stands at no wildcard.
+//     record, SOA, NS, DS and DNAME have no location, an NS stands at no wildcard,
+//     RRsets of maps and PoPs are well-formed as a whole (geo.CheckRRset) and no
+//     rule's or update's.
 //  2. Zones: an apex is the owner of a valid SOA claim. A Fallback claim yields,
 //     without conflict, when a SOA that is not Fallback stands at its name or
 //     above it.

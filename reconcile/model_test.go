@@ -25,7 +25,7 @@ func model(p reconcile.Policy, claims []record.Claim) map[record.Key]record.RRse
 	for _, c := range claims {
 		one := c.Type == record.TypeCNAME || c.Type == record.TypeSOA || c.Type == record.TypeDNAME
 		if c.TTL < p.MinTTL || p.MaxTTL > 0 && c.TTL > p.MaxTTL || len(c.Data) == 0 || one && len(c.Data) > 1 ||
-			c.Type == record.TypeSOA && c.Location != "" || c.Type == record.TypeNS && c.Owner.IsWildcard() || c.Type == record.TypeA && len(c.Data[0]) != 4 {
+			c.Type == record.TypeSOA && c.Location != "" || c.Type == record.TypeNS && (c.Owner.IsWildcard() || c.Location != "") || c.Type == record.TypeDNAME && c.Location != "" || c.Type == record.TypeDS && c.Location != "" || c.Type == record.TypeA && len(c.Data[0]) != 4 {
 			continue
 		}
 		valid = append(valid, c)
