@@ -98,6 +98,7 @@ var arrows = table{
 		"internal/tinydns":           mechanism,
 		"internal/tinydns/tinytest":  support,
 		"internal/freshness":         mechanism,
+		"internal/steering":          mechanism,
 		"internal/lead":              mechanism,
 		"internal/trial":             mechanism,
 		"internal/dnsload":           mechanism,

@@ -101,13 +101,21 @@ func (m *Map) RRsets(zone record.Name) ([]record.RRset, error) {
 	return b.list, nil
 }
 
-// RRset gives what the PoP is in a dataset.
-func (p PoP) RRset(zone record.Name) (record.RRset, error) {
+// Check tells why it is no PoP, or nil.
+func (p PoP) Check() error {
 	if err := checkLabel(p.Name); err != nil {
-		return record.RRset{}, fmt.Errorf("PoP %w", err)
+		return fmt.Errorf("PoP %w", err)
 	}
 	if p.State > Down {
-		return record.RRset{}, fmt.Errorf("PoP %s: %s, expected 0 (up), 1 (drained) or 2 (down)", p.Name, p.State)
+		return fmt.Errorf("PoP %s: %s, expected 0 (up), 1 (drained) or 2 (down)", p.Name, p.State)
+	}
+	return nil
+}
+
+// RRset gives what the PoP is in a dataset.
+func (p PoP) RRset(zone record.Name) (record.RRset, error) {
+	if err := p.Check(); err != nil {
+		return record.RRset{}, err
 	}
 	b := rrsets{}
 	b.add(record.TypePoP, []record.Rdata{record.Rdata([]byte{byte(p.State)})}, zone, popsLabel, p.Name)

@@ -31,6 +31,7 @@
 //	/audit/<time>-<id>                     AuditEntry: what people did
 //	/vips/<vip>/<host>                     VIPHost, ephemeral; /vips/<vip>/@floor: VIPFloor
 //	/viporders/<vip>/<host>                VIPOrder; of @all: for every host
+//	/pops/<pop>                            PoP; its claim is /claims/map/pops/<pop>
 //	/config/<path>                         ConfigEntry and a small value, see docs/format/config.md
 //	/config/@head                          ConfigHead; /config/@staged/<version>/<n>: a landing's chunks
 //	/configparts/<sha256>/<n>              parts of large values; /configmarks/<sha256>: ConfigMark

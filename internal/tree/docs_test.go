@@ -14,7 +14,7 @@ import (
 func TestDocumentedNodes(t *testing.T) {
 	nodes := map[string]any{
 		"Lease": &tree.Lease{}, "Source": &tree.Source{}, "Failure": &tree.Failure{}, "Progress": &tree.Progress{}, "Gate": &tree.Gate{}, "Head": &tree.Head{},
-		"Host": &tree.Host{}, "Group": &tree.Group{}, "SwarmPeer": &tree.SwarmPeer{}, "Trust": &tree.Trust{}, "Service": &tree.Service{}, "HostDataset": &tree.HostDataset{},
+		"Host": &tree.Host{}, "Group": &tree.Group{}, "PoP": &tree.PoP{}, "SwarmPeer": &tree.SwarmPeer{}, "Trust": &tree.Trust{}, "Service": &tree.Service{}, "HostDataset": &tree.HostDataset{},
 		"Override": &tree.Override{}, "Pin": &tree.Pin{}, "History": &tree.History{}, "Hold": &tree.Hold{}, "Freeze": &tree.Freeze{}, "Admitting": &tree.Admitting{}, "Expect": &tree.Expect{}, "Left": &tree.Left{}, "AuditEntry": &tree.AuditEntry{}, "Statement": &tree.Statement{}, "Direct": &tree.Direct{}, "Sample": &tree.Sample{}, "Versions": &tree.Versions{},
 		"VIPHost": &tree.VIPHost{}, "VIPFloor": &tree.VIPFloor{}, "VIPLease": &tree.VIPLease{}, "VIPOrder": &tree.VIPOrder{},
 		"ConfigHead": &tree.ConfigHead{}, "ConfigEntry": &tree.ConfigEntry{}, "ConfigMark": &tree.ConfigMark{},
