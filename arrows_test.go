@@ -151,7 +151,11 @@ var arrows = table{
 		"host":        stage,
 		"host/doctor": stage,
 
-		"mapper/assign": stage, // pure
+		"mapper/assign": stage, // pure, as are the next three
+		"mapper/table":  stage,
+		"mapper/fill":   stage,
+		"mapper/plan":   stage,
+		"mapper/places": stage,
 
 		"monitor":    stage,
 		"control":    stage,
@@ -217,7 +221,7 @@ var arrows = table{
 		"golang.org/x/sync",
 		"golang.org/x/sys",
 		"github.com/maxmind/mmdbwriter", // makes databases to read
-		"gonum.org/v1/gonum", // the simplex: a second opinion on what is optimal
+		"gonum.org/v1/gonum",            // the simplex: a second opinion on what is optimal
 	},
 }
 

@@ -112,7 +112,7 @@ people's zone files are reconciled with them, every DNS host receives all of it,
 		"run":    {newUp(), newRun(), newServe(), newBuild(), newCheck(), newStore(), newHost(), newMan()},
 		"change": {newRegister(), newDeregister(), newRenew(), newImport(), newRules()},
 		"people": {newOverride(), newFreeze(), newThaw(), newHistory(), newDiff(), newRollback(), newHolds(), newRelease(), newDrop(), newRings(), newGroups(), newExpect(), newVIP(), newAudit(), newOperator(), newKey()},
-		"ask":    {newServers(), newGet(), newWhy(), newConflicts(), newStatus(), newSwarm(), newExport(), newConfig(), newBench()},
+		"ask":    {newServers(), newGet(), newWhy(), newMap(), newConflicts(), newStatus(), newSwarm(), newExport(), newConfig(), newBench()},
 	} {
 		for _, c := range cmds {
 			c.GroupID = id

@@ -45,6 +45,22 @@ func (Price) Assign(ctx context.Context, p *Problem) (Assignment, error) {
 	return a, nil
 }
 
+// Prices are those of the optimum, groups divided: what Bound gives with them is the optimum.
+// from are prices to begin with, for example those of a problem that is much alike; nil: none.
+func Prices(ctx context.Context, p *Problem, from []int64) ([]int64, error) {
+	if from == nil {
+		var err error
+		if from, err = begin(ctx, p); err != nil {
+			return nil, err
+		}
+	}
+	f := newFlow(p, from)
+	if err := f.run(ctx); err != nil {
+		return nil, err
+	}
+	return f.prices(), nil
+}
+
 // begin gives prices near those of the optimum.
 func begin(ctx context.Context, p *Problem) ([]int64, error) {
 	price := prices(p.Capacity)

@@ -173,8 +173,12 @@ func (r *repair) relieve(j int) bool {
 	return moved
 }
 
-// small is up to how many groups pairs of them are looked at.
-const small = 4096
+const (
+	// small is up to how many groups pairs of them are looked at, to fit.
+	small = 4096
+	// few is up to how many pairs are looked at to gain: with more groups there is nothing in it.
+	few = 512
+)
 
 // exchange swaps a group at j for a smaller one elsewhere, or moves one, so that what is
 // above all capacities becomes less; false: no pair does.
@@ -248,7 +252,7 @@ func (r *repair) better() {
 
 // swap exchanges pairs of groups that both fit and gain together.
 func (r *repair) swap() {
-	if len(r.pop) > small {
+	if len(r.pop) > few {
 		return
 	}
 	for range 8 {
