@@ -85,6 +85,7 @@ type Store struct {
 
 	mu       sync.Mutex // guards below
 	closed   bool
+	life     life
 	sessions map[*session]bool
 	deaf     time.Time      // when the server last gave no answer to a goodbye; zero once it did
 	wg       sync.WaitGroup // watches and sessions; Add only with mu held and !closed
@@ -121,7 +122,11 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 		cancel()
 		return nil, fmt.Errorf("open store %q: %w", cfg.Endpoints, err)
 	}
-	return &Store{prefix: cfg.Prefix, log: log, client: client, ctx: sctx, cancel: cancel, sessions: make(map[*session]bool)}, nil
+	s := &Store{
+		prefix: cfg.Prefix, log: log, client: client, ctx: sctx, cancel: cancel, life: life{over: make(chan struct{})}, sessions: make(map[*session]bool),
+	}
+	s.wg.Go(s.lookAfterReconnects)
+	return s, nil
 }
 
 // Close is store.Store.Close. Without a server its sessions' nodes stay until
@@ -201,10 +206,12 @@ func (s *Store) get(ctx context.Context, path string) (*mvccpb.KeyValue, store.R
 		return nil, 0, fmt.Errorf("get %s: %w", path, err)
 	}
 	defer cancel()
+	seen := s.seen()
 	resp, err := s.client.Get(rctx, s.prefix+path)
 	if err != nil {
 		return nil, 0, fmt.Errorf("get %s: %w", path, s.failure(ctx, err))
 	}
+	s.heard(seen, resp.Header.Revision)
 	rev := store.Revision(resp.Header.Revision)
 	if len(resp.Kvs) == 0 {
 		return nil, rev, fmt.Errorf("get %s: %w", path, store.ErrNotFound)
@@ -249,12 +256,14 @@ func (s *Store) pages(ctx context.Context, prefix string) ([]store.Node, store.R
 		if err != nil {
 			return nil, 0, err
 		}
+		seen := s.seen()
 		resp, err := s.client.Get(rctx, key, clientv3.WithRange(end), clientv3.WithLimit(pageSize), clientv3.WithRev(rev),
 			clientv3.WithSort(clientv3.SortByKey, clientv3.SortAscend))
 		cancel()
 		if err != nil {
 			return nil, 0, s.failure(ctx, err)
 		}
+		s.heard(seen, resp.Header.Revision)
 		if rev == 0 {
 			rev = resp.Header.Revision
 			nodes = make([]store.Node, 0, resp.Count)
@@ -298,10 +307,12 @@ func (s *Store) commit(ctx context.Context, txn store.Txn, lease clientv3.LeaseI
 			ops[i] = clientv3.OpPut(s.prefix+o.Path, string(o.Value), clientv3.WithLease(lease))
 		}
 	}
+	seen := s.seen()
 	resp, err := s.client.Txn(rctx).If(conds...).Then(ops...).Else(look...).Commit()
 	if err != nil {
 		return 0, fmt.Errorf("commit %s: %w", describe(txn), s.failure(ctx, err))
 	}
+	s.heard(seen, resp.Header.Revision)
 	if !resp.Succeeded {
 		return 0, fmt.Errorf("commit %s: %w", describe(txn), conflict(txn, resp))
 	}

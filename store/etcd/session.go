@@ -171,9 +171,24 @@ func (ss *session) Await(ctx context.Context, path string) (store.Revision, erro
 	if clientv3.LeaseID(kv.Lease) == ss.id {
 		return store.Revision(kv.ModRevision), nil
 	}
+	over := s.over()
 	wctx, cancel := context.WithCancel(clientv3.WithRequireLeader(ctx))
 	defer cancel()
-	for resp := range s.client.Watch(wctx, s.prefix+path, clientv3.WithRev(int64(rev)+1), clientv3.WithFilterPut()) {
+	w := s.client.Watch(wctx, s.prefix+path, clientv3.WithRev(int64(rev)+1), clientv3.WithFilterPut(), clientv3.WithCreatedNotify())
+	for {
+		var resp clientv3.WatchResponse
+		open := false
+		select {
+		case <-over:
+			return 0, nil // it is looked again
+		case resp, open = <-w:
+		}
+		if !open {
+			return 0, fmt.Errorf("%w: the watch was closed", store.ErrUnavailable)
+		}
+		if resp.Created && store.Revision(resp.Header.Revision) < rev && s.isOlder(ctx, rev) {
+			return 0, nil
+		}
 		if len(resp.Events) > 0 || resp.CompactRevision != 0 {
 			return 0, nil
 		}
@@ -181,7 +196,6 @@ func (ss *session) Await(ctx context.Context, path string) (store.Revision, erro
 			return 0, s.failure(ctx, err)
 		}
 	}
-	return 0, fmt.Errorf("%w: the watch was closed", store.ErrUnavailable)
 }
 
 // TakeBack is candidate.Session.TakeBack.

@@ -92,9 +92,20 @@ func (s *Store) stream(ctx context.Context, prefix string, rev store.Revision, t
 	// RequireLeader it ends the watch instead, and the next try may reach another.
 	ctx, cancel := context.WithCancel(clientv3.WithRequireLeader(ctx))
 	defer cancel()
+	over := s.over()
 	w := s.client.Watch(ctx, s.prefix+prefix, clientv3.WithPrefix(), clientv3.WithRev(int64(rev)+1),
 		clientv3.WithCreatedNotify(), clientv3.WithProgressNotify())
-	for resp := range w {
+	for {
+		var resp clientv3.WatchResponse
+		open := false
+		select {
+		case <-over:
+			return 0, nil
+		case resp, open = <-w:
+		}
+		if !open {
+			return rev, errors.New("the watch was closed")
+		}
 		if resp.CompactRevision != 0 {
 			s.log.Info("watch lost its history, reading all again", "prefix", prefix, "revision", rev, "oldest", resp.CompactRevision)
 			return 0, nil
@@ -102,8 +113,7 @@ func (s *Store) stream(ctx context.Context, prefix string, rev store.Revision, t
 		if err := resp.Err(); err != nil {
 			return rev, s.failure(ctx, err)
 		}
-		if resp.Created && store.Revision(resp.Header.Revision) < rev {
-			s.log.Warn("store is older than what was seen of it, reading all again", "prefix", prefix, "revision", rev, "store", resp.Header.Revision)
+		if (resp.Created || resp.IsProgressNotify()) && store.Revision(resp.Header.Revision) < rev && s.isOlder(ctx, rev) {
 			return 0, nil
 		}
 		if resp.IsProgressNotify() {
@@ -125,9 +135,9 @@ func (s *Store) stream(ctx context.Context, prefix string, rev store.Revision, t
 		// Not the header's revision: that may be ahead of the events.
 		rev = store.Revision(resp.Events[len(resp.Events)-1].Kv.ModRevision)
 		inc.Revision = rev
+		s.heard(0, int64(rev))
 		if err := fold.Send(ctx, to, inc); err != nil {
 			return rev, err
 		}
 	}
-	return rev, errors.New("the watch was closed")
 }
