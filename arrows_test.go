@@ -157,9 +157,18 @@ var arrows = table{
 		"mapper/plan":   stage,
 		"mapper/places": stage,
 
-		"monitor":    stage,
-		"control":    stage,
-		"canary":     stage,
+		"monitor": stage,
+		"control": stage,
+		"canary":  stage,
+		"beacon":  stage,
+
+		"beacon/token":  stage,
+		"beacon/dnslog": stage,
+
+		"beacon/dnslog/dnslogtest": stage, // tests only
+
+		"beacon/join": stage, // pure
+
 		"proxy":      stage,
 		"proxy/site": stage,
 
@@ -184,9 +193,9 @@ var arrows = table{
 		{"github.com/zeebo/xxh3", []string{"internal/claimtree", "authority/image", "authority/protocol", "geo", "rtt"}, "checksums and even distribution; nothing that must resist an attacker"},
 		{"github.com/DataDog/sketches-go", []string{"rtt"}, "DDSketch: the mapping of its bins, and its word in tests"},
 		{"github.com/dchest/siphash", []string{"authority/cookie", "authority/ratelimit"}, "hashes that clients must not foresee"},
-		{"github.com/dnstap/golang-dnstap", []string{"authority/tap"}, "the messages of dnstap"},
-		{"github.com/farsightsec/golang-framestream", []string{"authority/tap"}, "the frames that they go in"},
-		{"google.golang.org/protobuf", []string{"authority/tap"}, "encodes them"},
+		{"github.com/dnstap/golang-dnstap", []string{"authority/tap", "beacon/dnslog", "beacon/dnslog/dnslogtest"}, "the messages of dnstap"},
+		{"github.com/farsightsec/golang-framestream", []string{"authority/tap", "beacon/dnslog", "beacon/dnslog/dnslogtest"}, "the frames that they go in"},
+		{"google.golang.org/protobuf", []string{"authority/tap", "beacon/dnslog", "beacon/dnslog/dnslogtest"}, "encodes them"},
 		{"github.com/osrg/gobgp", []string{"announcer/bgp"}, "BGP; one package, as its interface changes from release to release"},
 		{"github.com/vishvananda/netlink", []string{"announcer/loopback"}, "addresses of the loopback device"},
 		{"go.starlark.net", []string{"configurator/star", "configurator/builtin", "configurator/compile", "configurator/fromzone", "rules/script"}, "Starlark, the language of configuration and rules: deterministic, without input and output"},

@@ -22,4 +22,5 @@ go tool -modfile=tools/staticcheck/go.mod staticcheck -tags interop,acceptance .
 go mod tidy -diff || fail "go.mod or go.sum is not tidy" "go mod tidy"
 
 scripts/gen-thrift.sh --check || fail "the generated code is not what api/*.thrift gives" "scripts/gen-thrift.sh"
+scripts/gen-beacon.sh --check || fail "the minified script is not what beacon/script/beacon.js gives" "scripts/gen-beacon.sh"
 exit $bad

@@ -28,7 +28,9 @@ const (
 	httpHeaderBytes = 16 << 10
 	httpBodyBytes   = 1 << 20
 	httpConns       = 1024 // open connections; the next wait in the kernel's queue
-	httpScrapes     = 4    // /metrics at the same time; the next are refused
+	publicConns     = 1 << 14
+	publicIdleTime  = 10 * time.Second // a page's fetches follow each other within one
+	httpScrapes     = 4                // /metrics at the same time; the next are refused
 	httpScrapeTime  = 20 * time.Second
 )
 
@@ -85,6 +87,16 @@ func (s *Service) Handler(o HandlerOptions) *http.ServeMux {
 //	zonecast_http_request_seconds{code,method}
 //	zonecast_http_requests_in_flight
 func HTTP(name string, ln net.Listener, h http.Handler, log *slog.Logger) Task {
+	return serveHTTP(name, ln, h, log, httpConns, httpIdleTime)
+}
+
+// PublicHTTP is HTTP for everybody's browsers: 16,384 connections, of which an idle one is
+// closed after 10 s.
+func PublicHTTP(name string, ln net.Listener, h http.Handler, log *slog.Logger) Task {
+	return serveHTTP(name, ln, h, log, publicConns, publicIdleTime)
+}
+
+func serveHTTP(name string, ln net.Listener, h http.Handler, log *slog.Logger, conns int, idle time.Duration) Task {
 	seconds := prometheus.NewHistogramVec(prometheus.HistogramOpts{
 		Name: "zonecast_http_request_seconds", Help: "How long an HTTP request took.",
 		ConstLabels:                     prometheus.Labels{"task": name},
@@ -109,13 +121,13 @@ func HTTP(name string, ln net.Listener, h http.Handler, log *slog.Logger) Task {
 			ReadHeaderTimeout: httpHeaderTime,
 			ReadTimeout:       httpReadTime,
 			WriteTimeout:      httpWriteTime,
-			IdleTimeout:       httpIdleTime,
+			IdleTimeout:       idle,
 			MaxHeaderBytes:    httpHeaderBytes,
 			ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelDebug),
 			BaseContext:       func(net.Listener) context.Context { return requests },
 		}
 		served := make(chan error, 1)
-		go func() { served <- srv.Serve(netutil.LimitListener(ln, httpConns)) }()
+		go func() { served <- srv.Serve(netutil.LimitListener(ln, conns)) }()
 		Ready(ctx)
 		select {
 		case err := <-served:

@@ -112,7 +112,7 @@ people's zone files are reconciled with them, every DNS host receives all of it,
 		"run":    {newUp(), newRun(), newServe(), newBuild(), newCheck(), newStore(), newHost(), newMan()},
 		"change": {newRegister(), newDeregister(), newRenew(), newImport(), newRules()},
 		"people": {newOverride(), newFreeze(), newThaw(), newHistory(), newDiff(), newRollback(), newHolds(), newRelease(), newDrop(), newRings(), newGroups(), newExpect(), newVIP(), newAudit(), newOperator(), newKey()},
-		"ask":    {newServers(), newGet(), newWhy(), newMap(), newConflicts(), newStatus(), newSwarm(), newExport(), newConfig(), newBench()},
+		"ask":    {newServers(), newGet(), newWhy(), newMap(), newConflicts(), newStatus(), newSwarm(), newBeacon(), newExport(), newConfig(), newBench()},
 	} {
 		for _, c := range cmds {
 			c.GroupID = id
@@ -147,6 +147,16 @@ func (h hinted) Unwrap() error { return h.error }
 // misused is err as the user's mistake in a call of cmd.
 func misused(cmd *cobra.Command, err error) error {
 	return usageError{hinted{err, "see " + cmd.CommandPath() + " --help"}}
+}
+
+// atLeastArgs takes one argument or more, each of what name says.
+func atLeastArgs(name string) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		if len(args) == 0 {
+			return misused(cmd, fmt.Errorf("%s takes one %s or more, found none", cmd.CommandPath(), name))
+		}
+		return nil
+	}
 }
 
 // exactArgs is cobra.ExactArgs as a usage error that names what is missing.

@@ -56,6 +56,8 @@ Options may also stand in the file that --config names; ` + "`zonecast run examp
 	addHost(run)
 	var rec recursorStage
 	addOffline(run, "recursor", "on a host: drives Unbound, whose cache follows the dataset", rec.declare, rec.add)
+	var bea beaconStage
+	addOffline(run, "beacon", "measures how far users are from each PoP", bea.declare, bea.add)
 	var tin tinydnsStage
 	addOffline(run, "tinydns", "on a host: answers by tinydns, in the authority's place", tin.declare, tin.add)
 	return run

@@ -79,7 +79,7 @@ var mistakes = map[string]string{
 // storeless are the commands that need nobody: they work on files, on a socket of this machine,
 // or on what they are told.
 var storeless = map[string]bool{
-	"zonecast run authority": true, "zonecast run recursor": true, "zonecast run tinydns": true, "zonecast run store": true, "zonecast run example": true,
+	"zonecast run authority": true, "zonecast run recursor": true, "zonecast run tinydns": true, "zonecast run beacon": true, "zonecast beacon import": true, "zonecast beacon show": true, "zonecast run store": true, "zonecast run example": true,
 	"zonecast serve": true, "zonecast build": true, "zonecast check": true, "zonecast check image": true, "zonecast rules test": true,
 	"zonecast config compile": true, "zonecast config from-zone": true, "zonecast config test": true,
 	"zonecast config get": true, "zonecast config list": true, "zonecast config watch": true, // this machine's proxy

@@ -1,0 +1,41 @@
+package beacon
+
+import (
+	"hash/maphash"
+	"time"
+
+	"github.com/zonecast/zonecast/rtt"
+)
+
+// limiter bounds what a client prefix does in a minute. Prefixes share counters by a hash that
+// nobody can foresee: memory is bounded, and in a flood from many prefixes some are taken for
+// others.
+type limiter struct {
+	most   uint32
+	seed   maphash.Seed
+	counts []uint32
+	began  time.Time
+}
+
+const (
+	limiterCounters = 1 << 16
+	limiterWindow   = time.Minute
+)
+
+func newLimiter(most int) *limiter {
+	return &limiter{most: uint32(most), seed: maphash.MakeSeed(), counts: make([]uint32, limiterCounters)}
+}
+
+// take tells whether a prefix may do one thing more.
+func (l *limiter) take(k rtt.Key, now time.Time) bool {
+	if now.Sub(l.began) >= limiterWindow {
+		clear(l.counts)
+		l.seed, l.began = maphash.MakeSeed(), now
+	}
+	n := &l.counts[maphash.Comparable(l.seed, k)%limiterCounters]
+	if *n >= l.most {
+		return false
+	}
+	*n++
+	return true
+}
