@@ -1,6 +1,7 @@
 package snapshot
 
 import (
+	"bytes"
 	"crypto/ed25519"
 	"crypto/rand"
 	"crypto/sha256"
@@ -81,6 +82,7 @@ func loadPublicKeys(path string) ([]ed25519.PublicKey, error) {
 		return nil, err
 	}
 	var keys []ed25519.PublicKey
+	begun := bytes.Count(text, []byte("-----BEGIN "))
 	for {
 		var b *pem.Block
 		if b, text = pem.Decode(text); b == nil {
@@ -101,6 +103,9 @@ func loadPublicKeys(path string) ([]ed25519.PublicKey, error) {
 	}
 	if len(keys) == 0 {
 		return nil, fmt.Errorf("it has no PEM block %q", pemPublic)
+	}
+	if begun != len(keys) { // encoding/pem passes over what it cannot read
+		return nil, fmt.Errorf("%d of its %d PEM blocks cannot be read: is it damaged, or cut off?", begun-len(keys), begun)
 	}
 	return keys, nil
 }

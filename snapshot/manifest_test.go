@@ -343,3 +343,38 @@ func TestSignersOf(t *testing.T) {
 		t.Errorf("what is no manifest is signed by %v", ids)
 	}
 }
+
+// TestDamagedKeyFile: a file in which a key is damaged, or that is being written, is not one with
+// fewer keys.
+func TestDamagedKeyFile(t *testing.T) {
+	var both []byte
+	for seed := range byte(2) {
+		b, err := EncodePublicKey(publicOf(testKey(seed + 1)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		both = append(both, b...)
+	}
+	path := filepath.Join(t.TempDir(), "keys.pub")
+	load := func(text []byte) (int, error) {
+		t.Helper()
+		if err := os.WriteFile(path, text, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		keys, err := LoadPublicKeys(path)
+		return len(keys), err
+	}
+	if n, err := load(append([]byte("# of two publishers\n"), both...)); n != 2 || err != nil {
+		t.Errorf("%d keys, %v", n, err)
+	}
+	for _, cut := range []int{len(both) - 5, len(both) - 60} {
+		if n, err := load(both[:cut]); err == nil || !strings.Contains(err.Error(), "1 of its 2") {
+			t.Errorf("cut off after %d octets: %d keys, %v", cut, n, err)
+		}
+	}
+	bad := bytes.Clone(both)
+	bad[40] = '?'
+	if n, err := load(bad); err == nil || !strings.Contains(err.Error(), "1 of its 2") {
+		t.Errorf("damaged: %d keys, %v", n, err)
+	}
+}
