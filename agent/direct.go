@@ -259,11 +259,31 @@ func (g *glass) set(d tree.Direct, now time.Time) (status int, err error) {
 			o.Cleared = "replaced by " + d.ID
 		}
 	}
+	g.makeRoom(&next, now)
 	if n := len(next.Overrides); n >= direct.Max {
 		return http.StatusTooManyRequests, fmt.Errorf("there are %d direct overrides, at most %d", n, direct.Max)
 	}
 	next.Overrides = append(next.Overrides, d)
 	return g.hold(next)
+}
+
+// makeRoom forgets the oldest overrides that are over, when there is no room for another: what
+// an operator needs now counts for more than that the store hears of each when it is back.
+func (g *glass) makeRoom(k *direct.Kept, now time.Time) {
+	for len(k.Overrides) >= direct.Max {
+		oldest := -1
+		for i, o := range k.Overrides {
+			if (o.Cleared != "" || now.UnixMilli() >= o.Until) && (oldest < 0 || o.Set < k.Overrides[oldest].Set) {
+				oldest = i
+			}
+		}
+		if oldest < 0 {
+			return
+		}
+		o := k.Overrides[oldest]
+		g.deps.Log.Warn("direct override that is over is forgotten: there is no room, and the store has not heard of it", "id", o.ID, "author", o.Operator)
+		k.Overrides = slices.Delete(k.Overrides, oldest, oldest+1)
+	}
 }
 
 func (g *glass) clear(id, statement, by string, now time.Time) (status int, err error) {

@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/ed25519"
 	"encoding/json"
+	"fmt"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
@@ -221,7 +222,7 @@ func TestDirectOnce(t *testing.T) {
 	}
 }
 
-// TestDirectBound: there are no more overrides than a host keeps.
+// TestDirectBound: there are no more overrides in force than a host keeps.
 func TestDirectBound(t *testing.T) {
 	h := newGlassHost(t)
 	if err := h.start(); err != nil {
@@ -229,7 +230,7 @@ func TestDirectBound(t *testing.T) {
 	}
 	for i := range direct.Max {
 		h.direct.kept.Overrides = append(h.direct.kept.Overrides, tree.Direct{
-			ID: string(rune('0' + i)), Owner: "x.example.net.", Type: "TXT", Rdata: []string{"x"}, Until: 1,
+			ID: string(rune('0' + i)), Owner: "x.example.net.", Type: "TXT", Rdata: []string{"x"}, Until: time.Now().Add(time.Hour).UnixMilli(),
 		})
 	}
 	h.refuses(h.sign(setA("www.example.net", "192.0.2.7")), http.StatusTooManyRequests, "at most 100")
@@ -284,5 +285,31 @@ func TestDirectTroubleIsReported(t *testing.T) {
 	h.write(h.config.Operators, "alice\n")
 	if host, _, due := r.due(time.Now()); !due || !strings.Contains(host.Refused, "direct: ") || !strings.Contains(host.Refused, "those that were read last stay") {
 		t.Errorf("due %v: %+v", due, host)
+	}
+}
+
+// TestDirectRoom: in a long outage of the store overrides are renewed, and cleared, more often
+// than there is room for; those that are over make room, those in force do not.
+func TestDirectRoom(t *testing.T) {
+	h := newGlassHost(t)
+	if err := h.start(); err != nil {
+		t.Fatal(err)
+	}
+	for n := range direct.Max + 20 {
+		h.takes(h.sign(setA("www.example.net", fmt.Sprintf("192.0.2.%d", n))))
+	}
+	in := h.direct.kept.Overrides
+	if last := in[len(in)-1]; len(in) != direct.Max || last.Cleared != "" || last.Rdata[0] != fmt.Sprintf("192.0.2.%d", direct.Max+19) {
+		t.Errorf("%d are kept, the last is %+v", len(in), last)
+	}
+	if n := strings.Count(h.log.String(), "is forgotten"); n != 20 {
+		t.Errorf("said %d times that one is forgotten, expected 20", n)
+	}
+	for n := range direct.Max - 1 {
+		h.takes(h.sign(setA(fmt.Sprintf("n%d.example.net", n), "192.0.2.7")))
+	}
+	h.refuses(h.sign(setA("mail.example.net", "192.0.2.7")), http.StatusTooManyRequests, "at most")
+	if got := h.kept(); len(got) != direct.Max || got[0] != "www.example.net." {
+		t.Errorf("%d are kept, the first of %s", len(got), got[0])
 	}
 }
