@@ -111,7 +111,7 @@ people's zone files are reconciled with them, every DNS host receives all of it,
 	for id, cmds := range map[string][]*cobra.Command{
 		"run":    {newUp(), newRun(), newServe(), newBuild(), newCheck(), newStore(), newHost(), newMan()},
 		"change": {newRegister(), newDeregister(), newRenew(), newImport(), newRules()},
-		"people": {newOverride(), newFreeze(), newThaw(), newHistory(), newDiff(), newRollback(), newHolds(), newRelease(), newDrop(), newRings(), newGroups(), newExpect(), newVIP(), newAudit(), newOperator(), newKey()},
+		"people": {newOverride(), newFreeze(), newThaw(), newHistory(), newDiff(), newRollback(), newHolds(), newRelease(), newDrop(), newRings(), newGroups(), newExpect(), newPop(), newVIP(), newAudit(), newOperator(), newKey()},
 		"ask":    {newServers(), newGet(), newWhy(), newMap(), newConflicts(), newStatus(), newSwarm(), newBeacon(), newExport(), newConfig(), newBench()},
 	} {
 		for _, c := range cmds {
