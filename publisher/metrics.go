@@ -12,7 +12,7 @@ type metrics struct {
 	version, signed, leading, snapshotBytes prometheus.Gauge
 	signSeconds, snapshotSeconds            prometheus.Histogram
 	snapshots, refused                      *prometheus.CounterVec
-	trimmed, downloads                      prometheus.Counter
+	trimmed, downloads, damaged             prometheus.Counter
 }
 
 func newMetrics(reg prometheus.Registerer, dataset string) (*metrics, error) {
@@ -43,6 +43,7 @@ func newMetrics(reg prometheus.Registerer, dataset string) (*metrics, error) {
 		refused:   vec("refused_total", "What could not be followed, by kind.", "kind"),
 		trimmed:   counter("trimmed_nodes_total", "Log nodes and parts deleted."),
 		downloads: counter("downloads_total", "Requests for snapshots served."),
+		damaged:   counter("log_damage_total", "Times that the log in the store was found damaged, and a snapshot made to lead past it."),
 	}
 	for _, k := range follow.Kinds() {
 		m.refused.WithLabelValues(string(k))
@@ -51,7 +52,7 @@ func newMetrics(reg prometheus.Registerer, dataset string) (*metrics, error) {
 	m.snapshots.WithLabelValues("error")
 	var errs []error
 	for _, c := range []prometheus.Collector{
-		m.version, m.signed, m.leading, m.snapshotBytes, m.signSeconds, m.snapshotSeconds, m.snapshots, m.refused, m.trimmed, m.downloads,
+		m.version, m.signed, m.leading, m.snapshotBytes, m.signSeconds, m.snapshotSeconds, m.snapshots, m.refused, m.trimmed, m.downloads, m.damaged,
 	} {
 		errs = append(errs, reg.Register(c))
 	}

@@ -39,6 +39,9 @@ type Publisher struct {
 	// stuck is since when nothing was followed though something was refused; zero: it was.
 	stuck  time.Time
 	status Status
+	// suspect: the log in the store is to be looked through. wanted: a snapshot is to be made though
+	// none is due, because it was found damaged.
+	suspect, wanted bool
 	// since the last snapshot was begun
 	versions uint64
 	octets   int64
@@ -69,6 +72,7 @@ type Status struct {
 	Revoked   []string       `json:"revoked,omitempty"` // which of them hosts do not believe any more
 	Snapshots []snapshot.Ref `json:"snapshots"`
 	Refused   string         `json:"refused,omitempty"` // what the publisher could not follow, last
+	Damage    string         `json:"damage,omitempty"`  // what was found of the log in the store, last in this term
 	Trouble   string         `json:"trouble,omitempty"` // with the last snapshot
 }
 
@@ -148,7 +152,7 @@ func (p *Publisher) Status() Status {
 func (p *Publisher) Run(ctx context.Context) error {
 	f, err := follow.New(follow.Config{
 		Dataset: p.cfg.Dataset, Store: p.deps.Store, Fetcher: p.deps.Fetcher,
-		Dir: filepath.Join(p.cfg.Dir, "fetch"), Log: p.deps.Log,
+		Dir: filepath.Join(p.cfg.Dir, "fetch"), Log: p.deps.Log, LogTouched: p.touched,
 	}, p.start, p)
 	if err != nil {
 		return fmt.Errorf("publisher: %w", err)
@@ -230,6 +234,7 @@ func (p *Publisher) follow(d *snapshot.Dataset, size int64) {
 	p.take(d, now)
 	due := p.due(now)
 	if due {
+		p.wanted = false
 		p.making, p.begun, p.versions, p.octets = true, now, 0, 0
 	}
 	p.mu.Unlock()
@@ -255,7 +260,7 @@ func (p *Publisher) due(now time.Time) bool {
 	if p.failed {
 		return now.Sub(p.begun) >= redoPause // not after as many versions again: the log grows
 	}
-	return newest.ID.IsZero() ||
+	return newest.ID.IsZero() || p.wanted ||
 		p.cfg.SnapshotEvery > 0 && p.versions >= p.cfg.SnapshotEvery ||
 		p.cfg.SnapshotBytes > 0 && p.octets >= max(p.cfg.SnapshotBytes, newest.Size)
 }

@@ -46,7 +46,7 @@ func (p *Publisher) sign(ctx context.Context, fence store.Cond) (err error) {
 	s := &signer{Publisher: p, fence: fence, metas: map[string][]string{}, trim: make(chan uint64, 1)}
 	defer func() {
 		p.mu.Lock()
-		p.status.Leading, p.status.Signed, p.status.Oldest = false, 0, 0
+		p.status.Leading, p.status.Signed, p.status.Oldest, p.status.Damage = false, 0, 0, ""
 		p.mu.Unlock()
 		p.metrics.leading.Set(0)
 	}()
@@ -54,7 +54,7 @@ func (p *Publisher) sign(ctx context.Context, fence store.Cond) (err error) {
 		return err
 	}
 	p.mu.Lock()
-	p.status.Leading, p.status.Signed = true, s.last.Version
+	p.status.Leading, p.status.Signed, p.suspect = true, s.last.Version, true
 	p.mu.Unlock()
 	p.metrics.leading.Set(1)
 
@@ -74,6 +74,7 @@ func (p *Publisher) sign(ctx context.Context, fence store.Cond) (err error) {
 			return err
 		case err == nil:
 			pause = minPause
+			s.inspect(ctx)
 			select {
 			case <-ctx.Done():
 				return ctx.Err()

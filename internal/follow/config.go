@@ -41,6 +41,9 @@ type Config struct {
 	// Progress, unless nil, is told how far the fetch of a snapshot is, in octets, by
 	// another goroutine than the Sink's.
 	Progress func(done, total int64)
+	// LogTouched, unless nil, is told which nodes of the log were changed after they were made, or
+	// are gone, be it that they were trimmed; 0: that may have happened to any.
+	LogTouched func(version uint64)
 	// RetryMin and RetryMax bound the pause before something that did not work is
 	// tried again; it doubles from one to the other. What arrives in the meantime is
 	// looked at at once. Zero means 200 ms and 30 s.

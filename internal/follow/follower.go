@@ -164,6 +164,9 @@ func (f *Follower) Run(ctx context.Context) error {
 				}
 				return fmt.Errorf("follow %s: %w", f.cfg.Dataset, store.ErrClosed)
 			}
+			if f.cfg.LogTouched != nil {
+				f.view.touched(b, f.cfg.LogTouched)
+			}
 			f.view.take(b, f.at.Version())
 		case <-f.cfg.KeysChanged:
 		case <-f.retry.C:

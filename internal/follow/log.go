@@ -160,6 +160,22 @@ func ReadLog(ctx context.Context, st Getter, dataset string, version uint64, val
 	return encoded.Bytes(), nil
 }
 
+// Inline gives the encoded delta that a log node holds in itself; false when it lies in parts. An
+// error means that the node is none.
+func Inline(value []byte) (encoded []byte, inline bool, err error) {
+	if len(value) < 2 {
+		return nil, false, fmt.Errorf("%w: %d octets, expected a form and a delta", errLog, len(value))
+	}
+	switch value[0] {
+	case formDelta:
+		return value[1:], true, nil
+	case formParts:
+		_, err := decodeParts(value[1:])
+		return nil, false, err
+	}
+	return nil, false, fmt.Errorf("%w: form is 0x%02x, expected 'D' or 'P'", errLog, value[0])
+}
+
 // decodeParts reads what follows formParts.
 func decodeParts(b []byte) (parts, error) {
 	var p parts

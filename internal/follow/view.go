@@ -61,6 +61,24 @@ func (v *view) take(b store.Batch, have uint64) {
 	}
 }
 
+// touched tells which log nodes a batch says are changed or gone.
+func (v *view) touched(b store.Batch, tell func(version uint64)) {
+	if b.Reset {
+		tell(0)
+		return
+	}
+	for _, n := range b.Puts {
+		if version, ok := tree.LogVersion(v.dataset, n.Path); ok && n.Modified != n.Created {
+			tell(version)
+		}
+	}
+	for _, path := range b.Deletes {
+		if version, ok := tree.LogVersion(v.dataset, path); ok {
+			tell(version)
+		}
+	}
+}
+
 // list makes what List said the truth.
 func (v *view) list(nodes []store.Node, rev store.Revision, have uint64) {
 	if rev <= v.listed {
