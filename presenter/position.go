@@ -59,6 +59,31 @@ func (p *Presenter) readHead(ctx context.Context) (position, error) {
 	return position{version: h.Version, content: h.Content, time: h.Time, digest: digest, chain: chain, claims: h.Claims, pinned: h.Pinned, gated: h.Gated, modified: n.Modified}, nil
 }
 
+// damaged tells whether the log has a gap above what is offered as a snapshot: who is below it gets
+// past it by a whole version alone, since a publisher that could make a snapshot beyond it would have.
+// When that cannot be found out it is not.
+func (p *Presenter) damaged(ctx context.Context, pos position) bool {
+	var offered uint64
+	if whole, err := follow.ReadManifest(ctx, p.deps.Store, p.cfg.Dataset); err == nil {
+		if m, err := snapshot.DecodeManifest(whole); err == nil {
+			offered = m.Snapshot.Version
+		}
+	}
+	at, err := follow.Damaged(ctx, p.deps.Store, p.cfg.Dataset, pos.version, pos.chain, offered+1)
+	if err != nil || at == 0 {
+		return false
+	}
+	p.log.Error("log is damaged", "version", at, "head", pos.version, "snapshot", offered)
+	size := 0
+	for r := range p.active().All() {
+		size += len(r.Owner) + len(r.Location) + 9
+		for _, data := range r.Data {
+			size += 2 + len(data)
+		}
+	}
+	return size < snapshot.MaxDelta-1<<10 // else there is no such version
+}
+
 // start reads what is published, and gives the change from there to the reconciled
 // state; full means that the base cannot be had, or that the position is above it,
 // and the change is the whole dataset.
@@ -103,7 +128,7 @@ func (p *Presenter) start(ctx context.Context) (pos position, change reconcile.C
 			digest = digest.Add(snapshot.HashRRset(r))
 		}
 	}
-	if digest == pos.digest {
+	if digest == pos.digest && !p.damaged(ctx, pos) {
 		p.log.Warn("published dataset cannot be had, but is what the claims make: going on from it", "version", pos.version, "error", err)
 		return pos, change, false, nil
 	}

@@ -357,8 +357,8 @@ func TestOutage(t *testing.T) {
 	})
 }
 
-// TestLogLost holds that a presenter goes on when what is published cannot be had:
-// from the digest when nothing changed, with a full version otherwise.
+// TestLogLost holds that a presenter goes on when what is published cannot be had, with a full
+// version, from which everybody gets on: also when nothing changed.
 func TestLogLost(t *testing.T) {
 	bubble(t, func(t *testing.T, st *memstore.Store) {
 		put(t, st, "1", zone())
@@ -371,16 +371,26 @@ func TestLogLost(t *testing.T) {
 		}
 		p = run(t, st)
 		settle()
-		if h := readHead(t, st); h.Version != 1 || p.Status().Problem != "" {
-			t.Fatalf("head %+v, status %s", h, p.Status())
+		if d := equalsImport(t, st); d.Version() != 2 || p.Status().Problem != "" {
+			t.Fatalf("version %d, expected 2; status %s", d.Version(), p.Status())
 		}
 		p.stop(t)
+		p = run(t, st) // there is nothing to do a second time
+		settle()
+		if h := readHead(t, st); h.Version != 2 {
+			t.Fatalf("head %+v", h)
+		}
+		p.stop(t)
+		lose.Do[0].Path = tree.LogPath("internal", 2)
+		if _, err := st.Commit(context.Background(), lose); err != nil {
+			t.Fatal(err)
+		}
 		put(t, st, "a", hosts(3)...)
 		p = run(t, st)
 		defer p.stop(t)
 		settle()
-		if d := equalsImport(t, st); d.Version() != 2 {
-			t.Fatalf("version %d, expected 2", d.Version())
+		if d := equalsImport(t, st); d.Version() != 3 {
+			t.Fatalf("version %d, expected 3", d.Version())
 		}
 	})
 }

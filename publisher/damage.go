@@ -5,8 +5,6 @@ import (
 	"fmt"
 
 	"github.com/zonecast/zonecast/internal/follow"
-	"github.com/zonecast/zonecast/internal/tree"
-	"github.com/zonecast/zonecast/snapshot"
 )
 
 // A node of the log that is lost or changed stops hosts that have not followed beyond it, until a
@@ -33,7 +31,7 @@ func (s *signer) inspect(ctx context.Context) {
 	if !suspect || v.version == 0 || s.last.Version < v.version {
 		return
 	}
-	at, err := s.damaged(ctx, v)
+	at, err := follow.Damaged(ctx, s.deps.Store, s.cfg.Dataset, v.version, v.chain, max(s.last.Snapshot.Version+1, s.oldest, 1))
 	if err != nil {
 		s.deps.Log.Debug("log not looked through, trying again", "dataset", s.cfg.Dataset, "error", err)
 		return
@@ -48,43 +46,4 @@ func (s *signer) inspect(ctx context.Context) {
 		s.deps.Log.Error("log is damaged, hosts that are behind wait for a snapshot; it is made with the next version", "dataset", s.cfg.Dataset, "version", at)
 		s.metrics.damaged.Inc()
 	}
-}
-
-// damaged gives the newest delta above the offered snapshot that is not as it was published; 0: all
-// are. What is below a large delta is not looked at: that makes a snapshot due in any case.
-func (s *signer) damaged(ctx context.Context, v version) (uint64, error) {
-	lowest := max(s.last.Snapshot.Version+1, s.oldest, 1)
-	nodes, _, err := s.deps.Store.List(ctx, tree.LogPrefix(s.cfg.Dataset))
-	if err != nil {
-		return 0, err
-	}
-	log := make(map[uint64][]byte, len(nodes))
-	for _, n := range nodes {
-		if at, ok := tree.LogVersion(s.cfg.Dataset, n.Path); ok {
-			log[at] = n.Value
-		}
-	}
-	chain := v.chain
-	for at := v.version; at >= lowest; at-- {
-		value, ok := log[at]
-		if !ok {
-			return at, nil
-		}
-		encoded, inline, err := follow.Inline(value)
-		if err != nil || inline && snapshot.ChainOf(encoded) != chain {
-			return at, nil
-		}
-		if !inline {
-			return 0, nil
-		}
-		d, err := snapshot.DecodeDelta(encoded)
-		if err != nil {
-			return at, nil
-		}
-		if d.Full {
-			return 0, nil
-		}
-		chain = d.Prev
-	}
-	return 0, nil
 }

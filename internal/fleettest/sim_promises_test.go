@@ -38,6 +38,7 @@ const (
 	static    promise = "static"    // 3: a host answers what it had, with nothing else alive
 	converges promise = "converges" // 3: and follows again when the others are back
 	equal     promise = "equal"     // 4: equal claims give equal datasets
+	guarded   promise = "guarded"   // 5: a loss is not taken for a wish
 	runs      promise = "runs"      // no process ends by itself
 )
 
@@ -58,7 +59,13 @@ type promises struct {
 	manifests [][]byte          // the newest that were
 	checks    int
 	claims    map[string]*shard // by path
+	rich      uint64            // version from which on everybody has what accidents take away; 0: not yet
 }
+
+// An accident takes wealth RRsets of one source at once, treasure among them.
+const wealth = 60
+
+var treasure = record.Key{Owner: mustName("g7.example.org."), Type: record.TypeA}
 
 // made is a version as the presenter committed it.
 type made struct {
@@ -222,11 +229,18 @@ func (s *served) takes(h *simHost, d *snapshot.Dataset) bool {
 		p.broke(whole, "%s serves version %d with digest %s, published was %s", h.name, d.Version(), d.Digest(), pub.digest)
 	case d.Version() < s.floor:
 		p.broke(forward, "%s serves version %d and had version %d", h.name, d.Version(), s.floor)
+	case p.rich > 0 && d.Version() >= p.rich && !has(d, treasure):
+		p.broke(guarded, "%s serves version %d without %s, which an accident took away and nobody released", h.name, d.Version(), treasure)
 	case s.turns%32 == 0 && count(d) != d.Digest():
 		p.broke(whole, "%s serves version %d whose records have digest %s, it says %s", h.name, d.Version(), count(d), d.Digest())
 	}
 	s.d, s.at, s.chain, s.digest = d, d.Version(), d.Chain(), d.Digest()
 	return true
+}
+
+func has(d *snapshot.Dataset, key record.Key) bool {
+	_, ok := d.Get(key)
+	return ok
 }
 
 // apply changes a dataset that may be served.
@@ -269,6 +283,8 @@ func (p *promises) stillServes(h *simHost) {
 // people are those who make claims and register servers, and remember what they were told.
 type people struct {
 	w        *world
+	whole    store.Op // the claims that accidents take away
+	bare     store.Op // what accidents leave of them
 	client   *simstore.Client
 	registry *stage
 	reg      *registry.Registry // of the process that runs
@@ -305,6 +321,7 @@ type server struct {
 
 func newPeople(w *world) *people {
 	q := &people{w: w, client: w.c.Client("people")}
+	q.whole, q.bare = fortune()
 	for i, source := range []record.Source{"zone/example.net", "config/web", "update/key"} {
 		for k := range []int{1, 8, 8}[i] {
 			s := &shard{source: source, name: fmt.Sprint("s", k), known: true, ids: map[string]int{}}
@@ -327,6 +344,38 @@ func newPeople(w *world) *people {
 		return r.Run(ctx)
 	})
 	return q
+}
+
+// fortune is a zone of wealth RRsets as one source claims it, and what an accident leaves of it.
+func fortune() (whole, bare store.Op) {
+	const source = record.Source("zone/example.org")
+	soa := record.Rdata(mustName("ns.example.org.")) + record.Rdata(mustName("root.example.org.")) + record.Rdata(make([]byte, 20))
+	claims := []record.Claim{{RRset: record.NewRRset(mustName("example.org."), record.TypeSOA, 300, soa), Source: source}}
+	for i := range wealth {
+		claims = append(claims, record.Claim{RRset: record.NewRRset(mustName(fmt.Sprintf("g%d.example.org.", i)), record.TypeA, 60, record.Rdata([]byte{192, 0, 2, byte(i)})), Source: source})
+	}
+	return claimtree.Ops(source, "s0", claims), claimtree.Ops(source, "s0", claims[:1])
+}
+
+// restored tells what an accident took and is not back yet, having put it back; and releases
+// what else is held.
+func (q *people) restored() string {
+	n, _ := q.w.c.Node(q.whole.Path)
+	if string(n.Value) != string(q.whole.Value) {
+		q.w.put(q.whole)
+		return q.whole.Path + " is not restored"
+	}
+	for _, n := range q.w.c.Nodes(tree.Holds) {
+		var h tree.Hold
+		if err := tree.Decode(n, &h); err != nil {
+			return err.Error()
+		}
+		if h.Source != "zone/example.org" && h.Decision == "" {
+			h.Decision, h.Author = "release", "people"
+			q.w.put(store.Op{Path: n.Path, Value: tree.Encode(h)}, store.Cond{Path: n.Path, Modified: n.Modified})
+		}
+	}
+	return ""
 }
 
 func (q *people) wait() { q.calls.Wait() }
@@ -398,6 +447,7 @@ func (q *people) claim(i int, draw func(int) int) {
 		}
 		if err == nil {
 			rev, err = q.client.Commit(ctx, store.Txn{If: []store.Cond{{Path: s.path, Modified: modified}}, Do: []store.Op{op}})
+			err = q.w.answered(err)
 		}
 		p.mu.Lock()
 		defer p.mu.Unlock()

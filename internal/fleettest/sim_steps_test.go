@@ -3,6 +3,7 @@ package fleettest
 import (
 	"bytes"
 	"context"
+	"crypto/ed25519"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -15,6 +16,7 @@ import (
 	"github.com/zonecast/zonecast/internal/follow"
 	"github.com/zonecast/zonecast/internal/simstore"
 	"github.com/zonecast/zonecast/internal/tree"
+	"github.com/zonecast/zonecast/publisher"
 	"github.com/zonecast/zonecast/record"
 	"github.com/zonecast/zonecast/snapshot"
 	"github.com/zonecast/zonecast/snapshot/journal"
@@ -153,7 +155,7 @@ func steps() []step {
 			return "two are elected at " + path
 		}},
 		{"thief", 12, func(w *world) string {
-			w.put(store.Op{Path: tree.ManifestPath(dataset), Value: w.theft()})
+			w.put(store.Op{Path: tree.ManifestPath(dataset), Value: w.theft(w.thief)})
 			return "a thief signs a manifest"
 		}},
 		{"replay", 12, func(w *world) string {
@@ -199,6 +201,15 @@ func steps() []step {
 			w.mend()
 			return fmt.Sprintf("nobody but the hosts is alive for %s, %s restarts", d, h.name)
 		}},
+		{"stolen", 12, func(w *world) string {
+			w.put(store.Op{Path: tree.ManifestPath(dataset), Value: w.theft(w.stolen)})
+			return "a thief signs a manifest with a key that is revoked"
+		}},
+		{"accident", 6, func(w *world) string {
+			w.put(w.people.bare)
+			return "a source loses nearly everything"
+		}},
+		{"lose", 6, func(w *world) string { return w.lose() }},
 		{"late", 0, func(w *world) string { // as network, for who looks at nothing else
 			w.c.SetFaults(simstore.Faults{Late: 200, Twice: 200})
 			return "many commits come late and twice"
@@ -254,11 +265,11 @@ func (w *world) put(op store.Op, on ...store.Cond) {
 }
 
 // theft is a manifest of another dataset at a version a little above the newest, signed by a
-// key that no host trusts. Its content is in the log.
-func (w *world) theft() []byte {
+// key that no host trusts, or that is revoked. Its content is in the log.
+func (w *world) theft(key ed25519.PrivateKey) []byte {
 	d := forged(w)
 	m := snapshot.Manifest{Dataset: dataset, Version: d.Version(), Time: d.Time(), Digest: d.Digest(), Chain: d.Chain(), Content: d.Content(), Oldest: d.Version()}
-	b, err := m.Sign(w.thief)
+	b, err := m.Sign(key)
 	if err != nil {
 		panic(err) // it is well formed
 	}
@@ -303,6 +314,30 @@ func (w *world) replay() []byte {
 		return []byte("{}")
 	}
 	return w.p.manifests[w.rng.IntN(len(w.p.manifests))]
+}
+
+// lose deletes a node of the log. A publisher that leads and has followed beyond it gets hosts past
+// it; were there none, only the presenter's next term would (docs/simulation.md).
+func (w *world) lose() string {
+	nodes := w.c.Nodes(tree.LogPrefix(dataset))
+	if len(nodes) == 0 {
+		return ""
+	}
+	n := nodes[w.rng.IntN(len(nodes))]
+	version, _ := tree.LogVersion(dataset, n.Path)
+	for _, s := range w.control {
+		w.mu.Lock()
+		status := w.status[s.name]
+		w.mu.Unlock()
+		if s.done == nil || s.cut || status == nil || !strings.HasPrefix(s.name, "publisher") {
+			continue
+		}
+		if st := status().(publisher.Status); st.Leading && st.Followed >= version {
+			w.put(store.Op{Path: n.Path, Delete: true})
+			return n.Path + " is lost"
+		}
+	}
+	return ""
 }
 
 // spoil damages a node of the log.
@@ -435,9 +470,13 @@ func (w *world) converge() {
 	began := time.Now()
 	var missing string
 	var least uint64
+	person := false // has looked
 	for time.Since(began) < 4*time.Minute {
 		w.mendLog()
-		if missing = w.people.settled(w.rng.IntN); missing == "" {
+		if missing = w.people.restored(); missing == "" {
+			missing = w.people.settled(w.rng.IntN)
+		}
+		if missing == "" {
 			if least == 0 {
 				w.p.mu.Lock()
 				least = w.p.head.Version + 1
@@ -445,8 +484,16 @@ func (w *world) converge() {
 			}
 			if missing = w.apart(least); missing == "" {
 				w.p.held()
+				w.p.mu.Lock()
+				if w.p.rich == 0 {
+					w.p.rich = w.p.head.Version
+				}
+				w.p.mu.Unlock()
 				return
 			}
+		}
+		if time.Since(began) > 90*time.Second && !person && w.without != past {
+			person = w.allStuck()
 		}
 		time.Sleep(time.Second)
 		synctest.Wait()
@@ -460,6 +507,33 @@ func (w *world) converge() {
 		missing += fmt.Sprintf("\n%s: %+v", name, status())
 	}
 	w.p.broken(converges, "%s after everything was healed: %s", time.Since(began), missing)
+}
+
+// allStuck restarts the presenters if no publisher can follow what is published: then it is for the
+// presenter's next term to make a whole version, as docs/simulation.md says.
+func (w *world) allStuck() bool {
+	w.p.mu.Lock()
+	head := w.p.head.Version
+	w.p.mu.Unlock()
+	for _, s := range w.control {
+		if !strings.HasPrefix(s.name, "publisher") {
+			continue
+		}
+		w.mu.Lock()
+		status := w.status[s.name]
+		w.mu.Unlock()
+		if st, ok := status().(publisher.Status); ok && st.Followed+10 >= head {
+			return false
+		}
+	}
+	for _, s := range w.control {
+		if strings.HasPrefix(s.name, "presenter") {
+			s.kill()
+			s.start()
+		}
+	}
+	w.note("a person restarts the presenters: no publisher can follow")
+	return true
 }
 
 // apart tells what is not yet as it is to be.

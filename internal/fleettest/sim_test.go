@@ -65,10 +65,17 @@ func TestDefences(t *testing.T) {
 		{"an old manifest comes again", 75, map[string]int{"claim": 10, "replay": 6, "machine": 6}, journals, 1, forward},
 		{"a disk is full", 225, map[string]int{"claim": 10, "disk": 8, "server": 4}, cutOff, 1, static},
 		{"bits flip on a disk", 75, map[string]int{"claim": 10, "rot": 2, "agent": 3}, moveAside, 1, converges},
+		{"a clock is wrong", 150, map[string]int{"claim": 10, "clock": 6, "two": 4, "wait": 4}, notBefore, 1, oneWay},
+		{"the store forgets its history", 150, map[string]int{"claim": 10, "compact": 4, "partition": 6, "wait": 2}, anew, 1, converges},
+		{"the store elects", 150, map[string]int{"claim": 10, "elect": 4}, unknown, 1, kept},
+		{"processes crash", 75, map[string]int{"claim": 10, "crash": 6, "wait": 2}, lapse, 1, converges},
+		{"a revoked key signs", 75, map[string]int{"claim": 10, "stolen": 3}, revoked, 1, verified},
+		{"a source loses nearly everything", 75, map[string]int{"claim": 10, "accident": 3, "crash": 2, "wait": 2}, holds, 1, guarded},
+		{"the log is damaged", 150, map[string]int{"claim": 10, "lose": 4, "spoil": 2, "partition": 6, "wait": 2}, past, 1, converges},
 		{"peers send garbage", 225, map[string]int{"claim": 10, "garbage": 1, "trim": 1}, contents, 1, verified},
 	} {
 		t.Run(c.fault, func(t *testing.T) {
-			s := scene{seed: c.seed, hosts: 2, steps: c.steps, only: c.only, quiet: 75}
+			s := scene{seed: c.seed, hosts: 2, steps: c.steps, only: c.only, quiet: 75, rarely: c.without == past}
 			if broken, report := simulate(t, s); len(broken) > 0 {
 				t.Error(report)
 			}

@@ -23,9 +23,11 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/zonecast/zonecast/agent"
+	"github.com/zonecast/zonecast/guard"
 	"github.com/zonecast/zonecast/internal/follow"
 	"github.com/zonecast/zonecast/internal/simstore"
 	"github.com/zonecast/zonecast/internal/tree"
+	"github.com/zonecast/zonecast/internal/trust"
 	"github.com/zonecast/zonecast/mutator"
 	"github.com/zonecast/zonecast/presenter"
 	"github.com/zonecast/zonecast/publisher"
@@ -54,6 +56,13 @@ const (
 	cutOff    defence = "what was not acknowledged is cut off"
 	moveAside defence = "a damaged journal is moved aside"
 	contents  defence = "a snapshot is what was signed"
+	notBefore defence = "a version is not earlier than the one before"
+	anew      defence = "a watch that lost its history begins anew"
+	unknown   defence = "what is not known is not acknowledged"
+	lapse     defence = "the session of who is dead ends"
+	revoked   defence = "a revoked key is not believed"
+	past      defence = "a damaged log makes a snapshot due"
+	holds     defence = "what a source loses at once is held"
 )
 
 // scene is what a world consists of and what happens in it.
@@ -67,6 +76,8 @@ type scene struct {
 	without defence
 	// quiet is after how many steps everything is healed, and has to converge. Zero: 200.
 	quiet int
+	// rarely tells that snapshots are made only when there is a reason besides their time.
+	rarely bool
 }
 
 type world struct {
@@ -77,6 +88,7 @@ type world struct {
 	dir     string // of the real file system: what publishers and fetchers have
 	key     ed25519.PrivateKey
 	thief   ed25519.PrivateKey
+	stolen  ed25519.PrivateKey // hosts know it, and it is revoked
 	log     *slog.Logger
 	p       *promises
 	people  *people
@@ -111,6 +123,8 @@ func newWorld(t testing.TB, s scene) *world {
 	switch s.without {
 	case fences:
 		w.c.Blind(func(c store.Cond) bool { return c.Modified > 0 && !strings.HasPrefix(c.Path, tree.Claims) })
+	case lapse:
+		w.c.KeepSessions()
 	case claimsCAS:
 		w.c.Blind(func(c store.Cond) bool { return strings.HasPrefix(c.Path, tree.Claims) })
 	}
@@ -122,7 +136,7 @@ func newWorld(t testing.TB, s scene) *world {
 	if w.dir, err = os.MkdirTemp(parent, "zonecast-world-"); err != nil {
 		t.Fatal(err)
 	}
-	for file, key := range map[string]*ed25519.PrivateKey{"key": &w.key, "thief": &w.thief} {
+	for file, key := range map[string]*ed25519.PrivateKey{"key": &w.key, "thief": &w.thief, "stolen": &w.stolen} {
 		if *key, err = snapshot.LoadOrCreateKey(filepath.Join(w.dir, file)); err != nil {
 			t.Fatal(err)
 		}
@@ -134,6 +148,13 @@ func newWorld(t testing.TB, s scene) *world {
 	w.control = append(w.control, w.people.registry)
 	for i := range s.hosts {
 		w.hosts = append(w.hosts, w.newHost(fmt.Sprint("host", i)))
+	}
+	if s.without != revoked {
+		line, err := trust.Statement{Void: true, Time: time.Now(), Reason: "stolen"}.Sign(w.stolen)
+		if err != nil {
+			t.Fatal(err)
+		}
+		w.put(store.Op{Path: tree.RevocationPath(snapshot.KeyID(w.stolen.Public().(ed25519.PublicKey))), Value: []byte(line)})
 	}
 	for _, s := range w.control {
 		s.start()
@@ -201,7 +222,7 @@ func (s *stage) start() {
 	done, client := s.done, s.client
 	go func() {
 		defer close(done)
-		if err := s.run(ctx, client); err != nil && ctx.Err() == nil && !errors.Is(err, store.ErrClosed) {
+		if err := s.run(ctx, s.w.fake(s.name, client)); err != nil && ctx.Err() == nil && !errors.Is(err, store.ErrClosed) {
 			s.w.p.broken("runs", "%s ended by itself: %v", s.name, err)
 		}
 	}()
@@ -227,7 +248,9 @@ func (s *stage) setCut(cut bool) {
 
 func (w *world) presenter(ctx context.Context, s *stage, st store.Store) error {
 	cfg := presenter.DefaultConfig()
-	cfg.Guards, cfg.History, cfg.Audit = false, 30, 60
+	cfg.Guards, cfg.History, cfg.Audit = w.without != holds, 30, 60
+	// What random claims do in a second is let through, what an accident takes at once is not.
+	cfg.Guard = guard.Bounds{Window: time.Second, Few: 1, Source: guard.Limits{Removed: guard.Bound{Floor: wealth - 5, Ceiling: wealth - 5}}}
 	p, err := presenter.New(cfg, presenter.Deps{
 		Store: st, Log: w.log, Metrics: prometheus.NewRegistry(), Policy: reconcile.DefaultPolicy(), Fetcher: w.fetcher(s), Name: s.name, Now: w.now(s.name),
 	})
@@ -245,6 +268,9 @@ func (w *world) publisher(ctx context.Context, s *stage, st store.Store) error {
 	cfg.Dir, cfg.KeyFile = filepath.Join(w.dir, s.name), filepath.Join(w.dir, "key")
 	cfg.URLs = []string{"http://" + s.name + ".example.net"}
 	cfg.SnapshotEvery, cfg.SnapshotPause = 60, 5*time.Second
+	if w.rarely {
+		cfg.SnapshotEvery = 1_000_000
+	}
 	p, err := publisher.New(cfg, publisher.Deps{Store: st, Log: w.log, Metrics: prometheus.NewRegistry(), Fetcher: w.fetcher(s), Name: s.name, Now: w.now(s.name)})
 	if err != nil {
 		return err
@@ -344,8 +370,11 @@ func (h *simHost) getDisk() *simDisk {
 
 func (h *simHost) keys() []ed25519.PublicKey {
 	keys := h.w.publicKeys()
-	if h.w.without == keysCheck {
+	switch h.w.without {
+	case keysCheck:
 		keys = append(keys, h.w.thief.Public().(ed25519.PublicKey))
+	case revoked:
+		keys = append(keys, h.w.stolen.Public().(ed25519.PublicKey))
 	}
 	return keys
 }
@@ -388,6 +417,7 @@ func (h *simHost) status() agent.Status {
 func (h *simHost) runAgent(ctx context.Context, s *stage, st store.Store) error {
 	cfg := agent.DefaultConfig()
 	cfg.Host, cfg.DNS, cfg.Keys = h.name, "192.0.2.1:53", []string{filepath.Join(h.w.dir, "key.pub")}
+	cfg.Keys = append(cfg.Keys, filepath.Join(h.w.dir, "stolen.pub"))
 	if h.w.without == keysCheck {
 		cfg.Keys = append(cfg.Keys, filepath.Join(h.w.dir, "thief.pub"))
 	}

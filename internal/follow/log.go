@@ -160,9 +160,47 @@ func ReadLog(ctx context.Context, st Getter, dataset string, version uint64, val
 	return encoded.Bytes(), nil
 }
 
-// Inline gives the encoded delta that a log node holds in itself; false when it lies in parts. An
+// Damaged gives the newest delta of the log, from version with its chain value down to lowest, that is
+// not as it was published; 0: all are. What is below a large delta is not looked at.
+func Damaged(ctx context.Context, st Lister, dataset string, version uint64, chain snapshot.Chain, lowest uint64) (uint64, error) {
+	nodes, _, err := st.List(ctx, tree.LogPrefix(dataset))
+	if err != nil {
+		return 0, err
+	}
+	log := make(map[uint64][]byte, len(nodes))
+	for _, n := range nodes {
+		if at, ok := tree.LogVersion(dataset, n.Path); ok {
+			log[at] = n.Value
+		}
+	}
+	for at := version; at >= max(lowest, 1); at-- {
+		encoded, inline, err := inline(log[at])
+		if err != nil || inline && snapshot.ChainOf(encoded) != chain {
+			return at, nil
+		}
+		if !inline {
+			return 0, nil
+		}
+		d, err := snapshot.DecodeDelta(encoded)
+		if err != nil {
+			return at, nil
+		}
+		if d.Full {
+			return 0, nil
+		}
+		chain = d.Prev
+	}
+	return 0, nil
+}
+
+// Lister is the part of store.Store that lists the log.
+type Lister interface {
+	List(ctx context.Context, prefix string) ([]store.Node, store.Revision, error)
+}
+
+// inline gives the encoded delta that a log node holds in itself; false when it lies in parts. An
 // error means that the node is none.
-func Inline(value []byte) (encoded []byte, inline bool, err error) {
+func inline(value []byte) (encoded []byte, inline bool, err error) {
 	if len(value) < 2 {
 		return nil, false, fmt.Errorf("%w: %d octets, expected a form and a delta", errLog, len(value))
 	}

@@ -44,7 +44,9 @@ func (c *Client) Die() {
 		c.dead = true
 		for ss := range c.sessions {
 			ss.lose()
-			ss.expireIn(ss.ttl)
+			if !t.immortal {
+				ss.expireIn(ss.ttl)
+			}
 		}
 	}
 	t.mu.Unlock()

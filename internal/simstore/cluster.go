@@ -60,6 +60,7 @@ type Cluster struct {
 	feeds    map[string]*feed
 	waits    map[string]chan struct{} // closed when the node at the path changes
 	load     meter
+	immortal bool
 }
 
 type entry struct {
@@ -130,6 +131,14 @@ func (t *Cluster) Blind(ignored func(store.Cond) bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.blind = ignored
+}
+
+// KeepSessions has sessions whose owner is dead go on, as if it were not: against what a store
+// promises.
+func (t *Cluster) KeepSessions() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.immortal = true
 }
 
 // Observe tells of every node that a commit puts or deletes, in order. It is called before
