@@ -73,7 +73,7 @@ func (p *Presenter) damaged(ctx context.Context, pos position) bool {
 	if err != nil || at == 0 {
 		return false
 	}
-	p.log.Error("log is damaged", "version", at, "head", pos.version, "snapshot", offered)
+	p.log.Error("log is damaged: the next version is whole", "version", at)
 	size := 0
 	for r := range p.active().All() {
 		size += len(r.Owner) + len(r.Location) + 9
