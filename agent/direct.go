@@ -379,7 +379,9 @@ func (g *glass) handInOne(ctx context.Context, d tree.Direct, said map[string]bo
 	defer cancel()
 	path := tree.DirectPath(d.ID)
 	n, err := g.deps.Store.Get(ctx, path)
-	if errors.Is(err, store.ErrNotFound) && !said[d.ID] {
+	// What the store was told it has for so long; else it was put back to an older copy.
+	kept := time.UnixMilli(d.Until).Add(direct.Memory)
+	if errors.Is(err, store.ErrNotFound) && (!said[d.ID] || time.Now().Before(kept)) {
 		_, err = g.deps.Store.Commit(ctx, store.Txn{If: []store.Cond{{Path: path}}, Do: []store.Op{{Path: path, Value: tree.Encode(d)}}})
 		if err == nil || errors.Is(err, store.ErrConflict) { // another host was faster
 			said[d.ID] = true

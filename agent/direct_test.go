@@ -22,6 +22,7 @@ import (
 	"github.com/zonecast/zonecast/internal/operator"
 	"github.com/zonecast/zonecast/internal/tree"
 	"github.com/zonecast/zonecast/snapshot"
+	"github.com/zonecast/zonecast/store"
 )
 
 // glassHost is an agent that takes overrides, and does nothing else; alice is its operator.
@@ -311,5 +312,32 @@ func TestDirectRoom(t *testing.T) {
 	h.refuses(h.sign(setA("mail.example.net", "192.0.2.7")), http.StatusTooManyRequests, "at most")
 	if got := h.kept(); len(got) != direct.Max || got[0] != "www.example.net." {
 		t.Errorf("%d are kept, the first of %s", len(got), got[0])
+	}
+}
+
+// TestDirectStorePutBack: a store that was told of an override, and is put back to an older copy,
+// is told again: the override goes from the host only when it is known what became of it.
+func TestDirectStorePutBack(t *testing.T) {
+	h := newGlassHost(t)
+	if err := h.start(); err != nil {
+		t.Fatal(err)
+	}
+	id := h.takes(h.sign(setA("www.example.net", "192.0.2.7")))
+	d, said := h.direct.kept.Overrides[0], map[string]bool{}
+	st := h.deps.Store
+	for n := range 2 {
+		if over, err := h.direct.handInOne(t.Context(), d, said); over || err != nil {
+			t.Fatalf("time %d: over %v, %v", n, over, err)
+		}
+		if _, err := st.Get(t.Context(), tree.DirectPath(id)); err != nil {
+			t.Fatalf("time %d: not handed in: %v", n, err)
+		}
+		if _, err := st.Commit(t.Context(), store.Txn{Do: []store.Op{{Path: tree.DirectPath(id), Delete: true}}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	d.Until = time.Now().Add(-direct.Memory - time.Minute).UnixMilli()
+	if over, err := h.direct.handInOne(t.Context(), d, said); !over || err != nil {
+		t.Errorf("long after its end: over %v, %v", over, err)
 	}
 }

@@ -20,10 +20,7 @@ import (
 // Overrides that operators handed to hosts while there was no store are handed in when it is
 // back: each becomes an ordinary one, or is dropped, and which of both is in the audit.
 
-const (
-	directAgain  = time.Second    // between two tries
-	directMemory = 24 * time.Hour // how long what became of one stays, after its end
-)
+const directAgain = time.Second // between two tries
 
 // followDirect takes in what hosts hand in. Several processes may: the first does.
 func (c *Control) followDirect(ctx context.Context) error {
@@ -71,7 +68,7 @@ func (c *Control) takeIn(ctx context.Context, n store.Node) (done bool, err erro
 	}
 	now := c.deps.Now()
 	if d.Outcome != "" {
-		if now.Sub(time.UnixMilli(d.Until)) < directMemory {
+		if now.Sub(time.UnixMilli(d.Until)) < direct.Memory {
 			return false, nil
 		}
 		_, err := c.deps.Store.Commit(ctx, store.Txn{If: []store.Cond{{Path: n.Path, Modified: n.Modified}}, Do: []store.Op{{Path: n.Path, Delete: true}}})

@@ -27,7 +27,9 @@ const (
 	MaxFile   = 4 << 20
 	MinLength = time.Second
 	MaxLength = 24 * time.Hour
-	maxData   = 100 // records of one
+	// Memory is how long the store has what became of an override, after its end.
+	Memory  = 24 * time.Hour
+	maxData = 100 // records of one
 )
 
 // Actions that operators sign.
