@@ -32,8 +32,9 @@ import (
 type mapInputs struct {
 	JSON bool `option:"json" help:"print JSON and nothing else"`
 
-	pops, demand, rtt, asn, city string
-	set                          plan.Settings
+	pops, demand, rtt string
+	asn, city         []string
+	set               plan.Settings
 }
 
 func (o *mapInputs) declare(cmd *cobra.Command) {
@@ -44,8 +45,8 @@ func (o *mapInputs) declare(cmd *cobra.Command) {
 	f.StringVar(&o.pops, "pops", "", "PoPs, in JSON: [{\"name\", \"latitude\", \"longitude\", \"capacity\", \"drained\"}, ...]")
 	f.StringVar(&o.demand, "demand", "", "demand, CSV with the columns prefix,weight")
 	f.StringVar(&o.rtt, "rtt", "", "round-trip times, CSV with the columns prefix,pop,milliseconds")
-	f.StringVar(&o.asn, "asn", "", "MaxMind database (.mmdb) of autonomous systems, for prefixes that were not measured")
-	f.StringVar(&o.city, "city", "", "MaxMind database (.mmdb) of cities or countries, for the same")
+	f.StringSliceVar(&o.asn, "asn", nil, "MaxMind databases (.mmdb) of autonomous systems, for prefixes that were not measured")
+	f.StringSliceVar(&o.city, "city", nil, "MaxMind databases (.mmdb) of cities or countries, for the same")
 	f.StringVar(&o.set.Algorithm, "algorithm", o.set.Algorithm, "how to assign; `zonecast map algorithms` lists them")
 	f.Float64Var(&o.set.Headroom, "headroom", o.set.Headroom, "part of each capacity that is left free, 0 to below 1")
 	f.DurationVar(&o.set.Hysteresis, "hysteresis", o.set.Hysteresis, "least gain for which a prefix leaves its PoP of the map in force")
@@ -90,19 +91,30 @@ func (o *mapInputs) read(cmd *cobra.Command) (*table.Table, *mapfill.Filled, err
 	return t, filled, err
 }
 
-func (o *mapInputs) databases() (d places.Databases, err error) {
-	if o.city != "" {
-		if d.Cities, err = mmdb.Open(o.city); err != nil {
+func (o *mapInputs) databases() (places.Databases, error) {
+	return openDatabases(o.asn, o.city)
+}
+
+// openDatabases opens MaxMind databases of autonomous systems and of cities.
+func openDatabases(asn, city []string) (d places.Databases, err error) {
+	for _, file := range city {
+		db, err := mmdb.Open(file)
+		if err == nil {
+			err = db.CheckPlaces(false)
+		}
+		if err != nil {
 			return d, err
 		}
-		if err := d.Cities.CheckPlaces(false); err != nil {
+		d.Cities = append(d.Cities, db)
+	}
+	for _, file := range asn {
+		db, err := mmdb.Open(file)
+		if err != nil {
 			return d, err
 		}
+		d.Systems = append(d.Systems, db)
 	}
-	if o.asn != "" {
-		d.Systems, err = mmdb.Open(o.asn)
-	}
-	return d, err
+	return d, nil
 }
 
 // withFile gives a file to read.

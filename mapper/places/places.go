@@ -9,10 +9,11 @@ import (
 	"github.com/zonecast/zonecast/mapper/fill"
 )
 
-// Databases are those that are asked; each may be nil, and one file may be both.
+// Databases are those that are asked, one after the other until one knows the address: some
+// are published as two files, of IPv4 and of IPv6.
 type Databases struct {
-	Systems *mmdb.DB // of autonomous systems
-	Cities  *mmdb.DB // of cities or countries
+	Systems []*mmdb.DB // of autonomous systems
+	Cities  []*mmdb.DB // of cities or countries
 }
 
 // part is how many prefixes are looked up at a time.
@@ -20,7 +21,7 @@ const part = 8192
 
 // Look gives the place of each prefix; nil without any database.
 func (d Databases) Look(prefixes []netip.Prefix) ([]fill.Place, error) {
-	if d.Systems == nil && d.Cities == nil {
+	if len(d.Systems)+len(d.Cities) == 0 {
 		return nil, nil
 	}
 	places := make([]fill.Place, len(prefixes))
@@ -40,16 +41,20 @@ func (d Databases) Look(prefixes []netip.Prefix) ([]fill.Place, error) {
 	var wg sync.WaitGroup
 	for range runtime.GOMAXPROCS(0) {
 		wg.Go(func() {
-			l := looker{Databases: d, systems: map[uint64]uint32{}, cities: map[uint64]fill.Place{}}
+			systems, cities := newAsker(d.Systems, system), newAsker(d.Cities, place)
 			for from, to := next(); from < to; from, to = next() {
 				for i := from; i < to; i++ {
-					var err error
-					if places[i], err = l.look(prefixes[i].Addr()); err != nil {
+					p, err := cities.ask(prefixes[i].Addr())
+					if err == nil {
+						p.AS, err = systems.ask(prefixes[i].Addr())
+					}
+					if err != nil {
 						mu.Lock()
 						failed = err
 						mu.Unlock()
 						return
 					}
+					places[i] = p
 				}
 			}
 		})
@@ -58,58 +63,53 @@ func (d Databases) Look(prefixes []netip.Prefix) ([]fill.Place, error) {
 	return places, failed
 }
 
-// looker remembers what records say: many networks share one.
-type looker struct {
-	Databases
-	systems map[uint64]uint32
-	cities  map[uint64]fill.Place
+// asker asks databases for one thing, and remembers what records say: many networks share one.
+type asker[T any] struct {
+	of    []*mmdb.DB
+	read  func(mmdb.Network) (T, error)
+	known []map[uint64]T // by database and record
 }
 
-// remembered bounds what a looker remembers of each database.
+// remembered bounds what an asker remembers of each database.
 const remembered = 1 << 20
 
-func (l *looker) look(a netip.Addr) (p fill.Place, err error) {
-	if l.Cities != nil {
-		n, err := l.Cities.Lookup(a)
-		if err != nil {
-			return p, err
-		}
-		if n.Found() {
-			known, ok := l.cities[n.ID()]
-			if !ok {
-				if known, err = place(n); err != nil {
-					return p, err
-				}
-				if len(l.cities) == remembered {
-					clear(l.cities)
-				}
-				l.cities[n.ID()] = known
-			}
-			p = known
-		}
+func newAsker[T any](of []*mmdb.DB, read func(mmdb.Network) (T, error)) *asker[T] {
+	a := &asker[T]{of: of, read: read}
+	for range of {
+		a.known = append(a.known, map[uint64]T{})
 	}
-	if l.Systems != nil {
-		n, err := l.Systems.Lookup(a)
+	return a
+}
+
+// ask gives what the first database that knows the address says.
+func (a *asker[T]) ask(addr netip.Addr) (v T, err error) {
+	for i, db := range a.of {
+		n, err := db.Lookup(addr)
 		if err != nil {
-			return p, err
+			return v, err
 		}
-		if n.Found() {
-			number, ok := l.systems[n.ID()]
-			if !ok {
-				s, err := n.System()
-				if err != nil {
-					return p, err
-				}
-				number = s.Number
-				if len(l.systems) == remembered {
-					clear(l.systems)
-				}
-				l.systems[n.ID()] = number
+		if !n.Found() {
+			continue
+		}
+		known := a.known[i]
+		v, ok := known[n.ID()]
+		if !ok {
+			if v, err = a.read(n); err != nil {
+				return v, err
 			}
-			p.AS = number
+			if len(known) == remembered {
+				clear(known)
+			}
+			known[n.ID()] = v
 		}
+		return v, nil
 	}
-	return p, nil
+	return v, nil
+}
+
+func system(n mmdb.Network) (uint32, error) {
+	s, err := n.System()
+	return s.Number, err
 }
 
 func place(n mmdb.Network) (p fill.Place, err error) {
