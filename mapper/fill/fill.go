@@ -3,6 +3,7 @@ package fill
 import (
 	"cmp"
 	"fmt"
+	"math"
 	"math/bits"
 	"net/netip"
 	"runtime"
@@ -77,13 +78,14 @@ type Filled struct {
 	measured []uint64 // a bit for each cell
 	around   []int32  // the closest longer-known prefix around each, -1: none
 	groups   [All + 1]group
-	last     int32 // microseconds that lines of clients add to geography
+	beyond   [All + 1]group // of what times are above geography, for who has a place
+	last     int32          // microseconds that lines of clients add to geography
 }
 
 // group is the medians of one level.
 type group struct {
 	number  []int32 // of each prefix; -1: none; nil: the level is not there
-	medians []int32 // of group × PoP; Missing
+	medians []int32 // of group × PoP; unsaid
 }
 
 func (f *Filled) has(cell int) bool { return f.measured[cell/64]&(1<<(cell%64)) != 0 }
@@ -113,12 +115,12 @@ func Fill(t *table.Table, places []Place) (*Filled, error) {
 	}
 	f.nest()
 	if places != nil {
-		f.groups[System] = f.group(func(p Place) (uint32, bool) { return p.AS, p.AS != 0 })
-		f.groups[Country] = f.group(func(p Place) (uint32, bool) { return code(p.Country), p.Country != [2]byte{} })
-		f.groups[Continent] = f.group(func(p Place) (uint32, bool) { return code(p.Continent), p.Continent != [2]byte{} })
 		f.last = f.lastMile()
+		f.group(System, func(p Place) (uint32, bool) { return p.AS, p.AS != 0 })
+		f.group(Country, func(p Place) (uint32, bool) { return code(p.Country), p.Country != [2]byte{} })
+		f.group(Continent, func(p Place) (uint32, bool) { return code(p.Continent), p.Continent != [2]byte{} })
 	}
-	f.groups[All] = f.medians(make([]int32, len(t.Prefixes)), 1, 1)
+	f.groups[All] = f.medians(make([]int32, len(t.Prefixes)), 1, 1, f.time)
 	counts := make([][levels]int, parts)
 	rows := make([]int32, len(t.RTT)) // filled apart: what is measured only is looked at meanwhile
 	each(len(t.Prefixes), func(part, from, to int) {
@@ -170,8 +172,9 @@ func (f *Filled) nest() {
 
 func contains(p, q netip.Prefix) bool { return p.Bits() <= q.Bits() && p.Contains(q.Addr()) }
 
-// group makes the medians of prefixes with the same key.
-func (f *Filled) group(key func(Place) (uint32, bool)) group {
+// group makes the medians of prefixes with the same key: of their times, and of what these are
+// above geography, since a group is not in one place.
+func (f *Filled) group(l Level, key func(Place) (uint32, bool)) {
 	number := make([]int32, len(f.places))
 	index := map[uint32]int32{}
 	for i, p := range f.places {
@@ -185,11 +188,24 @@ func (f *Filled) group(key func(Place) (uint32, bool)) group {
 			number[i] = n
 		}
 	}
-	return f.medians(number, len(index), fewest)
+	f.groups[l] = f.medians(number, len(index), fewest, f.time)
+	f.beyond[l] = f.medians(number, len(index), fewest, func(i, j int) (int32, bool) {
+		v, g := f.t.Row(i)[j], f.geography(i, j)
+		return v - g, v != table.Missing && g != table.Missing
+	})
 }
 
-// medians are those of count groups.
-func (f *Filled) medians(number []int32, count, fewest int) group {
+// time is what was measured from prefix i to PoP j.
+func (f *Filled) time(i, j int) (int32, bool) {
+	v := f.t.Row(i)[j]
+	return v, v != table.Missing
+}
+
+// unsaid is no median.
+const unsaid = math.MinInt32
+
+// medians are those of count groups, of what value gives of prefixes and PoPs.
+func (f *Filled) medians(number []int32, count, fewest int, value func(i, j int) (int32, bool)) group {
 	m := len(f.t.PoPs)
 	starts := make([]int32, count+1)
 	for _, n := range number {
@@ -208,7 +224,7 @@ func (f *Filled) medians(number []int32, count, fewest int) group {
 			next[n]++
 		}
 	}
-	g := group{number: number, medians: slices.Repeat([]int32{table.Missing}, count*m)}
+	g := group{number: number, medians: slices.Repeat([]int32{unsaid}, count*m)}
 	each(count*m, func(_, from, to int) { // cells, as one group may have all prefixes
 		var values []int32
 		for cell := from; cell < to; cell++ {
@@ -216,7 +232,7 @@ func (f *Filled) medians(number []int32, count, fewest int) group {
 			values = values[:0]
 			of := members[starts[n]:starts[n+1]]
 			for step, at := max(len(of)/most, 1), 0; at < len(of); at += step {
-				if v := f.t.RTT[int(of[at])*m+j]; v != table.Missing {
+				if v, ok := value(int(of[at]), j); ok {
 					values = append(values, v)
 				}
 			}
@@ -270,11 +286,20 @@ func (f *Filled) known(l Level, i, j int) int32 {
 	if l == Geography {
 		return f.geography(i, j)
 	}
-	g := &f.groups[l]
-	if g.number == nil || g.number[i] < 0 {
-		return table.Missing
+	m := len(f.t.PoPs)
+	if g := &f.beyond[l]; g.number != nil && g.number[i] >= 0 {
+		if v := g.medians[int(g.number[i])*m+j]; v != unsaid {
+			if near := f.geography(i, j); near != table.Missing {
+				return max(v+near, 0)
+			}
+		}
 	}
-	return g.medians[int(g.number[i])*len(f.t.PoPs)+j]
+	if g := &f.groups[l]; g.number != nil && g.number[i] >= 0 {
+		if v := g.medians[int(g.number[i])*m+j]; v != unsaid {
+			return v
+		}
+	}
+	return table.Missing
 }
 
 // cell is the time from prefix i to PoP j.
