@@ -154,10 +154,10 @@ func TestQuality(t *testing.T) {
 		hand        bool
 	}{
 		{"the five PoPs of 2019, capacities allow it", wikimedia()[:5], 1.15, 1.6, true},
-		{"the five PoPs of 2019, tight", wikimedia()[:5], 0.7, 1.3, true},
+		{"the five PoPs of 2019, tight", wikimedia()[:5], 0.85, 1.6, true},
 		{"seven PoPs, capacities allow it", wikimedia()[:7], 1.15, 1.6, false},
 		{"14 PoPs, capacities allow it", wikimedia(), 1.15, 1.6, false},
-		{"14 PoPs, tight", wikimedia(), 0.7, 1.3, false},
+		{"14 PoPs, tight", wikimedia(), 0.85, 1.6, false},
 	} {
 		truth := in.measured(c.pops)
 		capacities(truth, c.least, c.most)

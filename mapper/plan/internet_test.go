@@ -236,7 +236,7 @@ func (in *internet) measured(pops []table.PoP) *table.Table {
 }
 
 // capacities gives each PoP what it would have of the demand without capacities, times a factor
-// of its own from least to most.
+// of its own from least to most; every second one the least, when that is below 1.
 func capacities(t *table.Table, least, most float64) {
 	r := rand.New(rand.NewPCG(4, 4))
 	load := make([]float64, len(t.PoPs))
@@ -247,8 +247,12 @@ func capacities(t *table.Table, least, most float64) {
 		total += d
 	}
 	for j := range t.PoPs {
+		factor := least + (most-least)*r.Float64()
+		if least < 1 {
+			factor = []float64{least, most}[j%2]
+		}
 		// Nobody builds a PoP for next to nothing.
-		t.PoPs[j].Capacity = math.Ceil(max(load[j], total/float64(len(t.PoPs))/20) * (least + (most-least)*r.Float64()))
+		t.PoPs[j].Capacity = math.Ceil(max(load[j], total/float64(len(t.PoPs))/20) * factor)
 	}
 }
 

@@ -41,8 +41,11 @@ func (p *Plan) Lines() iter.Seq[table.Line] {
 
 // Map is the plan as a map, with an entry for each prefix and for everybody else, and without
 // uses. A location is named by its order, as esams/drmrs/eqiad.
-func (p *Plan) Map(name string) *geo.Map {
-	m := &geo.Map{Name: name, Entries: make([]geo.Entry, 0, len(p.Orders)+2), Orders: map[record.Location][]record.Location{}}
+func (p *Plan) Map(name string) *geo.Map { return p.MapOf(name, func(int) bool { return true }) }
+
+// MapOf is Map of some of the prefixes.
+func (p *Plan) MapOf(name string, of func(i int) bool) *geo.Map {
+	m := &geo.Map{Name: name, Orders: map[record.Location][]record.Location{}}
 	known := map[Order]record.Location{}
 	location := func(o Order) record.Location {
 		l, ok := known[o]
@@ -59,6 +62,9 @@ func (p *Plan) Map(name string) *geo.Map {
 	everybody := [2]netip.Prefix{netip.PrefixFrom(netip.IPv4Unspecified(), 0), netip.PrefixFrom(netip.IPv6Unspecified(), 0)}
 	said := [2]bool{}
 	for i, o := range p.Orders {
+		if !of(i) {
+			continue
+		}
 		prefix := p.Table.Prefixes[i]
 		for k := range everybody {
 			said[k] = said[k] || prefix == everybody[k]

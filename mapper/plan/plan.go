@@ -84,6 +84,9 @@ func Compute(ctx context.Context, t *table.Table, previous Previous, set Setting
 	if !slices.ContainsFunc(t.PoPs, table.PoP.Open) {
 		return nil, ErrNoneOpen
 	}
+	if set.Pins != nil && len(set.Pins) != len(t.Prefixes) {
+		return nil, fmt.Errorf("%d pins for %d prefixes", len(set.Pins), len(t.Prefixes))
+	}
 	w := &work{Plan: &Plan{Table: t}, set: set}
 	w.scale()
 	if err := w.problem.Check(); err != nil {
@@ -189,6 +192,7 @@ func (w *work) first(ctx context.Context) (prices []int64, err error) {
 	}
 	p := w.problem
 	p.Capacity = w.limit
+	w.pin(&p)
 	free := p // without the map in force: what would be best
 	free.Home, free.Stay = nil, nil
 	if w.Home == nil || !w.only(ctx, algorithm) {
@@ -208,10 +212,35 @@ func (w *work) first(ctx context.Context) (prices []int64, err error) {
 	} else {
 		prices = w.Prices
 	}
+	for i := range w.at {
+		if w.pinned(i) {
+			w.at[i] = w.set.Pins[i]
+		}
+	}
 	if w.Home != nil {
 		w.settle()
 	}
 	return prices, nil
+}
+
+// pinned tells whether people chose the PoP of prefix i, and it is open.
+func (w *work) pinned(i int) bool {
+	return w.set.Pins != nil && w.set.Pins[i] != None && w.problem.Capacity[w.set.Pins[i]] > 0
+}
+
+// pin takes who is pinned out of a problem, and the room that they have.
+func (w *work) pin(p *assign.Problem) {
+	if w.set.Pins == nil {
+		return
+	}
+	p.Demand, p.Capacity = slices.Clone(p.Demand), slices.Clone(p.Capacity)
+	for i := range p.Demand {
+		if w.pinned(i) {
+			j := w.set.Pins[i]
+			p.Capacity[j] = max(p.Capacity[j]-p.Demand[i], 1) // a PoP that is full is open still
+			p.Demand[i] = 0
+		}
+	}
 }
 
 // only assigns those alone that were at a PoP that is closed now, when they have room
@@ -224,7 +253,11 @@ func (w *work) only(ctx context.Context, algorithm assign.Algorithm) bool {
 	p := assign.Problem{RTT: w.problem.RTT, Capacity: slices.Clone(w.problem.Capacity), Home: []int16{}, Stay: []int32{}}
 	var members []int
 	for i, h := range w.Home {
-		if h != None && !w.displaced[i] {
+		if w.pinned(i) {
+			h = w.set.Pins[i]
+			at[i] = h
+		}
+		if h != None && (!w.displaced[i] || w.pinned(i)) {
 			p.Capacity[h] -= w.problem.Demand[i]
 			continue
 		}
@@ -276,7 +309,7 @@ func (w *work) settle() {
 	for i, d := range w.problem.Demand {
 		total += d
 		h, k := w.Home[i], w.at[i]
-		if h == None || h == k || w.displaced[i] {
+		if h == None || h == k || w.displaced[i] || w.pinned(i) {
 			continue
 		}
 		moved += d

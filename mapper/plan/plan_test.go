@@ -221,7 +221,7 @@ func TestDrain(t *testing.T) {
 // Noise moves next to nothing; what is moved for a gain is at most what may, the best first.
 func TestStability(t *testing.T) {
 	set := plan.DefaultSettings()
-	tab := world(20_000, 8, 0.8, 4)
+	tab := world(8000, 8, 0.8, 4)
 	p := compute(t, tab, nil, set)
 	start := p
 	for cycle := range uint64(5) {
@@ -236,7 +236,7 @@ func TestStability(t *testing.T) {
 	}
 	t.Logf("after 5 cycles %.4f of the demand is elsewhere, gap %.4f", moved(start, p), p.Figures.Gap)
 	// Another Internet: most should move, and may not at once.
-	other := world(20_000, 8, 0.8, 5)
+	other := world(8000, 8, 0.8, 5)
 	other.Demand, other.PoPs = tab.Demand, tab.PoPs
 	set.MaxChurn = 0.1
 	next := compute(t, other, p, set)
@@ -278,6 +278,42 @@ func TestUnknownPoPs(t *testing.T) {
 	}
 	if diff := cmp.Diff([]int16{plan.None, plan.None, 1, 0}, p.Home[:4]); diff != "" {
 		t.Errorf("homes (-want +got):\n%s", diff)
+	}
+}
+
+// Who is pinned is where people want it, in every cycle, and is in the load.
+func TestPins(t *testing.T) {
+	tab := world(3000, 5, 0.7, 8)
+	free := compute(t, tab, nil, plan.DefaultSettings())
+	set := plan.DefaultSettings()
+	set.Pins = slices.Repeat([]int16{plan.None}, 3000)
+	for i := 0; i < 3000; i += 10 {
+		set.Pins[i] = (free.Orders[i][0] + 1) % 5
+	}
+	p := compute(t, tab, free, set)
+	after := *tab
+	after.PoPs = slices.Clone(tab.PoPs)
+	after.PoPs[2].Drained = true
+	for _, q := range []*plan.Plan{p, compute(t, noisy(tab, 0.05, 1), p, set), compute(t, &after, p, set)} {
+		for i, pin := range set.Pins {
+			if pin != plan.None && q.Table.PoPs[pin].Open() && q.Orders[i][0] != pin {
+				t.Fatalf("prefix %d is at %d, pinned to %d", i, q.Orders[i][0], pin)
+			}
+		}
+		if q.Figures.Overloaded > 0 {
+			t.Errorf("%v above capacities", q.Figures.Overloaded)
+		}
+	}
+	// All of them at one PoP: it is too full, and the others go elsewhere.
+	for i := range set.Pins {
+		if set.Pins[i] = 0; i%3 == 0 {
+			set.Pins[i] = plan.None
+		}
+	}
+	for i, o := range compute(t, tab, nil, set).Orders {
+		if i%3 == 0 && o[0] == 0 {
+			t.Fatalf("prefix %d is at the PoP that is too full by pins", i)
+		}
 	}
 }
 

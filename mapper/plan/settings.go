@@ -22,6 +22,9 @@ type Settings struct {
 	// necessary (a PoP closed, too full, new prefixes) are not counted. Those that gain most come first. One is
 	// no bound.
 	MaxChurn float64
+	// Pins are PoPs that people chose, None for who has none; nil: nobody has. Who is pinned to
+	// a PoP that is closed is assigned like everybody else.
+	Pins []int16
 }
 
 // DefaultSettings suit a map that is computed again and again.
