@@ -157,6 +157,9 @@ var arrows = table{
 		"mapper/plan":   stage,
 		"mapper/places": stage,
 
+		"mapper":          stage,
+		"mapper/measured": stage,
+
 		"monitor": stage,
 		"control": stage,
 		"canary":  stage,
@@ -190,7 +193,7 @@ var arrows = table{
 		{"github.com/miekg/dns", []string{"internal/dnswire"}, "zone text, and the wire format where speed does not matter; one package, so that it can be replaced"},
 		{"github.com/klauspost/compress", []string{"record", "snapshot"}, "zstd: claim shards, deltas and snapshots are bulk"},
 		{"github.com/oschwald/maxminddb-golang", []string{"geo/mmdb"}, "databases of places and of autonomous systems as people have them; one package"},
-		{"github.com/zeebo/xxh3", []string{"internal/claimtree", "authority/image", "authority/protocol", "geo", "rtt"}, "checksums and even distribution; nothing that must resist an attacker"},
+		{"github.com/zeebo/xxh3", []string{"internal/claimtree", "authority/image", "authority/protocol", "geo", "rtt", "mapper"}, "checksums and even distribution; nothing that must resist an attacker"},
 		{"github.com/DataDog/sketches-go", []string{"rtt"}, "DDSketch: the mapping of its bins, and its word in tests"},
 		{"github.com/dchest/siphash", []string{"authority/cookie", "authority/ratelimit"}, "hashes that clients must not foresee"},
 		{"github.com/dnstap/golang-dnstap", []string{"authority/tap", "beacon/dnslog", "beacon/dnslog/dnslogtest"}, "the messages of dnstap"},

@@ -84,7 +84,8 @@ func TestMetricsPage(t *testing.T) {
 	dir := t.TempDir()
 	apis, mut, upd, pre, can, pub, agt, aut, mon, prx := newAPIStage(), mutatorStage{}, updateStage{}, presenterStage{policy: &policyOptions{}}, canaryStage{}, publisherStage{}, agentStage{}, authorityStage{}, monitorStage{}, proxyStage{}
 	rec, tin, ann, bea := recursorStage{}, tinydnsStage{}, announcerStage{}, beaconStage{}
-	for _, s := range []interface{ declare(*cobra.Command) }{apis, &mut, &upd, &pre, &can, &pub, &agt, &aut, &mon, &prx, &rec, &tin, &ann, &bea} {
+	mpr := mapperStage{}
+	for _, s := range []interface{ declare(*cobra.Command) }{apis, &mut, &upd, &pre, &can, &pub, &agt, &aut, &mon, &prx, &rec, &tin, &ann, &bea, &mpr} {
 		s.declare(&cobra.Command{Use: "stage"}) // which sets the defaults
 	}
 	apis.Listen = "127.0.0.1:0"
@@ -100,7 +101,7 @@ func TestMetricsPage(t *testing.T) {
 	ann.VIPs, ann.BGP.AS = []route.VIP{{Name: "dns", Address: netip.MustParseAddr("192.0.2.53"), Prefix: netip.MustParsePrefix("192.0.2.53/32")}}, 65101
 	bea.Listen, bea.Zone, bea.PoPs, bea.Out = "127.0.0.1:0", "beacon.example.net", []string{"esams"}, filepath.Join(dir, "rtt")
 	for _, add := range []func(*node) error{
-		apis.add, mut.add, upd.add, pre.add, can.add, pub.add, agt.add, func(n *node) error { return aut.add(n, "") }, mon.add, prx.add, rec.add, tin.add, ann.add, bea.add,
+		apis.add, mut.add, upd.add, pre.add, can.add, pub.add, agt.add, func(n *node) error { return aut.add(n, "") }, mon.add, prx.add, rec.add, tin.add, ann.add, bea.add, mpr.add,
 	} {
 		if err := add(n); err != nil {
 			t.Fatal(err)

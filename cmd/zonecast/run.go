@@ -49,6 +49,8 @@ Options may also stand in the file that --config names; ` + "`zonecast run examp
 	addService(run, "announcer", "on a host: announces service addresses by BGP while they can be answered", ann.declare, ann.add)
 	var mon monitorStage
 	addService(run, "monitor", "asks every host how fresh it is", mon.declare, mon.add)
+	var mpr mapperStage
+	addService(run, "mapper", "computes from round-trip times and capacities which PoP serves whom", mpr.declare, mpr.add)
 	var prx proxyStage
 	addService(run, "proxy", "serves configurations to a machine's programs, and the store to a site's agents; goes on when the store is dead", prx.declare, prx.add)
 	var aut authorityStage

@@ -93,6 +93,7 @@ const (
 	ElectPresenter = "/elect/presenter" // followed by /<dataset>
 	ElectPublisher = "/elect/publisher" // followed by /<dataset>
 	ElectCanary    = "/elect/canary"    // followed by /<dataset>
+	ElectMapper    = "/elect/mapper"    // followed by /<map>
 	ElectMutator   = "/elect/mutator"
 	// ElectConfigurator is of whoever has the configuration repository open.
 	ElectConfigurator = "/elect/configurator"

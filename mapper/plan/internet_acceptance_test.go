@@ -4,6 +4,7 @@ package plan_test
 
 import (
 	"bufio"
+	"bytes"
 	"cmp"
 	"encoding/json"
 	"fmt"
@@ -56,10 +57,12 @@ func TestMillionPrefixes(t *testing.T) {
 			began := time.Now()
 			run := exec.Command(command, "map", "compute", "--pops", filepath.Join(dir, "pops.json"), "--demand", filepath.Join(dir, "demand.csv"),
 				"--rtt", filepath.Join(dir, "rtt.csv"), "--out", filepath.Join(dir, "map.csv"), "--json")
+			var said bytes.Buffer
+			run.Stderr = &said
 			run.Env = append(os.Environ(), "GOMAXPROCS=2")
 			out, err := run.Output()
 			if err != nil {
-				t.Fatalf("%v: %s", err, out)
+				t.Fatalf("%v: %s", err, &said)
 			}
 			took := time.Since(began).Seconds()
 			var v struct {

@@ -113,7 +113,9 @@ func newInternet(t testing.TB, n int) *internet {
 			}
 		}
 	}
-	slices.SortFunc(all, func(a, b announced) int { return cmp.Or(a.p.Addr().Compare(b.p.Addr()), cmp.Compare(a.p.Bits(), b.p.Bits())) })
+	slices.SortFunc(all, func(a, b announced) int {
+		return cmp.Or(a.p.Addr().Compare(b.p.Addr()), cmp.Compare(a.p.Bits(), b.p.Bits()))
+	})
 	all = all[:min(len(all), n)]
 	in := &internet{}
 	for _, a := range all {
@@ -188,10 +190,20 @@ func wikimedia() []table.PoP {
 		name     string
 		lat, lon float64
 	}{
-		{"eqiad", 39.04, -77.49}, {"codfw", 32.95, -96.83}, {"ulsfo", 37.77, -122.42}, {"esams", 52.35, 4.93}, {"eqsin", 1.32, 103.69},
-		{"drmrs", 43.31, 5.37}, {"magru", -23.54, -46.63},
-		{"tokyo", 35.68, 139.77}, {"sydney", -33.87, 151.21}, {"mumbai", 19.08, 72.88}, {"johannesburg", -26.2, 28.05}, {"warsaw", 52.23, 21.01},
-		{"miami", 25.77, -80.19}, {"santiago", -33.45, -70.67},
+		{"eqiad", 39.04, -77.49},
+		{"codfw", 32.95, -96.83},
+		{"ulsfo", 37.77, -122.42},
+		{"esams", 52.35, 4.93},
+		{"eqsin", 1.32, 103.69},
+		{"drmrs", 43.31, 5.37},
+		{"magru", -23.54, -46.63},
+		{"tokyo", 35.68, 139.77},
+		{"sydney", -33.87, 151.21},
+		{"mumbai", 19.08, 72.88},
+		{"johannesburg", -26.2, 28.05},
+		{"warsaw", 52.23, 21.01},
+		{"miami", 25.77, -80.19},
+		{"santiago", -33.45, -70.67},
 	} {
 		pops = append(pops, table.PoP{Name: p.name, Latitude: p.lat, Longitude: p.lon, Located: true})
 	}

@@ -297,7 +297,8 @@ func (w *work) only(ctx context.Context, algorithm assign.Algorithm) bool {
 }
 
 // settle keeps those at home who only gain, from the least gain on, until no more move than may,
-// as far as their homes have room.
+// but for the one that crosses the bound, as far as their homes have room. So the largest gain
+// is never put off for ever.
 func (w *work) settle() {
 	type move struct {
 		gain int64 // demand × microseconds for each unit of demand
@@ -318,12 +319,12 @@ func (w *work) settle() {
 	}
 	slices.SortFunc(moves, func(a, b move) int { return cmp.Or(cmp.Compare(a.gain, b.gain), cmp.Compare(a.i, b.i)) })
 	most := int64(w.set.MaxChurn * float64(total))
-	for again := true; again && moved > most; {
+	for again := true; again; {
 		again = false
 		rest := moves[:0]
 		for _, m := range moves {
 			h, k, d := w.Home[m.i], w.at[m.i], w.problem.Demand[m.i]
-			if moved <= most || load[h]+d > w.limit[h] {
+			if moved-d < most || load[h]+d > w.limit[h] {
 				rest = append(rest, m)
 				continue
 			}

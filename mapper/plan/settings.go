@@ -19,8 +19,8 @@ type Settings struct {
 	Hysteresis      time.Duration
 	HysteresisShare float64
 	// MaxChurn is the part of the demand that may move for a gain, 0 to 1; moves that are
-	// necessary (a PoP closed, too full, new prefixes) are not counted. Those that gain most come first. One is
-	// no bound.
+	// necessary (a PoP closed, too full, new prefixes) are not counted. Those that gain most come first, and
+	// the one that crosses the bound may. One is no bound.
 	MaxChurn float64
 	// Pins are PoPs that people chose, None for who has none; nil: nobody has. Who is pinned to
 	// a PoP that is closed is assigned like everybody else.
@@ -29,7 +29,7 @@ type Settings struct {
 
 // DefaultSettings suit a map that is computed again and again.
 func DefaultSettings() Settings {
-	return Settings{Algorithm: "price", Headroom: 0.05, Hysteresis: 5 * time.Millisecond, HysteresisShare: 0.15, MaxChurn: 0.05}
+	return Settings{Algorithm: "price", Headroom: 0.05, Hysteresis: 5 * time.Millisecond, HysteresisShare: 0.15, MaxChurn: 0.25}
 }
 
 // Check tells what is wrong with the settings.

@@ -1,0 +1,202 @@
+package mapper
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"hash"
+	"io"
+	"net/http"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/zeebo/xxh3"
+
+	"github.com/zonecast/zonecast/geo/mmdb"
+	"github.com/zonecast/zonecast/internal/steering"
+	"github.com/zonecast/zonecast/mapper/measured"
+	"github.com/zonecast/zonecast/mapper/places"
+	"github.com/zonecast/zonecast/mapper/table"
+	"github.com/zonecast/zonecast/rtt"
+)
+
+const (
+	// fetchTimeout bounds one fetch from a beacon.
+	fetchTimeout = 20 * time.Second
+	// maxTables is how many tables one beacon may give: a day of five-minute slots.
+	maxTables = 288
+	// maxFetch bounds what one beacon gives, in octets.
+	maxFetch = 1 << 30
+)
+
+// limit bounds one table.
+var limit = rtt.Limit{Rows: table.MaxPrefixes, Octets: 4 << 30}
+
+// inputs are what a map is computed from.
+type inputs struct {
+	*measured.Measured
+	databases places.Databases
+	pins      *pins
+	// partly is what could not be read of several; the others are used.
+	partly      error
+	where       string
+	fingerprint string
+}
+
+// resolver tells whether row i is of resolvers.
+func (in *inputs) resolver(i int) bool { return in.Keys[i].Kind == rtt.Resolver }
+
+// inputs reads everything. Its error says why no map can be made of it.
+func (t *term) inputs(ctx context.Context) (*inputs, error) {
+	now := t.deps.Now()
+	sum := xxh3.New()
+	in := &inputs{where: strings.Join(t.cfg.RTT, " ")}
+	all, err := steering.Read(ctx, t.deps.Store)
+	if err != nil {
+		return nil, err
+	}
+	if len(all) == 0 {
+		return nil, errors.New("no PoP is in the store: `zonecast pop add` adds one")
+	}
+	var pops []table.PoP
+	for _, p := range all {
+		fmt.Fprintln(sum, p.Name, p.Latitude, p.Longitude, p.Capacity, p.State)
+		pops = append(pops, table.PoP{
+			Name: p.Name, Latitude: p.Latitude, Longitude: p.Longitude, Located: p.Latitude != 0 || p.Longitude != 0,
+			Capacity: p.Capacity, Drained: p.State != "up",
+		})
+	}
+	tables, err := t.tables(ctx, now.Add(-t.cfg.MaxAge))
+	if len(tables) == 0 {
+		if err == nil {
+			err = fmt.Errorf("%s: nothing was measured in the last %s", cmp.Or(in.where, "--mapper-rtt is not set"), t.cfg.MaxAge)
+		}
+		return nil, fmt.Errorf("no round-trip times: %w", err)
+	}
+	in.partly = err
+	newest := time.Time{}
+	for _, r := range tables {
+		if _, err := r.WriteTo(sum); err != nil {
+			return nil, err
+		}
+		if r.End.After(newest) {
+			newest = r.End
+		}
+	}
+	t.metrics.age.Set(max(now.Sub(newest).Seconds(), 0))
+	if age := now.Sub(newest); age > t.cfg.Stale {
+		return nil, fmt.Errorf("the newest round-trip time is %s old, expected at most --mapper-stale %s: are beacons running?", age.Round(time.Second), t.cfg.Stale)
+	}
+	if err := t.files(in, sum); err != nil {
+		return nil, err
+	}
+	in.fingerprint = fmt.Sprintf("%016x", sum.Sum64())
+	if in.fingerprint == t.seen {
+		return in, nil
+	}
+	set := measured.Settings{Measurements: t.cfg.Measurements, Clients: t.cfg.Clients, Enough: t.cfg.Enough, Demand: t.cfg.Weight, Queries: t.cfg.Queries}
+	if in.Measured, err = measured.New(tables, pops, set); err != nil {
+		return nil, err
+	}
+	if t.cfg.DemandFile != "" {
+		demand, err := readDemand(t.cfg.DemandFile)
+		if err != nil {
+			return nil, err
+		}
+		in.Replace(demand)
+	}
+	if !slices.ContainsFunc(in.Demand, func(d float64) bool { return d > 0 }) {
+		return nil, errors.New("nobody has any demand: neither page loads were measured nor is there a --mapper-demand file")
+	}
+	return in, nil
+}
+
+func readDemand(file string) (*table.Table, error) {
+	f, err := os.Open(file)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return table.ReadDemand(f, file)
+}
+
+// files notes the files of people in sum, and opens those that are needed.
+func (t *term) files(in *inputs, sum hash.Hash64) error {
+	for _, file := range append(append(slices.Clone(t.cfg.ASN), t.cfg.City...), t.cfg.DemandFile, t.cfg.PinsFile) {
+		if file == "" {
+			continue
+		}
+		s, err := os.Stat(file)
+		if err != nil {
+			return err
+		}
+		fmt.Fprintln(sum, file, s.Size(), s.ModTime().UnixNano())
+	}
+	var err error
+	if t.cfg.PinsFile != "" {
+		if in.pins, err = readPins(t.cfg.PinsFile); err != nil {
+			return err
+		}
+	}
+	for _, of := range []struct {
+		files []string
+		to    *[]*mmdb.DB
+	}{{t.cfg.ASN, &in.databases.Systems}, {t.cfg.City, &in.databases.Cities}} {
+		for _, file := range of.files {
+			db, err := mmdb.Open(file)
+			if err != nil {
+				return err
+			}
+			*of.to = append(*of.to, db)
+		}
+	}
+	return nil
+}
+
+// tables reads those of all beacons that are not older than since. With some of them there
+// may be an error beside.
+func (t *term) tables(ctx context.Context, since time.Time) ([]*rtt.Table, error) {
+	var all []*rtt.Table
+	var errs []error
+	for _, from := range t.cfg.RTT {
+		var tables []*rtt.Table
+		var err error
+		if strings.Contains(from, "://") {
+			tables, err = t.fetch(ctx, from, since)
+		} else {
+			tables, err = rtt.ReadDir(from, limit, since)
+		}
+		if err != nil {
+			errs = append(errs, err)
+		}
+		all = append(all, tables...)
+	}
+	if len(errs) > 0 {
+		t.metrics.unread.Inc()
+	}
+	return all, errors.Join(errs...)
+}
+
+// fetch reads the tables of a beacon.
+func (t *term) fetch(ctx context.Context, from string, since time.Time) ([]*rtt.Table, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, from, http.NoBody)
+	if err != nil {
+		return nil, fmt.Errorf("fetch round-trip times: %w", err)
+	}
+	resp, err := t.deps.Client.Do(req)
+	if err != nil {
+		return nil, fmt.Errorf("fetch round-trip times: %w", err)
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		return nil, fmt.Errorf("fetch round-trip times of %s: status %s, expected 200", from, resp.Status)
+	}
+	tables, err := rtt.ReadAll(io.LimitReader(resp.Body, maxFetch), limit, maxTables)
+	if err != nil {
+		return nil, fmt.Errorf("fetch round-trip times of %s: %w", from, err)
+	}
+	return slices.DeleteFunc(tables, func(r *rtt.Table) bool { return r.Empty() || r.End.Before(since) }), nil
+}
