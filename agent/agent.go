@@ -180,7 +180,7 @@ func (a *Agent) keep(ctx context.Context) (err error) {
 	defer end()
 	a.deps.Log.Info("journal opened", "dataset", a.cfg.Dataset, "version", have.Version(), "digest", have.Digest().String()[:12], "rrsets", have.Len())
 	f, err := follow.New(follow.Config{
-		Dataset: a.cfg.Dataset, Store: a.deps.Store, Keys: a.ring.Keys, KeysChanged: changed, Fetcher: a.deps.Fetcher,
+		Dataset: a.cfg.Dataset, Store: a.deps.Store, Keys: a.ring.Keys, KeysChanged: changed, Revoked: func(ctx context.Context) error { return a.ring.Read(ctx, a.deps.Store) }, Fetcher: a.deps.Fetcher,
 		Dir: a.cfg.Journal + ".fetch", Manifest: w.Manifest(), Floor: floor, FloorSignedBy: signers, Log: a.deps.Log, Progress: a.deps.Progress,
 	}, have, a)
 	if err != nil {

@@ -1,10 +1,13 @@
 package follow_test
 
 import (
+	"context"
 	"crypto/ed25519"
 	"errors"
 	"sync"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/zonecast/zonecast/internal/follow"
 	"github.com/zonecast/zonecast/snapshot/journal"
@@ -40,6 +43,49 @@ func (b *beliefs) revoke(void bool) {
 }
 
 func (b *beliefs) use(c *follow.Config) { c.Keys, c.KeysChanged = b.keys, b.changed }
+
+// TestRevokedBefore: what a thief signed comes before what tells that its key is revoked. It is
+// not taken, at the beginning and after a silence, and what can be believed is when that is known.
+func TestRevokedBefore(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		thief := key(2)
+		o := newOrigin(t)
+		o.publish()
+		o.putManifest(o.signed(o.manifest(), thief))
+		h := newHost(t, o.public())
+		b := newBeliefs(thief, o.key)
+		var mu sync.Mutex
+		asked, answer := 0, errors.New("the store does not say")
+		revoked := func(context.Context) error {
+			mu.Lock()
+			defer mu.Unlock()
+			if asked++; asked == 3 {
+				b.revoke(true)
+				answer = nil
+			}
+			return answer
+		}
+		stop := h.run(o, nil, b.use, func(c *follow.Config) { c.Revoked = revoked })
+		defer stop()
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		if resets, deltas, _ := h.counts(); resets+deltas > 0 { // host.check looks at what signed it, too
+			t.Errorf("%d resets and %d deltas by the word of a revoked key", resets, deltas)
+		}
+		o.sign()
+		h.reaches(o)
+		for range 2 {
+			o.publish()
+			o.sign()
+			h.reaches(o)
+		}
+		mu.Lock()
+		if asked > 4 { // twice in vain, once that told, and once after the minute
+			t.Errorf("asked %d times, expected 4: not with each version", asked)
+		}
+		mu.Unlock()
+	})
+}
 
 // TestRevokedWhileFetched: a snapshot that a thief offered is on its way when something newer
 // by another key is the target, and the thief's key is revoked: what arrives is not taken.

@@ -1,6 +1,7 @@
 package follow
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -23,6 +24,10 @@ type Config struct {
 	// KeysChanged tells that Keys gives another set. Nil: it is found out with the next
 	// thing that happens.
 	KeysChanged <-chan struct{}
+	// Revoked, unless nil, reads from the store which keys are revoked, so that Keys knows. It is
+	// asked at the beginning and after silences, before anything is believed that came then: what
+	// tells of a revocation may come later than what the key signed meanwhile.
+	Revoked func(ctx context.Context) error
 	// Manifest is the signed one under which the state to go on from was taken; nil: it is
 	// not known.
 	Manifest []byte
@@ -54,6 +59,11 @@ type Config struct {
 const (
 	defaultRetryMin = 200 * time.Millisecond
 	defaultRetryMax = 30 * time.Second
+	// silence is how long nothing has come when Revoked is asked anew: freshness records come
+	// every second.
+	silence = 3 * time.Second
+	// patience is how long that may take before it is tried again.
+	patience = 10 * time.Second
 	// maxCache bounds the octets that log nodes take which cannot be applied yet. Those
 	// beyond are fetched when their time has come.
 	maxCache = 64 << 20

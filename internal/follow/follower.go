@@ -58,6 +58,8 @@ type Follower struct {
 	fetch   *fetch // under way; nil when none is
 	fetched chan *fetch
 	large   large
+	heard   time.Time // when the watch brought something last
+	unsure  bool      // whether Revoked is to be asked
 	// failed is the snapshot that could not be fetched; it is not tried again before
 	// the retry.
 	failed snapshot.ID
@@ -168,6 +170,8 @@ func (f *Follower) Run(ctx context.Context) error {
 				f.view.touched(b, f.cfg.LogTouched)
 			}
 			f.view.take(b, f.at.Version())
+			f.unsure = f.unsure || f.cfg.Revoked != nil && time.Since(f.heard) >= silence
+			f.heard = time.Now()
 		case <-f.cfg.KeysChanged:
 		case <-f.retry.C:
 			f.armed, f.failed = false, snapshot.ID{}
@@ -179,10 +183,28 @@ func (f *Follower) Run(ctx context.Context) error {
 				return err
 			}
 		}
+		if !f.sure(ctx) {
+			continue // the retry comes
+		}
 		if err := f.advance(ctx); err != nil {
 			return err
 		}
 	}
+}
+
+// sure tells whether it is known which keys are revoked, as far as the store tells.
+func (f *Follower) sure(ctx context.Context) bool {
+	if !f.unsure {
+		return true
+	}
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	if err := f.cfg.Revoked(ctx); err != nil {
+		f.again(fmt.Errorf("read revocations: %w", err))
+		return false
+	}
+	f.unsure = false
+	return true
 }
 
 // refresh asks the store for everything anew: what did not work may have been the

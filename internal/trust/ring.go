@@ -180,6 +180,19 @@ func (r *Ring) Run(ctx context.Context, st store.Store, refused func(err error, 
 	}
 }
 
+// Read takes the store's revocations as they are now. What is none of them is left to Run to
+// tell of.
+func (r *Ring) Read(ctx context.Context, st store.Store) error {
+	nodes, _, err := st.List(ctx, tree.Revocations)
+	if err != nil {
+		return err
+	}
+	for _, n := range nodes {
+		_ = r.Take(string(n.Value))
+	}
+	return nil
+}
+
 // tells lets few of many be told: maxTells in tellsIn.
 type tells struct {
 	since time.Time
