@@ -135,7 +135,7 @@ func (a *Agent) refusedRevocation(err error, evidence []byte) {
 
 // wayOf is where a refusal of this kind comes from.
 func wayOf(kind follow.Kind) string {
-	if kind == follow.KindSnapshot {
+	if kind == follow.KindSnapshot || kind == follow.KindDelta {
 		return "peers" // or the publisher, who serves files as peers do
 	}
 	return "store"

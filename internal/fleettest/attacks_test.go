@@ -161,6 +161,14 @@ func storeAttacks() []attack {
 			x.some(1)
 			return x.manifest(func(m *snapshot.Manifest) { m.Digest[0] ^= 1 }, x.key)
 		}),
+		{"mix and match: another list of files than was signed", "store", "manifest", func(x *target) {
+			signed, list := snapshot.Detach(x.manifest(func(m *snapshot.Manifest) {
+				m.Snapshot = x.d.Ref()
+				m.Snapshot.ID, m.Snapshot.Size, m.Snapshot.URLs = snapshot.ID{1}, 4711, []string{"http://192.0.2.1/snapshot"}
+			}, x.key))
+			x.put(tree.FilesPath(dataset), bytes.Replace(list, []byte("192.0.2.1"), []byte("192.0.2.2"), 1))
+			x.put(tree.ManifestPath(dataset), signed)
+		}},
 		{"signed by a key that is revoked", "store", "revoked", func(x *target) {
 			next := x.fleet.key("next")
 			x.believe(x.key, next)
@@ -237,7 +245,57 @@ func peerAttacks() []attack {
 		}}
 	}
 	write := func(w http.ResponseWriter, b []byte) { _, _ = w.Write(b) } // likewise
+	// A large delta is had as a file; what is refused of it is read from the store, where it lies in
+	// parts, which are not there while the attack goes on.
+	large := func(name string, serve func(w http.ResponseWriter, good []byte)) attack {
+		return attack{name, "peers", "delta", func(x *target) {
+			x.stop()
+			var put []record.RRset
+			for i := range 4000 {
+				put = append(put, rrset(x.fleet.t, fmt.Sprintf("n%d.example.net", i), record.TypeA, "\xc0\x00\x02\x01"))
+			}
+			x.publish(put...)
+			parts, _, err := x.st.List(context.Background(), tree.PartsPrefix(dataset, x.d.Version()))
+			if err != nil || len(parts) < 2 {
+				x.fleet.t.Fatalf("%d parts, error %v", len(parts), err)
+			}
+			var good []byte
+			for _, n := range parts {
+				good = append(good, n.Value...)
+				x.delete(n.Path)
+			}
+			var honest atomic.Bool
+			server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+				if honest.Load() {
+					_, _ = w.Write(good) // the host is gone when it does not work
+					return
+				}
+				serve(w, good)
+			}))
+			x.fleet.t.Cleanup(server.Close)
+			x.announce(x.manifest(func(m *snapshot.Manifest) {
+				m.Deltas = []snapshot.DeltaRef{{Version: m.Version, Chain: m.Chain, Size: int64(len(good)), URLs: []string{server.URL + "/delta"}}}
+			}, x.key))
+			x.restart()
+			x.heal = func() {
+				honest.Store(true)
+				x.reaches()
+			}
+		}}
+	}
 	return []attack{
+		large("bit-flipped large delta", func(w http.ResponseWriter, good []byte) { write(w, flipped(good, len(good)/2)) }),
+		large("truncated large delta, padded", func(w http.ResponseWriter, good []byte) {
+			write(w, append(bytes.Clone(good[:len(good)/2]), make([]byte, len(good)-len(good)/2)...))
+		}),
+		large("oversized large delta", func(w http.ResponseWriter, good []byte) {
+			w.(http.Flusher).Flush()
+			for range 1 << 6 {
+				if _, err := w.Write(good); err != nil {
+					return
+				}
+			}
+		}),
 		serve("bit-flipped snapshot", "snapshot", func(w http.ResponseWriter, good []byte) { write(w, flipped(good, len(good)/2)) }),
 		serve("truncated snapshot, padded", "snapshot", func(w http.ResponseWriter, good []byte) {
 			write(w, append(bytes.Clone(good[:len(good)/2]), make([]byte, len(good)-len(good)/2)...))

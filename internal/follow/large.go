@@ -54,6 +54,10 @@ func (f *Follower) startLarge(ctx context.Context, ref snapshot.DeltaRef) {
 	go func() {
 		defer cancel()
 		job.encoded, job.err = fetchDelta(ctx, f.cfg, ref, f.dir)
+		var content *ContentError
+		if errors.As(job.err, &content) {
+			job.head = content.Head
+		}
 		f.fetched <- job // has room for the one that is under way
 	}()
 }
@@ -68,7 +72,8 @@ func fetchDelta(ctx context.Context, cfg Config, ref snapshot.DeltaRef, dir stri
 		return nil, err
 	}
 	if got := snapshot.ChainOf(b); got != ref.Chain {
-		return nil, fmt.Errorf("%w: delta %d has chain %s…, expected %s…", ErrContent, ref.Version, got.String()[:12], ref.Chain.String()[:12])
+		err := fmt.Errorf("%w: delta %d has chain %s…, expected %s…", ErrContent, ref.Version, got.String()[:12], ref.Chain.String()[:12])
+		return nil, &ContentError{err, b[:min(len(b), MaxEvidence)]}
 	}
 	return b, nil
 }
@@ -84,7 +89,7 @@ func (f *Follower) finishLarge(ctx context.Context, job *fetch) error {
 	}
 	f.large.failed[job.large.Chain] = true
 	if errors.Is(job.err, ErrContent) {
-		f.refuse(KindChain, job.large.Version, job.err)
+		f.refuseWith(KindDelta, job.large.Version, job.err, job.head)
 	}
 	f.cfg.Log.Info("large delta is not had as a file, reading it from the store", "dataset", f.cfg.Dataset, "version", job.large.Version, "error", job.err)
 	return nil

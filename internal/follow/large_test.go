@@ -51,8 +51,8 @@ func TestLargeDeltaFiles(t *testing.T) {
 	}{
 		{name: "the file alone", fetch: &files{}, reached: true},
 		{name: "no file", fetch: &files{err: lost}, parts: true, reached: true},
-		{name: "another file", fetch: &files{content: []byte("not a delta")}, parts: true, reached: true, kinds: []follow.Kind{follow.KindChain}},
-		{name: "another file, and no parts", fetch: &files{content: []byte("not a delta")}, kinds: []follow.Kind{follow.KindChain, follow.KindUnreachable}},
+		{name: "another file", fetch: &files{content: []byte("not a delta")}, parts: true, reached: true, kinds: []follow.Kind{follow.KindDelta}},
+		{name: "another file, and no parts", fetch: &files{content: []byte("not a delta")}, kinds: []follow.Kind{follow.KindDelta, follow.KindUnreachable}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			o := newOrigin(t)
@@ -84,6 +84,11 @@ func TestLargeDeltaFiles(t *testing.T) {
 			eventually(t, "what is refused", func() bool {
 				return !slices.ContainsFunc(test.kinds, func(k follow.Kind) bool { return !slices.Contains(h.kinds(), k) })
 			})
+			for _, r := range h.told() {
+				if r.Kind == follow.KindDelta && !bytes.Equal(r.Evidence, test.fetch.content) {
+					t.Errorf("kept for inspection is %.40q, what came is %.40q", r.Evidence, test.fetch.content)
+				}
+			}
 			if test.kinds == nil && len(h.told()) > 0 {
 				t.Errorf("refused %v, expected nothing", h.told())
 			}

@@ -73,6 +73,7 @@ const (
 	KindChain       Kind = "chain"       // a delta is not the one that the chain names
 	KindDigest      Kind = "digest"      // a delta does not lead to what it says, or not to what was signed
 	KindSnapshot    Kind = "snapshot"    // a snapshot is not what was signed
+	KindDelta       Kind = "delta"       // a large delta that was fetched as a file is not what was signed
 	KindUnreachable Kind = "unreachable" // neither the log nor a snapshot leads to the newest version
 )
 
@@ -80,7 +81,7 @@ const (
 func Kinds() []Kind {
 	return []Kind{
 		KindHead, KindManifest, KindSignature, KindRevoked, KindDataset, KindOlder, KindForked, KindLog, KindChain,
-		KindDigest, KindSnapshot, KindUnreachable,
+		KindDigest, KindSnapshot, KindDelta, KindUnreachable,
 	}
 }
 
