@@ -8,8 +8,8 @@ import (
 	"testing"
 )
 
-// TestGuaranteesAreHeld demands that every test which docs/design.md names is there,
-// and that each of its six guarantees names some.
+// TestGuaranteesAreHeld demands that every test which the pages of docs/ name is there,
+// and that each of the six guarantees of docs/design.md names some.
 func TestGuaranteesAreHeld(t *testing.T) {
 	text, err := os.ReadFile("docs/design.md")
 	if err != nil {
@@ -35,10 +35,20 @@ func TestGuaranteesAreHeld(t *testing.T) {
 		t.Fatal(err)
 	}
 	named := regexp.MustCompile("`(Test\\w+)`")
-	for _, m := range named.FindAllStringSubmatch(string(text), -1) {
-		if !there[m[1]] {
-			t.Errorf("docs/design.md names %s, which is no test", m[1])
+	err = fs.WalkDir(os.DirFS("."), "docs", func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() || !strings.HasSuffix(path, ".md") {
+			return err
 		}
+		page, err := os.ReadFile(path)
+		for _, m := range named.FindAllStringSubmatch(string(page), -1) {
+			if !there[m[1]] {
+				t.Errorf("%s names %s, which is no test", path, m[1])
+			}
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
 	}
 	parts := regexp.MustCompile(`(?m)^\d\. \*\*`).Split(guarantees, -1)[1:]
 	if len(parts) != 6 {
