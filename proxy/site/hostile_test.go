@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -296,5 +297,59 @@ func TestFullMirror(t *testing.T) {
 	got, _, err := c.List(ctx, "/")
 	if err != nil || fmt.Sprint(got) != fmt.Sprint(want) {
 		t.Errorf("the disk has %d nodes, error %v; expected %d", len(got), err, len(want))
+	}
+}
+
+// deaf is a store that takes every request and answers none while it is silent, as behind a line
+// that swallows everything.
+type deaf struct {
+	store.Store
+	silent atomic.Bool
+}
+
+func (d *deaf) wait(ctx context.Context) error {
+	if d.silent.Load() {
+		<-ctx.Done()
+		return ctx.Err()
+	}
+	return nil
+}
+
+func (d *deaf) Get(ctx context.Context, path string) (store.Node, error) {
+	if err := d.wait(ctx); err != nil {
+		return store.Node{}, err
+	}
+	return d.Store.Get(ctx, path)
+}
+
+func (d *deaf) List(ctx context.Context, prefix string) ([]store.Node, store.Revision, error) {
+	if err := d.wait(ctx); err != nil {
+		return nil, 0, err
+	}
+	return d.Store.List(ctx, prefix)
+}
+
+// TestSilentStore: an agent that reads at the moment at which the store falls silent is given what
+// the proxy has, before it gives up.
+func TestSilentStore(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	mem := memstore.New()
+	defer mem.Close()
+	up := &deaf{Store: mem}
+	run(t, config(dir), site.Deps{Store: up, Tree: whole(false)})
+	c := (&served{up: mem, socket: filepath.Join(dir, "s"), net: newGate()}).client(t)
+	defer c.Close()
+	session, err := c.Session(t.Context(), time.Minute)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := session.Commit(t.Context(), store.Txn{Do: []store.Op{{Path: "/hosts/a", Value: []byte("here")}}}); err != nil {
+		t.Fatal(err)
+	}
+	up.silent.Store(true)
+	nodes, _, err := c.List(t.Context(), "/hosts/")
+	if err != nil || len(nodes) != 1 || string(nodes[0].Value) != "here" {
+		t.Errorf("agents are given %v, error %v", nodes, err)
 	}
 }

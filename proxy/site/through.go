@@ -85,8 +85,9 @@ func (t *through) get(ctx context.Context, key string, do func(context.Context) 
 func (t *through) run(key string, r *read, do func(context.Context) ([]store.Node, store.Revision, error)) {
 	for r != nil {
 		at := time.Now()
-		ctx, cancel := context.WithTimeout(t.ctx, upTime)
+		ctx, cancel := context.WithTimeout(t.ctx, readTime)
 		nodes, rev, err := do(ctx)
+		err = silent(ctx, err)
 		cancel()
 		r.result = of(nodes, rev, err, at)
 		t.mu.Lock()

@@ -11,8 +11,13 @@ import (
 	"github.com/zonecast/zonecast/store"
 )
 
-// upTime bounds one request to the store.
-const upTime = 5 * time.Second
+const (
+	// upTime bounds one request to the store.
+	upTime = 5 * time.Second
+	// readTime bounds one that reads: less than agents wait for an answer (5 s, package proxied), so
+	// that they are given what is here when the store is silent.
+	readTime = 3 * time.Second
+)
 
 // nothing is a prefix below which there is never anything: listing it asks for the store's
 // revision and no more.
@@ -87,11 +92,19 @@ func (u *uplink) ask(ctx context.Context, every time.Duration) {
 // revision asks for the store's.
 func (u *uplink) revision(ctx context.Context) (store.Revision, error) {
 	at := time.Now()
-	ctx, cancel := context.WithTimeout(ctx, upTime)
+	rctx, cancel := context.WithTimeout(ctx, readTime)
 	defer cancel()
-	_, rev, err := u.store.List(ctx, nothing)
-	if !errors.Is(err, context.Canceled) {
+	_, rev, err := u.store.List(rctx, nothing)
+	if err = silent(rctx, err); ctx.Err() == nil {
 		u.answered(at, err)
 	}
 	return rev, err
+}
+
+// silent is the error of a read: that time ran out means that the store is away.
+func silent(ctx context.Context, err error) error {
+	if err != nil && errors.Is(ctx.Err(), context.DeadlineExceeded) && !errors.Is(err, store.ErrUnavailable) {
+		return fmt.Errorf("%w: no answer within %s", store.ErrUnavailable, readTime)
+	}
+	return err
 }
