@@ -39,8 +39,11 @@ var fastPace = pace{
 	report: 20 * time.Millisecond, list: 100 * time.Millisecond, term: 30 * time.Second, settle: 50 * time.Millisecond,
 }
 
-// patient is for tests in which nobody is to go elsewhere because the machine is slow.
-func patient(_ *Config, _ *Deps, p *pace) { p.patience, p.stall = time.Minute, time.Minute }
+// patient is for tests in which nobody is to go elsewhere, or to leave a peer, because the machine
+// is slow.
+func patient(_ *Config, _ *Deps, p *pace) {
+	p.patience, p.stall, p.silent = time.Minute, 5*time.Minute, time.Minute
+}
 
 // world is a store, a publisher and hosts, each on a loopback address of its own.
 type world struct {
