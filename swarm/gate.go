@@ -354,6 +354,15 @@ func (c *conn) Write(b []byte) (int, error) {
 	return n, err
 }
 
+// SetDeadline is net.Conn's. Of a connection that was closed here meanwhile it says nothing: the
+// library panics when it fails, and finds out by the next octet.
+func (c *conn) SetDeadline(t time.Time) error {
+	if err := c.Conn.SetDeadline(t); !errors.Is(err, net.ErrClosed) {
+		return err
+	}
+	return nil
+}
+
 // count counts octets of a connection.
 func (g *gate) count(at netip.AddrPort, received, sent int) {
 	g.metrics.received.Add(float64(received))

@@ -529,3 +529,32 @@ func TestOrphanOfACrash(t *testing.T) {
 	w.start("h", false)
 	w.eventually("it is gone", func() bool { _, err := os.Stat(orphan); return errors.Is(err, os.ErrNotExist) })
 }
+
+// TestClosedUnderTheLibrary: a peer is left alone, or the swarm ends, while the library begins to
+// speak on a connection with it: it panics when a deadline cannot be set.
+func TestClosedUnderTheLibrary(t *testing.T) {
+	tcp, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = tcp.Close() }()
+	dialed, err := net.Dial("tcp", tcp.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	m, err := newMetrics(prometheus.NewRegistry(), dataset)
+	if err != nil {
+		t.Fatal(err)
+	}
+	g := &gate{conns: map[netip.Addr]*conn{}, metrics: m}
+	c := &conn{Conn: dialed, gate: g}
+	if err := c.Close(); err != nil {
+		t.Error(err)
+	}
+	if err := c.SetDeadline(time.Now()); err != nil {
+		t.Errorf("of a closed connection: %v", err)
+	}
+	if _, err := c.Read(make([]byte, 1)); err == nil {
+		t.Error("read from a closed connection")
+	}
+}
