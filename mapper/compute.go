@@ -48,7 +48,7 @@ func (t *term) compute(ctx context.Context, in *inputs) (*computed, error) {
 	if c.Plan, err = plan.Compute(ctx, in.Table, t.previous(in), c.settings); err != nil {
 		return nil, err
 	}
-	if err := c.makeMaps(t.cfg.Map, t.uses); err != nil {
+	if err := c.makeMaps(t.cfg.Map, t.uses, t.cfg.MaxEntries); err != nil {
 		return nil, err
 	}
 	c.took = time.Since(began)
@@ -63,12 +63,21 @@ func (t *term) compute(ctx context.Context, in *inputs) (*computed, error) {
 
 // makeMaps makes the maps of the plan. The one by resolvers says of a prefix that was not measured
 // as resolvers' what is said of its clients: small networks have both.
-func (c *computed) makeMaps(name string, uses []geo.Use) error {
+func (c *computed) makeMaps(name string, uses []geo.Use, most int) error {
 	byClient := c.MapOf(name, func(i int) bool { return !c.in.resolver(i) })
 	byResolver := c.MapOf(name+resolvers, func(i int) bool { return c.in.resolver(i) })
 	clients, err := ortc.Aggregate(byClient.Entries)
 	if err != nil {
 		return err
+	}
+	if most > 0 {
+		kept, lost := c.Fewer(clients, most, func(i int) bool { return !c.in.resolver(i) })
+		if lost.Removed > 0 {
+			c.warnings = append(c.warnings, lost.String())
+			if clients, err = ortc.Aggregate(kept); err != nil {
+				return err
+			}
+		}
 	}
 	for _, u := range uses {
 		byClient.Uses = append(byClient.Uses, u)
@@ -85,6 +94,15 @@ func (c *computed) makeMaps(name string, uses []geo.Use) error {
 	own := slices.DeleteFunc(slices.Clone(byResolver.Entries), func(e geo.Entry) bool { return e.Prefix.Bits() == 0 })
 	if byResolver.Entries, err = ortc.Over(clients, own); err != nil {
 		return err
+	}
+	if most > 0 {
+		kept, lost := c.Fewer(byResolver.Entries, most, c.in.resolver)
+		if lost.Removed > 0 {
+			c.warnings = append(c.warnings, "by resolver: "+lost.String())
+			if byResolver.Entries, err = ortc.Aggregate(kept); err != nil {
+				return err
+			}
+		}
 	}
 	for l, order := range byClient.Orders {
 		byResolver.Orders[l] = order

@@ -50,6 +50,9 @@ type Config struct {
 	Hysteresis      time.Duration `option:"hysteresis" help:"least gain for which a prefix moves"`
 	HysteresisShare float64       `option:"hysteresis-share" help:"the same, as a part of its round-trip time; the larger counts"`
 	MaxChurn        float64       `option:"max-churn" help:"part of the demand that may move for a gain in one cycle"`
+	// MaxEntries bounds the prefixes of a map, for hosts with little memory. Zero is no bound
+	// but that of a map (2^23).
+	MaxEntries int `option:"max-entries" help:"most prefixes that a map may have; the gains that are least are given up for it; 0: as many as it takes"`
 
 	// SessionTTL is how long after the death of a leading mapper another takes over.
 	SessionTTL time.Duration `option:"session-ttl" help:"how long after the death of a mapper another takes over"`
@@ -95,6 +98,9 @@ func (c Config) Validate() error {
 	}
 	if c.Measurements < 1 || c.Clients < 1 || c.Enough < 0 {
 		wrong("measurements is %d, clients %d, enough %d, expected at least 1, 1 and 0", c.Measurements, c.Clients, c.Enough)
+	}
+	if c.MaxEntries < 0 || c.MaxEntries == 1 {
+		wrong("max-entries is %d, expected 0 or at least 2", c.MaxEntries)
 	}
 	if !(c.Weight > 0 && c.Weight <= 1e9) {
 		wrong("weight is %v, expected above 0 and up to 1e9", c.Weight)

@@ -201,6 +201,7 @@ func newMapCompute() *cobra.Command {
 	var o mapInputs
 	var out, inForce string
 	var aggregate bool
+	var most int
 	cmd := &cobra.Command{
 		Use: "compute", Short: "compute a map from demand, round-trip times and capacities", Args: exactArgs(),
 		Long: `compute assigns prefixes to PoPs for the least demand-weighted round-trip time within the capacities. What was not measured is taken from covering
@@ -216,6 +217,7 @@ say the same, and 0.0.0.0/0 and ::/0 for everybody else.`,
 	cmd.Flags().StringVar(&out, "out", "", "file to write the map to; none: only its figures are printed")
 	cmd.Flags().StringVar(&inForce, "in-force", "", "the map that is in force, as compute wrote it")
 	cmd.Flags().BoolVar(&aggregate, "aggregate", false, "write the fewest prefixes that say the same")
+	cmd.Flags().IntVar(&most, "max-entries", 0, "write at most so many prefixes, giving up the gains that are least, which is said; 0: as many as it takes")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		if err := load(cmd); err != nil {
 			return err
@@ -241,9 +243,13 @@ say the same, and 0.0.0.0/0 and ::/0 for everybody else.`,
 		v.SecondsCompute = time.Since(computing).Seconds()
 		lines := p.Lines()
 		v.Entries = len(t.Prefixes)
-		if aggregate {
-			if lines, v.Entries, err = fewest(p); err != nil {
+		if aggregate || most > 0 {
+			var lost plan.EntryLoss
+			if lines, v.Entries, lost, err = fewest(p, most); err != nil {
 				return err
+			}
+			if lost.Removed > 0 {
+				v.Warnings = append(v.Warnings, lost.String())
 			}
 		}
 		if out != "" {
@@ -260,12 +266,14 @@ say the same, and 0.0.0.0/0 and ::/0 for everybody else.`,
 	return cmd
 }
 
-// fewest gives a plan as the fewest lines that say the same.
-func fewest(p *plan.Plan) (iter.Seq[table.Line], int, error) {
+// fewest gives a plan as the fewest lines that say the same, or as at most most lines.
+func fewest(p *plan.Plan, most int) (lines iter.Seq[table.Line], count int, lost plan.EntryLoss, err error) {
 	m := p.Map("map")
 	entries, err := ortc.Aggregate(m.Entries)
-	if err != nil {
-		return nil, 0, err
+	if err == nil && most > 0 {
+		if entries, lost = p.Fewer(entries, most, func(int) bool { return true }); lost.Removed > 0 {
+			entries, err = ortc.Aggregate(entries)
+		}
 	}
 	return func(yield func(table.Line) bool) {
 		for _, e := range entries {
@@ -273,7 +281,7 @@ func fewest(p *plan.Plan) (iter.Seq[table.Line], int, error) {
 				return
 			}
 		}
-	}, len(entries), nil
+	}, len(entries), lost, err
 }
 
 // orderOf is the PoPs of an entry.

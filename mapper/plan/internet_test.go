@@ -102,8 +102,8 @@ func newInternet(t testing.TB, n int) *internet {
 			}
 		}
 	}
-	for bits := 8; bits < 24 && len(all) < n; bits++ {
-		for i := 0; i < len(all) && len(all) < n; i++ {
+	for bits := 8; bits < 24 && len(all) < n+n/50; bits++ { // some go again below
+		for i := 0; i < len(all) && len(all) < n+n/50; i++ {
 			if a := all[i]; a.p.Addr().Is4() && a.p.Bits() == bits {
 				low := netip.PrefixFrom(a.p.Addr(), bits+1)
 				b := a.p.Addr().As4()
@@ -116,6 +116,7 @@ func newInternet(t testing.TB, n int) *internet {
 	slices.SortFunc(all, func(a, b announced) int {
 		return cmp.Or(a.p.Addr().Compare(b.p.Addr()), cmp.Compare(a.p.Bits(), b.p.Bits()))
 	})
+	all = slices.CompactFunc(all, func(a, b announced) bool { return a.p == b.p }) // announced, and part of another
 	all = all[:min(len(all), n)]
 	in := &internet{}
 	for _, a := range all {
