@@ -29,7 +29,6 @@ func TestStorePutBack(t *testing.T) {
 	c := start()
 	s := openStore(t, c)
 	put := func(path, value string) {
-
 		t.Helper()
 		var err error
 		within(t, 30*time.Second, "commit", func() bool {
