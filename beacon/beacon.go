@@ -305,12 +305,16 @@ func (b *Beacon) query(q dnslog.Query) {
 	b.metrics.query("taken")
 }
 
-// tokenOf gives the first label of a name of a measurement; ours is false for names that are not
-// below the zone.
+// tokenOf gives the token of a name of a measurement, TOKEN.POP.ZONE or below it: browsers ask for
+// HTTPS records of ports (RFC 9460 §2.3), such as _8080._https.TOKEN.POP.ZONE. ours is false for names
+// that are not below the zone.
 func (b *Beacon) tokenOf(wire []byte) (label []byte, ours bool) {
 	name, _, err := record.NameFromWire(wire)
 	if err != nil || name == b.zone || !name.IsSubdomainOf(b.zone) {
 		return nil, false
+	}
+	for name.Labels() > b.zone.Labels()+2 {
+		name = name.Parent()
 	}
 	if name.Labels() != b.zone.Labels()+2 || !b.targets[name.Parent().FirstLabel()] {
 		return nil, true // no token: it is malformed

@@ -225,7 +225,7 @@ func TestMeasurement(t *testing.T) {
 	// As resolvers write it, and of a farm.
 	a.tell(strings.ToUpper(first.Token)+".eSams.Beacon.example.net.", "203.0.113.5", "")
 	a.tell(first.Token+".eqiad.beacon.example.net.", "203.0.113.99", "")
-	a.tell(first.Token+".map.beacon.example.net.", "198.18.7.1", "0.0.0.0/0")
+	a.tell("_8080._https."+first.Token+".map.beacon.example.net.", "198.18.7.1", "0.0.0.0/0")
 	r.eventually("queries are taken", func() bool { return r.outcomes(r.metrics.queries)["taken"] == 3 })
 	r.do("POST", "/report", "198.51.100.77", body(first.Token, "esams", 20, "eqiad", 90, "map", 40, "any", 30))
 
@@ -424,7 +424,7 @@ func TestQueries(t *testing.T) {
 	text, _ := keys.Issue(time.Now())
 	foreign, _ := token.Random().Issue(time.Now())
 	for _, name := range []string{
-		foreign + ".esams.beacon.example.net.", text + ".drmrs.beacon.example.net.", text + ".beacon.example.net.", "a." + text + ".esams.beacon.example.net.",
+		foreign + ".esams.beacon.example.net.", text + ".drmrs.beacon.example.net.", text + ".beacon.example.net.", "_8080._https." + text + ".drmrs.beacon.example.net.",
 		"x.esams.beacon.example.net.", "esams.beacon.example.net.", strings.Repeat("a", 63) + ".esams.beacon.example.net.",
 	} {
 		a.tell(name, "203.0.113.5", "")

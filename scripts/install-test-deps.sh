@@ -14,13 +14,14 @@ set -eu
 # aria2: fetches a published snapshot as any BitTorrent client does
 # iproute2: hosts in network namespaces, with lines of a known rate
 # bird2, frr: the routers that a VIP is announced to; exabgp: another speaker
+# chromium: a browser that measures PoPs as users' do
 # runit: services that somebody else than run host has; ruby: the syntax of the cookbook
 # thrift-compiler: compares api/*.thrift with the committed code
-wanted="gcc libc6-dev git bind9 bind9-dnsutils bind9-utils nsd knot knot-module-geoip gdnsd tinydns unbound dns-root-data etcd-server zookeeper default-jre-headless aria2 iproute2 bird2 frr exabgp thrift-compiler runit ruby"
+wanted="gcc libc6-dev git bind9 bind9-dnsutils bind9-utils nsd knot knot-module-geoip gdnsd tinydns unbound dns-root-data etcd-server zookeeper default-jre-headless aria2 iproute2 bird2 frr exabgp thrift-compiler chromium runit ruby"
 
 if ! command -v dpkg-query >/dev/null; then
 	missing=""
-	for c in gcc git named dig named-checkzone nsd knotd gdnsd tinydns unbound etcd java aria2c ip tc bird bgpd exabgp thrift sv ruby; do
+	for c in gcc git named dig named-checkzone nsd knotd gdnsd tinydns unbound etcd java aria2c ip tc bird bgpd exabgp thrift chromium sv ruby; do
 		PATH="$PATH:/usr/sbin:/sbin:/usr/lib/frr" command -v "$c" >/dev/null || missing="$missing $c"
 	done
 	[ -z "$missing" ] && exit 0
