@@ -122,6 +122,7 @@ type pace struct {
 	list     time.Duration // between two readings of the peers, at first
 	term     time.Duration // how long the same doors are roots; see roots
 	settle   time.Duration // the most that is waited for others who begin at the same time
+	settleBy int64         // octets of the file for a millisecond of that; 0: it is waited in full
 
 	// For tests; nil in earnest.
 	clock      func() time.Time                            // of bans
@@ -131,8 +132,9 @@ type pace struct {
 
 // The numbers: a TCP connection survives the loss of several segments in a row in 7 s (RFC 6298:
 // 1 + 2 + 4 s), hence silent and stall; a peer of the site that is about to have pieces has them
-// within seconds, hence patience.
+// within seconds, hence patience. By settleBy the wait at the beginning is at most a tenth of the time
+// that a line of 1 Gbit/s takes for the file.
 var defaultPace = pace{
 	look: 250 * time.Millisecond, patience: 3 * time.Second, stall: 15 * time.Second, silent: 10 * time.Second,
-	report: 5 * time.Second, list: 2 * time.Second, term: 30 * time.Second, settle: 500 * time.Millisecond,
+	report: 5 * time.Second, list: 2 * time.Second, term: 30 * time.Second, settle: 500 * time.Millisecond, settleBy: 1_250_000,
 }

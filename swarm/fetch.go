@@ -205,10 +205,14 @@ func (j *job) run(ctx context.Context, resumed bool) error {
 	})
 	j.note(0)
 	j.update()
+	settle := j.pace.settle
+	if by := j.pace.settleBy; by > 0 {
+		settle = min(settle, time.Duration(j.ref.Size/by)*time.Millisecond)
+	}
 	select { // who begins at the same time is to be known when places are dealt out
 	case <-ctx.Done():
 		return causeOf(ctx, ctx.Err())
-	case <-time.After(min(j.pace.settle, time.Duration(j.ref.Size/settleRate)*time.Second/1000)):
+	case <-time.After(settle):
 	}
 	if resumed {
 		if err := t.VerifyDataContext(ctx); err != nil {
@@ -225,10 +229,6 @@ func (j *job) run(ctx context.Context, resumed bool) error {
 // minFetch, in octets a second, bounds the time of a fetch by size/minFetch: what is slower is
 // left for the URLs.
 const minFetch = 32 << 10
-
-// settleRate, in octets a millisecond, bounds the wait at the beginning by a tenth of the time that
-// a line of 1 Gbit/s takes for the file.
-const settleRate = 1_250_000
 
 // again uses blocks of older snapshots: with header, index and footer at hand it is known which.
 func (j *job) again(ctx context.Context) error {
