@@ -71,6 +71,7 @@ type job struct {
 	moved   time.Time               // when best grew last
 	urls    bool                    // the URLs are asked
 	nobody  bool                    // no peer is known
+	fresh   bool      // it has just become a door, and has not looked elsewhere
 	byURLs  int64                   // octets of them, at the last look
 	byPeers int64                   // likewise
 	ofURLs  int64                   // octets of those that are no more asked
@@ -205,14 +206,10 @@ func (j *job) run(ctx context.Context, resumed bool) error {
 	})
 	j.note(0)
 	j.update()
-	settle := j.pace.settle
-	if by := j.pace.settleBy; by > 0 {
-		settle = min(settle, time.Duration(j.ref.Size/by)*time.Millisecond)
-	}
 	select { // who begins at the same time is to be known when places are dealt out
 	case <-ctx.Done():
 		return causeOf(ctx, ctx.Err())
-	case <-time.After(settle):
+	case <-time.After(j.settle()):
 	}
 	if resumed {
 		if err := t.VerifyDataContext(ctx); err != nil {
@@ -224,6 +221,14 @@ func (j *job) run(ctx context.Context, resumed bool) error {
 	}
 	t.DownloadAll()
 	return j.await(ctx, t.Complete().Bool)
+}
+
+// settle is how long others who begin at the same time are waited for.
+func (j *job) settle() time.Duration {
+	if by := j.pace.settleBy; by > 0 {
+		return min(j.pace.settle, time.Duration(j.ref.Size/by)*time.Millisecond)
+	}
+	return j.pace.settle
 }
 
 // minFetch, in octets a second, bounds the time of a fetch by size/minFetch: what is slower is

@@ -55,6 +55,14 @@ func (j *job) findPeers(ctx context.Context, now time.Time) {
 	stuck := now.Sub(j.moved) >= j.pace.patience
 	door := j.isDoor(near)
 	j.beDoor(door)
+	if first && door { // the other doors are to be known when the roots are found
+		j.pause, j.fresh = j.settle(), true
+		j.add(sample(near, maxNear), nil)
+		return
+	}
+	if j.fresh {
+		j.pause, j.fresh = j.pace.list, false
+	}
 	var far, seeds []tree.SwarmPeer
 	root := false
 	if door || stuck {
@@ -79,9 +87,7 @@ func (j *job) findPeers(ctx context.Context, now time.Time) {
 		j.pause = min(2*j.pause, maxPause, j.pace.term/3)
 	}
 	j.nobody = len(near) == 0 && len(far) == 0 && len(seeds) == 0
-	if first {
-		j.deps.Log.Debug("peers found", "site", j.cfg.Site, "near", len(near), "far", len(far), "door", door)
-	}
+	j.deps.Log.Debug("peers found", "site", j.cfg.Site, "near", len(near), "far", len(far), "door", door)
 }
 
 // isDoor tells whether this host is a door: of its site's peers that have something of the

@@ -416,7 +416,7 @@ func TestPublisherSendsToRoots(t *testing.T) {
 	for i := range 2 * sites {
 		hosts = append(hosts, w.start(fmt.Sprint("h", i), false, patient, func(c *Config, _ *Deps, p *pace) {
 			c.Site, c.Up = fmt.Sprint("s", i%sites), 3<<20 // whoever can gets it from the publisher, which is faster
-			p.settle = 2 * time.Second
+			p.settle = time.Second
 		}))
 	}
 	w.all(hosts, func(h *member) error {
