@@ -3,7 +3,6 @@ package control
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -185,15 +184,9 @@ func (c *Control) Unexpect(ctx context.Context, id string, by *controlapi.Doer) 
 	}
 	path := tree.ExpectPath(id)
 	gone := api.Refuse(api.NotFound, "`zonecast expect list` shows them", "there is no expectation %q; it may have ended by itself", clipped(id))
-	if store.CheckPath(path) != nil {
-		return nil, gone
-	}
-	n, err := c.deps.Store.Get(ctx, path)
-	if errors.Is(err, store.ErrNotFound) {
-		return nil, gone
-	}
+	n, err := c.named(ctx, path, gone)
 	if err != nil {
-		return nil, unavailable(err)
+		return nil, err
 	}
 	var x tree.Expect
 	text := "it could not be read"

@@ -56,15 +56,9 @@ func (c *Control) Decide(ctx context.Context, id, decision string, by *controlap
 	}
 	gone := api.Refuse(api.NotFound, "`zonecast holds` shows those that wait: when a source's change becomes another one, it is another hold", "no change is held as %q", clipped(id))
 	path := tree.HoldPath(id)
-	if store.CheckPath(path) != nil {
-		return nil, gone
-	}
-	n, err := c.deps.Store.Get(ctx, path)
-	if errors.Is(err, store.ErrNotFound) {
-		return nil, gone
-	}
+	n, err := c.named(ctx, path, gone)
 	if err != nil {
-		return nil, unavailable(err)
+		return nil, err
 	}
 	var h tree.Hold
 	if err := tree.Decode(n, &h); err != nil || h.Dataset != c.cfg.Dataset {
@@ -148,6 +142,22 @@ func (c *Control) Freezes(ctx context.Context) ([]*controlapi.Freeze, error) {
 	return out, nil
 }
 
+// named reads the node that somebody names by its path; gone is what they are told when there is
+// none.
+func (c *Control) named(ctx context.Context, path string, gone error) (store.Node, error) {
+	if store.CheckPath(path) != nil {
+		return store.Node{}, gone
+	}
+	n, err := c.deps.Store.Get(ctx, path)
+	switch {
+	case errors.Is(err, store.ErrNotFound):
+		return n, gone
+	case err != nil:
+		return n, unavailable(err)
+	}
+	return n, nil
+}
+
 // Thaw implements controlapi.Control.
 func (c *Control) Thaw(ctx context.Context, id string, by *controlapi.Doer) (*controlapi.Done, error) {
 	defer c.observe("thaw")()
@@ -157,15 +167,9 @@ func (c *Control) Thaw(ctx context.Context, id string, by *controlapi.Doer) (*co
 	}
 	path := tree.FreezePath(id)
 	gone := api.Refuse(api.NotFound, "`zonecast status` shows what is frozen", "nothing is frozen as %q", clipped(id))
-	if store.CheckPath(path) != nil {
-		return nil, gone
-	}
-	n, err := c.deps.Store.Get(ctx, path)
-	if errors.Is(err, store.ErrNotFound) {
-		return nil, gone
-	}
+	n, err := c.named(ctx, path, gone)
 	if err != nil {
-		return nil, unavailable(err)
+		return nil, err
 	}
 	var f tree.Freeze
 	_ = tree.Decode(n, &f) // what cannot be read can be thawed

@@ -3,17 +3,15 @@ package main
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"net/http"
 	"strings"
 	"text/tabwriter"
-	"time"
 
 	"github.com/spf13/cobra"
 
-	"github.com/zonecast/zonecast/service"
+	"github.com/zonecast/zonecast/store"
 	"github.com/zonecast/zonecast/swarm"
 )
 
@@ -62,56 +60,24 @@ func newSwarm() *cobra.Command {
 	return cmd
 }
 
-// swarmStatusOptions are those of `swarm status`.
-type swarmStatusOptions struct {
-	Dataset string        `option:"dataset" help:"name of the dataset"`
-	Timeout time.Duration `option:"timeout" help:"how long the store may take"`
-	JSON    bool          `option:"json" help:"print JSON and nothing else"`
-}
-
-// Validate implements the kit's check.
-func (o *swarmStatusOptions) Validate() error {
-	if o.Timeout <= 0 {
-		return service.Invalid("timeout", "more than 0")
-	}
-	return nil
-}
-
 func newSwarmStatus() *cobra.Command {
-	o := swarmStatusOptions{Dataset: "internal", Timeout: 10 * time.Second}
-	so, d := storeOptions{Store: defaultStore}, dirOptions{}
+	var o keyStoreOptions
 	cmd := &cobra.Command{
 		Use: "status", Short: "how much each host has", Args: exactArgs(),
 		Long: `status reads from the store where the newest snapshot is: each publisher and each host of the swarm, its site, and how much of it it has. A host that
 followed by deltas needs no snapshot and has none. One that joins shows how far it is.`,
 		Example: `  zonecast swarm status --store etcd://192.0.2.10:2379`,
 	}
-	declare(cmd, "", &o)
-	declareStore(cmd, &so, &d)
-	cmd.RunE = func(cmd *cobra.Command, _ []string) (err error) {
-		if err := load(cmd); err != nil {
-			return err
-		}
-		log, err := defaultLog().Logger(cmd.ErrOrStderr())
-		if err != nil {
-			return err
-		}
-		ctx, cancel := context.WithTimeout(cmd.Context(), o.Timeout)
-		defer cancel()
-		st, err := openNow(ctx, so, d.Dir, log)
-		if err != nil {
-			return err
-		}
-		defer func() { err = errors.Join(err, st.Close()) }()
+	withStore(cmd, &o, func(ctx context.Context, st store.Store, _ []string) error {
 		v, err := swarm.Read(ctx, st, o.Dataset)
 		if err != nil {
-			return hinted{err, "--store says where the store is, as in the services that run"}
+			return err
 		}
 		if o.JSON {
 			return json.NewEncoder(cmd.OutOrStdout()).Encode(v)
 		}
 		return writeSwarm(cmd.OutOrStdout(), v)
-	}
+	})
 	return cmd
 }
 

@@ -22,28 +22,10 @@ const watchPause = 200 * time.Millisecond
 //
 //	server ──► follow ──► increments ──► offer ──► reader
 func (s *Store) Watch(ctx context.Context, prefix string, from store.Revision) <-chan store.Batch {
-	out := make(chan store.Batch)
 	if store.CheckPrefix(prefix) != nil || !s.begin() {
-		close(out)
-		return out
+		return fold.Closed()
 	}
-	ctx, cancel := context.WithCancel(ctx)
-	stop := context.AfterFunc(s.ctx, cancel)
-	increments := make(chan fold.Increment)
-	go func() {
-		defer s.wg.Done()
-		defer close(out)
-		defer stop()
-		defer cancel()
-		followed := make(chan struct{})
-		go func() {
-			defer close(followed)
-			s.follow(ctx, prefix, from, increments)
-		}()
-		fold.Offer(ctx, increments, out)
-		<-followed
-	}()
-	return out
+	return fold.Watch(ctx, s.ctx, func(ctx context.Context, to chan<- fold.Increment) { s.follow(ctx, prefix, from, to) }, s.wg.Done)
 }
 
 // follow sends what happens below prefix after revision from until ctx ends.
