@@ -313,8 +313,12 @@ func TestRingsFooting(t *testing.T) {
 					shard string
 					claim record.Claim
 				}{
-					{"a", address("host0", byte(r.IntN(3)))}, {"b", address("other", byte(r.IntN(250)))}, {"c", address("host7.sub", byte(r.IntN(3)))},
-					{"d", address("sub", byte(r.IntN(3)))}, {"e", address("new.sub", byte(r.IntN(2)))}, {"f", address("x.new.sub", byte(r.IntN(2)))},
+					{"a", address("host0", byte(r.IntN(3)))},
+					{"b", address("other", byte(r.IntN(250)))},
+					{"c", address("host7.sub", byte(r.IntN(3)))},
+					{"d", address("sub", byte(r.IntN(3)))},
+					{"e", address("new.sub", byte(r.IntN(2)))},
+					{"f", address("x.new.sub", byte(r.IntN(2)))},
 				}
 				k := kinds[r.IntN(len(kinds))]
 				switch r.IntN(6) {

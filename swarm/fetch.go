@@ -71,7 +71,7 @@ type job struct {
 	moved   time.Time               // when best grew last
 	urls    bool                    // the URLs are asked
 	nobody  bool                    // no peer is known
-	fresh   bool      // it has just become a door, and has not looked elsewhere
+	fresh   bool                    // it has just become a door, and has not looked elsewhere
 	byURLs  int64                   // octets of them, at the last look
 	byPeers int64                   // likewise
 	ofURLs  int64                   // octets of those that are no more asked

@@ -181,7 +181,7 @@ func readAll(b []byte, most int) error {
 func TestSharedNodes(t *testing.T) {
 	whole := mmdbtest.Chain(t)
 	const nodes = 128
-	if bytes.Index(whole, make([]byte, 16)) < 0 || len(whole) < nodes*6 {
+	if !bytes.Contains(whole, make([]byte, 16)) || len(whole) < nodes*6 {
 		t.Fatal("not the tree that was expected")
 	}
 	var last [3]byte
