@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"os/user"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -89,19 +88,6 @@ func readGroups(ctx context.Context, st store.Store) ([]groupView, error) {
 	return all, nil
 }
 
-// groupOptions say who changes a group, and why.
-type groupOptions struct{ Author, Reason string }
-
-func (o *groupOptions) by() string {
-	if o.Author != "" {
-		return o.Author
-	}
-	if u, err := user.Current(); err == nil {
-		return u.Username
-	}
-	return "unknown"
-}
-
 // checkGroup tells why name is no group's.
 func checkGroup(name string) error {
 	if err := store.CheckPath(tree.GroupPath(name)); err != nil || filepath.Base(name) != name {
@@ -122,7 +108,7 @@ func putGroup(ctx context.Context, st store.Store, cond store.Cond, op store.Op,
 
 func newGroupsSet() *cobra.Command {
 	var o keyStoreOptions
-	var g groupOptions
+	var by changeOptions
 	var hosts []string
 	cmd := &cobra.Command{
 		Use: "set GROUP DATASET…", Short: "have hosts carry datasets", Args: func(cmd *cobra.Command, args []string) error {
@@ -138,7 +124,7 @@ take up what is new to them, and when they have a version of all, they drop what
 	}
 	withStore(cmd, &o, func(ctx context.Context, st store.Store, args []string) error {
 		now := time.Now().UnixMilli()
-		group := tree.Group{Datasets: args[1:], Hosts: hosts, Set: now, Author: g.by(), Reason: g.Reason, From: processID()}
+		group := tree.Group{Datasets: args[1:], Hosts: hosts, Set: now, Author: by.Author, Reason: by.Reason, From: processID()}
 		if err := errors.Join(checkGroup(args[0]), datasets.CheckCarried(group.Datasets), trial.CheckSelectors(group.Hosts)); err != nil {
 			return misused(cmd, err)
 		}
@@ -155,7 +141,7 @@ take up what is new to them, and when they have a version of all, they drop what
 			return err
 		}
 		e := tree.AuditEntry{
-			Time: now, Action: "group set", Subject: args[0], Author: group.Author, Reason: g.Reason, From: group.From,
+			Time: now, Action: "group set", Subject: args[0], Author: group.Author, Reason: by.Reason, From: group.From,
 			Text: fmt.Sprintf("hosts %s carry %s", strings.Join(hosts, " "), strings.Join(group.Datasets, " ")),
 		}
 		if err := putGroup(ctx, st, store.Cond{Path: path, Modified: n.Modified}, store.Op{Path: path, Value: tree.Encode(group)}, e); err != nil {
@@ -165,13 +151,13 @@ take up what is new to them, and when they have a version of all, they drop what
 		return err
 	})
 	cmd.Flags().StringSliceVar(&hosts, "hosts", nil, "hosts of the group: names with * and ?, KEY=VALUE (a label of the host) or share:N%")
-	declareGroupOptions(cmd, &g)
+	by.declareAuthor(cmd)
 	return cmd
 }
 
 func newGroupsRemove() *cobra.Command {
 	var o keyStoreOptions
-	var g groupOptions
+	var by changeOptions
 	cmd := &cobra.Command{
 		Use: "remove GROUP", Short: "have hosts carry what their options say", Args: exactArgs("GROUP"),
 		Long:    `remove takes a group away. Its hosts carry what other groups, or else their options, say.`,
@@ -189,19 +175,13 @@ func newGroupsRemove() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		e := tree.AuditEntry{Time: time.Now().UnixMilli(), Action: "group removed", Subject: args[0], Author: g.by(), Reason: g.Reason, From: processID(), Text: "its hosts carry what other groups, or their options, say"}
+		e := tree.AuditEntry{Time: time.Now().UnixMilli(), Action: "group removed", Subject: args[0], Author: by.Author, Reason: by.Reason, From: processID(), Text: "its hosts carry what other groups, or their options, say"}
 		if err := putGroup(ctx, st, store.Cond{Path: path, Modified: n.Modified}, store.Op{Path: path, Delete: true}, e); err != nil {
 			return err
 		}
 		_, err = fmt.Fprintf(cmd.OutOrStdout(), "group %s is gone\n", plain(args[0]))
 		return err
 	})
-	declareGroupOptions(cmd, &g)
+	by.declareAuthor(cmd)
 	return cmd
-}
-
-// declareGroupOptions declares who and why.
-func declareGroupOptions(cmd *cobra.Command, g *groupOptions) {
-	cmd.Flags().StringVar(&g.Author, "author", "", "who does it; by default the user's name")
-	cmd.Flags().StringVar(&g.Reason, "reason", "", "why")
 }

@@ -400,6 +400,7 @@ func (o *revokeOptions) Validate() error {
 func newKeyRevoke() *cobra.Command {
 	var o keyStoreOptions
 	var r revokeOptions
+	var by string
 	cmd := &cobra.Command{
 		Use: "revoke", Short: "take the trust in a key away, for good", Args: exactArgs(),
 		Long: `revoke puts the line by which a key revokes itself into the store, where every host sees it within moments and remembers it. Nothing new that the
@@ -434,13 +435,14 @@ key that it believes signs, be it older: what a thief's version needs. A key tha
 		if err != nil {
 			return err
 		}
-		said, err := revoke(ctx, st, s, text)
+		said, err := revoke(ctx, st, s, text, by)
 		if err != nil {
 			return err
 		}
 		_, err = fmt.Fprintln(cmd.OutOrStdout(), plain(said))
 		return err
 	})
+	cmd.Flags().StringVar(&by, "author", author(), "who revokes it")
 	usual := cmd.RunE
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		if err := load(cmd); err != nil {
@@ -460,8 +462,8 @@ key that it believes signs, be it older: what a thief's version needs. A key tha
 }
 
 // revoke puts the line of s into the store, unless that says as much of the same key already,
-// and tells which.
-func revoke(ctx context.Context, st store.Store, s trust.Statement, line string) (said string, err error) {
+// and tells which. It is noted for the audit.
+func revoke(ctx context.Context, st store.Store, s trust.Statement, line, by string) (said string, err error) {
 	path := tree.RevocationPath(s.ID())
 	n, err := st.Get(ctx, path)
 	if err != nil && !errors.Is(err, store.ErrNotFound) {
@@ -470,12 +472,33 @@ func revoke(ctx context.Context, st store.Store, s trust.Statement, line string)
 	if old, bad := trust.ParseStatement(string(n.Value)); bad == nil && old.ID() == s.ID() && (old.Void || !s.Void) {
 		return fmt.Sprintf("key %s is revoked already: %s", s.ID(), old), nil
 	}
-	_, err = st.Commit(ctx, store.Txn{If: []store.Cond{{Path: path, Modified: n.Modified}}, Do: []store.Op{{Path: path, Value: []byte(line)}}})
+	fresh, note := tree.AuditOps(tree.AuditEntry{
+		Time: time.Now().UnixMilli(), Action: "key revoked", Subject: s.ID(), Text: s.String(), Author: by, Reason: s.Reason, From: processID(),
+	})
+	_, err = st.Commit(ctx, store.Txn{If: []store.Cond{{Path: path, Modified: n.Modified}, fresh}, Do: []store.Op{{Path: path, Value: []byte(line)}, note}})
 	return fmt.Sprintf("key %s is revoked: %s", s.ID(), s), err
+}
+
+// unrevoke takes a revocation out of the store, and notes it for the audit.
+func unrevoke(ctx context.Context, st store.Store, id string, by changeOptions) error {
+	path := tree.RevocationPath(id)
+	n, err := st.Get(ctx, path)
+	if errors.Is(err, store.ErrNotFound) {
+		return fmt.Errorf("the store has no revocation of key %.40q", id)
+	}
+	if err != nil {
+		return err
+	}
+	fresh, note := tree.AuditOps(tree.AuditEntry{
+		Time: time.Now().UnixMilli(), Action: "key unrevoked", Subject: id, Text: "the store forgot: " + viewOf(id, string(n.Value)).text(), Author: by.Author, Reason: by.Reason, From: processID(),
+	})
+	_, err = st.Commit(ctx, store.Txn{If: []store.Cond{{Path: path, Modified: n.Modified}, fresh}, Do: []store.Op{{Path: path, Delete: true}, note}})
+	return err
 }
 
 func newKeyUnrevoke() *cobra.Command {
 	var o keyStoreOptions
+	var by changeOptions
 	var memory string
 	cmd := &cobra.Command{
 		Use: "unrevoke ID", Short: "forget that a key was revoked, in the store or by one host", Args: exactArgs("ID"),
@@ -486,20 +509,13 @@ the line can say it again at any time; a new key is the better way.`,
   zonecast key unrevoke 6a3803d5f059902a --memory /var/lib/zonecast/journal.revoked`,
 	}
 	withStore(cmd, &o, func(ctx context.Context, st store.Store, args []string) error {
-		path := tree.RevocationPath(args[0])
-		n, err := st.Get(ctx, path)
-		if errors.Is(err, store.ErrNotFound) {
-			return fmt.Errorf("the store has no revocation of key %.40q", args[0])
-		}
-		if err == nil {
-			_, err = st.Commit(ctx, store.Txn{If: []store.Cond{{Path: path, Modified: n.Modified}}, Do: []store.Op{{Path: path, Delete: true}}})
-		}
-		if err != nil {
+		if err := unrevoke(ctx, st, args[0], by); err != nil {
 			return err
 		}
-		_, err = fmt.Fprintf(cmd.OutOrStdout(), "the store forgot that key %s is revoked; hosts that saw it remember it\n", args[0])
+		_, err := fmt.Fprintf(cmd.OutOrStdout(), "the store forgot that key %s is revoked; hosts that saw it remember it\n", args[0])
 		return err
 	})
+	by.declareAuthor(cmd)
 	inMemory(cmd, &memory, func(args []string) error {
 		there, err := trust.Forget(memory, args[0])
 		if err != nil {

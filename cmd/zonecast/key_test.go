@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"crypto/ed25519"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -122,12 +123,66 @@ func TestRevokeInThePlaceOfAnother(t *testing.T) {
 		{stolen, stolenLine, "already", stolenLine},
 		{retired, retiredLine, "already", stolenLine},
 	} {
-		said, err := revoke(t.Context(), st, step.s, step.line)
+		said, err := revoke(t.Context(), st, step.s, step.line, "alice")
 		if err != nil || !strings.Contains(said, step.already) {
 			t.Errorf("%q, %v, expected %q", said, err, step.already)
 		}
 		if n, err := st.Get(t.Context(), path); err != nil || string(n.Value) != step.has {
 			t.Errorf("the store has %q, %v, expected %q", n.Value, err, step.has)
 		}
+	}
+}
+
+// TestRevocationsAreInTheAudit: who revoked a key, and who took that back, is in the audit, with
+// the revocation in one transaction; what changes nothing leaves none.
+func TestRevocationsAreInTheAudit(t *testing.T) {
+	st := memstore.New()
+	defer st.Close()
+	key, err := snapshot.LoadOrCreateKey(filepath.Join(t.TempDir(), "key"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	line, err := trust.Statement{Time: time.UnixMilli(1_790_000_000_000), Reason: "replaced in time"}.Sign(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := trust.ParseStatement(line)
+	if err != nil {
+		t.Fatal(err)
+	}
+	audited := func(want ...string) {
+		t.Helper()
+		nodes, _, err := st.List(t.Context(), tree.Audit)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got []string
+		for _, n := range nodes {
+			var e tree.AuditEntry
+			if err := tree.Decode(n, &e); err != nil {
+				t.Fatal(err)
+			}
+			got = append(got, strings.Join([]string{e.Action, e.Subject, e.Author, e.Reason, e.Text}, "|"))
+		}
+		if strings.Join(got, "\n") != strings.Join(want, "\n") {
+			t.Errorf("in the audit is\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
+		}
+	}
+	if said, err := revoke(t.Context(), st, s, line, "alice"); err != nil || !strings.Contains(said, "is revoked: retired since") {
+		t.Fatalf("%q, %v", said, err)
+	}
+	revoked := "key revoked|" + s.ID() + "|alice|replaced in time|" + s.String()
+	audited(revoked)
+	if said, err := revoke(t.Context(), st, s, line, "bob"); err != nil || !strings.Contains(said, "already") {
+		t.Fatalf("%q, %v", said, err)
+	}
+	audited(revoked)
+	time.Sleep(2 * time.Millisecond) // entries are in order of time
+	if err := unrevoke(t.Context(), st, s.ID(), changeOptions{Author: "bob", Reason: "the wrong one"}); err != nil {
+		t.Fatal(err)
+	}
+	audited(revoked, "key unrevoked|"+s.ID()+"|bob|the wrong one|the store forgot: "+s.String())
+	if err := unrevoke(t.Context(), st, s.ID(), changeOptions{}); err == nil || !strings.Contains(err.Error(), "has no revocation") {
+		t.Errorf("%v", err)
 	}
 }
