@@ -86,7 +86,7 @@ func New(cfg Config, deps Deps) (*Agent, error) {
 		return nil, fmt.Errorf("agent: %w", err)
 	}
 	a.status = Status{Host: cfg.Host, Dataset: cfg.Dataset}
-	a.carried.agents = []*Agent{a}
+	a.carried.agents, a.carried.left = []*Agent{a}, map[string]time.Time{}
 	return a, nil
 }
 

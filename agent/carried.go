@@ -25,8 +25,12 @@ import (
 const (
 	// carryPause is between two tries to take up or drop a dataset.
 	carryPause = time.Second
+	// carryLook is how often it is looked whether what was taken up has a version, and is answered.
+	carryLook = 100 * time.Millisecond
 	// storeTime is how long the store may take to say what it has.
 	storeTime = 5 * time.Second
+	// leaveTime is how long the authority may take to forget a dataset that it answers no more.
+	leaveTime = 10 * time.Second
 	// asideTime is how long the journal of a dataset is kept that is carried no more.
 	asideTime = 24 * time.Hour
 )
@@ -36,6 +40,8 @@ type carried struct {
 	mu      sync.Mutex // guards below
 	agents  []*Agent   // in order
 	trouble string     // why something is not taken up, or dropped, now
+
+	left map[string]time.Time // when a dataset was dropped; carry's goroutine's
 }
 
 // running is a dataset that is followed.
@@ -109,7 +115,10 @@ func (a *Agent) carry(ctx context.Context) error {
 		if err != nil {
 			text = err.Error()
 		}
-		if waits || err != nil {
+		switch {
+		case waits:
+			again.Reset(carryLook)
+		case err != nil:
 			again.Reset(carryPause)
 		}
 		a.carried.mu.Lock()
@@ -127,8 +136,13 @@ func (a *Agent) carry(ctx context.Context) error {
 // put aside, after one has a version. waits tells that something is on its way.
 func (a *Agent) bring(ctx context.Context, all map[string]*running, want []string, failed chan<- error) (waits bool, err error) {
 	var errs []error
+	leaves := false
 	for _, d := range want {
 		if all[d] != nil {
+			continue
+		}
+		if a.leaves(d, time.Now()) {
+			leaves = true
 			continue
 		}
 		r, err := a.takeUp(d)
@@ -206,12 +220,35 @@ func (a *Agent) bring(ctx context.Context, all map[string]*running, want []strin
 		r.end()
 		<-r.done
 		r.metrics.remove()
+		a.carried.left[d] = time.Now()
 		if err := a.putAside(d, time.Now()); err != nil {
 			errs = append(errs, err)
 		}
 		a.deps.Log.Info("dataset carried no more", "dataset", d)
 	}
-	return len(missing) > 0, errors.Join(errs...)
+	return leaves || len(missing) > 0 && !slices.ContainsFunc(want, func(d string) bool { return all[d] == nil }), errors.Join(errs...)
+}
+
+// leaves tells whether the authority answers a dataset still that was dropped a moment ago. Taken up
+// again, it would begin with nothing below what that says.
+func (a *Agent) leaves(dataset string, now time.Time) bool {
+	at, dropped := a.carried.left[dataset]
+	if !dropped {
+		return false
+	}
+	path := filepath.Join(datasets.Beside(a.cfg.StatusDir, a.cfg.Dataset, dataset), ServingFile)
+	_, err := os.Stat(path)
+	if err == nil && now.Sub(at) < leaveTime {
+		return true
+	}
+	delete(a.carried.left, dataset)
+	if err == nil {
+		err = os.Remove(path) // whoever wrote it is dead
+	}
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		a.deps.Log.Warn("what was answered of a dropped dataset cannot be removed", "path", path, "error", err)
+	}
+	return false
 }
 
 // answered tells whether the authority answers the dataset.

@@ -2,6 +2,8 @@ package agent
 
 import (
 	"context"
+	"errors"
+	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -146,5 +148,20 @@ func TestDropAfterAnswered(t *testing.T) {
 	bring([]string{"edge"}, []string{"edge"}, "")
 	if !ended["internal"] || ended["edge"] {
 		t.Errorf("ended are %v", ended)
+	}
+
+	// Taken up again at once, it waits until the authority has forgotten what it answered.
+	if err := serving.Write(a.cfg.StatusDir, tree.HostDataset{Version: 9}); err != nil {
+		t.Fatal(err)
+	}
+	now := time.Now()
+	if !a.leaves("internal", now) || a.leaves("edge", now) {
+		t.Error("what was dropped a moment ago is answered still, and can be taken up")
+	}
+	if a.leaves("internal", now.Add(leaveTime+time.Second)) {
+		t.Error("a dead authority is waited for")
+	}
+	if _, err := a.readServing(); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("it begins with nothing below what was answered: %v", err)
 	}
 }

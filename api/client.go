@@ -81,6 +81,11 @@ func Dial(ctx context.Context, addr string) (*Client, error) {
 	return c, nil
 }
 
+// Of is the Control of one dataset, where that is served.
+func (c *Client) Of(dataset string) controlapi.Control {
+	return controlapi.NewControlClient(caller{c, ControlOf + dataset})
+}
+
 // Close closes idle connections; running calls end by themselves.
 func (c *Client) Close() error {
 	c.mu.Lock()

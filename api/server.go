@@ -21,6 +21,8 @@ import (
 const (
 	RegistryService = "Registry"
 	ControlService  = "Control"
+	// ControlOf and the name of a dataset is the Control of that one alone.
+	ControlOf = ControlService + "/"
 	// ConfigurationService is there where a configuration is kept.
 	ConfigurationService = "Configuration"
 )

@@ -195,7 +195,7 @@ func (c *Control) Wait(ctx context.Context, revision int64, kind, dataset string
 			}
 		}
 		c.marks.mu.Lock()
-		a := way.look(&c.marks, dataset, waits)
+		a := way.look(&c.marks, c.cfg.Dataset, waits)
 		c.marks.mu.Unlock()
 		a.Milliseconds = c.deps.Now().Sub(began).Milliseconds()
 		if a.Done {
@@ -283,8 +283,8 @@ func (j *journey) look(m *marks, dataset, waits string) *controlapi.Arrival {
 }
 
 func (c *Control) known(dataset string) error {
-	if dataset != c.cfg.Dataset {
-		return api.Refuse(api.NotFound, "", "dataset %q is not served here, expected %q", dataset, c.cfg.Dataset)
+	if dataset != "" && dataset != c.cfg.Dataset {
+		return api.Refuse(api.NotFound, "`zonecast status` shows those that are", "dataset %q is not served here, expected %q", clipped(dataset), c.cfg.Dataset)
 	}
 	return nil
 }

@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"os/user"
+	"slices"
 	"strings"
 	"time"
 
@@ -24,13 +25,13 @@ import (
 type clientOptions struct {
 	API     string        `option:"api" help:"address of the API: host:port, or unix:///path"`
 	JSON    bool          `option:"json" help:"print JSON and nothing else"`
-	Dataset string        `option:"dataset" help:"the dataset that is meant"`
+	Dataset string        `option:"dataset" help:"the dataset that is meant; empty: of a name the one that has it, otherwise the first or all that are served"`
 	Timeout time.Duration `option:"timeout" help:"how long the command may take, waiting included"`
 	Color   string        `option:"color" help:"colours: auto, always or never"`
 }
 
 func defaultClientOptions() clientOptions {
-	return clientOptions{API: "127.0.0.1:7353", Dataset: "internal", Timeout: 10 * time.Second, Color: "auto"}
+	return clientOptions{API: "127.0.0.1:7353", Timeout: 10 * time.Second, Color: "auto"}
 }
 
 // Validate implements the kit's check.
@@ -76,7 +77,10 @@ func clientCommand(use, short, long string, args cobra.PositionalArgs, body func
 		opts.API = found
 		s := &session{clientOptions: &opts, Client: c, in: cmd.InOrStdin(), out: cmd.OutOrStdout(), err: cmd.ErrOrStderr(), whole: cmd.Context()}
 		s.color = opts.Color == "always" || opts.Color == "auto" && isTerminal(s.out) && os.Getenv("NO_COLOR") == ""
-		err = explain(body(ctx, s, args))
+		if err = s.choose(ctx); err == nil {
+			err = body(ctx, s, args)
+		}
+		err = explain(err)
 		var late timeoutError
 		if errors.Is(err, context.DeadlineExceeded) && !errors.As(err, &late) {
 			err = timeoutError{hinted{fmt.Errorf("no answer from %s within %v", opts.API, opts.Timeout), "the same command again does no harm, with a longer --timeout if need be; whether a change was taken is not known"}}
@@ -84,6 +88,26 @@ func clientCommand(use, short, long string, args cobra.PositionalArgs, body func
 		return errors.Join(err, c.Close())
 	}
 	return cmd
+}
+
+// choose has the session speak of the dataset that is meant.
+func (s *session) choose(ctx context.Context) error {
+	if s.Dataset == "" {
+		return nil
+	}
+	st, err := s.Control.Status(ctx)
+	if err != nil {
+		return err
+	}
+	var names []string
+	for _, d := range st.Datasets {
+		names = append(names, d.Name)
+	}
+	if !slices.Contains(names, s.Dataset) {
+		return hinted{fmt.Errorf("dataset %q is not served here, expected one of %s", s.Dataset, strings.Join(names, ", ")), "--policy-datasets of the registry's process says which are"}
+	}
+	s.Control = s.Of(s.Dataset)
+	return nil
 }
 
 // explain turns what the API refuses into an error with its hint.

@@ -46,7 +46,7 @@ func (s *session) done(ctx context.Context, o changeOptions, kind string, began 
 }
 
 // doer says who does what, signed when there is a key.
-func (s *session) doer(o changeOptions, act operator.Act) (*controlapi.Doer, error) {
+func (s *session) doer(ctx context.Context, o changeOptions, act operator.Act) (*controlapi.Doer, error) {
 	by := &controlapi.Doer{Author: o.Author, Reason: o.Reason}
 	if o.Key == "" {
 		return by, nil
@@ -55,7 +55,17 @@ func (s *session) doer(o changeOptions, act operator.Act) (*controlapi.Doer, err
 	if err != nil {
 		return nil, hinted{err, "`zonecast operator keygen` makes a key"}
 	}
-	by.SignedAct, err = operator.Sign(key, o.Author, act.Action, s.Dataset, act.Args, time.Now())
+	dataset := s.Dataset
+	if dataset == "" { // the first one's, unless --dataset says otherwise
+		st, err := s.Control.Status(ctx)
+		if err != nil {
+			return nil, err
+		}
+		if len(st.Datasets) > 0 {
+			dataset = st.Datasets[0].Name
+		}
+	}
+	by.SignedAct, err = operator.Sign(key, o.Author, act.Action, dataset, act.Args, time.Now())
 	return by, err
 }
 
@@ -99,7 +109,7 @@ and hand it in when the store is back.`,
 		}, func(ctx context.Context, s *session, args []string) error {
 			began := time.Now()
 			r := &controlapi.RecordSet{Owner: args[0], Type: strings.ToUpper(args[1]), TTL: ttl, Rdata: args[2:]}
-			by, err := s.doer(change, operator.OverrideSet(r.Owner, r.Type, r.TTL, r.Rdata, length.Milliseconds(), whole, change.Reason))
+			by, err := s.doer(ctx, change, operator.OverrideSet(r.Owner, r.Type, r.TTL, r.Rdata, length.Milliseconds(), whole, change.Reason))
 			if err != nil {
 				return err
 			}
@@ -181,7 +191,7 @@ func newOverrideClear() *cobra.Command {
 			return exactArgs("ID")(cmd, args)
 		}, func(ctx context.Context, s *session, args []string) error {
 			began := time.Now()
-			by, err := s.doer(change, operator.OverrideClear(args[0], change.Reason))
+			by, err := s.doer(ctx, change, operator.OverrideClear(args[0], change.Reason))
 			if err != nil {
 				return err
 			}
@@ -400,7 +410,7 @@ func newRollback() *cobra.Command {
 			return versionArgs(1, 1)(cmd, args)
 		}, func(ctx context.Context, s *session, args []string) error {
 			began := time.Now()
-			by, err := s.doer(change, operator.Rollback(number(args, 0), change.Reason))
+			by, err := s.doer(ctx, change, operator.Rollback(number(args, 0), change.Reason))
 			if err != nil {
 				return err
 			}
@@ -432,7 +442,7 @@ func newRelease() *cobra.Command {
 				return s.decide(ctx, change, args[0], "release")
 			}
 			began := time.Now()
-			by, err := s.doer(change, operator.Release(change.Reason))
+			by, err := s.doer(ctx, change, operator.Release(change.Reason))
 			if err != nil {
 				return err
 			}
@@ -448,7 +458,7 @@ func newRelease() *cobra.Command {
 
 func (s *session) decide(ctx context.Context, change changeOptions, id, decision string) error {
 	began := time.Now()
-	by, err := s.doer(change, operator.Decide(id, decision, change.Reason))
+	by, err := s.doer(ctx, change, operator.Decide(id, decision, change.Reason))
 	if err != nil {
 		return err
 	}
@@ -491,7 +501,7 @@ overrides pass always.`,
 			cmd.Flags().StringVar(&source, "source", "", "the source, such as rule/address, or a kind, such as rule/*; empty means all of the dataset")
 		}, func(ctx context.Context, s *session, change changeOptions, args []string) error {
 			began := time.Now()
-			by, err := s.doer(change, operator.Freeze(source, change.Reason))
+			by, err := s.doer(ctx, change, operator.Freeze(source, change.Reason))
 			if err != nil {
 				return err
 			}
@@ -507,7 +517,7 @@ func newThaw() *cobra.Command {
 	return withReason("thaw ID", "let frozen sources go on", "thaw ends a freeze: what the sources claim by now is judged, and published when it is let through.",
 		exactArgs("ID"), nil, func(ctx context.Context, s *session, change changeOptions, args []string) error {
 			began := time.Now()
-			by, err := s.doer(change, operator.Thaw(args[0], change.Reason))
+			by, err := s.doer(ctx, change, operator.Thaw(args[0], change.Reason))
 			if err != nil {
 				return err
 			}
@@ -767,7 +777,7 @@ What is held already is looked at again. A zone emptied, a protected name gone a
 			cmd.Flags().DurationVar(&length, "for", 0, "how long it is expected, 1s to 168h")
 		}, func(ctx context.Context, s *session, change changeOptions, args []string) error {
 			began := time.Now()
-			by, err := s.doer(change, operator.Expect(e.Zone, e.Source, e.Removals, e.Replacements, e.Creations, length.Milliseconds(), change.Reason))
+			by, err := s.doer(ctx, change, operator.Expect(e.Zone, e.Source, e.Removals, e.Replacements, e.Creations, length.Milliseconds(), change.Reason))
 			if err != nil {
 				return err
 			}
@@ -825,7 +835,7 @@ func newExpectClear() *cobra.Command {
 	return withReason("clear ID", "take an expectation back", "clear takes an expectation back: what comes from now on counts again.",
 		exactArgs("ID"), nil, func(ctx context.Context, s *session, change changeOptions, args []string) error {
 			began := time.Now()
-			by, err := s.doer(change, operator.Unexpect(args[0], change.Reason))
+			by, err := s.doer(ctx, change, operator.Unexpect(args[0], change.Reason))
 			if err != nil {
 				return err
 			}

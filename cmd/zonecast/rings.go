@@ -85,7 +85,7 @@ func notNil(all []string) []string {
 func newRingsDecide(decision, short, long string) *cobra.Command {
 	return withReason(decision+" ID", short, long, exactArgs("ID"), nil, func(ctx context.Context, s *session, change changeOptions, args []string) error {
 		began := time.Now()
-		by, err := s.doer(change, operator.DecideTrial(args[0], decision, change.Reason))
+		by, err := s.doer(ctx, change, operator.DecideTrial(args[0], decision, change.Reason))
 		if err != nil {
 			return err
 		}

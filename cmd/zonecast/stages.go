@@ -132,7 +132,7 @@ func (s *apiStage) add(n *node) error {
 		}
 		n.add("fleet file", s.files.Run)
 	}
-	con, err := control.New(s.control, control.Deps{
+	con, err := control.NewSeveral(s.control, control.Deps{
 		Store: n.store, Log: n.log, Metrics: n.svc.Registerer(), Policy: s.policy.policy(), Division: s.policy.division(), Fetcher: n.fetcher,
 		Answers: func() (replay.Server, error) { return standin.New() },
 	})
@@ -156,6 +156,9 @@ func (s *apiStage) add(n *node) error {
 		api.ControlService:  controlapi.NewControlProcessor(con),
 
 		api.ConfigurationService: configapi.NewConfigurationProcessor(front.New(people, con.VerifyText)),
+	}
+	for dataset, c := range con.Of() {
+		services[api.ControlOf+dataset] = controlapi.NewControlProcessor(c)
 	}
 	n.add("api", func(ctx context.Context) error { return api.Serve(ctx, s.ln, services, s.server, n.log) })
 	n.announce(tree.Service{Name: "api", API: reachable(s.ln.Addr().String())}, processID())

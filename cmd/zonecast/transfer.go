@@ -61,7 +61,7 @@ func (s *session) importFile(ctx context.Context, file string, remove bool, chan
 			return hinted{fmt.Errorf("%s is empty, expected a zone file", file), "--remove takes away what it claimed before"}
 		}
 	}
-	by, err := s.doer(change, operator.Import(filepath.Base(file), content, change.Reason))
+	by, err := s.doer(ctx, change, operator.Import(filepath.Base(file), content, change.Reason))
 	if err != nil {
 		return err
 	}

@@ -186,7 +186,7 @@ func newVIPOrder(use, short, long string, args cobra.PositionalArgs, what func(a
 				}
 			}
 			for _, v := range vips {
-				by, err := s.doer(change, operator.VIP(v, host, order, change.Reason))
+				by, err := s.doer(ctx, change, operator.VIP(v, host, order, change.Reason))
 				if err != nil {
 					return err
 				}

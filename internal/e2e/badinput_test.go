@@ -328,7 +328,7 @@ func badQuestions(t *testing.T, u *Up) {
 		"why":       {args: []string{"why", "a..b", "--api", u.API}, status: 2, says: "zonecast: name \"a..b\" has an empty label at octet 3, expected a label of 1 to 63 octets\n"},
 		"type":      {args: []string{"get", "www.example.net", "BOGUS", "--api", u.API}, status: 2, says: "zonecast: type \"BOGUS\" is unknown, expected a mnemonic such as AAAA or TYPEnnn (RFC 3597)\n"},
 		"none":      {args: []string{"get", "nope.example.net", "--api", u.API}, status: 1, says: "zonecast: nope.example.net has no such records in version …\nhint: `zonecast why nope.example.net` shows who claims something there\n"},
-		"dataset":   {args: []string{"export", "json", "--dataset", "nope", "--api", u.API}, status: 1, says: "zonecast: dataset \"nope\" is not served here, expected \"internal\"\n"},
+		"dataset":   {args: []string{"export", "json", "--dataset", "nope", "--api", u.API}, status: 1, says: "zonecast: dataset \"nope\" is not served here, expected one of internal\n"},
 		"no API":    {args: []string{"status", "--api", fmt.Sprintf("127.0.0.1:%d", nobody)}, status: 1, says: "zonecast: dial tcp 127.0.0.1:…: connect: connection refused\nhint: is zonecast running there? `zonecast up` starts it; --api HOST:PORT or ZONECAST_API says where, --store finds it\n"},
 		"not API":   {args: []string{"status", "--timeout", "1s", "--api", u.HTTP}, status: 3, says: "zonecast: no answer from " + u.HTTP + " within 1s\nhint: the same command again does no harm, with a longer --timeout if need be; whether a change was taken is not known\n"},
 		"API":       {args: []string{"status", "--api", "nonsense"}, status: 1, says: "zonecast: address \"nonsense\": expected host:port such as 127.0.0.1:7353, or unix:///path\nhint: …\n"},

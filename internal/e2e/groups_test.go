@@ -37,6 +37,26 @@ func TestGroups(t *testing.T) {
 			return nil
 		})
 	}
+	// One process speaks of both: of a name that which has it.
+	says := func(want string, args ...string) {
+		t.Helper()
+		eventually(t, strings.Join(args, " "), func() error {
+			stdout, stderr, status := u.Run(args...)
+			if status != 0 || !strings.Contains(stdout, want) {
+				return fmt.Errorf("%s: status %d\n%s%sexpected %q", strings.Join(args, " "), status, stdout, stderr, want)
+			}
+			return nil
+		})
+	}
+	says("192.0.2.90", "get", "www.example.org", "A")
+	says("192.0.2.80", "get", "www.example.net", "A")
+	says("zone/example.org", "why", "www.example.org", "A")
+	says("dataset edge  version ", "status")
+	says("dataset internal  version ", "status")
+	says("192.0.2.90", "export", "json", "--dataset", "edge")
+	if out, _, _ := u.Run("status", "--dataset", "edge"); strings.Contains(out, "dataset internal") {
+		t.Errorf("status of edge says\n%s", out)
+	}
 	no, net, org := "REFUSED", "NOERROR 192.0.2.80", "NOERROR 192.0.2.90"
 	// Without groups hosts carry what their options say: here both.
 	all("www.example.net", net, net, net)
@@ -65,6 +85,16 @@ func TestGroups(t *testing.T) {
 			return nil
 		})
 	}
+	// What people do about a name goes to the dataset that has it, and is waited for there.
+	says("answered by 2 hosts", "override", "set", "www.example.org", "A", "192.0.2.99", "--for", "10m", "--reason", "a test", "--wait", "--timeout", "60s")
+	all("www.example.org", no, "NOERROR 192.0.2.99", "NOERROR 192.0.2.99")
+	var overrides []struct{ ID string }
+	u.JSON(&overrides, "override", "list")
+	if len(overrides) != 1 {
+		t.Fatalf("overrides are %+v", overrides)
+	}
+	says("answered by", "override", "clear", overrides[0].ID, "--reason", "over", "--wait", "--timeout", "60s")
+	all("www.example.org", no, org, org)
 	// A host is moved while it runs.
 	groups("set", "edge", "edge", "--hosts", "host2")
 	groups("set", "inside", "internal", "--hosts", "host0,host1")
