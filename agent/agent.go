@@ -131,6 +131,9 @@ func (a *Agent) follow(ctx context.Context) error {
 	reporting.Go(func() { a.ring.Run(ctx, a.deps.Store, a.refusedRevocation) })
 	reporting.Go(func() { a.sayBeliefs(ctx) })
 	reporting.Go(func() { a.evidence.Run(ctx) })
+	if a.direct != nil && a.direct.ln == nil { // that of the first one runs by itself
+		reporting.Go(func() { a.direct.handIn(ctx) })
+	}
 	for {
 		err := a.keep(ctx)
 		switch {

@@ -315,6 +315,13 @@ func (a *Agent) takeUp(dataset string) (*running, error) {
 		return nil, fmt.Errorf("take up dataset %s: %w", dataset, err)
 	}
 	b.changed = a.changed // the first one reports
+	if a.direct != nil {
+		b.cfg.Operators = a.cfg.Operators
+		if b.direct, err = openGlass(b); err != nil {
+			reg.remove()
+			return nil, fmt.Errorf("take up dataset %s: %w", dataset, err)
+		}
+	}
 	a.deps.Log.Info("dataset is carried", "dataset", dataset)
 	return &running{Agent: b, done: make(chan error, 1), metrics: reg}, nil
 }

@@ -39,11 +39,12 @@ const (
 	memory = 2 * operator.Skew
 )
 
-// glass takes overrides from operators.
+// glass takes overrides from operators, of one dataset. That of the host's first one listens for
+// all.
 type glass struct {
 	*Agent
 	path string
-	ln   net.Listener
+	ln   net.Listener // nil: another one listens
 
 	operators operator.File
 	aside     string    // what became of a damaged file at the start; "": there was none
@@ -54,14 +55,7 @@ type glass struct {
 }
 
 func newGlass(a *Agent) (*glass, error) {
-	g := &glass{Agent: a, path: direct.Path(a.cfg.Journal), began: time.Now()}
-	if _, _, err := g.operators.Now(a.cfg.Operators); err != nil {
-		return nil, err
-	}
-	var err error
-	if g.kept, err = direct.Read(g.path); errors.Is(err, direct.ErrDamaged) {
-		err = g.putAside(err)
-	}
+	g, err := openGlass(a)
 	if err != nil {
 		return nil, err
 	}
@@ -76,6 +70,29 @@ func newGlass(a *Agent) (*glass, error) {
 		return nil, fmt.Errorf("direct: %w", err)
 	}
 	return g, nil
+}
+
+// openGlass reads what was kept; it does not listen.
+func openGlass(a *Agent) (*glass, error) {
+	g := &glass{Agent: a, path: direct.Path(a.cfg.Journal), began: time.Now()}
+	if _, _, err := g.operators.Now(a.cfg.Operators); err != nil {
+		return nil, err
+	}
+	var err error
+	if g.kept, err = direct.Read(g.path); errors.Is(err, direct.ErrDamaged) {
+		err = g.putAside(err)
+	}
+	return g, err
+}
+
+// of takes overrides for a dataset that the host carries; nil: it carries others.
+func (g *glass) of(dataset string) *glass {
+	for _, a := range g.carries() {
+		if a.cfg.Dataset == dataset {
+			return a.direct
+		}
+	}
+	return nil
 }
 
 // asideKept is how many damaged files are kept.
@@ -156,7 +173,13 @@ func (g *glass) run(ctx context.Context) {
 		g.call(w, r)
 	})
 	mux.HandleFunc("GET /direct", func(w http.ResponseWriter, r *http.Request) {
-		reply(w, http.StatusOK, tree.DirectReply{Host: g.cfg.Host, Overrides: g.states()})
+		var all []tree.DirectState
+		for _, a := range g.carries() {
+			if a.direct != nil {
+				all = append(all, a.direct.states()...)
+			}
+		}
+		reply(w, http.StatusOK, tree.DirectReply{Host: g.cfg.Host, Overrides: all})
 	})
 	s := &http.Server{Handler: mux, ReadTimeout: directTime, WriteTimeout: directTime, MaxHeaderBytes: 8 << 10}
 	var wg sync.WaitGroup
@@ -196,13 +219,18 @@ func (g *glass) call(w http.ResponseWriter, r *http.Request) {
 	case err != nil:
 		refuse(http.StatusForbidden, "%v", err)
 		return
-	case s.Dataset != g.cfg.Dataset:
-		refuse(http.StatusBadRequest, "%s signed for dataset %q, this host has %q", s.Operator, s.Dataset, g.cfg.Dataset)
+	case g.of(s.Dataset) == nil:
+		var carries []string
+		for _, a := range g.carries() {
+			carries = append(carries, a.cfg.Dataset)
+		}
+		refuse(http.StatusBadRequest, "%s signed for dataset %q, this host has %q", s.Operator, s.Dataset, carries)
 		return
 	case !operators.May(s.Operator, "override"):
 		refuse(http.StatusForbidden, "%s may not override", s.Operator)
 		return
 	}
+	g = g.of(s.Dataset)
 	var status int
 	switch s.Action {
 	case direct.ActionSet:

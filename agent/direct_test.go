@@ -83,7 +83,12 @@ func (h *glassHost) start() (err error) {
 
 func (h *glassHost) sign(act operator.Act) []byte {
 	h.t.Helper()
-	b, err := operator.Sign(h.key, "alice", act.Action, "internal", act.Args, time.Now())
+	return h.signFor("internal", act)
+}
+
+func (h *glassHost) signFor(dataset string, act operator.Act) []byte {
+	h.t.Helper()
+	b, err := operator.Sign(h.key, "alice", act.Action, dataset, act.Args, time.Now())
 	if err != nil {
 		h.t.Fatal(err)
 	}
@@ -340,4 +345,37 @@ func TestDirectStorePutBack(t *testing.T) {
 	if over, err := h.direct.handInOne(t.Context(), d, said); !over || err != nil {
 		t.Errorf("long after its end: over %v, %v", over, err)
 	}
+}
+
+// TestDirectBeside: an override goes to the dataset that it was signed for, of those that the host
+// carries now.
+func TestDirectBeside(t *testing.T) {
+	h := newGlassHost(t)
+	if err := h.start(); err != nil {
+		t.Fatal(err)
+	}
+	h.refuses(h.signFor("edge", setA("www.example.org", "192.0.2.7")), http.StatusBadRequest, `signed for dataset "edge", this host has ["internal"]`)
+	edge, err := h.takeUp("edge")
+	if err != nil {
+		t.Fatal(err)
+	}
+	carries := func(all ...*Agent) {
+		h.carried.mu.Lock()
+		defer h.carried.mu.Unlock()
+		h.carried.agents = all
+	}
+	carries(h.Agent, edge.Agent)
+	id := h.takes(h.signFor("edge", setA("www.example.org", "192.0.2.7")))
+	h.takes(h.sign(setA("www.example.net", "192.0.2.8")))
+	k, err := direct.Read(direct.Path(edge.cfg.Journal))
+	if err != nil || len(k.Overrides) != 1 || k.Overrides[0].Owner != "www.example.org." {
+		t.Errorf("edge keeps %+v, %v", k.Overrides, err)
+	}
+	if got := strings.Join(h.kept(), " "); got != "www.example.net." {
+		t.Errorf("internal keeps %s", got)
+	}
+	h.refuses(h.sign(direct.Clear(id, "over")), http.StatusNotFound, "no direct override")
+	h.takes(h.signFor("edge", direct.Clear(id, "over")))
+	carries(edge.Agent)
+	h.refuses(h.sign(setA("ftp.example.net", "192.0.2.8")), http.StatusBadRequest, `this host has ["edge"]`)
 }

@@ -55,6 +55,11 @@ type Control struct {
 	deps  Deps
 	calls *prometheus.HistogramVec
 
+	// beside are the datasets that other controls of this process speak of; the first of them
+	// is the one that says what nobody else does.
+	beside []string
+	first  bool
+
 	operators operator.File
 	imports   sync.Mutex // held while a zone file is imported
 	people    sync.Mutex // held while an override is judged and set
@@ -75,7 +80,7 @@ func New(cfg Config, deps Deps) (*Control, error) {
 	if deps.Now == nil {
 		deps.Now = time.Now
 	}
-	c := &Control{cfg: cfg, deps: deps}
+	c := &Control{cfg: cfg, deps: deps, first: true}
 	c.calls = prometheus.NewHistogramVec(prometheus.HistogramOpts{
 		Name:    "zonecast_control_call_seconds",
 		Help:    "How long calls of the Control service took.",

@@ -66,6 +66,9 @@ func (c *Control) takeIn(ctx context.Context, n store.Node) (done bool, err erro
 		c.deps.Log.Error("direct override cannot be read", "error", err)
 		return true, nil
 	}
+	if !c.takesIn(d) {
+		return true, nil
+	}
 	now := c.deps.Now()
 	if d.Outcome != "" {
 		if now.Sub(time.UnixMilli(d.Until)) < direct.Memory {
@@ -118,6 +121,26 @@ func (c *Control) takeIn(ctx context.Context, n store.Node) (done bool, err erro
 		return settle(tree.DirectEnded, "its time was over", store.Txn{})
 	}
 	return c.takeOver(ctx, d, settle)
+}
+
+// takesIn tells whether an override is this control's to decide about, where several are in a
+// process: of its dataset, or, for the first, of none that is here.
+func (c *Control) takesIn(d tree.Direct) bool {
+	if len(c.beside) == 0 || c.cfg.Operators == "" {
+		return c.first
+	}
+	all, err := c.who()
+	if err != nil {
+		return c.first
+	}
+	s, _, err := all.Verify(d.Signed, time.Time{})
+	switch {
+	case err != nil:
+		return c.first
+	case s.Dataset == c.cfg.Dataset:
+		return true
+	}
+	return c.first && !slices.Contains(c.beside, s.Dataset)
 }
 
 // takeOver makes an ordinary override of one that is in force on hosts.

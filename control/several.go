@@ -38,6 +38,8 @@ func NewSeveral(cfg Config, deps Deps) (*Several, error) {
 		if err != nil {
 			return nil, err
 		}
+		c.first = len(s.all) == 0
+		c.beside = slices.DeleteFunc(slices.Clone(names), func(name string) bool { return name == d })
 		s.all = append(s.all, c)
 	}
 	s.Control = s.all[0]

@@ -2,7 +2,10 @@ package control
 
 import (
 	"context"
+	"crypto/ed25519"
 	"log/slog"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -15,7 +18,9 @@ import (
 	"github.com/zonecast/zonecast/api/controlapi"
 	"github.com/zonecast/zonecast/internal/claimtree"
 	"github.com/zonecast/zonecast/internal/datasets"
+	"github.com/zonecast/zonecast/internal/direct"
 	"github.com/zonecast/zonecast/internal/memstore"
+	"github.com/zonecast/zonecast/internal/operator"
 	"github.com/zonecast/zonecast/internal/plan"
 	"github.com/zonecast/zonecast/internal/tree"
 	"github.com/zonecast/zonecast/reconcile"
@@ -178,4 +183,50 @@ func TestSeveral(t *testing.T) {
 			t.Errorf("another plan has the digest of the first, %v", err)
 		}
 	})
+}
+
+// TestSeveralTakesIn: what hosts hand in goes to the control of the dataset that it was signed for.
+func TestSeveralTakesIn(t *testing.T) {
+	public, private, err := ed25519.GenerateKey(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	line, err := operator.Line("alice", public)
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(t.TempDir(), "operators")
+	if err := os.WriteFile(file, []byte(line), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	all, err := operator.Load(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &Several{}
+	for i, d := range []string{"internal", "edge"} {
+		c := &Control{cfg: Config{Dataset: d, Operators: file}, deps: Deps{Log: slog.New(slog.DiscardHandler), Now: time.Now}, first: i == 0, beside: []string{"edge", "internal"}[i : i+1]}
+		s.all = append(s.all, c)
+	}
+	for dataset, want := range map[string]string{"internal": "internal", "edge": "edge", "gone": "internal", "": "internal"} {
+		act := direct.Set("www.example.org.", "A", 60, []string{"192.0.2.7"}, time.Hour, false, "no store")
+		signed, err := operator.Sign(private, "alice", act.Action, dataset, act.Args, time.Now())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if dataset == "" {
+			signed = []byte("nothing that can be read")
+		} else if _, _, err := all.Verify(signed, time.Time{}); err != nil {
+			t.Fatal(err)
+		}
+		var by []string
+		for _, c := range s.all {
+			if c.takesIn(tree.Direct{Signed: signed}) {
+				by = append(by, c.cfg.Dataset)
+			}
+		}
+		if !slices.Equal(by, []string{want}) {
+			t.Errorf("signed for %q: decided by %q, want %s", dataset, by, want)
+		}
+	}
 }

@@ -15,6 +15,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/zonecast/zonecast/control"
 	"github.com/zonecast/zonecast/internal/direct"
 	"github.com/zonecast/zonecast/internal/operator"
 	"github.com/zonecast/zonecast/internal/tree"
@@ -106,6 +107,9 @@ func (o *glassOptions) act(cmd *cobra.Command, change changeOptions, a operator.
 	dataset, err := cmd.Flags().GetString("dataset")
 	if err != nil {
 		return err
+	}
+	if dataset == "" { // there is nobody to ask
+		dataset = control.DefaultConfig().Dataset
 	}
 	signed, err := operator.Sign(key, change.Author, a.Action, dataset, a.Args, time.Now())
 	if err != nil {

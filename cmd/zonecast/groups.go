@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -88,6 +89,87 @@ func readGroups(ctx context.Context, st store.Store) ([]groupView, error) {
 	return all, nil
 }
 
+func declareGroupWait(cmd *cobra.Command, wait *bool) {
+	cmd.Flags().BoolVar(wait, "wait", false, "return when the live hosts of the group answer what they are to carry, and nothing else (--timeout)")
+}
+
+// groupLook is how often it is looked whether hosts follow.
+const groupLook = 100 * time.Millisecond
+
+// awaitGroups waits until the live hosts that selectors name carry what groups say.
+func awaitGroups(ctx context.Context, w io.Writer, st store.Store, selectors []string) error {
+	began := time.Now()
+	for {
+		groups, err := readGroups(ctx, st)
+		if err != nil {
+			return err
+		}
+		live, _, err := st.List(ctx, tree.Hosts)
+		if err != nil {
+			return err
+		}
+		done, behind, err := following(live, groups, selectors)
+		if err != nil {
+			return err
+		}
+		if len(behind) == 0 {
+			_, err := fmt.Fprintf(w, "%s of it answer what they are to carry, after %.1f s\n", count(done, "live host"), time.Since(began).Seconds())
+			return err
+		}
+		if err := pause(ctx, groupLook); err != nil {
+			return timeoutError{hinted{
+				fmt.Errorf("the group is set, but after %v hosts do not follow: %s", time.Since(began).Round(time.Second), strings.Join(behind, "; ")),
+				"nothing is lost: they carry what they did; `zonecast status` has why",
+			}}
+		}
+	}
+}
+
+// following tells how many of the live hosts that selectors name carry what groups say, and of the
+// others what they do.
+func following(live []store.Node, groups []groupView, selectors []string) (done int, behind []string, err error) {
+	for _, n := range live {
+		var h tree.Host
+		if err := tree.Decode(n, &h); err != nil {
+			return 0, nil, err
+		}
+		if !(trial.Ring{Hosts: selectors}).Has(h.Name, h.Labels) {
+			continue
+		}
+		var want []string
+		for _, g := range groups {
+			if (trial.Ring{Hosts: g.Hosts}).Has(h.Name, h.Labels) {
+				want = join(want, g.Datasets)
+			}
+		}
+		var missing []string
+		for _, d := range h.Carries {
+			if h.Datasets[d].Version == 0 {
+				missing = append(missing, d)
+			}
+		}
+		switch {
+		case !slices.Equal(h.Carries, want):
+			behind = append(behind, fmt.Sprintf("%s carries %s, expected %s", h.Name, strings.Join(h.Carries, " "), strings.Join(want, " ")))
+		case len(missing) > 0:
+			behind = append(behind, fmt.Sprintf("%s does not answer %s yet", h.Name, strings.Join(missing, " ")))
+		default:
+			done++
+		}
+	}
+	return done, behind, nil
+}
+
+// join adds what is not there yet.
+func join(all, more []string) []string {
+	for _, s := range more {
+		if !slices.Contains(all, s) {
+			all = append(all, s)
+		}
+	}
+	return all
+}
+
 // checkGroup tells why name is no group's.
 func checkGroup(name string) error {
 	if err := store.CheckPath(tree.GroupPath(name)); err != nil || filepath.Base(name) != name {
@@ -110,6 +192,7 @@ func newGroupsSet() *cobra.Command {
 	var o keyStoreOptions
 	var by changeOptions
 	var hosts []string
+	var wait bool
 	cmd := &cobra.Command{
 		Use: "set GROUP DATASET…", Short: "have hosts carry datasets", Args: func(cmd *cobra.Command, args []string) error {
 			if len(args) < 2 {
@@ -147,9 +230,12 @@ take up what is new to them, and when they have a version of all, they drop what
 		if err := putGroup(ctx, st, store.Cond{Path: path, Modified: n.Modified}, store.Op{Path: path, Value: tree.Encode(group)}, e); err != nil {
 			return err
 		}
-		_, err = fmt.Fprintf(cmd.OutOrStdout(), "group %s: %s\n", plain(args[0]), plain(e.Text))
-		return err
+		if _, err := fmt.Fprintf(cmd.OutOrStdout(), "group %s: %s\n", plain(args[0]), plain(e.Text)); err != nil || !wait {
+			return err
+		}
+		return awaitGroups(ctx, cmd.OutOrStdout(), st, group.Hosts)
 	})
+	declareGroupWait(cmd, &wait)
 	cmd.Flags().StringSliceVar(&hosts, "hosts", nil, "hosts of the group: names with * and ?, KEY=VALUE (a label of the host) or share:N%")
 	by.declareAuthor(cmd)
 	return cmd

@@ -86,10 +86,10 @@ type popChange struct {
 
 func (c popChange) command() *cobra.Command {
 	var o keyStoreOptions
-	var g groupOptions
+	var who changeOptions
 	cmd := &cobra.Command{Use: c.use, Short: c.short, Long: c.long, Example: c.example, Args: exactArgs(append([]string{"POP"}, c.args...)...)}
 	withStore(cmd, &o, func(ctx context.Context, st store.Store, args []string) error {
-		now, by := time.Now(), steering.By{Author: g.by(), Reason: g.Reason, From: processID()}
+		now, by := time.Now(), steering.By{Author: who.Author, Reason: who.Reason, From: processID()}
 		change, err := c.change(cmd, args[1:], by, now.UnixMilli())
 		if err != nil {
 			return misused(cmd, err)
@@ -114,7 +114,7 @@ func (c popChange) command() *cobra.Command {
 		_, err = fmt.Fprintf(cmd.OutOrStdout(), "PoP %s: %s\n", plain(args[0]), plain(text))
 		return err
 	})
-	declareGroupOptions(cmd, &g)
+	who.declareAuthor(cmd)
 	if c.declare != nil {
 		c.declare(cmd)
 	}

@@ -2,10 +2,48 @@ package e2e
 
 import (
 	"fmt"
+	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 )
+
+// TestDatasetsPage types what docs/datasets.md shows, with the division that it gives.
+func TestDatasetsPage(t *testing.T) {
+	t.Parallel() // it waits more than it works
+	page := filepath.Join(Root(), "docs", "datasets.md")
+	b, err := os.ReadFile(page)
+	if err != nil {
+		t.Fatal(err)
+	}
+	toml := regexp.MustCompile("(?s)```toml\n(.*?)```").FindSubmatch(b)
+	if toml == nil {
+		t.Fatal("the page has no division of datasets")
+	}
+	file := filepath.Join(t.TempDir(), "zonecast.toml")
+	if err := os.WriteFile(file, toml[1], 0o600); err != nil {
+		t.Fatal(err)
+	}
+	in := newSources(t)
+	in.zone("corp.example.com", zoneOf("www A 192.0.2.80\n"))
+	in.zone("example.org", zoneOf("www A 192.0.2.90\n"))
+	dir, bin := filepath.Join(t.TempDir(), "data"), t.TempDir()
+	u := StartUp(t, UpOptions{Dir: dir, Zones: in.zones, Args: []string{"--config", file}})
+	if err := os.Symlink(Build(t), filepath.Join(bin, "zonecast")); err != nil {
+		t.Fatal(err)
+	}
+	typeSession(t, page, t.TempDir(), []string{"PATH=" + bin + ":" + os.Getenv("PATH"), "ZONECAST_API=" + u.API, "ZONECAST_DIR=" + dir, "ZONECAST_TIMEOUT=60s"})
+	// The host of the other group has no name of theirs.
+	eventually(t, "each has its names", func() error {
+		for i, want := range []string{"REFUSED", "NOERROR 192.0.2.99", "NOERROR 192.0.2.99"} {
+			if got := addressOf(t.Context(), u.Hosts[i], "www.example.org"); got != want {
+				return fmt.Errorf("host%d answers %q, expected %q", i, got, want)
+			}
+		}
+		return nil
+	})
+}
 
 // TestGroups: two datasets and groups of hosts that carry them. A change reaches the hosts of
 // its dataset alone; a host moved to another group takes that dataset up and answers it, and

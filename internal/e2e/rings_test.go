@@ -69,6 +69,34 @@ func (a *asker) saw(host int, text string) int {
 	return a.got[host][text]
 }
 
+// TestRingsReplay: a change that breaks a name which nobody asks the hosts of the ring for is found
+// by what other hosts were asked: their sampled queries are answered from the data before and after.
+func TestRingsReplay(t *testing.T) {
+	t.Parallel() // it waits more than it works
+	in := newSources(t)
+	in.zone("example.net", zoneOf("www A 192.0.2.80\nftp A 192.0.2.21\n"))
+	u := StartUp(t, UpOptions{Zones: in.zones, Guarded: true, Args: []string{
+		"--presenter-trial-rings", "canary 10m host0", "--presenter-trial-load", "0", "--canary-every", "200ms", "--sample-window", "10s",
+	}})
+	startAsker(t, u.Hosts[2:], "ftp.example.net", 5*time.Millisecond)
+	in.zone("example.net", zoneOf("www A 192.0.2.80\n"))
+	var held []struct{ Why []string }
+	eventually(t, "the change is held", func() error {
+		if u.JSON(&held, "holds"); len(held) != 1 {
+			out, _, _ := u.Run("rings")
+			return fmt.Errorf("%d changes are held; %s", len(held), out)
+		}
+		return nil
+	})
+	why := strings.Join(held[0].Why, "\n")
+	for _, want := range []string{"withdrawn in ring canary", "sampled queries would lose their answer", "in zone example.net., of all queries: NXDOMAIN", "ftp.example.net. A ("} {
+		if !strings.Contains(why, want) {
+			t.Errorf("it is held because\n%s\nexpected %q", why, want)
+		}
+	}
+	holds(t, u, "ftp.example.net", "A", "NOERROR 192.0.2.21")
+}
+
 // TestRings has people break a zone: the hosts of the first ring alone answer it, and it is
 // taken back and held with what was found; a good change goes from ring to ring; what robots
 // change does not wait, and what nobody could judge is not passed.
