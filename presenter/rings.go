@@ -81,15 +81,18 @@ func shapes(k record.Key) bool {
 
 // differing gives the keys of claims that are in one of two and not in the other.
 func differing(old, now []record.Claim, f func(record.Key)) {
-	was := make(map[record.Key]record.RRset, len(old))
-	for _, c := range old {
-		if r, twice := was[c.Key]; twice && !r.Equal(c.RRset) {
+	same := func(a, b *record.Claim) bool { return a.Fallback == b.Fallback && a.RRset.Equal(b.RRset) }
+	was := make(map[record.Key]*record.Claim, len(old))
+	for i := range old {
+		c := &old[i]
+		if other, twice := was[c.Key]; twice && !same(other, c) {
 			f(c.Key)
 		}
-		was[c.Key] = c.RRset
+		was[c.Key] = c
 	}
-	for _, c := range now {
-		if r, is := was[c.Key]; !is || !r.Equal(c.RRset) {
+	for i := range now {
+		c := &now[i]
+		if other, is := was[c.Key]; !is || !same(other, c) {
 			f(c.Key)
 		}
 		delete(was, c.Key)
