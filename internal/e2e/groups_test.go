@@ -33,7 +33,7 @@ func TestDatasetsPage(t *testing.T) {
 	if err := os.Symlink(Build(t), filepath.Join(bin, "zonecast")); err != nil {
 		t.Fatal(err)
 	}
-	typeSession(t, page, t.TempDir(), []string{"PATH=" + bin + ":" + os.Getenv("PATH"), "ZONECAST_API=" + u.API, "ZONECAST_DIR=" + dir, "ZONECAST_TIMEOUT=60s"})
+	typeSession(t, page, t.TempDir(), []string{"PATH=" + bin + ":" + os.Getenv("PATH"), "ZONECAST_API=" + u.API, "ZONECAST_STORE=embedded", "ZONECAST_DIR=" + dir, "ZONECAST_TIMEOUT=60s"})
 	// The host of the other group has no name of theirs.
 	eventually(t, "each has its names", func() error {
 		for i, want := range []string{"REFUSED", "NOERROR 192.0.2.99", "NOERROR 192.0.2.99"} {
