@@ -51,6 +51,7 @@ type Beacon struct {
 	joiner  *join.Joiner
 	starts  *limiter
 	reports *limiter
+	clients *limiter   // reports, of each client
 	fresh   *rtt.Table // what was joined since the files took it
 }
 
@@ -64,7 +65,7 @@ func New(cfg Config, deps Deps) (b *Beacon, err error) {
 		cfg: cfg, log: deps.Log, targets: map[string]bool{}, life: token.Lifetime{Life: cfg.Life, Skew: cfg.Skew}, script: script(cfg.Rate),
 		// Known for longer than its token is good on any clock.
 		joiner: join.New(join.Config{Keep: cfg.Life + 2*cfg.Skew + time.Second, Grace: cfg.Grace, Most: cfg.Most}),
-		starts: newLimiter(cfg.PerMinute), reports: newLimiter(cfg.PerMinute),
+		starts: newLimiter(cfg.PerMinute), reports: newLimiter(cfg.PerMinute), clients: newLimiter(cfg.PerClient),
 	}
 	b.fresh = rtt.New(b.limit())
 	b.zone, _ = cfg.targets() // Validate has looked at both

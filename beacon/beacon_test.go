@@ -555,7 +555,7 @@ func TestReportFlood(t *testing.T) {
 	}
 }
 
-// One who says 1 ms, as often as he may, does not move what his neighbours measure, once he is one of
+// One who says 1 ms, more often than he may, does not move what his neighbours measure, once he is one of
 // many, and is seen as one client.
 func TestLiar(t *testing.T) {
 	r := run(t, testConfig(t))
@@ -568,11 +568,14 @@ func TestLiar(t *testing.T) {
 		s, _ := r.start("198.51.100.66")
 		r.do("POST", "/report", "198.51.100.66", body(s.Token, "esams", 1))
 	}
+	if got := r.outcomes(r.metrics.reports); got["limited"] != 4 {
+		t.Errorf("reports %v, expected 4 of 10 over what one client may", got)
+	}
 	s, _ := r.start("203.0.113.1")
 	r.do("POST", "/report", "203.0.113.1", body(s.Token, "esams", 1))
 	r.eventually("written", func() bool { return len(r.lines()) == 2 })
 	r.eventually("robust", func() bool {
 		lines := r.lines()
-		return strings.HasPrefix(lines[0], "client 198.51.100.0/24 esams 80 30 ") && strings.HasPrefix(lines[1], "client 203.0.113.0/24 esams 0 1 1 ") || r.dump(nil)
+		return strings.HasPrefix(lines[0], "client 198.51.100.0/24 esams 80 26 ") && strings.HasPrefix(lines[1], "client 203.0.113.0/24 esams 0 1 1 ") || r.dump(nil)
 	})
 }

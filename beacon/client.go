@@ -89,12 +89,8 @@ func keyOfSubnet(p netip.Prefix) (rtt.Key, bool) {
 	return rtt.Of(rtt.Client, p)
 }
 
-// single is the octets of an address that stand for one client: a /64 is one host's (RFC 4291
-// §2.5.4), which may take a new address of it as it likes.
-func single(a netip.Addr) []byte {
-	b := a.AsSlice()
-	if len(b) == 16 {
-		b = b[:8]
-	}
-	return b
+// single is what stands for one client: an IPv4 address, or a /64, which is one host's or one
+// home's (RFC 4291 §2.5.4), and of which it takes a new address as it likes.
+func single(a netip.Addr) netip.Prefix {
+	return netip.PrefixFrom(a, min(a.BitLen(), 64)).Masked()
 }

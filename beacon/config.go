@@ -3,6 +3,7 @@ package beacon
 import (
 	"errors"
 	"fmt"
+	"math"
 	"net"
 	"net/netip"
 	"os"
@@ -43,6 +44,8 @@ type Config struct {
 	Proxies []string `option:"proxies" help:"prefixes of proxies whose X-Forwarded-For is believed; none: clients come themselves"`
 	// PerMinute is how many measurements and reports a client prefix may make.
 	PerMinute int `option:"per-minute" help:"measurements that one client prefix (/24, /48) may begin in a minute, and as many reports"`
+	// PerClient is how many reports one client of it may make: who lies is no more than that.
+	PerClient int `option:"per-client" help:"reports of them that one client (an IPv4 address, a /64) may make"`
 
 	Keys string        `option:"keys" help:"file with the keys of tokens, shared by all beacon servers; empty: one of this process alone"`
 	Life time.Duration `option:"token-life" help:"how long a measurement may take from its token to its report"`
@@ -69,7 +72,7 @@ func DefaultConfig() Config {
 	}
 	return Config{
 		Listen: "127.0.0.1:7391", Mapped: "map", Anycast: "any",
-		Rate: 0.01, Targets: 4, PerMinute: 60,
+		Rate: 0.01, Targets: 4, PerMinute: 60, PerClient: 6,
 		Life: 2 * time.Minute, Skew: 10 * time.Second, Grace: 5 * time.Second, Most: 1 << 18,
 		Name: name, Slot: 5 * time.Minute, Keep: 24 * time.Hour, Write: 10 * time.Second, Rows: 200_000, Memory: 1 << 30,
 	}
@@ -125,8 +128,11 @@ func (c Config) Validate() error {
 	if _, err := c.proxies(); err != nil {
 		errs = append(errs, err)
 	}
-	if c.PerMinute < 1 {
-		wrong("per-minute: %d, expected 1 or more", c.PerMinute)
+	if c.PerMinute < 1 || c.PerMinute > math.MaxInt32 {
+		wrong("per-minute: %d, expected 1 to %d", c.PerMinute, math.MaxInt32)
+	}
+	if c.PerClient < 1 || c.PerClient > math.MaxInt32 {
+		wrong("per-client: %d, expected 1 to %d", c.PerClient, math.MaxInt32)
 	}
 	for _, o := range []struct {
 		key               string

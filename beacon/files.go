@@ -66,12 +66,13 @@ func (f *files) take(fresh *rtt.Table, now time.Time, last bool) {
 	if fresh.Empty() && !over && !last && f.failed() == nil {
 		return // the file has all
 	}
-	err := f.write()
+	failed, err := f.failed() != nil, f.write()
 	f.mu.Lock()
 	f.last = err
 	f.mu.Unlock()
 	if err != nil {
-		if f.failures.Add(1) == 1 {
+		f.failures.Add(1)
+		if !failed {
 			f.log.Error("round-trip times cannot be written, trying again", "error", err)
 		}
 		return

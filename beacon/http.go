@@ -159,7 +159,7 @@ func (b *Beacon) mayStart(w http.ResponseWriter, r *http.Request) string {
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if !b.starts.take(key, time.Now()) {
+	if !b.starts.take(key.Prefix, time.Now()) {
 		return "limited"
 	}
 	if b.joiner.Full() {
@@ -197,7 +197,7 @@ func (b *Beacon) report(w http.ResponseWriter, r *http.Request) string {
 	}
 	now := time.Now()
 	b.mu.Lock()
-	may := b.reports.take(key, now)
+	may := b.clients.take(single(a), now) && b.reports.take(key.Prefix, now)
 	b.mu.Unlock()
 	if !may {
 		return "limited"
@@ -217,7 +217,7 @@ func (b *Beacon) report(w http.ResponseWriter, r *http.Request) string {
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if err := b.joiner.Reported(join.Reported{ID: t.ID, Client: key, Hash: keys.ClientHash(single(a)), Times: report.times()}, now); err != nil {
+	if err := b.joiner.Reported(join.Reported{ID: t.ID, Client: key, Hash: keys.ClientHash(single(a).Addr().AsSlice()), Times: report.times()}, now); err != nil {
 		return reason(err)
 	}
 	return "taken"

@@ -2,14 +2,12 @@ package beacon
 
 import (
 	"hash/maphash"
+	"net/netip"
 	"time"
-
-	"github.com/zonecast/zonecast/rtt"
 )
 
-// limiter bounds what a client prefix does in a minute. Prefixes share counters by a hash that
-// nobody can foresee: memory is bounded, and in a flood from many prefixes some are taken for
-// others.
+// limiter bounds what a client, or a prefix of them, does in a minute. They share counters by a hash that
+// nobody can foresee: memory is bounded, and in a flood from many some are taken for others.
 type limiter struct {
 	most   uint32
 	seed   maphash.Seed
@@ -26,13 +24,13 @@ func newLimiter(most int) *limiter {
 	return &limiter{most: uint32(most), seed: maphash.MakeSeed(), counts: make([]uint32, limiterCounters)}
 }
 
-// take tells whether a prefix may do one thing more.
-func (l *limiter) take(k rtt.Key, now time.Time) bool {
+// take tells whether a prefix, of one client or of many, may do one thing more.
+func (l *limiter) take(p netip.Prefix, now time.Time) bool {
 	if now.Sub(l.began) >= limiterWindow {
 		clear(l.counts)
 		l.seed, l.began = maphash.MakeSeed(), now
 	}
-	n := &l.counts[maphash.Comparable(l.seed, k)%limiterCounters]
+	n := &l.counts[maphash.Comparable(l.seed, p)%limiterCounters]
 	if *n >= l.most {
 		return false
 	}

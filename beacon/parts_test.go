@@ -146,6 +146,7 @@ func TestValidate(t *testing.T) {
 		"origins: \"https":   func(c *Config) { c.Origins = []string{"https://www.example.net/"} },
 		"proxies: ":          func(c *Config) { c.Proxies = []string{"proxy"} },
 		"per-minute: ":       func(c *Config) { c.PerMinute = 0 },
+		"per-client: ":       func(c *Config) { c.PerClient = 0 },
 		"token-life: ":       func(c *Config) { c.Life = 0 },
 		"clock-skew: ":       func(c *Config) { c.Skew = -1 },
 		"grace: ":            func(c *Config) { c.Grace = time.Hour },
@@ -298,7 +299,7 @@ func TestListenOn(t *testing.T) {
 
 func TestLimiter(t *testing.T) {
 	l, now := newLimiter(3), time.Now()
-	k, _ := rtt.OfAddr(rtt.Client, netip.MustParseAddr("198.51.100.1"))
+	k := netip.MustParsePrefix("198.51.100.0/24")
 	taken := 0
 	for i := range 180 {
 		if l.take(k, now.Add(time.Duration(i)*time.Second)) {

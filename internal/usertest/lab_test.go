@@ -102,7 +102,7 @@ func newLab(t *testing.T, beacon ...string) *lab {
 		"--agent-status-dir", l.path("status"), "--agent-keys", keys)...)...)
 	l.start(l.edge, "beacon", append([]string{
 		"run", "beacon", "--log-format", "text", "--beacon-listen", l.at(l.edge), "--beacon-zone", "beacon.example.net", "--beacon-pops", strings.Join(pops, ","),
-		"--beacon-port", fmt.Sprint(port), "--beacon-rate", "1", "--beacon-per-minute", "100000", "--beacon-targets", fmt.Sprint(len(pops)), "--beacon-dnstap", l.tap(),
+		"--beacon-port", fmt.Sprint(port), "--beacon-rate", "1", "--beacon-per-minute", "100000", "--beacon-per-client", "100000", "--beacon-targets", fmt.Sprint(len(pops)), "--beacon-dnstap", l.tap(),
 		"--beacon-keys", l.path("keys"), "--beacon-out", l.path("rtt"), "--http", netip.AddrPortFrom(l.edge.Addr, 7392).String(),
 	}, beacon...)...)
 	for i, name := range pops {
