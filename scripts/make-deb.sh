@@ -30,14 +30,18 @@ put() { # put MODE FILE TO
 	install -D -m "$1" "$2" "$root$3"
 }
 put 755 "$bin" /usr/bin/zonecast
-put 644 deploy/debian/zonecast.toml /etc/zonecast/zonecast.toml
+put 640 deploy/debian/zonecast.toml /etc/zonecast/zonecast.toml
 put 644 deploy/systemd/zonecast-host.service /lib/systemd/system/zonecast-host.service
-for part in agent authority recursor announcer proxy; do
+for part in agent authority recursor announcer tinydns proxy; do
 	sed "s/PART/$part/g" deploy/systemd/zonecast-PART.service.in >"$root/unit"
 	put 644 "$root/unit" "/lib/systemd/system/zonecast-$part.service"
 done
-for part in host agent authority recursor announcer; do
-	sed "s/host exec PART/$([ $part = host ] && echo run host || echo "host exec $part")/; s/PART/$part/g" deploy/runit/run.in >"$root/unit"
+put 644 deploy/systemd/tinydns.conf /usr/share/zonecast/systemd/tinydns.conf
+put 644 deploy/systemd/tinydns.conf /lib/systemd/system/zonecast-tinydns.service.d/capabilities.conf
+for part in host agent authority recursor announcer tinydns proxy; do
+	caps=+net_bind_service,+net_admin,+sys_nice
+	[ $part != tinydns ] || caps=$caps,+sys_chroot,+setgid
+	sed "s/^caps=CAPS/caps=$caps/; s/host exec PART/$([ $part = host ] && echo run host || echo "host exec $part")/; s/PART/$part/g" deploy/runit/run.in >"$root/unit"
 	put 755 "$root/unit" "/etc/sv/zonecast-$part/run"
 	sed "s/PART/$part/g" deploy/runit/log-run.in >"$root/unit"
 	put 755 "$root/unit" "/etc/sv/zonecast-$part/log/run"

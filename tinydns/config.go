@@ -39,8 +39,9 @@ type Config struct {
 	// Tinydns and TinydnsData are the programs.
 	Tinydns     string `option:"program" help:"tinydns's program; empty looks for it"`
 	TinydnsData string `option:"data-program" help:"tinydns-data's program; empty looks for it"`
-	// User is the account that tinydns changes to, when it is started by root.
-	User string `option:"user" help:"account that tinydns runs as"`
+	// User is the account that tinydns changes to, when it is started by root; otherwise it
+	// keeps that of this process, which then needs CAP_SYS_CHROOT and CAP_SETGID.
+	User string `option:"user" help:"account that tinydns runs as when it is started by root; otherwise it is that of this process"`
 	// Start: tinydns is a child of this process. False: somebody else runs it on DIR/root.
 	Start bool `option:"start" help:"start tinydns as a child; false: somebody else runs it with ROOT=DIR/root"`
 	// Leave: tinydns goes on when this process ends, and the next takes it over.

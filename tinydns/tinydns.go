@@ -12,6 +12,7 @@ import (
 	"os/exec"
 	"os/user"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -211,9 +212,13 @@ func (s *Server) child() (*daemon.Daemon, error) {
 	if err != nil {
 		return nil, err
 	}
-	account, err := user.Lookup(s.cfg.User)
-	if err != nil {
-		return nil, &hinted{fmt.Errorf("account for tinydns: %w", err), "make it, or give another by --tinydns-user"}
+	uid, gid := strconv.Itoa(os.Getuid()), strconv.Itoa(os.Getgid())
+	if os.Getuid() == 0 {
+		account, err := user.Lookup(s.cfg.User)
+		if err != nil {
+			return nil, &hinted{fmt.Errorf("account for tinydns: %w", err), "make it, or give another by --tinydns-user"}
+		}
+		uid, gid = account.Uid, account.Gid
 	}
 	seed := make([]byte, seedSize)
 	if _, err := rand.Read(seed); err != nil {
@@ -221,7 +226,7 @@ func (s *Server) child() (*daemon.Daemon, error) {
 	}
 	return daemon.New(daemon.Config{
 		Path: path, Dir: s.cfg.root(), Stdin: seed,
-		Env:     []string{"ROOT=" + s.cfg.root(), "IP=" + s.cfg.Address, "UID=" + account.Uid, "GID=" + account.Gid},
+		Env:     []string{"ROOT=" + s.cfg.root(), "IP=" + s.cfg.Address, "UID=" + uid, "GID=" + gid},
 		PidFile: filepath.Join(s.cfg.Dir, "tinydns.pid"), Leave: s.cfg.Leave, Line: lineLevel, Log: s.log,
 	}), nil
 }

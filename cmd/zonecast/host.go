@@ -355,6 +355,9 @@ that one file is enough for either.`,
 		if !cfg.Has(args[0]) {
 			return misused(cmd, fmt.Errorf("%q is no part of this host, expected one of %s (host.run)", args[0], strings.Join(cfg.Run, ", ")))
 		}
+		if cfg.Manager == host.Own {
+			return misused(cmd, fmt.Errorf("host.manager is %s: `run host` has the parts, and two of one would take over from each other for ever; set it to %s or %s for units or services of parts alone", host.Own, host.Systemd, host.Runit))
+		}
 		h := &hostParts{cfg: cfg, file: optionsFile(cmd)}
 		if err := h.plan(); err != nil && (h.wrong[args[0]] != nil || h.args[args[0]] == nil) {
 			return misused(cmd, err) // what is wrong with another part is that part's

@@ -281,8 +281,10 @@ func isPermission(err error) bool {
 
 // Capabilities by their bit (capabilities(7)).
 const (
-	capNetBind  = 10
-	capNetAdmin = 12
+	capSetGID    = 6
+	capNetBind   = 10
+	capNetAdmin  = 12
+	capSysChroot = 18
 )
 
 func capabilities(_ context.Context, f Facts) Finding {
@@ -301,6 +303,8 @@ func capabilities(_ context.Context, f Facts) Finding {
 					n["CAP_NET_BIND_SERVICE"] = capNetBind
 				}
 			}
+		case "tinydns":
+			n["CAP_NET_BIND_SERVICE"], n["CAP_SYS_CHROOT"], n["CAP_SETGID"] = capNetBind, capSysChroot, capSetGID
 		case "announcer":
 			if f.Loopback != "" {
 				n["CAP_NET_ADMIN"] = capNetAdmin
@@ -324,7 +328,7 @@ func capabilities(_ context.Context, f Facts) Finding {
 		}
 		for name, bit := range want {
 			if eff&(1<<bit) == 0 {
-				return bad(fmt.Sprintf("%s has no %s", who, name), "AmbientCapabilities="+name+" in its unit (the package's have it); in runit: setpriv --ambient-caps; or ports from "+fmt.Sprint(low)+" on, and announcer-loopback empty")
+				return bad(fmt.Sprintf("%s has no %s", who, name), "AmbientCapabilities="+name+" in its unit (the package's have it; for tinydns under zonecast-host see docs/tinydns.md); in runit: setpriv --ambient-caps; or ports from "+fmt.Sprint(low)+" on, and announcer-loopback empty")
 			}
 			has = append(has, p+" "+name)
 		}

@@ -4,6 +4,7 @@ package e2e
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -77,6 +78,9 @@ func TestPackageInterop(t *testing.T) {
 			t.Errorf("%s: %v, or PART is in it", file, err)
 		}
 	}
+	if said := output(t, "dpkg-deb", "-c", deb); !strings.Contains(said, "-rw-r----- root/root") || strings.Count(said, "-rw-r----- ") != 1 {
+		t.Errorf("the file of options has not the mode 640, or others have:\n%s", said)
+	}
 	// The options as they are installed are valid, and are to be filled in.
 	cmd := exec.Command(Build(t), "host", "options", "--config", filepath.Join(root, "etc/zonecast/zonecast.toml"))
 	if out, err := cmd.CombinedOutput(); err != nil || !strings.Contains(string(out), "zonecast run authority") {
@@ -86,8 +90,8 @@ func TestPackageInterop(t *testing.T) {
 		t.Skip("systemd-analyze is not installed")
 	}
 	units, err := filepath.Glob(filepath.Join(root, "lib/systemd/system/*.service"))
-	if err != nil || len(units) != 6 {
-		t.Fatalf("%v, %d units, want 6", err, len(units))
+	if err != nil || len(units) != 7 {
+		t.Fatalf("%v, %d units, want 7", err, len(units))
 	}
 	for _, u := range units {
 		b, err := os.ReadFile(u)
@@ -100,6 +104,49 @@ func TestPackageInterop(t *testing.T) {
 	}
 	if said := output(t, "systemd-analyze", append([]string{"verify", "--man=no"}, units...)...); said != "" {
 		t.Errorf("systemd-analyze verify: %s", said)
+	}
+}
+
+// TestLogServiceInterop: the log services of runit do nothing as root in a directory of the daemons'
+// account: a link there leads to no file of root's.
+func TestLogServiceInterop(t *testing.T) {
+	if _, err := exec.LookPath("svlogd"); err != nil || os.Getuid() != 0 {
+		t.Skip("needs root and runit")
+	}
+	b, err := os.ReadFile(filepath.Join(Root(), "deploy", "runit", "log-run.in"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir, err := os.MkdirTemp("", "zonecast-log-") // not one of t, which nobody else may enter
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer os.RemoveAll(dir)
+	logs, precious := filepath.Join(dir, "log"), filepath.Join(dir, "precious")
+	const nobody = 65534
+	if err := errors.Join(os.Chmod(dir, 0o755), os.Mkdir(logs, 0o755), os.Chown(logs, nobody, nobody), os.Mkdir(precious, 0o755), os.Symlink(precious, filepath.Join(logs, "agent"))); err != nil {
+		t.Fatal(err)
+	}
+	run := func(part string) (string, error) {
+		text := strings.NewReplacer("PART", part, "/var/log/zonecast", logs, "--reuid zonecast", "--reuid nobody", "--regid zonecast", "--regid nogroup").Replace(string(b))
+		cmd := exec.Command("timeout", "20", "sh", "-c", text)
+		cmd.Stdin = strings.NewReader("a line\n")
+		out, err := cmd.CombinedOutput()
+		return string(out), err
+	}
+	said, _ := run("agent") // that it cannot log there is all that may happen
+	i, err := os.Stat(precious)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if of := i.Sys().(*syscall.Stat_t).Uid; of != 0 {
+		t.Errorf("the directory of root now belongs to user %d: %s", of, said)
+	}
+	if said, err := run("authority"); err != nil {
+		t.Errorf("%v: %s", err, said)
+	}
+	if b, err := os.ReadFile(filepath.Join(logs, "authority", "current")); err != nil || !strings.HasSuffix(string(b), " a line\n") {
+		t.Errorf("logged is %q, %v", b, err)
 	}
 }
 

@@ -46,7 +46,8 @@ end
 
 template '/etc/zonecast/zonecast.toml' do
   source 'zonecast.toml.erb'
-  mode '0644'
+  group 'zonecast'
+  mode '0640'
   variables options: node['zonecast']['options']
   # Wrong options never take the place of right ones: none of them would start.
   verify 'zonecast host options --config %{path}'
