@@ -58,7 +58,8 @@ type Announcer struct {
 	cfg      Config
 	deps     Deps
 	speaker  Speaker
-	remove   func() error // takes the addresses away
+	added    []netip.Addr // to the loopback device, by this life or one before
+	remove   func() error // takes them away
 	checkers []checker
 	boot     string
 	metrics  *metrics
@@ -152,9 +153,14 @@ func New(cfg Config, deps Deps) (*Announcer, error) {
 		for i, v := range cfg.VIPs {
 			addrs[i] = v.Address
 		}
-		if a.remove, err = deps.Addresses(cfg.Loopback, addrs); err != nil {
+		var ours []netip.Addr
+		if m.Boot == a.boot {
+			ours = m.Addresses
+		}
+		if a.added, a.remove, err = deps.Addresses(cfg.Loopback, addrs, ours); err != nil {
 			return nil, fmt.Errorf("addresses of VIPs: %w", err)
 		}
+		a.save() // before anything can kill it
 	}
 	if a.speaker, err = deps.Speaker(a.wake); err != nil {
 		return nil, errors.Join(err, a.remove())
@@ -223,7 +229,14 @@ func (a *Announcer) stop() error {
 	if slices.ContainsFunc(a.vips, func(v *vip) bool { return v.sent && v.sentState.Announced() }) {
 		time.Sleep(linger)
 	}
-	return errors.Join(err, a.remove())
+	if removed := a.remove(); removed != nil {
+		return errors.Join(err, removed)
+	}
+	if len(a.added) > 0 {
+		a.added = nil
+		signal(a.moved)
+	}
+	return err
 }
 
 // loop steps whenever something changed, and with time. It alone writes the vips.

@@ -235,8 +235,8 @@ type Deps struct {
 	Metrics prometheus.Registerer
 	// Speaker says how to make one, given what to call when a session comes or goes.
 	Speaker func(changed func()) (Speaker, error)
-	// Addresses gives the device its addresses, and how to take them away again. Nil: nothing
-	// is done.
-	Addresses func(device string, addrs []netip.Addr) (remove func() error, err error)
+	// Addresses gives the device its addresses, and says which of them go again by remove:
+	// those that it added, and those that an earlier life did (ours). Nil: nothing is done.
+	Addresses func(device string, addrs, ours []netip.Addr) (added []netip.Addr, remove func() error, err error)
 	Now       func() time.Time // nil means time.Now
 }

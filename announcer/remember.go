@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"io/fs"
+	"net/netip"
 	"os"
 	"strings"
 
@@ -17,6 +18,9 @@ type memory struct {
 	// before it is checked.
 	Boot string               `json:"boot"`
 	VIPs map[string]memoryVIP `json:"vips"`
+	// Addresses are those that were added to the loopback device, and are there until they
+	// are taken away.
+	Addresses []netip.Addr `json:"addresses,omitempty"`
 }
 
 type memoryVIP struct {
@@ -69,7 +73,7 @@ func (a *Announcer) save() {
 	if a.cfg.State == "" {
 		return
 	}
-	m := memory{Boot: a.boot, VIPs: map[string]memoryVIP{}}
+	m := memory{Boot: a.boot, VIPs: map[string]memoryVIP{}, Addresses: a.added}
 	a.mu.Lock()
 	for _, v := range a.vips {
 		m.VIPs[v.name] = memoryVIP{v.state.Announced(), v.order.String()}

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/osrg/gobgp/v4/api"
@@ -59,8 +60,8 @@ func New(cfg Config, log *slog.Logger, changed func()) (*Speaker, error) {
 		return nil, err
 	}
 	level := &slog.LevelVar{}
-	level.Set(slog.LevelError)
-	s.server = server.NewBgpServer(server.LoggerOption(slog.New(quiet{log.Handler(), level}), level))
+	level.Set(slog.LevelDebug)
+	s.server = server.NewBgpServer(server.LoggerOption(slog.New(ear{Handler: log.Handler(), speaker: s}), level))
 	go func() {
 		defer close(s.served)
 		s.server.Serve()
@@ -191,21 +192,62 @@ func (s *Speaker) Peers() []route.PeerState {
 	return out
 }
 
+// What the library says in its log alone of a session that it begins, and our word for it.
+const (
+	wrongAS  = "bad-peer-as"
+	noOpen   = "invalid-msg"       // a refusal came in place of a greeting (OPEN)
+	cutOff   = "closed-at-once"    // the connection was, before a greeting
+	noAnswer = "failed to connect" // the cause follows
+)
+
+// overheard notes it.
+func (s *Speaker) overheard(a netip.Addr, why string) {
+	s.mu.Lock()
+	now := s.peers[a]
+	was := now.why
+	if why == cutOff && (was == wrongAS || was == noOpen) {
+		why = was // a router that has refused a session takes none for a while
+	}
+	now.why = why
+	if now.state != sessionUp {
+		s.peers[a] = now
+	}
+	s.mu.Unlock()
+	if was != why && now.state != sessionUp {
+		s.changed()
+	}
+}
+
 // explain says what is wrong with a session, and what to do.
 func (s *Speaker) explain(p route.Peer, st peerState) string {
-	switch {
-	case strings.Contains(st.why, "bad-peer-as"), strings.Contains(st.why, "sent") && strings.Contains(strings.ToLower(st.why), "bad peer as"), strings.Contains(st.why, "sent code 2(open message error) subcode 2"):
+	password := "does it want a password (--announcer-bgp-passwords)"
+	if s.passwords[p.Addr.Addr()] != "" {
+		password = "is the password that of the router (TCP MD5 drops what is signed otherwise without a word)"
+	}
+	at := p.Addr.String()
+	switch cause, failed := strings.CutPrefix(st.why, noAnswer); {
+	case failed && strings.Contains(cause, syscall.ECONNREFUSED.Error()):
+		return fmt.Sprintf("nobody listens on %s: does BGP run there, and on that port?", at)
+	case failed && (strings.Contains(cause, syscall.EHOSTUNREACH.Error()) || strings.Contains(cause, syscall.ENETUNREACH.Error())):
+		return fmt.Sprintf("%s is not there, or there is no way to it: mend --announcer-bgp-peers or the network (%s)", at, strings.TrimPrefix(cause, ": "))
+	case failed && strings.Contains(cause, syscall.EADDRNOTAVAIL.Error()):
+		return fmt.Sprintf("%s is no address of this host: mend --announcer-bgp-local", s.cfg.Local)
+	case failed && strings.Contains(cause, "timeout"):
+		return fmt.Sprintf("%s does not answer: is it there, is a filter between, %s?", at, password)
+	case failed:
+		return fmt.Sprintf("no TCP connection with %s%s", at, cause)
+	case st.why == cutOff:
+		return fmt.Sprintf("the router closes the connection at once: does it know this host as a neighbour, by the address that it sees (--announcer-bgp-local)? %s?", password)
+	case st.why == wrongAS, strings.Contains(st.why, "sent") && strings.Contains(strings.ToLower(st.why), "bad peer as"), strings.Contains(st.why, "sent code 2(open message error) subcode 2"):
 		return fmt.Sprintf("the router is of another AS than %d: mend --announcer-bgp-peers", p.AS)
 	case strings.Contains(strings.ToLower(st.why), "bad peer as"), strings.Contains(st.why, "received code 2(open message error) subcode 2"):
 		return fmt.Sprintf("the router expects another AS of this host than %d: mend --announcer-bgp-as, or the router (%s)", s.cfg.AS, st.why)
-	case st.why == "invalid-msg": // a refusal came in place of a greeting (OPEN)
+	case st.why == noOpen:
 		return fmt.Sprintf("the router refuses the session at its beginning: it does not expect AS %d here, or not this address: mend --announcer-bgp-as, --announcer-bgp-local, or the router", s.cfg.AS)
 	case st.why != "":
 		return st.why
-	case s.passwords[p.Addr.Addr()] != "":
-		return fmt.Sprintf("no TCP connection with %s: is it there, and is the password that of the router (TCP MD5 drops what is signed otherwise without a word)?", p.Addr)
 	}
-	return fmt.Sprintf("no TCP connection with %s: is it there, does it know this host as a neighbour, does it want a password (--announcer-bgp-passwords)?", p.Addr)
+	return fmt.Sprintf("no TCP connection with %s yet", at)
 }
 
 // Announce sends routes, and what was sent of the same prefixes is replaced.
@@ -302,16 +344,69 @@ func (s *Speaker) Stop(keep bool) error {
 	return nil
 }
 
-// quiet is a handler of the library's log: what it says of sessions is said by us.
-type quiet struct {
+// ear is a handler of the library's log. Of sessions that this side begins the library says in
+// its log alone why they fail; that is taken from there, and nothing but errors is logged.
+type ear struct {
 	slog.Handler
-	level slog.Leveler
+	speaker *Speaker
+	router  netip.Addr
 }
 
-func (q quiet) Enabled(ctx context.Context, l slog.Level) bool {
-	return l >= q.level.Level() && q.Handler.Enabled(ctx, l)
+func (e ear) Enabled(context.Context, slog.Level) bool { return true }
+
+func (e ear) Handle(ctx context.Context, r slog.Record) error {
+	if e.router.IsValid() {
+		if why := reason(r); why != "" {
+			e.speaker.overheard(e.router, why)
+		}
+	}
+	if r.Level < slog.LevelError || !e.Handler.Enabled(ctx, r.Level) {
+		return nil
+	}
+	return e.Handler.Handle(ctx, r)
 }
 
-func (q quiet) WithAttrs(a []slog.Attr) slog.Handler { return quiet{q.Handler.WithAttrs(a), q.level} }
+// reason is why a session failed, if a record is about that.
+func reason(r slog.Record) string {
+	said := map[string]slog.Value{}
+	r.Attrs(func(a slog.Attr) bool {
+		said[a.Key] = a.Value
+		return true
+	})
+	switch r.Message {
+	case "failed to connect":
+		if text := said["Error"].String(); !strings.Contains(text, context.Canceled.Error()) {
+			return noAnswer + ": " + text
+		}
+	case "outgoing connection IO error":
+		return cutOff
+	case "sent notification":
+		if said["Code"].Kind() != slog.KindInt64 || said["Subcode"].Kind() != slog.KindInt64 {
+			return ""
+		}
+		switch code, sub := said["Code"].Int64(), said["Subcode"].Int64(); {
+		case code == wire.BGP_ERROR_OPEN_MESSAGE_ERROR && sub == wire.BGP_ERROR_SUB_BAD_PEER_AS:
+			return wrongAS
+		case code == wire.BGP_ERROR_FSM_ERROR:
+			return noOpen
+		}
+	}
+	return ""
+}
 
-func (q quiet) WithGroup(g string) slog.Handler { return quiet{q.Handler.WithGroup(g), q.level} }
+func (e ear) WithAttrs(all []slog.Attr) slog.Handler {
+	e.Handler = e.Handler.WithAttrs(all)
+	for _, a := range all {
+		if a.Key == "Key" {
+			if addr, err := netip.ParseAddr(a.Value.String()); err == nil {
+				e.router = addr
+			}
+		}
+	}
+	return e
+}
+
+func (e ear) WithGroup(g string) slog.Handler {
+	e.Handler = e.Handler.WithGroup(g)
+	return e
+}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 	"syscall"
 
 	"github.com/vishvananda/netlink"
@@ -16,17 +17,30 @@ type Addresses struct {
 	added  []netip.Addr
 }
 
-// Add gives the device the addresses that it has not yet, each alone in its network.
-func Add(device string, addrs []netip.Addr) (*Addresses, error) {
+// Add gives the device the addresses that it has not yet, each alone in its network. ours are
+// those that an earlier life added and, being killed, did not take away: they are taken for
+// added, and those of them that are not among addrs are taken away.
+func Add(device string, addrs, ours []netip.Addr) (*Addresses, error) {
 	link, err := netlink.LinkByName(device)
 	if err != nil {
 		return nil, fmt.Errorf("device %s: %w", device, err)
 	}
 	a := &Addresses{device: device}
+	for _, addr := range ours {
+		if !slices.Contains(addrs, addr) {
+			a.added = append(a.added, addr)
+		}
+	}
+	if err := a.Remove(); err != nil {
+		return nil, err
+	}
 	for _, addr := range addrs {
 		err := netlink.AddrAdd(link, of(addr))
 		switch {
 		case errors.Is(err, syscall.EEXIST):
+			if slices.Contains(ours, addr) {
+				a.added = append(a.added, addr)
+			}
 			continue
 		case errors.Is(err, syscall.EPERM):
 			err = fmt.Errorf("%w: that takes the capability CAP_NET_ADMIN", err)
@@ -38,6 +52,9 @@ func Add(device string, addrs []netip.Addr) (*Addresses, error) {
 	}
 	return a, nil
 }
+
+// Added are those that go with this process.
+func (a *Addresses) Added() []netip.Addr { return slices.Clone(a.added) }
 
 // Remove takes away what Add added.
 func (a *Addresses) Remove() error {

@@ -33,12 +33,12 @@ func (s *announcerStage) add(n *node) error {
 			}
 			return bgp.New(s.BGP, log, changed)
 		},
-		Addresses: func(device string, addrs []netip.Addr) (func() error, error) {
-			added, err := loopback.Add(device, addrs)
+		Addresses: func(device string, addrs, ours []netip.Addr) ([]netip.Addr, func() error, error) {
+			a, err := loopback.Add(device, addrs, ours)
 			if err != nil {
-				return nil, err
+				return nil, nil, err
 			}
-			return added.Remove, nil
+			return a.Added(), a.Remove, nil
 		},
 	})
 	if err != nil {

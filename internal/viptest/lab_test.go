@@ -50,6 +50,9 @@ type host struct {
 	zone                 string
 	peerAS               int      // of the router, as the host believes; 0: the right one
 	options              []string // of the announcer, besides
+	peer                 string   // ADDRESS or ADDRESS:PORT of the router, as the host believes; "": the right one
+	as                   int      // as the router has it; 0: the right one, -1: it does not know this host
+	password             string   // as the router has it (TCP MD5); "" is none
 }
 
 // options say what a lab is.
@@ -58,6 +61,10 @@ type options struct {
 	announce []string // options of every announcer
 	// router starts it; nil is BIRD.
 	router func(l *lab)
+	// change is called of every host before anything is started.
+	change func(h *host)
+	// cold: nothing is waited for.
+	cold bool
 }
 
 // newLab starts everything and waits until the router has a route to every host.
@@ -67,7 +74,11 @@ func newLab(t *testing.T, o options) *lab {
 	l := &lab{t: t, dir: t.TempDir()}
 	l.router, l.client = n.Host("router", nettest.Line{}), n.Host("client", nettest.Line{})
 	for i := range o.hosts {
-		l.hosts = append(l.hosts, &host{Host: n.Host(fmt.Sprintf("d%d", i+1), nettest.Line{}), lab: l, options: o.announce})
+		h := &host{Host: n.Host(fmt.Sprintf("d%d", i+1), nettest.Line{}), lab: l, options: o.announce}
+		if o.change != nil {
+			o.change(h)
+		}
+		l.hosts = append(l.hosts, h)
 	}
 	l.on(l.router, "sysctl", "-qw", "net.ipv4.ip_forward=1", "net.ipv6.conf.all.forwarding=1", "net.ipv4.fib_multipath_hash_policy=1",
 		"net.ipv6.fib_multipath_hash_policy=1", "net.ipv4.conf.all.send_redirects=0", "net.ipv4.conf.eth0.send_redirects=0")
@@ -85,7 +96,9 @@ func newLab(t *testing.T, o options) *lab {
 		h.startAnnouncer()
 		h.startAuthority()
 	}
-	l.await(o.hosts)
+	if !o.cold {
+		l.await(o.hosts)
+	}
 	return l
 }
 
@@ -157,15 +170,13 @@ func (h *host) arguments() []string {
 	return append([]string{
 		e2e.Build(h.lab.t), "run", "announcer", "--store", "etcd+unix://" + h.lab.dir + "/s", "--announcer-host", h.Name,
 		"--announcer-vips", "dns=" + vip4, "--announcer-vips", "dns=" + vip6, "--announcer-bgp-as", fmt.Sprint(hostAS), "--announcer-bgp-local", h.Addr.String(),
-		"--announcer-bgp-peers", fmt.Sprintf("%s@%d", h.lab.router.Addr, cmp.Or(h.peerAS, routerAS)), "--announcer-bgp-next-hop6", h.Addr6.String(),
+		"--announcer-bgp-peers", fmt.Sprintf("%s@%d", cmp.Or(h.peer, h.lab.router.Addr.String()), cmp.Or(h.peerAS, routerAS)), "--announcer-bgp-next-hop6", h.Addr6.String(),
 		"--announcer-check-stale-after", "1h", "--announcer-state", filepath.Join(h.lab.dir, h.Name+".state"), "--log-format", "text",
 	}, h.options...)
 }
 
-// bird starts the router. A password, and the AS that is expected, are those of the lab.
-func bird(l *lab) { birdWith(l, hostAS, "") }
-
-func birdWith(l *lab, as int, password string) {
+// bird starts the router.
+func bird(l *lab) {
 	l.t.Helper()
 	path, err := exec.LookPath("bird")
 	if err != nil {
@@ -174,12 +185,16 @@ func birdWith(l *lab, as int, password string) {
 	conf := "router id " + l.router.Addr.String() + ";\nprotocol device {}\n" +
 		"protocol kernel k4 { merge paths on; ipv4 { export all; import none; }; }\nprotocol kernel k6 { merge paths on; ipv6 { export all; import none; }; }\n" +
 		"protocol static back { ipv4; route 203.0.113.0/24 blackhole; }\n"
-	if password != "" {
-		password = `password "` + password + `"; `
-	}
 	for _, h := range l.hosts {
+		if h.as < 0 {
+			continue
+		}
+		password := ""
+		if h.password != "" {
+			password = `password "` + h.password + `"; `
+		}
 		conf += fmt.Sprintf("protocol bgp %s { local %s port 179 as %d; neighbor %s as %d; %sdirect; passive on; hold time 9;\n ipv4 { import where net ~ [ 192.0.2.0/24{32,32} ]; export all; };\n ipv6 { import where net ~ [ 2001:db8::/32{128,128} ]; export none; }; }\n",
-			h.Name, l.router.Addr, routerAS, h.Addr, as, password)
+			h.Name, l.router.Addr, routerAS, h.Addr, cmp.Or(h.as, hostAS), password)
 	}
 	file := filepath.Join(l.dir, "bird.conf")
 	if err := os.WriteFile(file, []byte(conf), 0o600); err != nil {
