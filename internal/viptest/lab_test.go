@@ -39,6 +39,7 @@ type lab struct {
 	hosts  []*host
 	etcd   *e2e.Process
 	bird   *e2e.Process // nil with another router
+	frr    string       // the directory of FRR; "" with another router
 	store  store.Store
 }
 
