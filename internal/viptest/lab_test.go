@@ -64,6 +64,8 @@ type options struct {
 	router func(l *lab)
 	// change is called of every host before anything is started.
 	change func(h *host)
+	// speak starts what announces a host's routes; nil is startAnnouncer.
+	speak func(h *host)
 	// cold: nothing is waited for.
 	cold bool
 }
@@ -94,7 +96,11 @@ func newLab(t *testing.T, o options) *lab {
 	for _, h := range l.hosts {
 		h.zone = filepath.Join(l.dir, h.Name)
 		h.fresh("v=7 t=1790000000000 d=00")
-		h.startAnnouncer()
+		if o.speak != nil {
+			o.speak(h)
+		} else {
+			h.startAnnouncer()
+		}
 		h.startAuthority()
 	}
 	if !o.cold {
