@@ -2,6 +2,7 @@ package recursor
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"log/slog"
 	"slices"
@@ -149,7 +150,7 @@ func TestPlanMany(t *testing.T) {
 	p, _ := x.change(t, "www.example.org A")
 	var lines []string
 	for i := range perZone + 1 {
-		lines = append(lines, "a"+strings.Repeat("b", i%50)+strings.Repeat("c", i/50)+".example.net A")
+		lines = append(lines, fmt.Sprintf("n%d.example.net A", i))
 	}
 	q, _ := x.change(t, lines...)
 	p.add(q)
@@ -159,6 +160,14 @@ func TestPlanMany(t *testing.T) {
 	}
 	if p.version != 3 {
 		t.Errorf("version is %d, want 3", p.version)
+	}
+	// Each walk through the cache costs as much as one for the zone.
+	lines = nil
+	for i := range perZoneWalks + 1 {
+		lines = append(lines, fmt.Sprintf("*.w%d.example.net TXT", i))
+	}
+	if _, got := x.change(t, lines...); !slices.Equal(got, []string{"flush_zone example.net."}) {
+		t.Errorf("%d wildcards: %q", len(lines), got)
 	}
 }
 
@@ -368,5 +377,37 @@ func TestPlansAreBounded(t *testing.T) {
 	r.back(p)
 	if p = r.take(1 << 60); p == nil || len(r.pending) != 0 || len(p.zones) != 2 {
 		t.Errorf("%+v, and %d wait", p, len(r.pending))
+	}
+}
+
+// asked is a control that notes what it is told, and refuses what no Unbound before 1.17.1 knows.
+type asked []string
+
+func (a *asked) do(_ context.Context, command string) (string, error) {
+	*a = append(*a, command)
+	if command == "reload_keep_cache" {
+		return "", &refusal{command, "error unknown command 'reload_keep_cache'"}
+	}
+	return "ok", nil
+}
+
+// TestReloadOfAnOlderUnbound: one that cannot keep its cache takes a configuration without, and that is
+// said.
+func TestReloadOfAnOlderUnbound(t *testing.T) {
+	var log bytes.Buffer
+	c := &asked{}
+	r := &Recursor{control: c, log: slog.New(slog.NewTextHandler(&log, nil)), cfg: Config{Authority: "127.0.0.1:5300"}}
+	if err := r.swap(t.Context(), nil, nil, false); err != nil || len(*c) != 0 {
+		t.Errorf("nothing changed: %v, and it was told %q", err, *c)
+	}
+	many := make([]zone, liveZones+1)
+	for i := range many {
+		many[i] = zone{apex: name(t, fmt.Sprintf("z%d.example", i))}
+	}
+	if err := r.swap(t.Context(), nil, many, false); err != nil {
+		t.Fatal(err)
+	}
+	if want := []string{"reload_keep_cache", "reload"}; !slices.Equal(*c, want) || !strings.Contains(log.String(), "begins anew") {
+		t.Errorf("it was told %q, want %q; logged is %s", *c, want, &log)
 	}
 }

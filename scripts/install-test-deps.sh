@@ -16,8 +16,9 @@ set -eu
 # bird2, frr: the routers that a VIP is announced to; exabgp: another speaker
 # chromium: a browser that measures PoPs as users' do
 # runit: services that somebody else than run host has; ruby: the syntax of the cookbook
+# mmdebstrap: a fresh Debian to install the package in
 # thrift-compiler: compares api/*.thrift with the committed code
-wanted="gcc libc6-dev git bind9 bind9-dnsutils bind9-utils nsd knot knot-module-geoip gdnsd tinydns unbound dns-root-data etcd-server zookeeper default-jre-headless aria2 iproute2 bird2 frr exabgp thrift-compiler chromium runit ruby"
+wanted="gcc libc6-dev git bind9 bind9-dnsutils bind9-utils nsd knot knot-module-geoip gdnsd tinydns unbound dns-root-data etcd-server zookeeper default-jre-headless aria2 iproute2 bird2 frr exabgp thrift-compiler chromium runit ruby mmdebstrap"
 
 if ! command -v dpkg-query >/dev/null; then
 	missing=""
