@@ -106,7 +106,7 @@ var arrows = table{
 		"internal/difftest":          support,
 		"internal/e2e":               command,  // tests only: looks at the store from outside
 		"internal/usertest":          scenario, // outside users in namespaces
-		"internal/hosttest":          scenario, // tests only: the servers of one host together
+		"internal/hosttest":          command,  // tests only: the servers of one host together
 		"internal/viptest":           scenario, // announcers and routers in namespaces
 		"internal/fleettest":         command,  // tests only: publishers and agents together
 		"internal/modeltest":         command,  // tests only: presenters and control against a model
