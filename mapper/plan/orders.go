@@ -166,37 +166,33 @@ func (w *work) thirds() {
 // losses tells what happens without each PoP.
 func (w *work) losses() {
 	m := len(w.Table.PoPs)
-	load := make([]float64, m)
+	load := w.Figures.Load
+	goes, longer := make([]float64, m*m), make([]float64, m) // demand from one PoP to another, and demand × ms
 	for i, o := range w.Orders {
-		load[o[0]] += w.Table.Demand[i]
+		if o[1] == None {
+			continue
+		}
+		row, d := w.Table.Row(i), w.Table.Demand[i]
+		goes[int(o[0])*m+int(o[1])] += d
+		longer[o[0]] += d * float64(row[o[1]]-row[o[0]]) / 1000
 	}
 	for lost, p := range w.Table.PoPs {
 		if !p.Open() {
 			continue
 		}
-		l := Loss{PoP: lost, Demand: load[lost], At: None}
-		after := slices.Clone(load)
-		after[lost] = 0
-		for i, o := range w.Orders {
-			if int(o[0]) == lost && o[1] != None {
-				after[o[1]] += w.Table.Demand[i]
-			}
-		}
+		l := Loss{PoP: lost, Demand: load[lost], At: None, Mean: w.Figures.Mean}
 		for j, q := range w.Table.PoPs {
 			if j == lost || !q.Open() {
 				continue
 			}
 			l.Room += max(q.Capacity-load[j], 0)
-			if share := after[j] / q.Capacity; l.At == None || share > l.Worst {
+			if share := (load[j] + goes[lost*m+j]) / q.Capacity; l.At == None || share > l.Worst {
 				l.Worst, l.At = share, j
 			}
 		}
-		l.Mean = Measure(w.Table, func(i int) int {
-			if o := w.Orders[i]; int(o[0]) == lost && o[1] != None {
-				return int(o[1])
-			}
-			return int(w.Orders[i][0])
-		}).Mean
+		if w.Figures.Demand > 0 {
+			l.Mean += longer[lost] / w.Figures.Demand
+		}
 		w.Losses = append(w.Losses, l)
 	}
 }
