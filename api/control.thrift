@@ -106,6 +106,37 @@ struct Explanation {
   4: list<string> notes
 }
 
+/** A PoP in the order of a location; records tells whether it has some of the name and type. */
+struct SteerPoP {
+  1: string name
+  2: string state
+  3: bool records
+}
+
+/** What a map says of a client. kind is "by subnet" or "by resolver"; prefix is the one that matched, "" for none. */
+struct SteerMap {
+  1: string map_name
+  2: string kind
+  3: string prefix
+  4: string location
+  5: list<SteerPoP> order
+  6: bool private_network
+}
+
+/** How a client is answered: by the first of maps that has a location. pop is "" for the records of everybody. */
+struct Steering {
+  1: i64 version
+  2: string owner
+  3: string type
+  4: list<SteerMap> maps
+  5: string pop
+  6: bool last_resort
+  7: i64 ttl
+  8: list<string> rdata
+  9: i32 scope
+  10: list<string> notes
+}
+
 struct Conflict {
   1: string owner
   2: string type
@@ -468,6 +499,12 @@ service Control {
   Records get_records(1: string name, 2: string type) throws (1: answer.Refused refused)
 
   Explanation why(1: string name, 2: string type) throws (1: answer.Refused refused)
+
+  /**
+   * How a client is answered that asks for name and type from the address resolver, on behalf
+   * of the address or prefix client; one of the two may be "".
+   */
+  Steering steer(1: string client, 2: string resolver, 3: string name, 4: string type) throws (1: answer.Refused refused)
 
   ConflictPage conflicts(1: string after, 2: i32 limit) throws (1: answer.Refused refused)
 

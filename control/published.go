@@ -9,6 +9,7 @@ import (
 
 	"github.com/zonecast/zonecast/api"
 	"github.com/zonecast/zonecast/api/controlapi"
+	"github.com/zonecast/zonecast/geo"
 	"github.com/zonecast/zonecast/internal/follow"
 	"github.com/zonecast/zonecast/record"
 	"github.com/zonecast/zonecast/snapshot"
@@ -21,6 +22,7 @@ type published struct {
 	keys    map[record.Name][]record.Key // of the dataset's RRsets, by owner
 	below   map[record.Name]int          // owners below a name; without those of which there are none
 	export  export
+	guide   *geo.Guide // of its maps and PoPs
 }
 
 // export is one version in canonical order, kept until an export of another version
@@ -36,15 +38,20 @@ type export struct {
 func (p *published) reset(d *snapshot.Dataset) {
 	keys := make(map[record.Name][]record.Key, d.Len())
 	below := map[record.Name]int{}
+	var own []record.RRset
 	for r := range d.All() {
+		if r.Type.IsOwn() {
+			own = append(own, r)
+		}
 		if keys[r.Owner] == nil {
 			count(below, r.Owner, 1)
 		}
 		keys[r.Owner] = append(keys[r.Owner], r.Key)
 	}
+	guide, _ := (*geo.Guide)(nil).Apply(own, nil) // what is malformed hosts say
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.dataset, p.keys, p.below = d, keys, below
+	p.dataset, p.keys, p.below, p.guide = d, keys, below, guide
 }
 
 // count adds an owner that came, or went, to the names above it.
@@ -65,7 +72,9 @@ func (p *published) apply(delta *snapshot.Delta) error {
 	if delta.Full {
 		clear(p.keys)
 		clear(p.below)
+		p.guide = nil
 	}
+	p.guide, _ = p.guide.Apply(delta.Put, delta.Remove)
 	for _, k := range delta.Remove {
 		rest := slices.DeleteFunc(p.keys[k.Owner], func(l record.Key) bool { return l == k })
 		if len(rest) == 0 {

@@ -60,6 +60,9 @@ func (c *Control) Why(ctx context.Context, name, typ string) (*controlapi.Explan
 			out.Notes = append(out.Notes, fmt.Sprintf("%s does not claim %s %s any more; that waits: %s", s, cl.Type, joined(rdataTexts(cl.RRset)), why))
 		}
 	}
+	if slices.ContainsFunc(x.Findings, func(f reconcile.Finding) bool { return f.Claim.Location != "" }) {
+		out.Notes = append(out.Notes, "it is answered by where the client is: `zonecast map explain ADDRESS NAME` tells how")
+	}
 	for _, w := range x.Warnings {
 		out.Notes = append(out.Notes, w.String())
 	}

@@ -3309,6 +3309,1153 @@ func (p *Explanation) String() string {
 	return fmt.Sprintf("Explanation(%+v)", *p)
 }
 
+// A PoP in the order of a location; records tells whether it has some of the name and type.
+//
+// Attributes:
+//   - Name
+//   - State
+//   - Records
+type SteerPoP struct {
+	Name    string `thrift:"name,1" db:"name" json:"name"`
+	State   string `thrift:"state,2" db:"state" json:"state"`
+	Records bool   `thrift:"records,3" db:"records" json:"records"`
+}
+
+func NewSteerPoP() *SteerPoP {
+	return &SteerPoP{}
+}
+
+func (p *SteerPoP) GetName() string {
+	return p.Name
+}
+
+func (p *SteerPoP) GetState() string {
+	return p.State
+}
+
+func (p *SteerPoP) GetRecords() bool {
+	return p.Records
+}
+func (p *SteerPoP) Read(ctx context.Context, iprot thrift.TProtocol) error {
+	if _, err := iprot.ReadStructBegin(ctx); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T read error: ", p), err)
+	}
+
+	for {
+		_, fieldTypeId, fieldId, err := iprot.ReadFieldBegin(ctx)
+		if err != nil {
+			return thrift.PrependError(fmt.Sprintf("%T field %d read error: ", p, fieldId), err)
+		}
+		if fieldTypeId == thrift.STOP {
+			break
+		}
+		switch fieldId {
+		case 1:
+			if fieldTypeId == thrift.STRING {
+				if err := p.ReadField1(ctx, iprot); err != nil {
+					return err
+				}
+			} else {
+				if err := iprot.Skip(ctx, fieldTypeId); err != nil {
+					return err
+				}
+			}
+		case 2:
+			if fieldTypeId == thrift.STRING {
+				if err := p.ReadField2(ctx, iprot); err != nil {
+					return err
+				}
+			} else {
+				if err := iprot.Skip(ctx, fieldTypeId); err != nil {
+					return err
+				}
+			}
+		case 3:
+			if fieldTypeId == thrift.BOOL {
+				if err := p.ReadField3(ctx, iprot); err != nil {
+					return err
+				}
+			} else {
+				if err := iprot.Skip(ctx, fieldTypeId); err != nil {
+					return err
+				}
+			}
+		default:
+			if err := iprot.Skip(ctx, fieldTypeId); err != nil {
+				return err
+			}
+		}
+		if err := iprot.ReadFieldEnd(ctx); err != nil {
+			return err
+		}
+	}
+	if err := iprot.ReadStructEnd(ctx); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T read struct end error: ", p), err)
+	}
+	return nil
+}
+
+func (p *SteerPoP) ReadField1(ctx context.Context, iprot thrift.TProtocol) error {
+	if v, err := iprot.ReadString(ctx); err != nil {
+		return thrift.PrependError("error reading field 1: ", err)
+	} else {
+		p.Name = v
+	}
+	return nil
+}
+
+func (p *SteerPoP) ReadField2(ctx context.Context, iprot thrift.TProtocol) error {
+	if v, err := iprot.ReadString(ctx); err != nil {
+		return thrift.PrependError("error reading field 2: ", err)
+	} else {
+		p.State = v
+	}
+	return nil
+}
+
+func (p *SteerPoP) ReadField3(ctx context.Context, iprot thrift.TProtocol) error {
+	if v, err := iprot.ReadBool(ctx); err != nil {
+		return thrift.PrependError("error reading field 3: ", err)
+	} else {
+		p.Records = v
+	}
+	return nil
+}
+
+func (p *SteerPoP) Write(ctx context.Context, oprot thrift.TProtocol) error {
+	if err := oprot.WriteStructBegin(ctx, "SteerPoP"); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T write struct begin error: ", p), err)
+	}
+	if p != nil {
+		if err := p.writeField1(ctx, oprot); err != nil {
+			return err
+		}
+		if err := p.writeField2(ctx, oprot); err != nil {
+			return err
+		}
+		if err := p.writeField3(ctx, oprot); err != nil {
+			return err
+		}
+	}
+	if err := oprot.WriteFieldStop(ctx); err != nil {
+		return thrift.PrependError("write field stop error: ", err)
+	}
+	if err := oprot.WriteStructEnd(ctx); err != nil {
+		return thrift.PrependError("write struct stop error: ", err)
+	}
+	return nil
+}
+
+func (p *SteerPoP) writeField1(ctx context.Context, oprot thrift.TProtocol) (err error) {
+	if err := oprot.WriteFieldBegin(ctx, "name", thrift.STRING, 1); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T write field begin error 1:name: ", p), err)
+	}
+	if err := oprot.WriteString(ctx, string(p.Name)); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T.name (1) field write error: ", p), err)
+	}
+	if err := oprot.WriteFieldEnd(ctx); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T write field end error 1:name: ", p), err)
+	}
+	return err
+}
+
+func (p *SteerPoP) writeField2(ctx context.Context, oprot thrift.TProtocol) (err error) {
+	if err := oprot.WriteFieldBegin(ctx, "state", thrift.STRING, 2); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T write field begin error 2:state: ", p), err)
+	}
+	if err := oprot.WriteString(ctx, string(p.State)); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T.state (2) field write error: ", p), err)
+	}
+	if err := oprot.WriteFieldEnd(ctx); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T write field end error 2:state: ", p), err)
+	}
+	return err
+}
+
+func (p *SteerPoP) writeField3(ctx context.Context, oprot thrift.TProtocol) (err error) {
+	if err := oprot.WriteFieldBegin(ctx, "records", thrift.BOOL, 3); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T write field begin error 3:records: ", p), err)
+	}
+	if err := oprot.WriteBool(ctx, bool(p.Records)); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T.records (3) field write error: ", p), err)
+	}
+	if err := oprot.WriteFieldEnd(ctx); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T write field end error 3:records: ", p), err)
+	}
+	return err
+}
+
+func (p *SteerPoP) Equals(other *SteerPoP) bool {
+	if p == other {
+		return true
+	} else if p == nil || other == nil {
+		return false
+	}
+	if p.Name != other.Name {
+		return false
+	}
+	if p.State != other.State {
+		return false
+	}
+	if p.Records != other.Records {
+		return false
+	}
+	return true
+}
+
+func (p *SteerPoP) String() string {
+	if p == nil {
+		return "<nil>"
+	}
+	return fmt.Sprintf("SteerPoP(%+v)", *p)
+}
+
+// What a map says of a client. kind is "by subnet" or "by resolver"; prefix is the one that matched, "" for none.
+//
+// Attributes:
+//   - MapName
+//   - Kind
+//   - Prefix
+//   - Location
+//   - Order
+//   - PrivateNetwork
+type SteerMap struct {
+	MapName        string      `thrift:"map_name,1" db:"map_name" json:"map_name"`
+	Kind           string      `thrift:"kind,2" db:"kind" json:"kind"`
+	Prefix         string      `thrift:"prefix,3" db:"prefix" json:"prefix"`
+	Location       string      `thrift:"location,4" db:"location" json:"location"`
+	Order          []*SteerPoP `thrift:"order,5" db:"order" json:"order"`
+	PrivateNetwork bool        `thrift:"private_network,6" db:"private_network" json:"private_network"`
+}
+
+func NewSteerMap() *SteerMap {
+	return &SteerMap{}
+}
+
+func (p *SteerMap) GetMapName() string {
+	return p.MapName
+}
+
+func (p *SteerMap) GetKind() string {
+	return p.Kind
+}
+
+func (p *SteerMap) GetPrefix() string {
+	return p.Prefix
+}
+
+func (p *SteerMap) GetLocation() string {
+	return p.Location
+}
+
+func (p *SteerMap) GetOrder() []*SteerPoP {
+	return p.Order
+}
+
+func (p *SteerMap) GetPrivateNetwork() bool {
+	return p.PrivateNetwork
+}
+func (p *SteerMap) Read(ctx context.Context, iprot thrift.TProtocol) error {
+	if _, err := iprot.ReadStructBegin(ctx); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T read error: ", p), err)
+	}
+
+	for {
+		_, fieldTypeId, fieldId, err := iprot.ReadFieldBegin(ctx)
+		if err != nil {
+			return thrift.PrependError(fmt.Sprintf("%T field %d read error: ", p, fieldId), err)
+		}
+		if fieldTypeId == thrift.STOP {
+			break
+		}
+		switch fieldId {
+		case 1:
+			if fieldTypeId == thrift.STRING {
+				if err := p.ReadField1(ctx, iprot); err != nil {
+					return err
+				}
+			} else {
+				if err := iprot.Skip(ctx, fieldTypeId); err != nil {
+					return err
+				}
+			}
+		case 2:
+			if fieldTypeId == thrift.STRING {
+				if err := p.ReadField2(ctx, iprot); err != nil {
+					return err
+				}
+			} else {
+				if err := iprot.Skip(ctx, fieldTypeId); err != nil {
+					return err
+				}
+			}
+		case 3:
+			if fieldTypeId == thrift.STRING {
+				if err := p.ReadField3(ctx, iprot); err != nil {
+					return err
+				}
+			} else {
+				if err := iprot.Skip(ctx, fieldTypeId); err != nil {
+					return err
+				}
+			}
+		case 4:
+			if fieldTypeId == thrift.STRING {
+				if err := p.ReadField4(ctx, iprot); err != nil {
+					return err
+				}
+			} else {
+				if err := iprot.Skip(ctx, fieldTypeId); err != nil {
+					return err
+				}
+			}
+		case 5:
+			if fieldTypeId == thrift.LIST {
+				if err := p.ReadField5(ctx, iprot); err != nil {
+					return err
+				}
+			} else {
+				if err := iprot.Skip(ctx, fieldTypeId); err != nil {
+					return err
+				}
+			}
+		case 6:
+			if fieldTypeId == thrift.BOOL {
+				if err := p.ReadField6(ctx, iprot); err != nil {
+					return err
+				}
+			} else {
+				if err := iprot.Skip(ctx, fieldTypeId); err != nil {
+					return err
+				}
+			}
+		default:
+			if err := iprot.Skip(ctx, fieldTypeId); err != nil {
+				return err
+			}
+		}
+		if err := iprot.ReadFieldEnd(ctx); err != nil {
+			return err
+		}
+	}
+	if err := iprot.ReadStructEnd(ctx); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T read struct end error: ", p), err)
+	}
+	return nil
+}
+
+func (p *SteerMap) ReadField1(ctx context.Context, iprot thrift.TProtocol) error {
+	if v, err := iprot.ReadString(ctx); err != nil {
+		return thrift.PrependError("error reading field 1: ", err)
+	} else {
+		p.MapName = v
+	}
+	return nil
+}
+
+func (p *SteerMap) ReadField2(ctx context.Context, iprot thrift.TProtocol) error {
+	if v, err := iprot.ReadString(ctx); err != nil {
+		return thrift.PrependError("error reading field 2: ", err)
+	} else {
+		p.Kind = v
+	}
+	return nil
+}
+
+func (p *SteerMap) ReadField3(ctx context.Context, iprot thrift.TProtocol) error {
+	if v, err := iprot.ReadString(ctx); err != nil {
+		return thrift.PrependError("error reading field 3: ", err)
+	} else {
+		p.Prefix = v
+	}
+	return nil
+}
+
+func (p *SteerMap) ReadField4(ctx context.Context, iprot thrift.TProtocol) error {
+	if v, err := iprot.ReadString(ctx); err != nil {
+		return thrift.PrependError("error reading field 4: ", err)
+	} else {
+		p.Location = v
+	}
+	return nil
+}
+
+func (p *SteerMap) ReadField5(ctx context.Context, iprot thrift.TProtocol) error {
+	_, size, err := iprot.ReadListBegin(ctx)
+	if err != nil {
+		return thrift.PrependError("error reading list begin: ", err)
+	}
+	tSlice := make([]*SteerPoP, 0, size)
+	p.Order = tSlice
+	for i := 0; i < size; i++ {
+		_elem20 := &SteerPoP{}
+		if err := _elem20.Read(ctx, iprot); err != nil {
+			return thrift.PrependError(fmt.Sprintf("%T error reading struct: ", _elem20), err)
+		}
+		p.Order = append(p.Order, _elem20)
+	}
+	if err := iprot.ReadListEnd(ctx); err != nil {
+		return thrift.PrependError("error reading list end: ", err)
+	}
+	return nil
+}
+
+func (p *SteerMap) ReadField6(ctx context.Context, iprot thrift.TProtocol) error {
+	if v, err := iprot.ReadBool(ctx); err != nil {
+		return thrift.PrependError("error reading field 6: ", err)
+	} else {
+		p.PrivateNetwork = v
+	}
+	return nil
+}
+
+func (p *SteerMap) Write(ctx context.Context, oprot thrift.TProtocol) error {
+	if err := oprot.WriteStructBegin(ctx, "SteerMap"); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T write struct begin error: ", p), err)
+	}
+	if p != nil {
+		if err := p.writeField1(ctx, oprot); err != nil {
+			return err
+		}
+		if err := p.writeField2(ctx, oprot); err != nil {
+			return err
+		}
+		if err := p.writeField3(ctx, oprot); err != nil {
+			return err
+		}
+		if err := p.writeField4(ctx, oprot); err != nil {
+			return err
+		}
+		if err := p.writeField5(ctx, oprot); err != nil {
+			return err
+		}
+		if err := p.writeField6(ctx, oprot); err != nil {
+			return err
+		}
+	}
+	if err := oprot.WriteFieldStop(ctx); err != nil {
+		return thrift.PrependError("write field stop error: ", err)
+	}
+	if err := oprot.WriteStructEnd(ctx); err != nil {
+		return thrift.PrependError("write struct stop error: ", err)
+	}
+	return nil
+}
+
+func (p *SteerMap) writeField1(ctx context.Context, oprot thrift.TProtocol) (err error) {
+	if err := oprot.WriteFieldBegin(ctx, "map_name", thrift.STRING, 1); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T write field begin error 1:map_name: ", p), err)
+	}
+	if err := oprot.WriteString(ctx, string(p.MapName)); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T.map_name (1) field write error: ", p), err)
+	}
+	if err := oprot.WriteFieldEnd(ctx); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T write field end error 1:map_name: ", p), err)
+	}
+	return err
+}
+
+func (p *SteerMap) writeField2(ctx context.Context, oprot thrift.TProtocol) (err error) {
+	if err := oprot.WriteFieldBegin(ctx, "kind", thrift.STRING, 2); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T write field begin error 2:kind: ", p), err)
+	}
+	if err := oprot.WriteString(ctx, string(p.Kind)); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T.kind (2) field write error: ", p), err)
+	}
+	if err := oprot.WriteFieldEnd(ctx); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T write field end error 2:kind: ", p), err)
+	}
+	return err
+}
+
+func (p *SteerMap) writeField3(ctx context.Context, oprot thrift.TProtocol) (err error) {
+	if err := oprot.WriteFieldBegin(ctx, "prefix", thrift.STRING, 3); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T write field begin error 3:prefix: ", p), err)
+	}
+	if err := oprot.WriteString(ctx, string(p.Prefix)); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T.prefix (3) field write error: ", p), err)
+	}
+	if err := oprot.WriteFieldEnd(ctx); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T write field end error 3:prefix: ", p), err)
+	}
+	return err
+}
+
+func (p *SteerMap) writeField4(ctx context.Context, oprot thrift.TProtocol) (err error) {
+	if err := oprot.WriteFieldBegin(ctx, "location", thrift.STRING, 4); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T write field begin error 4:location: ", p), err)
+	}
+	if err := oprot.WriteString(ctx, string(p.Location)); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T.location (4) field write error: ", p), err)
+	}
+	if err := oprot.WriteFieldEnd(ctx); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T write field end error 4:location: ", p), err)
+	}
+	return err
+}
+
+func (p *SteerMap) writeField5(ctx context.Context, oprot thrift.TProtocol) (err error) {
+	if err := oprot.WriteFieldBegin(ctx, "order", thrift.LIST, 5); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T write field begin error 5:order: ", p), err)
+	}
+	if err := oprot.WriteListBegin(ctx, thrift.STRUCT, len(p.Order)); err != nil {
+		return thrift.PrependError("error writing list begin: ", err)
+	}
+	for _, v := range p.Order {
+		if err := v.Write(ctx, oprot); err != nil {
+			return thrift.PrependError(fmt.Sprintf("%T error writing struct: ", v), err)
+		}
+	}
+	if err := oprot.WriteListEnd(ctx); err != nil {
+		return thrift.PrependError("error writing list end: ", err)
+	}
+	if err := oprot.WriteFieldEnd(ctx); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T write field end error 5:order: ", p), err)
+	}
+	return err
+}
+
+func (p *SteerMap) writeField6(ctx context.Context, oprot thrift.TProtocol) (err error) {
+	if err := oprot.WriteFieldBegin(ctx, "private_network", thrift.BOOL, 6); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T write field begin error 6:private_network: ", p), err)
+	}
+	if err := oprot.WriteBool(ctx, bool(p.PrivateNetwork)); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T.private_network (6) field write error: ", p), err)
+	}
+	if err := oprot.WriteFieldEnd(ctx); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T write field end error 6:private_network: ", p), err)
+	}
+	return err
+}
+
+func (p *SteerMap) Equals(other *SteerMap) bool {
+	if p == other {
+		return true
+	} else if p == nil || other == nil {
+		return false
+	}
+	if p.MapName != other.MapName {
+		return false
+	}
+	if p.Kind != other.Kind {
+		return false
+	}
+	if p.Prefix != other.Prefix {
+		return false
+	}
+	if p.Location != other.Location {
+		return false
+	}
+	if len(p.Order) != len(other.Order) {
+		return false
+	}
+	for i, _tgt := range p.Order {
+		_src21 := other.Order[i]
+		if !_tgt.Equals(_src21) {
+			return false
+		}
+	}
+	if p.PrivateNetwork != other.PrivateNetwork {
+		return false
+	}
+	return true
+}
+
+func (p *SteerMap) String() string {
+	if p == nil {
+		return "<nil>"
+	}
+	return fmt.Sprintf("SteerMap(%+v)", *p)
+}
+
+// How a client is answered: by the first of maps that has a location. pop is "" for the records of everybody.
+//
+// Attributes:
+//   - Version
+//   - Owner
+//   - Type
+//   - Maps
+//   - Pop
+//   - LastResort
+//   - TTL
+//   - Rdata
+//   - Scope
+//   - Notes
+type Steering struct {
+	Version    int64       `thrift:"version,1" db:"version" json:"version"`
+	Owner      string      `thrift:"owner,2" db:"owner" json:"owner"`
+	Type       string      `thrift:"type,3" db:"type" json:"type"`
+	Maps       []*SteerMap `thrift:"maps,4" db:"maps" json:"maps"`
+	Pop        string      `thrift:"pop,5" db:"pop" json:"pop"`
+	LastResort bool        `thrift:"last_resort,6" db:"last_resort" json:"last_resort"`
+	TTL        int64       `thrift:"ttl,7" db:"ttl" json:"ttl"`
+	Rdata      []string    `thrift:"rdata,8" db:"rdata" json:"rdata"`
+	Scope      int32       `thrift:"scope,9" db:"scope" json:"scope"`
+	Notes      []string    `thrift:"notes,10" db:"notes" json:"notes"`
+}
+
+func NewSteering() *Steering {
+	return &Steering{}
+}
+
+func (p *Steering) GetVersion() int64 {
+	return p.Version
+}
+
+func (p *Steering) GetOwner() string {
+	return p.Owner
+}
+
+func (p *Steering) GetType() string {
+	return p.Type
+}
+
+func (p *Steering) GetMaps() []*SteerMap {
+	return p.Maps
+}
+
+func (p *Steering) GetPop() string {
+	return p.Pop
+}
+
+func (p *Steering) GetLastResort() bool {
+	return p.LastResort
+}
+
+func (p *Steering) GetTTL() int64 {
+	return p.TTL
+}
+
+func (p *Steering) GetRdata() []string {
+	return p.Rdata
+}
+
+func (p *Steering) GetScope() int32 {
+	return p.Scope
+}
+
+func (p *Steering) GetNotes() []string {
+	return p.Notes
+}
+func (p *Steering) Read(ctx context.Context, iprot thrift.TProtocol) error {
+	if _, err := iprot.ReadStructBegin(ctx); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T read error: ", p), err)
+	}
+
+	for {
+		_, fieldTypeId, fieldId, err := iprot.ReadFieldBegin(ctx)
+		if err != nil {
+			return thrift.PrependError(fmt.Sprintf("%T field %d read error: ", p, fieldId), err)
+		}
+		if fieldTypeId == thrift.STOP {
+			break
+		}
+		switch fieldId {
+		case 1:
+			if fieldTypeId == thrift.I64 {
+				if err := p.ReadField1(ctx, iprot); err != nil {
+					return err
+				}
+			} else {
+				if err := iprot.Skip(ctx, fieldTypeId); err != nil {
+					return err
+				}
+			}
+		case 2:
+			if fieldTypeId == thrift.STRING {
+				if err := p.ReadField2(ctx, iprot); err != nil {
+					return err
+				}
+			} else {
+				if err := iprot.Skip(ctx, fieldTypeId); err != nil {
+					return err
+				}
+			}
+		case 3:
+			if fieldTypeId == thrift.STRING {
+				if err := p.ReadField3(ctx, iprot); err != nil {
+					return err
+				}
+			} else {
+				if err := iprot.Skip(ctx, fieldTypeId); err != nil {
+					return err
+				}
+			}
+		case 4:
+			if fieldTypeId == thrift.LIST {
+				if err := p.ReadField4(ctx, iprot); err != nil {
+					return err
+				}
+			} else {
+				if err := iprot.Skip(ctx, fieldTypeId); err != nil {
+					return err
+				}
+			}
+		case 5:
+			if fieldTypeId == thrift.STRING {
+				if err := p.ReadField5(ctx, iprot); err != nil {
+					return err
+				}
+			} else {
+				if err := iprot.Skip(ctx, fieldTypeId); err != nil {
+					return err
+				}
+			}
+		case 6:
+			if fieldTypeId == thrift.BOOL {
+				if err := p.ReadField6(ctx, iprot); err != nil {
+					return err
+				}
+			} else {
+				if err := iprot.Skip(ctx, fieldTypeId); err != nil {
+					return err
+				}
+			}
+		case 7:
+			if fieldTypeId == thrift.I64 {
+				if err := p.ReadField7(ctx, iprot); err != nil {
+					return err
+				}
+			} else {
+				if err := iprot.Skip(ctx, fieldTypeId); err != nil {
+					return err
+				}
+			}
+		case 8:
+			if fieldTypeId == thrift.LIST {
+				if err := p.ReadField8(ctx, iprot); err != nil {
+					return err
+				}
+			} else {
+				if err := iprot.Skip(ctx, fieldTypeId); err != nil {
+					return err
+				}
+			}
+		case 9:
+			if fieldTypeId == thrift.I32 {
+				if err := p.ReadField9(ctx, iprot); err != nil {
+					return err
+				}
+			} else {
+				if err := iprot.Skip(ctx, fieldTypeId); err != nil {
+					return err
+				}
+			}
+		case 10:
+			if fieldTypeId == thrift.LIST {
+				if err := p.ReadField10(ctx, iprot); err != nil {
+					return err
+				}
+			} else {
+				if err := iprot.Skip(ctx, fieldTypeId); err != nil {
+					return err
+				}
+			}
+		default:
+			if err := iprot.Skip(ctx, fieldTypeId); err != nil {
+				return err
+			}
+		}
+		if err := iprot.ReadFieldEnd(ctx); err != nil {
+			return err
+		}
+	}
+	if err := iprot.ReadStructEnd(ctx); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T read struct end error: ", p), err)
+	}
+	return nil
+}
+
+func (p *Steering) ReadField1(ctx context.Context, iprot thrift.TProtocol) error {
+	if v, err := iprot.ReadI64(ctx); err != nil {
+		return thrift.PrependError("error reading field 1: ", err)
+	} else {
+		p.Version = v
+	}
+	return nil
+}
+
+func (p *Steering) ReadField2(ctx context.Context, iprot thrift.TProtocol) error {
+	if v, err := iprot.ReadString(ctx); err != nil {
+		return thrift.PrependError("error reading field 2: ", err)
+	} else {
+		p.Owner = v
+	}
+	return nil
+}
+
+func (p *Steering) ReadField3(ctx context.Context, iprot thrift.TProtocol) error {
+	if v, err := iprot.ReadString(ctx); err != nil {
+		return thrift.PrependError("error reading field 3: ", err)
+	} else {
+		p.Type = v
+	}
+	return nil
+}
+
+func (p *Steering) ReadField4(ctx context.Context, iprot thrift.TProtocol) error {
+	_, size, err := iprot.ReadListBegin(ctx)
+	if err != nil {
+		return thrift.PrependError("error reading list begin: ", err)
+	}
+	tSlice := make([]*SteerMap, 0, size)
+	p.Maps = tSlice
+	for i := 0; i < size; i++ {
+		_elem22 := &SteerMap{}
+		if err := _elem22.Read(ctx, iprot); err != nil {
+			return thrift.PrependError(fmt.Sprintf("%T error reading struct: ", _elem22), err)
+		}
+		p.Maps = append(p.Maps, _elem22)
+	}
+	if err := iprot.ReadListEnd(ctx); err != nil {
+		return thrift.PrependError("error reading list end: ", err)
+	}
+	return nil
+}
+
+func (p *Steering) ReadField5(ctx context.Context, iprot thrift.TProtocol) error {
+	if v, err := iprot.ReadString(ctx); err != nil {
+		return thrift.PrependError("error reading field 5: ", err)
+	} else {
+		p.Pop = v
+	}
+	return nil
+}
+
+func (p *Steering) ReadField6(ctx context.Context, iprot thrift.TProtocol) error {
+	if v, err := iprot.ReadBool(ctx); err != nil {
+		return thrift.PrependError("error reading field 6: ", err)
+	} else {
+		p.LastResort = v
+	}
+	return nil
+}
+
+func (p *Steering) ReadField7(ctx context.Context, iprot thrift.TProtocol) error {
+	if v, err := iprot.ReadI64(ctx); err != nil {
+		return thrift.PrependError("error reading field 7: ", err)
+	} else {
+		p.TTL = v
+	}
+	return nil
+}
+
+func (p *Steering) ReadField8(ctx context.Context, iprot thrift.TProtocol) error {
+	_, size, err := iprot.ReadListBegin(ctx)
+	if err != nil {
+		return thrift.PrependError("error reading list begin: ", err)
+	}
+	tSlice := make([]string, 0, size)
+	p.Rdata = tSlice
+	for i := 0; i < size; i++ {
+		var _elem23 string
+		if v, err := iprot.ReadString(ctx); err != nil {
+			return thrift.PrependError("error reading field 0: ", err)
+		} else {
+			_elem23 = v
+		}
+		p.Rdata = append(p.Rdata, _elem23)
+	}
+	if err := iprot.ReadListEnd(ctx); err != nil {
+		return thrift.PrependError("error reading list end: ", err)
+	}
+	return nil
+}
+
+func (p *Steering) ReadField9(ctx context.Context, iprot thrift.TProtocol) error {
+	if v, err := iprot.ReadI32(ctx); err != nil {
+		return thrift.PrependError("error reading field 9: ", err)
+	} else {
+		p.Scope = v
+	}
+	return nil
+}
+
+func (p *Steering) ReadField10(ctx context.Context, iprot thrift.TProtocol) error {
+	_, size, err := iprot.ReadListBegin(ctx)
+	if err != nil {
+		return thrift.PrependError("error reading list begin: ", err)
+	}
+	tSlice := make([]string, 0, size)
+	p.Notes = tSlice
+	for i := 0; i < size; i++ {
+		var _elem24 string
+		if v, err := iprot.ReadString(ctx); err != nil {
+			return thrift.PrependError("error reading field 0: ", err)
+		} else {
+			_elem24 = v
+		}
+		p.Notes = append(p.Notes, _elem24)
+	}
+	if err := iprot.ReadListEnd(ctx); err != nil {
+		return thrift.PrependError("error reading list end: ", err)
+	}
+	return nil
+}
+
+func (p *Steering) Write(ctx context.Context, oprot thrift.TProtocol) error {
+	if err := oprot.WriteStructBegin(ctx, "Steering"); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T write struct begin error: ", p), err)
+	}
+	if p != nil {
+		if err := p.writeField1(ctx, oprot); err != nil {
+			return err
+		}
+		if err := p.writeField2(ctx, oprot); err != nil {
+			return err
+		}
+		if err := p.writeField3(ctx, oprot); err != nil {
+			return err
+		}
+		if err := p.writeField4(ctx, oprot); err != nil {
+			return err
+		}
+		if err := p.writeField5(ctx, oprot); err != nil {
+			return err
+		}
+		if err := p.writeField6(ctx, oprot); err != nil {
+			return err
+		}
+		if err := p.writeField7(ctx, oprot); err != nil {
+			return err
+		}
+		if err := p.writeField8(ctx, oprot); err != nil {
+			return err
+		}
+		if err := p.writeField9(ctx, oprot); err != nil {
+			return err
+		}
+		if err := p.writeField10(ctx, oprot); err != nil {
+			return err
+		}
+	}
+	if err := oprot.WriteFieldStop(ctx); err != nil {
+		return thrift.PrependError("write field stop error: ", err)
+	}
+	if err := oprot.WriteStructEnd(ctx); err != nil {
+		return thrift.PrependError("write struct stop error: ", err)
+	}
+	return nil
+}
+
+func (p *Steering) writeField1(ctx context.Context, oprot thrift.TProtocol) (err error) {
+	if err := oprot.WriteFieldBegin(ctx, "version", thrift.I64, 1); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T write field begin error 1:version: ", p), err)
+	}
+	if err := oprot.WriteI64(ctx, int64(p.Version)); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T.version (1) field write error: ", p), err)
+	}
+	if err := oprot.WriteFieldEnd(ctx); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T write field end error 1:version: ", p), err)
+	}
+	return err
+}
+
+func (p *Steering) writeField2(ctx context.Context, oprot thrift.TProtocol) (err error) {
+	if err := oprot.WriteFieldBegin(ctx, "owner", thrift.STRING, 2); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T write field begin error 2:owner: ", p), err)
+	}
+	if err := oprot.WriteString(ctx, string(p.Owner)); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T.owner (2) field write error: ", p), err)
+	}
+	if err := oprot.WriteFieldEnd(ctx); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T write field end error 2:owner: ", p), err)
+	}
+	return err
+}
+
+func (p *Steering) writeField3(ctx context.Context, oprot thrift.TProtocol) (err error) {
+	if err := oprot.WriteFieldBegin(ctx, "type", thrift.STRING, 3); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T write field begin error 3:type: ", p), err)
+	}
+	if err := oprot.WriteString(ctx, string(p.Type)); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T.type (3) field write error: ", p), err)
+	}
+	if err := oprot.WriteFieldEnd(ctx); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T write field end error 3:type: ", p), err)
+	}
+	return err
+}
+
+func (p *Steering) writeField4(ctx context.Context, oprot thrift.TProtocol) (err error) {
+	if err := oprot.WriteFieldBegin(ctx, "maps", thrift.LIST, 4); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T write field begin error 4:maps: ", p), err)
+	}
+	if err := oprot.WriteListBegin(ctx, thrift.STRUCT, len(p.Maps)); err != nil {
+		return thrift.PrependError("error writing list begin: ", err)
+	}
+	for _, v := range p.Maps {
+		if err := v.Write(ctx, oprot); err != nil {
+			return thrift.PrependError(fmt.Sprintf("%T error writing struct: ", v), err)
+		}
+	}
+	if err := oprot.WriteListEnd(ctx); err != nil {
+		return thrift.PrependError("error writing list end: ", err)
+	}
+	if err := oprot.WriteFieldEnd(ctx); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T write field end error 4:maps: ", p), err)
+	}
+	return err
+}
+
+func (p *Steering) writeField5(ctx context.Context, oprot thrift.TProtocol) (err error) {
+	if err := oprot.WriteFieldBegin(ctx, "pop", thrift.STRING, 5); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T write field begin error 5:pop: ", p), err)
+	}
+	if err := oprot.WriteString(ctx, string(p.Pop)); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T.pop (5) field write error: ", p), err)
+	}
+	if err := oprot.WriteFieldEnd(ctx); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T write field end error 5:pop: ", p), err)
+	}
+	return err
+}
+
+func (p *Steering) writeField6(ctx context.Context, oprot thrift.TProtocol) (err error) {
+	if err := oprot.WriteFieldBegin(ctx, "last_resort", thrift.BOOL, 6); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T write field begin error 6:last_resort: ", p), err)
+	}
+	if err := oprot.WriteBool(ctx, bool(p.LastResort)); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T.last_resort (6) field write error: ", p), err)
+	}
+	if err := oprot.WriteFieldEnd(ctx); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T write field end error 6:last_resort: ", p), err)
+	}
+	return err
+}
+
+func (p *Steering) writeField7(ctx context.Context, oprot thrift.TProtocol) (err error) {
+	if err := oprot.WriteFieldBegin(ctx, "ttl", thrift.I64, 7); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T write field begin error 7:ttl: ", p), err)
+	}
+	if err := oprot.WriteI64(ctx, int64(p.TTL)); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T.ttl (7) field write error: ", p), err)
+	}
+	if err := oprot.WriteFieldEnd(ctx); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T write field end error 7:ttl: ", p), err)
+	}
+	return err
+}
+
+func (p *Steering) writeField8(ctx context.Context, oprot thrift.TProtocol) (err error) {
+	if err := oprot.WriteFieldBegin(ctx, "rdata", thrift.LIST, 8); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T write field begin error 8:rdata: ", p), err)
+	}
+	if err := oprot.WriteListBegin(ctx, thrift.STRING, len(p.Rdata)); err != nil {
+		return thrift.PrependError("error writing list begin: ", err)
+	}
+	for _, v := range p.Rdata {
+		if err := oprot.WriteString(ctx, string(v)); err != nil {
+			return thrift.PrependError(fmt.Sprintf("%T. (0) field write error: ", p), err)
+		}
+	}
+	if err := oprot.WriteListEnd(ctx); err != nil {
+		return thrift.PrependError("error writing list end: ", err)
+	}
+	if err := oprot.WriteFieldEnd(ctx); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T write field end error 8:rdata: ", p), err)
+	}
+	return err
+}
+
+func (p *Steering) writeField9(ctx context.Context, oprot thrift.TProtocol) (err error) {
+	if err := oprot.WriteFieldBegin(ctx, "scope", thrift.I32, 9); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T write field begin error 9:scope: ", p), err)
+	}
+	if err := oprot.WriteI32(ctx, int32(p.Scope)); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T.scope (9) field write error: ", p), err)
+	}
+	if err := oprot.WriteFieldEnd(ctx); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T write field end error 9:scope: ", p), err)
+	}
+	return err
+}
+
+func (p *Steering) writeField10(ctx context.Context, oprot thrift.TProtocol) (err error) {
+	if err := oprot.WriteFieldBegin(ctx, "notes", thrift.LIST, 10); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T write field begin error 10:notes: ", p), err)
+	}
+	if err := oprot.WriteListBegin(ctx, thrift.STRING, len(p.Notes)); err != nil {
+		return thrift.PrependError("error writing list begin: ", err)
+	}
+	for _, v := range p.Notes {
+		if err := oprot.WriteString(ctx, string(v)); err != nil {
+			return thrift.PrependError(fmt.Sprintf("%T. (0) field write error: ", p), err)
+		}
+	}
+	if err := oprot.WriteListEnd(ctx); err != nil {
+		return thrift.PrependError("error writing list end: ", err)
+	}
+	if err := oprot.WriteFieldEnd(ctx); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T write field end error 10:notes: ", p), err)
+	}
+	return err
+}
+
+func (p *Steering) Equals(other *Steering) bool {
+	if p == other {
+		return true
+	} else if p == nil || other == nil {
+		return false
+	}
+	if p.Version != other.Version {
+		return false
+	}
+	if p.Owner != other.Owner {
+		return false
+	}
+	if p.Type != other.Type {
+		return false
+	}
+	if len(p.Maps) != len(other.Maps) {
+		return false
+	}
+	for i, _tgt := range p.Maps {
+		_src25 := other.Maps[i]
+		if !_tgt.Equals(_src25) {
+			return false
+		}
+	}
+	if p.Pop != other.Pop {
+		return false
+	}
+	if p.LastResort != other.LastResort {
+		return false
+	}
+	if p.TTL != other.TTL {
+		return false
+	}
+	if len(p.Rdata) != len(other.Rdata) {
+		return false
+	}
+	for i, _tgt := range p.Rdata {
+		_src26 := other.Rdata[i]
+		if _tgt != _src26 {
+			return false
+		}
+	}
+	if p.Scope != other.Scope {
+		return false
+	}
+	if len(p.Notes) != len(other.Notes) {
+		return false
+	}
+	for i, _tgt := range p.Notes {
+		_src27 := other.Notes[i]
+		if _tgt != _src27 {
+			return false
+		}
+	}
+	return true
+}
+
+func (p *Steering) String() string {
+	if p == nil {
+		return "<nil>"
+	}
+	return fmt.Sprintf("Steering(%+v)", *p)
+}
+
 // Attributes:
 //   - Owner
 //   - Type
@@ -3838,11 +4985,11 @@ func (p *ConflictPage) ReadField1(ctx context.Context, iprot thrift.TProtocol) e
 	tSlice := make([]*Conflict, 0, size)
 	p.Conflicts = tSlice
 	for i := 0; i < size; i++ {
-		_elem20 := &Conflict{}
-		if err := _elem20.Read(ctx, iprot); err != nil {
-			return thrift.PrependError(fmt.Sprintf("%T error reading struct: ", _elem20), err)
+		_elem28 := &Conflict{}
+		if err := _elem28.Read(ctx, iprot); err != nil {
+			return thrift.PrependError(fmt.Sprintf("%T error reading struct: ", _elem28), err)
 		}
-		p.Conflicts = append(p.Conflicts, _elem20)
+		p.Conflicts = append(p.Conflicts, _elem28)
 	}
 	if err := iprot.ReadListEnd(ctx); err != nil {
 		return thrift.PrependError("error reading list end: ", err)
@@ -3949,8 +5096,8 @@ func (p *ConflictPage) Equals(other *ConflictPage) bool {
 		return false
 	}
 	for i, _tgt := range p.Conflicts {
-		_src21 := other.Conflicts[i]
-		if !_tgt.Equals(_src21) {
+		_src29 := other.Conflicts[i]
+		if !_tgt.Equals(_src29) {
 			return false
 		}
 	}
@@ -4292,11 +5439,11 @@ func (p *Arrival) ReadField4(ctx context.Context, iprot thrift.TProtocol) error 
 	tSlice := make([]*MissingHost, 0, size)
 	p.Missing = tSlice
 	for i := 0; i < size; i++ {
-		_elem22 := &MissingHost{}
-		if err := _elem22.Read(ctx, iprot); err != nil {
-			return thrift.PrependError(fmt.Sprintf("%T error reading struct: ", _elem22), err)
+		_elem30 := &MissingHost{}
+		if err := _elem30.Read(ctx, iprot); err != nil {
+			return thrift.PrependError(fmt.Sprintf("%T error reading struct: ", _elem30), err)
 		}
-		p.Missing = append(p.Missing, _elem22)
+		p.Missing = append(p.Missing, _elem30)
 	}
 	if err := iprot.ReadListEnd(ctx); err != nil {
 		return thrift.PrependError("error reading list end: ", err)
@@ -4460,8 +5607,8 @@ func (p *Arrival) Equals(other *Arrival) bool {
 		return false
 	}
 	for i, _tgt := range p.Missing {
-		_src23 := other.Missing[i]
-		if !_tgt.Equals(_src23) {
+		_src31 := other.Missing[i]
+		if !_tgt.Equals(_src31) {
 			return false
 		}
 	}
@@ -4610,11 +5757,11 @@ func (p *ExportPage) ReadField3(ctx context.Context, iprot thrift.TProtocol) err
 	tSlice := make([]*RecordSet, 0, size)
 	p.Records = tSlice
 	for i := 0; i < size; i++ {
-		_elem24 := &RecordSet{}
-		if err := _elem24.Read(ctx, iprot); err != nil {
-			return thrift.PrependError(fmt.Sprintf("%T error reading struct: ", _elem24), err)
+		_elem32 := &RecordSet{}
+		if err := _elem32.Read(ctx, iprot); err != nil {
+			return thrift.PrependError(fmt.Sprintf("%T error reading struct: ", _elem32), err)
 		}
-		p.Records = append(p.Records, _elem24)
+		p.Records = append(p.Records, _elem32)
 	}
 	if err := iprot.ReadListEnd(ctx); err != nil {
 		return thrift.PrependError("error reading list end: ", err)
@@ -4734,8 +5881,8 @@ func (p *ExportPage) Equals(other *ExportPage) bool {
 		return false
 	}
 	for i, _tgt := range p.Records {
-		_src25 := other.Records[i]
-		if !_tgt.Equals(_src25) {
+		_src33 := other.Records[i]
+		if !_tgt.Equals(_src33) {
 			return false
 		}
 	}
@@ -5200,13 +6347,13 @@ func (p *Override) ReadField8(ctx context.Context, iprot thrift.TProtocol) error
 	tSlice := make([]string, 0, size)
 	p.Hides = tSlice
 	for i := 0; i < size; i++ {
-		var _elem26 string
+		var _elem34 string
 		if v, err := iprot.ReadString(ctx); err != nil {
 			return thrift.PrependError("error reading field 0: ", err)
 		} else {
-			_elem26 = v
+			_elem34 = v
 		}
-		p.Hides = append(p.Hides, _elem26)
+		p.Hides = append(p.Hides, _elem34)
 	}
 	if err := iprot.ReadListEnd(ctx); err != nil {
 		return thrift.PrependError("error reading list end: ", err)
@@ -5396,8 +6543,8 @@ func (p *Override) Equals(other *Override) bool {
 		return false
 	}
 	for i, _tgt := range p.Hides {
-		_src27 := other.Hides[i]
-		if _tgt != _src27 {
+		_src35 := other.Hides[i]
+		if _tgt != _src35 {
 			return false
 		}
 	}
@@ -5531,13 +6678,13 @@ func (p *Done) ReadField3(ctx context.Context, iprot thrift.TProtocol) error {
 	tSlice := make([]string, 0, size)
 	p.Text = tSlice
 	for i := 0; i < size; i++ {
-		var _elem28 string
+		var _elem36 string
 		if v, err := iprot.ReadString(ctx); err != nil {
 			return thrift.PrependError("error reading field 0: ", err)
 		} else {
-			_elem28 = v
+			_elem36 = v
 		}
-		p.Text = append(p.Text, _elem28)
+		p.Text = append(p.Text, _elem36)
 	}
 	if err := iprot.ReadListEnd(ctx); err != nil {
 		return thrift.PrependError("error reading list end: ", err)
@@ -5632,8 +6779,8 @@ func (p *Done) Equals(other *Done) bool {
 		return false
 	}
 	for i, _tgt := range p.Text {
-		_src29 := other.Text[i]
-		if _tgt != _src29 {
+		_src37 := other.Text[i]
+		if _tgt != _src37 {
 			return false
 		}
 	}
@@ -6171,11 +7318,11 @@ func (p *VersionInfo) ReadField6(ctx context.Context, iprot thrift.TProtocol) er
 	tSlice := make([]*Cause, 0, size)
 	p.Causes = tSlice
 	for i := 0; i < size; i++ {
-		_elem30 := &Cause{}
-		if err := _elem30.Read(ctx, iprot); err != nil {
-			return thrift.PrependError(fmt.Sprintf("%T error reading struct: ", _elem30), err)
+		_elem38 := &Cause{}
+		if err := _elem38.Read(ctx, iprot); err != nil {
+			return thrift.PrependError(fmt.Sprintf("%T error reading struct: ", _elem38), err)
 		}
-		p.Causes = append(p.Causes, _elem30)
+		p.Causes = append(p.Causes, _elem38)
 	}
 	if err := iprot.ReadListEnd(ctx); err != nil {
 		return thrift.PrependError("error reading list end: ", err)
@@ -6209,13 +7356,13 @@ func (p *VersionInfo) ReadField9(ctx context.Context, iprot thrift.TProtocol) er
 	tSlice := make([]string, 0, size)
 	p.Keys = tSlice
 	for i := 0; i < size; i++ {
-		var _elem31 string
+		var _elem39 string
 		if v, err := iprot.ReadString(ctx); err != nil {
 			return thrift.PrependError("error reading field 0: ", err)
 		} else {
-			_elem31 = v
+			_elem39 = v
 		}
-		p.Keys = append(p.Keys, _elem31)
+		p.Keys = append(p.Keys, _elem39)
 	}
 	if err := iprot.ReadListEnd(ctx); err != nil {
 		return thrift.PrependError("error reading list end: ", err)
@@ -6423,8 +7570,8 @@ func (p *VersionInfo) Equals(other *VersionInfo) bool {
 		return false
 	}
 	for i, _tgt := range p.Causes {
-		_src32 := other.Causes[i]
-		if !_tgt.Equals(_src32) {
+		_src40 := other.Causes[i]
+		if !_tgt.Equals(_src40) {
 			return false
 		}
 	}
@@ -6438,8 +7585,8 @@ func (p *VersionInfo) Equals(other *VersionInfo) bool {
 		return false
 	}
 	for i, _tgt := range p.Keys {
-		_src33 := other.Keys[i]
-		if _tgt != _src33 {
+		_src41 := other.Keys[i]
+		if _tgt != _src41 {
 			return false
 		}
 	}
@@ -6547,11 +7694,11 @@ func (p *History) ReadField1(ctx context.Context, iprot thrift.TProtocol) error 
 	tSlice := make([]*VersionInfo, 0, size)
 	p.Versions = tSlice
 	for i := 0; i < size; i++ {
-		_elem34 := &VersionInfo{}
-		if err := _elem34.Read(ctx, iprot); err != nil {
-			return thrift.PrependError(fmt.Sprintf("%T error reading struct: ", _elem34), err)
+		_elem42 := &VersionInfo{}
+		if err := _elem42.Read(ctx, iprot); err != nil {
+			return thrift.PrependError(fmt.Sprintf("%T error reading struct: ", _elem42), err)
 		}
-		p.Versions = append(p.Versions, _elem34)
+		p.Versions = append(p.Versions, _elem42)
 	}
 	if err := iprot.ReadListEnd(ctx); err != nil {
 		return thrift.PrependError("error reading list end: ", err)
@@ -6658,8 +7805,8 @@ func (p *History) Equals(other *History) bool {
 		return false
 	}
 	for i, _tgt := range p.Versions {
-		_src35 := other.Versions[i]
-		if !_tgt.Equals(_src35) {
+		_src43 := other.Versions[i]
+		if !_tgt.Equals(_src43) {
 			return false
 		}
 	}
@@ -6757,11 +7904,11 @@ func (p *Difference) ReadField1(ctx context.Context, iprot thrift.TProtocol) err
 	tSlice := make([]*RecordSet, 0, size)
 	p.Before = tSlice
 	for i := 0; i < size; i++ {
-		_elem36 := &RecordSet{}
-		if err := _elem36.Read(ctx, iprot); err != nil {
-			return thrift.PrependError(fmt.Sprintf("%T error reading struct: ", _elem36), err)
+		_elem44 := &RecordSet{}
+		if err := _elem44.Read(ctx, iprot); err != nil {
+			return thrift.PrependError(fmt.Sprintf("%T error reading struct: ", _elem44), err)
 		}
-		p.Before = append(p.Before, _elem36)
+		p.Before = append(p.Before, _elem44)
 	}
 	if err := iprot.ReadListEnd(ctx); err != nil {
 		return thrift.PrependError("error reading list end: ", err)
@@ -6777,11 +7924,11 @@ func (p *Difference) ReadField2(ctx context.Context, iprot thrift.TProtocol) err
 	tSlice := make([]*RecordSet, 0, size)
 	p.After = tSlice
 	for i := 0; i < size; i++ {
-		_elem37 := &RecordSet{}
-		if err := _elem37.Read(ctx, iprot); err != nil {
-			return thrift.PrependError(fmt.Sprintf("%T error reading struct: ", _elem37), err)
+		_elem45 := &RecordSet{}
+		if err := _elem45.Read(ctx, iprot); err != nil {
+			return thrift.PrependError(fmt.Sprintf("%T error reading struct: ", _elem45), err)
 		}
-		p.After = append(p.After, _elem37)
+		p.After = append(p.After, _elem45)
 	}
 	if err := iprot.ReadListEnd(ctx); err != nil {
 		return thrift.PrependError("error reading list end: ", err)
@@ -6862,8 +8009,8 @@ func (p *Difference) Equals(other *Difference) bool {
 		return false
 	}
 	for i, _tgt := range p.Before {
-		_src38 := other.Before[i]
-		if !_tgt.Equals(_src38) {
+		_src46 := other.Before[i]
+		if !_tgt.Equals(_src46) {
 			return false
 		}
 	}
@@ -6871,8 +8018,8 @@ func (p *Difference) Equals(other *Difference) bool {
 		return false
 	}
 	for i, _tgt := range p.After {
-		_src39 := other.After[i]
-		if !_tgt.Equals(_src39) {
+		_src47 := other.After[i]
+		if !_tgt.Equals(_src47) {
 			return false
 		}
 	}
@@ -7705,11 +8852,11 @@ func (p *Effect) ReadField9(ctx context.Context, iprot thrift.TProtocol) error {
 	tSlice := make([]*KindShare, 0, size)
 	p.Kinds = tSlice
 	for i := 0; i < size; i++ {
-		_elem40 := &KindShare{}
-		if err := _elem40.Read(ctx, iprot); err != nil {
-			return thrift.PrependError(fmt.Sprintf("%T error reading struct: ", _elem40), err)
+		_elem48 := &KindShare{}
+		if err := _elem48.Read(ctx, iprot); err != nil {
+			return thrift.PrependError(fmt.Sprintf("%T error reading struct: ", _elem48), err)
 		}
-		p.Kinds = append(p.Kinds, _elem40)
+		p.Kinds = append(p.Kinds, _elem48)
 	}
 	if err := iprot.ReadListEnd(ctx); err != nil {
 		return thrift.PrependError("error reading list end: ", err)
@@ -7725,11 +8872,11 @@ func (p *Effect) ReadField10(ctx context.Context, iprot thrift.TProtocol) error 
 	tSlice := make([]*Example, 0, size)
 	p.Examples = tSlice
 	for i := 0; i < size; i++ {
-		_elem41 := &Example{}
-		if err := _elem41.Read(ctx, iprot); err != nil {
-			return thrift.PrependError(fmt.Sprintf("%T error reading struct: ", _elem41), err)
+		_elem49 := &Example{}
+		if err := _elem49.Read(ctx, iprot); err != nil {
+			return thrift.PrependError(fmt.Sprintf("%T error reading struct: ", _elem49), err)
 		}
-		p.Examples = append(p.Examples, _elem41)
+		p.Examples = append(p.Examples, _elem49)
 	}
 	if err := iprot.ReadListEnd(ctx); err != nil {
 		return thrift.PrependError("error reading list end: ", err)
@@ -8037,8 +9184,8 @@ func (p *Effect) Equals(other *Effect) bool {
 		return false
 	}
 	for i, _tgt := range p.Kinds {
-		_src42 := other.Kinds[i]
-		if !_tgt.Equals(_src42) {
+		_src50 := other.Kinds[i]
+		if !_tgt.Equals(_src50) {
 			return false
 		}
 	}
@@ -8046,8 +9193,8 @@ func (p *Effect) Equals(other *Effect) bool {
 		return false
 	}
 	for i, _tgt := range p.Examples {
-		_src43 := other.Examples[i]
-		if !_tgt.Equals(_src43) {
+		_src51 := other.Examples[i]
+		if !_tgt.Equals(_src51) {
 			return false
 		}
 	}
@@ -8203,11 +9350,11 @@ func (p *Diff) ReadField1(ctx context.Context, iprot thrift.TProtocol) error {
 	tSlice := make([]*Difference, 0, size)
 	p.Differences = tSlice
 	for i := 0; i < size; i++ {
-		_elem44 := &Difference{}
-		if err := _elem44.Read(ctx, iprot); err != nil {
-			return thrift.PrependError(fmt.Sprintf("%T error reading struct: ", _elem44), err)
+		_elem52 := &Difference{}
+		if err := _elem52.Read(ctx, iprot); err != nil {
+			return thrift.PrependError(fmt.Sprintf("%T error reading struct: ", _elem52), err)
 		}
-		p.Differences = append(p.Differences, _elem44)
+		p.Differences = append(p.Differences, _elem52)
 	}
 	if err := iprot.ReadListEnd(ctx); err != nil {
 		return thrift.PrependError("error reading list end: ", err)
@@ -8363,8 +9510,8 @@ func (p *Diff) Equals(other *Diff) bool {
 		return false
 	}
 	for i, _tgt := range p.Differences {
-		_src45 := other.Differences[i]
-		if !_tgt.Equals(_src45) {
+		_src53 := other.Differences[i]
+		if !_tgt.Equals(_src53) {
 			return false
 		}
 	}
@@ -8905,13 +10052,13 @@ func (p *Hold) ReadField4(ctx context.Context, iprot thrift.TProtocol) error {
 	tSlice := make([]string, 0, size)
 	p.Why = tSlice
 	for i := 0; i < size; i++ {
-		var _elem46 string
+		var _elem54 string
 		if v, err := iprot.ReadString(ctx); err != nil {
 			return thrift.PrependError("error reading field 0: ", err)
 		} else {
-			_elem46 = v
+			_elem54 = v
 		}
-		p.Why = append(p.Why, _elem46)
+		p.Why = append(p.Why, _elem54)
 	}
 	if err := iprot.ReadListEnd(ctx); err != nil {
 		return thrift.PrependError("error reading list end: ", err)
@@ -9149,8 +10296,8 @@ func (p *Hold) Equals(other *Hold) bool {
 		return false
 	}
 	for i, _tgt := range p.Why {
-		_src47 := other.Why[i]
-		if _tgt != _src47 {
+		_src55 := other.Why[i]
+		if _tgt != _src55 {
 			return false
 		}
 	}
@@ -9323,13 +10470,13 @@ func (p *Ring) ReadField3(ctx context.Context, iprot thrift.TProtocol) error {
 	tSlice := make([]string, 0, size)
 	p.Hosts = tSlice
 	for i := 0; i < size; i++ {
-		var _elem48 string
+		var _elem56 string
 		if v, err := iprot.ReadString(ctx); err != nil {
 			return thrift.PrependError("error reading field 0: ", err)
 		} else {
-			_elem48 = v
+			_elem56 = v
 		}
-		p.Hosts = append(p.Hosts, _elem48)
+		p.Hosts = append(p.Hosts, _elem56)
 	}
 	if err := iprot.ReadListEnd(ctx); err != nil {
 		return thrift.PrependError("error reading list end: ", err)
@@ -9345,13 +10492,13 @@ func (p *Ring) ReadField4(ctx context.Context, iprot thrift.TProtocol) error {
 	tSlice := make([]string, 0, size)
 	p.Live = tSlice
 	for i := 0; i < size; i++ {
-		var _elem49 string
+		var _elem57 string
 		if v, err := iprot.ReadString(ctx); err != nil {
 			return thrift.PrependError("error reading field 0: ", err)
 		} else {
-			_elem49 = v
+			_elem57 = v
 		}
-		p.Live = append(p.Live, _elem49)
+		p.Live = append(p.Live, _elem57)
 	}
 	if err := iprot.ReadListEnd(ctx); err != nil {
 		return thrift.PrependError("error reading list end: ", err)
@@ -9495,8 +10642,8 @@ func (p *Ring) Equals(other *Ring) bool {
 		return false
 	}
 	for i, _tgt := range p.Hosts {
-		_src50 := other.Hosts[i]
-		if _tgt != _src50 {
+		_src58 := other.Hosts[i]
+		if _tgt != _src58 {
 			return false
 		}
 	}
@@ -9504,8 +10651,8 @@ func (p *Ring) Equals(other *Ring) bool {
 		return false
 	}
 	for i, _tgt := range p.Live {
-		_src51 := other.Live[i]
-		if _tgt != _src51 {
+		_src59 := other.Live[i]
+		if _tgt != _src59 {
 			return false
 		}
 	}
@@ -9966,13 +11113,13 @@ func (p *Trial) ReadField15(ctx context.Context, iprot thrift.TProtocol) error {
 	tSlice := make([]string, 0, size)
 	p.Evidence = tSlice
 	for i := 0; i < size; i++ {
-		var _elem52 string
+		var _elem60 string
 		if v, err := iprot.ReadString(ctx); err != nil {
 			return thrift.PrependError("error reading field 0: ", err)
 		} else {
-			_elem52 = v
+			_elem60 = v
 		}
-		p.Evidence = append(p.Evidence, _elem52)
+		p.Evidence = append(p.Evidence, _elem60)
 	}
 	if err := iprot.ReadListEnd(ctx); err != nil {
 		return thrift.PrependError("error reading list end: ", err)
@@ -9988,13 +11135,13 @@ func (p *Trial) ReadField16(ctx context.Context, iprot thrift.TProtocol) error {
 	tSlice := make([]string, 0, size)
 	p.Answered = tSlice
 	for i := 0; i < size; i++ {
-		var _elem53 string
+		var _elem61 string
 		if v, err := iprot.ReadString(ctx); err != nil {
 			return thrift.PrependError("error reading field 0: ", err)
 		} else {
-			_elem53 = v
+			_elem61 = v
 		}
-		p.Answered = append(p.Answered, _elem53)
+		p.Answered = append(p.Answered, _elem61)
 	}
 	if err := iprot.ReadListEnd(ctx); err != nil {
 		return thrift.PrependError("error reading list end: ", err)
@@ -10010,13 +11157,13 @@ func (p *Trial) ReadField17(ctx context.Context, iprot thrift.TProtocol) error {
 	tSlice := make([]string, 0, size)
 	p.Refused = tSlice
 	for i := 0; i < size; i++ {
-		var _elem54 string
+		var _elem62 string
 		if v, err := iprot.ReadString(ctx); err != nil {
 			return thrift.PrependError("error reading field 0: ", err)
 		} else {
-			_elem54 = v
+			_elem62 = v
 		}
-		p.Refused = append(p.Refused, _elem54)
+		p.Refused = append(p.Refused, _elem62)
 	}
 	if err := iprot.ReadListEnd(ctx); err != nil {
 		return thrift.PrependError("error reading list end: ", err)
@@ -10387,8 +11534,8 @@ func (p *Trial) Equals(other *Trial) bool {
 		return false
 	}
 	for i, _tgt := range p.Evidence {
-		_src55 := other.Evidence[i]
-		if _tgt != _src55 {
+		_src63 := other.Evidence[i]
+		if _tgt != _src63 {
 			return false
 		}
 	}
@@ -10396,8 +11543,8 @@ func (p *Trial) Equals(other *Trial) bool {
 		return false
 	}
 	for i, _tgt := range p.Answered {
-		_src56 := other.Answered[i]
-		if _tgt != _src56 {
+		_src64 := other.Answered[i]
+		if _tgt != _src64 {
 			return false
 		}
 	}
@@ -10405,8 +11552,8 @@ func (p *Trial) Equals(other *Trial) bool {
 		return false
 	}
 	for i, _tgt := range p.Refused {
-		_src57 := other.Refused[i]
-		if _tgt != _src57 {
+		_src65 := other.Refused[i]
+		if _tgt != _src65 {
 			return false
 		}
 	}
@@ -10555,11 +11702,11 @@ func (p *Rings) ReadField1(ctx context.Context, iprot thrift.TProtocol) error {
 	tSlice := make([]*Ring, 0, size)
 	p.Rings = tSlice
 	for i := 0; i < size; i++ {
-		_elem58 := &Ring{}
-		if err := _elem58.Read(ctx, iprot); err != nil {
-			return thrift.PrependError(fmt.Sprintf("%T error reading struct: ", _elem58), err)
+		_elem66 := &Ring{}
+		if err := _elem66.Read(ctx, iprot); err != nil {
+			return thrift.PrependError(fmt.Sprintf("%T error reading struct: ", _elem66), err)
 		}
-		p.Rings = append(p.Rings, _elem58)
+		p.Rings = append(p.Rings, _elem66)
 	}
 	if err := iprot.ReadListEnd(ctx); err != nil {
 		return thrift.PrependError("error reading list end: ", err)
@@ -10583,13 +11730,13 @@ func (p *Rings) ReadField3(ctx context.Context, iprot thrift.TProtocol) error {
 	tSlice := make([]string, 0, size)
 	p.Queued = tSlice
 	for i := 0; i < size; i++ {
-		var _elem59 string
+		var _elem67 string
 		if v, err := iprot.ReadString(ctx); err != nil {
 			return thrift.PrependError("error reading field 0: ", err)
 		} else {
-			_elem59 = v
+			_elem67 = v
 		}
-		p.Queued = append(p.Queued, _elem59)
+		p.Queued = append(p.Queued, _elem67)
 	}
 	if err := iprot.ReadListEnd(ctx); err != nil {
 		return thrift.PrependError("error reading list end: ", err)
@@ -10605,13 +11752,13 @@ func (p *Rings) ReadField4(ctx context.Context, iprot thrift.TProtocol) error {
 	tSlice := make([]string, 0, size)
 	p.Sources = tSlice
 	for i := 0; i < size; i++ {
-		var _elem60 string
+		var _elem68 string
 		if v, err := iprot.ReadString(ctx); err != nil {
 			return thrift.PrependError("error reading field 0: ", err)
 		} else {
-			_elem60 = v
+			_elem68 = v
 		}
-		p.Sources = append(p.Sources, _elem60)
+		p.Sources = append(p.Sources, _elem68)
 	}
 	if err := iprot.ReadListEnd(ctx); err != nil {
 		return thrift.PrependError("error reading list end: ", err)
@@ -10759,8 +11906,8 @@ func (p *Rings) Equals(other *Rings) bool {
 		return false
 	}
 	for i, _tgt := range p.Rings {
-		_src61 := other.Rings[i]
-		if !_tgt.Equals(_src61) {
+		_src69 := other.Rings[i]
+		if !_tgt.Equals(_src69) {
 			return false
 		}
 	}
@@ -10771,8 +11918,8 @@ func (p *Rings) Equals(other *Rings) bool {
 		return false
 	}
 	for i, _tgt := range p.Queued {
-		_src62 := other.Queued[i]
-		if _tgt != _src62 {
+		_src70 := other.Queued[i]
+		if _tgt != _src70 {
 			return false
 		}
 	}
@@ -10780,8 +11927,8 @@ func (p *Rings) Equals(other *Rings) bool {
 		return false
 	}
 	for i, _tgt := range p.Sources {
-		_src63 := other.Sources[i]
-		if _tgt != _src63 {
+		_src71 := other.Sources[i]
+		if _tgt != _src71 {
 			return false
 		}
 	}
@@ -12271,11 +13418,11 @@ func (p *AuditPage) ReadField1(ctx context.Context, iprot thrift.TProtocol) erro
 	tSlice := make([]*AuditEntry, 0, size)
 	p.Entries = tSlice
 	for i := 0; i < size; i++ {
-		_elem64 := &AuditEntry{}
-		if err := _elem64.Read(ctx, iprot); err != nil {
-			return thrift.PrependError(fmt.Sprintf("%T error reading struct: ", _elem64), err)
+		_elem72 := &AuditEntry{}
+		if err := _elem72.Read(ctx, iprot); err != nil {
+			return thrift.PrependError(fmt.Sprintf("%T error reading struct: ", _elem72), err)
 		}
-		p.Entries = append(p.Entries, _elem64)
+		p.Entries = append(p.Entries, _elem72)
 	}
 	if err := iprot.ReadListEnd(ctx); err != nil {
 		return thrift.PrependError("error reading list end: ", err)
@@ -12357,8 +13504,8 @@ func (p *AuditPage) Equals(other *AuditPage) bool {
 		return false
 	}
 	for i, _tgt := range p.Entries {
-		_src65 := other.Entries[i]
-		if !_tgt.Equals(_src65) {
+		_src73 := other.Entries[i]
+		if !_tgt.Equals(_src73) {
 			return false
 		}
 	}
@@ -12622,13 +13769,13 @@ func (p *VipHost) ReadField2(ctx context.Context, iprot thrift.TProtocol) error 
 	tSlice := make([]string, 0, size)
 	p.Addresses = tSlice
 	for i := 0; i < size; i++ {
-		var _elem66 string
+		var _elem74 string
 		if v, err := iprot.ReadString(ctx); err != nil {
 			return thrift.PrependError("error reading field 0: ", err)
 		} else {
-			_elem66 = v
+			_elem74 = v
 		}
-		p.Addresses = append(p.Addresses, _elem66)
+		p.Addresses = append(p.Addresses, _elem74)
 	}
 	if err := iprot.ReadListEnd(ctx); err != nil {
 		return thrift.PrependError("error reading list end: ", err)
@@ -12698,13 +13845,13 @@ func (p *VipHost) ReadField9(ctx context.Context, iprot thrift.TProtocol) error 
 	tSlice := make([]string, 0, size)
 	p.Sessions = tSlice
 	for i := 0; i < size; i++ {
-		var _elem67 string
+		var _elem75 string
 		if v, err := iprot.ReadString(ctx); err != nil {
 			return thrift.PrependError("error reading field 0: ", err)
 		} else {
-			_elem67 = v
+			_elem75 = v
 		}
-		p.Sessions = append(p.Sessions, _elem67)
+		p.Sessions = append(p.Sessions, _elem75)
 	}
 	if err := iprot.ReadListEnd(ctx); err != nil {
 		return thrift.PrependError("error reading list end: ", err)
@@ -12975,8 +14122,8 @@ func (p *VipHost) Equals(other *VipHost) bool {
 		return false
 	}
 	for i, _tgt := range p.Addresses {
-		_src68 := other.Addresses[i]
-		if _tgt != _src68 {
+		_src76 := other.Addresses[i]
+		if _tgt != _src76 {
 			return false
 		}
 	}
@@ -13002,8 +14149,8 @@ func (p *VipHost) Equals(other *VipHost) bool {
 		return false
 	}
 	for i, _tgt := range p.Sessions {
-		_src69 := other.Sessions[i]
-		if _tgt != _src69 {
+		_src77 := other.Sessions[i]
+		if _tgt != _src77 {
 			return false
 		}
 	}
@@ -13460,11 +14607,11 @@ func (p *VipState) ReadField2(ctx context.Context, iprot thrift.TProtocol) error
 	tSlice := make([]*VipHost, 0, size)
 	p.Hosts = tSlice
 	for i := 0; i < size; i++ {
-		_elem70 := &VipHost{}
-		if err := _elem70.Read(ctx, iprot); err != nil {
-			return thrift.PrependError(fmt.Sprintf("%T error reading struct: ", _elem70), err)
+		_elem78 := &VipHost{}
+		if err := _elem78.Read(ctx, iprot); err != nil {
+			return thrift.PrependError(fmt.Sprintf("%T error reading struct: ", _elem78), err)
 		}
-		p.Hosts = append(p.Hosts, _elem70)
+		p.Hosts = append(p.Hosts, _elem78)
 	}
 	if err := iprot.ReadListEnd(ctx); err != nil {
 		return thrift.PrependError("error reading list end: ", err)
@@ -13480,11 +14627,11 @@ func (p *VipState) ReadField3(ctx context.Context, iprot thrift.TProtocol) error
 	tSlice := make([]*VipOrder, 0, size)
 	p.Orders = tSlice
 	for i := 0; i < size; i++ {
-		_elem71 := &VipOrder{}
-		if err := _elem71.Read(ctx, iprot); err != nil {
-			return thrift.PrependError(fmt.Sprintf("%T error reading struct: ", _elem71), err)
+		_elem79 := &VipOrder{}
+		if err := _elem79.Read(ctx, iprot); err != nil {
+			return thrift.PrependError(fmt.Sprintf("%T error reading struct: ", _elem79), err)
 		}
-		p.Orders = append(p.Orders, _elem71)
+		p.Orders = append(p.Orders, _elem79)
 	}
 	if err := iprot.ReadListEnd(ctx); err != nil {
 		return thrift.PrependError("error reading list end: ", err)
@@ -13584,8 +14731,8 @@ func (p *VipState) Equals(other *VipState) bool {
 		return false
 	}
 	for i, _tgt := range p.Hosts {
-		_src72 := other.Hosts[i]
-		if !_tgt.Equals(_src72) {
+		_src80 := other.Hosts[i]
+		if !_tgt.Equals(_src80) {
 			return false
 		}
 	}
@@ -13593,8 +14740,8 @@ func (p *VipState) Equals(other *VipState) bool {
 		return false
 	}
 	for i, _tgt := range p.Orders {
-		_src73 := other.Orders[i]
-		if !_tgt.Equals(_src73) {
+		_src81 := other.Orders[i]
+		if !_tgt.Equals(_src81) {
 			return false
 		}
 	}
@@ -13620,6 +14767,15 @@ type Control interface {
 	//  - Name
 	//  - Type
 	Why(ctx context.Context, name string, type_a1 string) (_r *Explanation, _err error)
+	// How a client is answered that asks for name and type from the address resolver, on behalf
+	// of the address or prefix client; one of the two may be "".
+	//
+	// Parameters:
+	//  - Client
+	//  - Resolver
+	//  - Name
+	//  - Type
+	Steer(ctx context.Context, client string, resolver string, name string, type_a1 string) (_r *Steering, _err error)
 	// Parameters:
 	//  - After
 	//  - Limit
@@ -13792,62 +14948,10 @@ func (p *ControlClient) SetLastResponseMeta_(meta thrift.ResponseMeta) {
 }
 
 func (p *ControlClient) Status(ctx context.Context) (_r *Status, _err error) {
-	var _args74 ControlStatusArgs
-	var _result76 ControlStatusResult
-	var _meta75 thrift.ResponseMeta
-	_meta75, _err = p.Client_().Call(ctx, "status", &_args74, &_result76)
-	p.SetLastResponseMeta_(_meta75)
-	if _err != nil {
-		return
-	}
-	switch {
-	case _result76.Refused != nil:
-		return _r, _result76.Refused
-	}
-
-	if _ret77 := _result76.GetSuccess(); _ret77 != nil {
-		return _ret77, nil
-	}
-	return nil, thrift.NewTApplicationException(thrift.MISSING_RESULT, "status failed: unknown result")
-}
-
-// type "" means all types.
-//
-// Parameters:
-//   - Name
-//   - Type
-func (p *ControlClient) GetRecords(ctx context.Context, name string, type_a1 string) (_r *Records, _err error) {
-	var _args78 ControlGetRecordsArgs
-	_args78.Name = name
-	_args78.Type = type_a1
-	var _result80 ControlGetRecordsResult
-	var _meta79 thrift.ResponseMeta
-	_meta79, _err = p.Client_().Call(ctx, "get_records", &_args78, &_result80)
-	p.SetLastResponseMeta_(_meta79)
-	if _err != nil {
-		return
-	}
-	switch {
-	case _result80.Refused != nil:
-		return _r, _result80.Refused
-	}
-
-	if _ret81 := _result80.GetSuccess(); _ret81 != nil {
-		return _ret81, nil
-	}
-	return nil, thrift.NewTApplicationException(thrift.MISSING_RESULT, "get_records failed: unknown result")
-}
-
-// Parameters:
-//   - Name
-//   - Type
-func (p *ControlClient) Why(ctx context.Context, name string, type_a1 string) (_r *Explanation, _err error) {
-	var _args82 ControlWhyArgs
-	_args82.Name = name
-	_args82.Type = type_a1
-	var _result84 ControlWhyResult
+	var _args82 ControlStatusArgs
+	var _result84 ControlStatusResult
 	var _meta83 thrift.ResponseMeta
-	_meta83, _err = p.Client_().Call(ctx, "why", &_args82, &_result84)
+	_meta83, _err = p.Client_().Call(ctx, "status", &_args82, &_result84)
 	p.SetLastResponseMeta_(_meta83)
 	if _err != nil {
 		return
@@ -13860,19 +14964,21 @@ func (p *ControlClient) Why(ctx context.Context, name string, type_a1 string) (_
 	if _ret85 := _result84.GetSuccess(); _ret85 != nil {
 		return _ret85, nil
 	}
-	return nil, thrift.NewTApplicationException(thrift.MISSING_RESULT, "why failed: unknown result")
+	return nil, thrift.NewTApplicationException(thrift.MISSING_RESULT, "status failed: unknown result")
 }
 
+// type "" means all types.
+//
 // Parameters:
-//   - After
-//   - Limit
-func (p *ControlClient) Conflicts(ctx context.Context, after string, limit int32) (_r *ConflictPage, _err error) {
-	var _args86 ControlConflictsArgs
-	_args86.After = after
-	_args86.Limit = limit
-	var _result88 ControlConflictsResult
+//   - Name
+//   - Type
+func (p *ControlClient) GetRecords(ctx context.Context, name string, type_a1 string) (_r *Records, _err error) {
+	var _args86 ControlGetRecordsArgs
+	_args86.Name = name
+	_args86.Type = type_a1
+	var _result88 ControlGetRecordsResult
 	var _meta87 thrift.ResponseMeta
-	_meta87, _err = p.Client_().Call(ctx, "conflicts", &_args86, &_result88)
+	_meta87, _err = p.Client_().Call(ctx, "get_records", &_args86, &_result88)
 	p.SetLastResponseMeta_(_meta87)
 	if _err != nil {
 		return
@@ -13884,6 +14990,88 @@ func (p *ControlClient) Conflicts(ctx context.Context, after string, limit int32
 
 	if _ret89 := _result88.GetSuccess(); _ret89 != nil {
 		return _ret89, nil
+	}
+	return nil, thrift.NewTApplicationException(thrift.MISSING_RESULT, "get_records failed: unknown result")
+}
+
+// Parameters:
+//   - Name
+//   - Type
+func (p *ControlClient) Why(ctx context.Context, name string, type_a1 string) (_r *Explanation, _err error) {
+	var _args90 ControlWhyArgs
+	_args90.Name = name
+	_args90.Type = type_a1
+	var _result92 ControlWhyResult
+	var _meta91 thrift.ResponseMeta
+	_meta91, _err = p.Client_().Call(ctx, "why", &_args90, &_result92)
+	p.SetLastResponseMeta_(_meta91)
+	if _err != nil {
+		return
+	}
+	switch {
+	case _result92.Refused != nil:
+		return _r, _result92.Refused
+	}
+
+	if _ret93 := _result92.GetSuccess(); _ret93 != nil {
+		return _ret93, nil
+	}
+	return nil, thrift.NewTApplicationException(thrift.MISSING_RESULT, "why failed: unknown result")
+}
+
+// How a client is answered that asks for name and type from the address resolver, on behalf
+// of the address or prefix client; one of the two may be "".
+//
+// Parameters:
+//   - Client
+//   - Resolver
+//   - Name
+//   - Type
+func (p *ControlClient) Steer(ctx context.Context, client string, resolver string, name string, type_a1 string) (_r *Steering, _err error) {
+	var _args94 ControlSteerArgs
+	_args94.Client = client
+	_args94.Resolver = resolver
+	_args94.Name = name
+	_args94.Type = type_a1
+	var _result96 ControlSteerResult
+	var _meta95 thrift.ResponseMeta
+	_meta95, _err = p.Client_().Call(ctx, "steer", &_args94, &_result96)
+	p.SetLastResponseMeta_(_meta95)
+	if _err != nil {
+		return
+	}
+	switch {
+	case _result96.Refused != nil:
+		return _r, _result96.Refused
+	}
+
+	if _ret97 := _result96.GetSuccess(); _ret97 != nil {
+		return _ret97, nil
+	}
+	return nil, thrift.NewTApplicationException(thrift.MISSING_RESULT, "steer failed: unknown result")
+}
+
+// Parameters:
+//   - After
+//   - Limit
+func (p *ControlClient) Conflicts(ctx context.Context, after string, limit int32) (_r *ConflictPage, _err error) {
+	var _args98 ControlConflictsArgs
+	_args98.After = after
+	_args98.Limit = limit
+	var _result100 ControlConflictsResult
+	var _meta99 thrift.ResponseMeta
+	_meta99, _err = p.Client_().Call(ctx, "conflicts", &_args98, &_result100)
+	p.SetLastResponseMeta_(_meta99)
+	if _err != nil {
+		return
+	}
+	switch {
+	case _result100.Refused != nil:
+		return _r, _result100.Refused
+	}
+
+	if _ret101 := _result100.GetSuccess(); _ret101 != nil {
+		return _ret101, nil
 	}
 	return nil, thrift.NewTApplicationException(thrift.MISSING_RESULT, "conflicts failed: unknown result")
 }
@@ -13900,25 +15088,25 @@ func (p *ControlClient) Conflicts(ctx context.Context, after string, limit int32
 //   - Dataset
 //   - TimeoutMs
 func (p *ControlClient) Wait(ctx context.Context, revision int64, kind string, dataset string, timeout_ms int32) (_r *Arrival, _err error) {
-	var _args90 ControlWaitArgs
-	_args90.Revision = revision
-	_args90.Kind = kind
-	_args90.Dataset = dataset
-	_args90.TimeoutMs = timeout_ms
-	var _result92 ControlWaitResult
-	var _meta91 thrift.ResponseMeta
-	_meta91, _err = p.Client_().Call(ctx, "wait", &_args90, &_result92)
-	p.SetLastResponseMeta_(_meta91)
+	var _args102 ControlWaitArgs
+	_args102.Revision = revision
+	_args102.Kind = kind
+	_args102.Dataset = dataset
+	_args102.TimeoutMs = timeout_ms
+	var _result104 ControlWaitResult
+	var _meta103 thrift.ResponseMeta
+	_meta103, _err = p.Client_().Call(ctx, "wait", &_args102, &_result104)
+	p.SetLastResponseMeta_(_meta103)
 	if _err != nil {
 		return
 	}
 	switch {
-	case _result92.Refused != nil:
-		return _r, _result92.Refused
+	case _result104.Refused != nil:
+		return _r, _result104.Refused
 	}
 
-	if _ret93 := _result92.GetSuccess(); _ret93 != nil {
-		return _ret93, nil
+	if _ret105 := _result104.GetSuccess(); _ret105 != nil {
+		return _ret105, nil
 	}
 	return nil, thrift.NewTApplicationException(thrift.MISSING_RESULT, "wait failed: unknown result")
 }
@@ -13928,24 +15116,24 @@ func (p *ControlClient) Wait(ctx context.Context, revision int64, kind string, d
 //   - After
 //   - Limit
 func (p *ControlClient) ExportRecords(ctx context.Context, dataset string, after string, limit int32) (_r *ExportPage, _err error) {
-	var _args94 ControlExportRecordsArgs
-	_args94.Dataset = dataset
-	_args94.After = after
-	_args94.Limit = limit
-	var _result96 ControlExportRecordsResult
-	var _meta95 thrift.ResponseMeta
-	_meta95, _err = p.Client_().Call(ctx, "export_records", &_args94, &_result96)
-	p.SetLastResponseMeta_(_meta95)
+	var _args106 ControlExportRecordsArgs
+	_args106.Dataset = dataset
+	_args106.After = after
+	_args106.Limit = limit
+	var _result108 ControlExportRecordsResult
+	var _meta107 thrift.ResponseMeta
+	_meta107, _err = p.Client_().Call(ctx, "export_records", &_args106, &_result108)
+	p.SetLastResponseMeta_(_meta107)
 	if _err != nil {
 		return
 	}
 	switch {
-	case _result96.Refused != nil:
-		return _r, _result96.Refused
+	case _result108.Refused != nil:
+		return _r, _result108.Refused
 	}
 
-	if _ret97 := _result96.GetSuccess(); _ret97 != nil {
-		return _ret97, nil
+	if _ret109 := _result108.GetSuccess(); _ret109 != nil {
+		return _ret109, nil
 	}
 	return nil, thrift.NewTApplicationException(thrift.MISSING_RESULT, "export_records failed: unknown result")
 }
@@ -13959,24 +15147,24 @@ func (p *ControlClient) ExportRecords(ctx context.Context, dataset string, after
 //   - Content
 //   - Doer
 func (p *ControlClient) ImportZone(ctx context.Context, file string, content []byte, doer *Doer) (_r *answer.Change, _err error) {
-	var _args98 ControlImportZoneArgs
-	_args98.File = file
-	_args98.Content = content
-	_args98.Doer = doer
-	var _result100 ControlImportZoneResult
-	var _meta99 thrift.ResponseMeta
-	_meta99, _err = p.Client_().Call(ctx, "import_zone", &_args98, &_result100)
-	p.SetLastResponseMeta_(_meta99)
+	var _args110 ControlImportZoneArgs
+	_args110.File = file
+	_args110.Content = content
+	_args110.Doer = doer
+	var _result112 ControlImportZoneResult
+	var _meta111 thrift.ResponseMeta
+	_meta111, _err = p.Client_().Call(ctx, "import_zone", &_args110, &_result112)
+	p.SetLastResponseMeta_(_meta111)
 	if _err != nil {
 		return
 	}
 	switch {
-	case _result100.Refused != nil:
-		return _r, _result100.Refused
+	case _result112.Refused != nil:
+		return _r, _result112.Refused
 	}
 
-	if _ret101 := _result100.GetSuccess(); _ret101 != nil {
-		return _ret101, nil
+	if _ret113 := _result112.GetSuccess(); _ret113 != nil {
+		return _ret113, nil
 	}
 	return nil, thrift.NewTApplicationException(thrift.MISSING_RESULT, "import_zone failed: unknown result")
 }
@@ -13991,67 +15179,67 @@ func (p *ControlClient) ImportZone(ctx context.Context, file string, content []b
 //   - WholeName
 //   - Doer
 func (p *ControlClient) SetOverride(ctx context.Context, record *RecordSet, for_ms int64, whole_name bool, doer *Doer) (_r *Done, _err error) {
-	var _args102 ControlSetOverrideArgs
-	_args102.Record = record
-	_args102.ForMs = for_ms
-	_args102.WholeName = whole_name
-	_args102.Doer = doer
-	var _result104 ControlSetOverrideResult
-	var _meta103 thrift.ResponseMeta
-	_meta103, _err = p.Client_().Call(ctx, "set_override", &_args102, &_result104)
-	p.SetLastResponseMeta_(_meta103)
+	var _args114 ControlSetOverrideArgs
+	_args114.Record = record
+	_args114.ForMs = for_ms
+	_args114.WholeName = whole_name
+	_args114.Doer = doer
+	var _result116 ControlSetOverrideResult
+	var _meta115 thrift.ResponseMeta
+	_meta115, _err = p.Client_().Call(ctx, "set_override", &_args114, &_result116)
+	p.SetLastResponseMeta_(_meta115)
 	if _err != nil {
 		return
 	}
 	switch {
-	case _result104.Refused != nil:
-		return _r, _result104.Refused
+	case _result116.Refused != nil:
+		return _r, _result116.Refused
 	}
 
-	if _ret105 := _result104.GetSuccess(); _ret105 != nil {
-		return _ret105, nil
+	if _ret117 := _result116.GetSuccess(); _ret117 != nil {
+		return _ret117, nil
 	}
 	return nil, thrift.NewTApplicationException(thrift.MISSING_RESULT, "set_override failed: unknown result")
 }
 
 func (p *ControlClient) Overrides(ctx context.Context) (_r []*Override, _err error) {
-	var _args106 ControlOverridesArgs
-	var _result108 ControlOverridesResult
-	var _meta107 thrift.ResponseMeta
-	_meta107, _err = p.Client_().Call(ctx, "overrides", &_args106, &_result108)
-	p.SetLastResponseMeta_(_meta107)
+	var _args118 ControlOverridesArgs
+	var _result120 ControlOverridesResult
+	var _meta119 thrift.ResponseMeta
+	_meta119, _err = p.Client_().Call(ctx, "overrides", &_args118, &_result120)
+	p.SetLastResponseMeta_(_meta119)
 	if _err != nil {
 		return
 	}
 	switch {
-	case _result108.Refused != nil:
-		return _r, _result108.Refused
+	case _result120.Refused != nil:
+		return _r, _result120.Refused
 	}
 
-	return _result108.GetSuccess(), nil
+	return _result120.GetSuccess(), nil
 }
 
 // Parameters:
 //   - ID
 //   - Doer
 func (p *ControlClient) ClearOverride(ctx context.Context, id string, doer *Doer) (_r *Done, _err error) {
-	var _args109 ControlClearOverrideArgs
-	_args109.ID = id
-	_args109.Doer = doer
-	var _result111 ControlClearOverrideResult
-	var _meta110 thrift.ResponseMeta
-	_meta110, _err = p.Client_().Call(ctx, "clear_override", &_args109, &_result111)
-	p.SetLastResponseMeta_(_meta110)
+	var _args121 ControlClearOverrideArgs
+	_args121.ID = id
+	_args121.Doer = doer
+	var _result123 ControlClearOverrideResult
+	var _meta122 thrift.ResponseMeta
+	_meta122, _err = p.Client_().Call(ctx, "clear_override", &_args121, &_result123)
+	p.SetLastResponseMeta_(_meta122)
 	if _err != nil {
 		return
 	}
 	switch {
-	case _result111.Refused != nil:
-		return _r, _result111.Refused
+	case _result123.Refused != nil:
+		return _r, _result123.Refused
 	}
 
-	if _ret112 := _result111.GetSuccess(); _ret112 != nil {
-		return _ret112, nil
+	if _ret124 := _result123.GetSuccess(); _ret124 != nil {
+		return _ret124, nil
 	}
 	return nil, thrift.NewTApplicationException(thrift.MISSING_RESULT, "clear_override failed: unknown result")
 }
@@ -14064,25 +15252,25 @@ func (p *ControlClient) ClearOverride(ctx context.Context, id string, doer *Doer
 //   - Limit
 //   - Versions
 func (p *ControlClient) Audit(ctx context.Context, since_ms int64, after string, limit int32, versions bool) (_r *AuditPage, _err error) {
-	var _args113 ControlAuditArgs
-	_args113.SinceMs = since_ms
-	_args113.After = after
-	_args113.Limit = limit
-	_args113.Versions = versions
-	var _result115 ControlAuditResult
-	var _meta114 thrift.ResponseMeta
-	_meta114, _err = p.Client_().Call(ctx, "audit", &_args113, &_result115)
-	p.SetLastResponseMeta_(_meta114)
+	var _args125 ControlAuditArgs
+	_args125.SinceMs = since_ms
+	_args125.After = after
+	_args125.Limit = limit
+	_args125.Versions = versions
+	var _result127 ControlAuditResult
+	var _meta126 thrift.ResponseMeta
+	_meta126, _err = p.Client_().Call(ctx, "audit", &_args125, &_result127)
+	p.SetLastResponseMeta_(_meta126)
 	if _err != nil {
 		return
 	}
 	switch {
-	case _result115.Refused != nil:
-		return _r, _result115.Refused
+	case _result127.Refused != nil:
+		return _r, _result127.Refused
 	}
 
-	if _ret116 := _result115.GetSuccess(); _ret116 != nil {
-		return _ret116, nil
+	if _ret128 := _result127.GetSuccess(); _ret128 != nil {
+		return _ret128, nil
 	}
 	return nil, thrift.NewTApplicationException(thrift.MISSING_RESULT, "audit failed: unknown result")
 }
@@ -14092,22 +15280,22 @@ func (p *ControlClient) Audit(ctx context.Context, since_ms int64, after string,
 // Parameters:
 //   - Limit
 func (p *ControlClient) History(ctx context.Context, limit int32) (_r *History, _err error) {
-	var _args117 ControlHistoryArgs
-	_args117.Limit = limit
-	var _result119 ControlHistoryResult
-	var _meta118 thrift.ResponseMeta
-	_meta118, _err = p.Client_().Call(ctx, "history", &_args117, &_result119)
-	p.SetLastResponseMeta_(_meta118)
+	var _args129 ControlHistoryArgs
+	_args129.Limit = limit
+	var _result131 ControlHistoryResult
+	var _meta130 thrift.ResponseMeta
+	_meta130, _err = p.Client_().Call(ctx, "history", &_args129, &_result131)
+	p.SetLastResponseMeta_(_meta130)
 	if _err != nil {
 		return
 	}
 	switch {
-	case _result119.Refused != nil:
-		return _r, _result119.Refused
+	case _result131.Refused != nil:
+		return _r, _result131.Refused
 	}
 
-	if _ret120 := _result119.GetSuccess(); _ret120 != nil {
-		return _ret120, nil
+	if _ret132 := _result131.GetSuccess(); _ret132 != nil {
+		return _ret132, nil
 	}
 	return nil, thrift.NewTApplicationException(thrift.MISSING_RESULT, "history failed: unknown result")
 }
@@ -14119,24 +15307,24 @@ func (p *ControlClient) History(ctx context.Context, limit int32) (_r *History, 
 //   - After
 //   - Limit
 func (p *ControlClient) Diff(ctx context.Context, before int64, after int64, limit int32) (_r *Diff, _err error) {
-	var _args121 ControlDiffArgs
-	_args121.Before = before
-	_args121.After = after
-	_args121.Limit = limit
-	var _result123 ControlDiffResult
-	var _meta122 thrift.ResponseMeta
-	_meta122, _err = p.Client_().Call(ctx, "diff", &_args121, &_result123)
-	p.SetLastResponseMeta_(_meta122)
+	var _args133 ControlDiffArgs
+	_args133.Before = before
+	_args133.After = after
+	_args133.Limit = limit
+	var _result135 ControlDiffResult
+	var _meta134 thrift.ResponseMeta
+	_meta134, _err = p.Client_().Call(ctx, "diff", &_args133, &_result135)
+	p.SetLastResponseMeta_(_meta134)
 	if _err != nil {
 		return
 	}
 	switch {
-	case _result123.Refused != nil:
-		return _r, _result123.Refused
+	case _result135.Refused != nil:
+		return _r, _result135.Refused
 	}
 
-	if _ret124 := _result123.GetSuccess(); _ret124 != nil {
-		return _ret124, nil
+	if _ret136 := _result135.GetSuccess(); _ret136 != nil {
+		return _ret136, nil
 	}
 	return nil, thrift.NewTApplicationException(thrift.MISSING_RESULT, "diff failed: unknown result")
 }
@@ -14150,77 +15338,12 @@ func (p *ControlClient) Diff(ctx context.Context, before int64, after int64, lim
 //   - Version
 //   - Doer
 func (p *ControlClient) Rollback(ctx context.Context, version int64, doer *Doer) (_r *Done, _err error) {
-	var _args125 ControlRollbackArgs
-	_args125.Version = version
-	_args125.Doer = doer
-	var _result127 ControlRollbackResult
-	var _meta126 thrift.ResponseMeta
-	_meta126, _err = p.Client_().Call(ctx, "rollback", &_args125, &_result127)
-	p.SetLastResponseMeta_(_meta126)
-	if _err != nil {
-		return
-	}
-	switch {
-	case _result127.Refused != nil:
-		return _r, _result127.Refused
-	}
-
-	if _ret128 := _result127.GetSuccess(); _ret128 != nil {
-		return _ret128, nil
-	}
-	return nil, thrift.NewTApplicationException(thrift.MISSING_RESULT, "rollback failed: unknown result")
-}
-
-func (p *ControlClient) Pinned(ctx context.Context) (_r *Pinned, _err error) {
-	var _args129 ControlPinnedArgs
-	var _result131 ControlPinnedResult
-	var _meta130 thrift.ResponseMeta
-	_meta130, _err = p.Client_().Call(ctx, "pinned", &_args129, &_result131)
-	p.SetLastResponseMeta_(_meta130)
-	if _err != nil {
-		return
-	}
-	switch {
-	case _result131.Refused != nil:
-		return _r, _result131.Refused
-	}
-
-	if _ret132 := _result131.GetSuccess(); _ret132 != nil {
-		return _ret132, nil
-	}
-	return nil, thrift.NewTApplicationException(thrift.MISSING_RESULT, "pinned failed: unknown result")
-}
-
-// End what rollback began: what is claimed by now is published. As rollback.
-//
-// Parameters:
-//   - Doer
-func (p *ControlClient) ReleasePin(ctx context.Context, doer *Doer) (_r *Done, _err error) {
-	var _args133 ControlReleasePinArgs
-	_args133.Doer = doer
-	var _result135 ControlReleasePinResult
-	var _meta134 thrift.ResponseMeta
-	_meta134, _err = p.Client_().Call(ctx, "release_pin", &_args133, &_result135)
-	p.SetLastResponseMeta_(_meta134)
-	if _err != nil {
-		return
-	}
-	switch {
-	case _result135.Refused != nil:
-		return _r, _result135.Refused
-	}
-
-	if _ret136 := _result135.GetSuccess(); _ret136 != nil {
-		return _ret136, nil
-	}
-	return nil, thrift.NewTApplicationException(thrift.MISSING_RESULT, "release_pin failed: unknown result")
-}
-
-func (p *ControlClient) Holds(ctx context.Context) (_r []*Hold, _err error) {
-	var _args137 ControlHoldsArgs
-	var _result139 ControlHoldsResult
+	var _args137 ControlRollbackArgs
+	_args137.Version = version
+	_args137.Doer = doer
+	var _result139 ControlRollbackResult
 	var _meta138 thrift.ResponseMeta
-	_meta138, _err = p.Client_().Call(ctx, "holds", &_args137, &_result139)
+	_meta138, _err = p.Client_().Call(ctx, "rollback", &_args137, &_result139)
 	p.SetLastResponseMeta_(_meta138)
 	if _err != nil {
 		return
@@ -14230,7 +15353,72 @@ func (p *ControlClient) Holds(ctx context.Context) (_r []*Hold, _err error) {
 		return _r, _result139.Refused
 	}
 
-	return _result139.GetSuccess(), nil
+	if _ret140 := _result139.GetSuccess(); _ret140 != nil {
+		return _ret140, nil
+	}
+	return nil, thrift.NewTApplicationException(thrift.MISSING_RESULT, "rollback failed: unknown result")
+}
+
+func (p *ControlClient) Pinned(ctx context.Context) (_r *Pinned, _err error) {
+	var _args141 ControlPinnedArgs
+	var _result143 ControlPinnedResult
+	var _meta142 thrift.ResponseMeta
+	_meta142, _err = p.Client_().Call(ctx, "pinned", &_args141, &_result143)
+	p.SetLastResponseMeta_(_meta142)
+	if _err != nil {
+		return
+	}
+	switch {
+	case _result143.Refused != nil:
+		return _r, _result143.Refused
+	}
+
+	if _ret144 := _result143.GetSuccess(); _ret144 != nil {
+		return _ret144, nil
+	}
+	return nil, thrift.NewTApplicationException(thrift.MISSING_RESULT, "pinned failed: unknown result")
+}
+
+// End what rollback began: what is claimed by now is published. As rollback.
+//
+// Parameters:
+//   - Doer
+func (p *ControlClient) ReleasePin(ctx context.Context, doer *Doer) (_r *Done, _err error) {
+	var _args145 ControlReleasePinArgs
+	_args145.Doer = doer
+	var _result147 ControlReleasePinResult
+	var _meta146 thrift.ResponseMeta
+	_meta146, _err = p.Client_().Call(ctx, "release_pin", &_args145, &_result147)
+	p.SetLastResponseMeta_(_meta146)
+	if _err != nil {
+		return
+	}
+	switch {
+	case _result147.Refused != nil:
+		return _r, _result147.Refused
+	}
+
+	if _ret148 := _result147.GetSuccess(); _ret148 != nil {
+		return _ret148, nil
+	}
+	return nil, thrift.NewTApplicationException(thrift.MISSING_RESULT, "release_pin failed: unknown result")
+}
+
+func (p *ControlClient) Holds(ctx context.Context) (_r []*Hold, _err error) {
+	var _args149 ControlHoldsArgs
+	var _result151 ControlHoldsResult
+	var _meta150 thrift.ResponseMeta
+	_meta150, _err = p.Client_().Call(ctx, "holds", &_args149, &_result151)
+	p.SetLastResponseMeta_(_meta150)
+	if _err != nil {
+		return
+	}
+	switch {
+	case _result151.Refused != nil:
+		return _r, _result151.Refused
+	}
+
+	return _result151.GetSuccess(), nil
 }
 
 // Let a held change through (decision "release") or keep it out until its source says
@@ -14241,90 +15429,13 @@ func (p *ControlClient) Holds(ctx context.Context) (_r []*Hold, _err error) {
 //   - Decision
 //   - Doer
 func (p *ControlClient) Decide(ctx context.Context, id string, decision string, doer *Doer) (_r *Done, _err error) {
-	var _args140 ControlDecideArgs
-	_args140.ID = id
-	_args140.Decision = decision
-	_args140.Doer = doer
-	var _result142 ControlDecideResult
-	var _meta141 thrift.ResponseMeta
-	_meta141, _err = p.Client_().Call(ctx, "decide", &_args140, &_result142)
-	p.SetLastResponseMeta_(_meta141)
-	if _err != nil {
-		return
-	}
-	switch {
-	case _result142.Refused != nil:
-		return _r, _result142.Refused
-	}
-
-	if _ret143 := _result142.GetSuccess(); _ret143 != nil {
-		return _ret143, nil
-	}
-	return nil, thrift.NewTApplicationException(thrift.MISSING_RESULT, "decide failed: unknown result")
-}
-
-func (p *ControlClient) Rings(ctx context.Context) (_r *Rings, _err error) {
-	var _args144 ControlRingsArgs
-	var _result146 ControlRingsResult
-	var _meta145 thrift.ResponseMeta
-	_meta145, _err = p.Client_().Call(ctx, "rings", &_args144, &_result146)
-	p.SetLastResponseMeta_(_meta145)
-	if _err != nil {
-		return
-	}
-	switch {
-	case _result146.Refused != nil:
-		return _r, _result146.Refused
-	}
-
-	if _ret147 := _result146.GetSuccess(); _ret147 != nil {
-		return _ret147, nil
-	}
-	return nil, thrift.NewTApplicationException(thrift.MISSING_RESULT, "rings failed: unknown result")
-}
-
-// Make a trial a version now (decision "pass"), or a hold ("withdraw"). Refused when it is not
-// tried any more.
-//
-// Parameters:
-//   - ID
-//   - Decision
-//   - Doer
-func (p *ControlClient) DecideTrial(ctx context.Context, id string, decision string, doer *Doer) (_r *Done, _err error) {
-	var _args148 ControlDecideTrialArgs
-	_args148.ID = id
-	_args148.Decision = decision
-	_args148.Doer = doer
-	var _result150 ControlDecideTrialResult
-	var _meta149 thrift.ResponseMeta
-	_meta149, _err = p.Client_().Call(ctx, "decide_trial", &_args148, &_result150)
-	p.SetLastResponseMeta_(_meta149)
-	if _err != nil {
-		return
-	}
-	switch {
-	case _result150.Refused != nil:
-		return _r, _result150.Refused
-	}
-
-	if _ret151 := _result150.GetSuccess(); _ret151 != nil {
-		return _ret151, nil
-	}
-	return nil, thrift.NewTApplicationException(thrift.MISSING_RESULT, "decide_trial failed: unknown result")
-}
-
-// Stop the changes of a source, of a kind of sources, or of all: see Freeze.
-//
-// Parameters:
-//   - Source
-//   - Doer
-func (p *ControlClient) Freeze(ctx context.Context, source string, doer *Doer) (_r *Done, _err error) {
-	var _args152 ControlFreezeArgs
-	_args152.Source = source
+	var _args152 ControlDecideArgs
+	_args152.ID = id
+	_args152.Decision = decision
 	_args152.Doer = doer
-	var _result154 ControlFreezeResult
+	var _result154 ControlDecideResult
 	var _meta153 thrift.ResponseMeta
-	_meta153, _err = p.Client_().Call(ctx, "freeze", &_args152, &_result154)
+	_meta153, _err = p.Client_().Call(ctx, "decide", &_args152, &_result154)
 	p.SetLastResponseMeta_(_meta153)
 	if _err != nil {
 		return
@@ -14337,14 +15448,14 @@ func (p *ControlClient) Freeze(ctx context.Context, source string, doer *Doer) (
 	if _ret155 := _result154.GetSuccess(); _ret155 != nil {
 		return _ret155, nil
 	}
-	return nil, thrift.NewTApplicationException(thrift.MISSING_RESULT, "freeze failed: unknown result")
+	return nil, thrift.NewTApplicationException(thrift.MISSING_RESULT, "decide failed: unknown result")
 }
 
-func (p *ControlClient) Freezes(ctx context.Context) (_r []*Freeze, _err error) {
-	var _args156 ControlFreezesArgs
-	var _result158 ControlFreezesResult
+func (p *ControlClient) Rings(ctx context.Context) (_r *Rings, _err error) {
+	var _args156 ControlRingsArgs
+	var _result158 ControlRingsResult
 	var _meta157 thrift.ResponseMeta
-	_meta157, _err = p.Client_().Call(ctx, "freezes", &_args156, &_result158)
+	_meta157, _err = p.Client_().Call(ctx, "rings", &_args156, &_result158)
 	p.SetLastResponseMeta_(_meta157)
 	if _err != nil {
 		return
@@ -14354,30 +15465,107 @@ func (p *ControlClient) Freezes(ctx context.Context) (_r []*Freeze, _err error) 
 		return _r, _result158.Refused
 	}
 
-	return _result158.GetSuccess(), nil
+	if _ret159 := _result158.GetSuccess(); _ret159 != nil {
+		return _ret159, nil
+	}
+	return nil, thrift.NewTApplicationException(thrift.MISSING_RESULT, "rings failed: unknown result")
+}
+
+// Make a trial a version now (decision "pass"), or a hold ("withdraw"). Refused when it is not
+// tried any more.
+//
+// Parameters:
+//   - ID
+//   - Decision
+//   - Doer
+func (p *ControlClient) DecideTrial(ctx context.Context, id string, decision string, doer *Doer) (_r *Done, _err error) {
+	var _args160 ControlDecideTrialArgs
+	_args160.ID = id
+	_args160.Decision = decision
+	_args160.Doer = doer
+	var _result162 ControlDecideTrialResult
+	var _meta161 thrift.ResponseMeta
+	_meta161, _err = p.Client_().Call(ctx, "decide_trial", &_args160, &_result162)
+	p.SetLastResponseMeta_(_meta161)
+	if _err != nil {
+		return
+	}
+	switch {
+	case _result162.Refused != nil:
+		return _r, _result162.Refused
+	}
+
+	if _ret163 := _result162.GetSuccess(); _ret163 != nil {
+		return _ret163, nil
+	}
+	return nil, thrift.NewTApplicationException(thrift.MISSING_RESULT, "decide_trial failed: unknown result")
+}
+
+// Stop the changes of a source, of a kind of sources, or of all: see Freeze.
+//
+// Parameters:
+//   - Source
+//   - Doer
+func (p *ControlClient) Freeze(ctx context.Context, source string, doer *Doer) (_r *Done, _err error) {
+	var _args164 ControlFreezeArgs
+	_args164.Source = source
+	_args164.Doer = doer
+	var _result166 ControlFreezeResult
+	var _meta165 thrift.ResponseMeta
+	_meta165, _err = p.Client_().Call(ctx, "freeze", &_args164, &_result166)
+	p.SetLastResponseMeta_(_meta165)
+	if _err != nil {
+		return
+	}
+	switch {
+	case _result166.Refused != nil:
+		return _r, _result166.Refused
+	}
+
+	if _ret167 := _result166.GetSuccess(); _ret167 != nil {
+		return _ret167, nil
+	}
+	return nil, thrift.NewTApplicationException(thrift.MISSING_RESULT, "freeze failed: unknown result")
+}
+
+func (p *ControlClient) Freezes(ctx context.Context) (_r []*Freeze, _err error) {
+	var _args168 ControlFreezesArgs
+	var _result170 ControlFreezesResult
+	var _meta169 thrift.ResponseMeta
+	_meta169, _err = p.Client_().Call(ctx, "freezes", &_args168, &_result170)
+	p.SetLastResponseMeta_(_meta169)
+	if _err != nil {
+		return
+	}
+	switch {
+	case _result170.Refused != nil:
+		return _r, _result170.Refused
+	}
+
+	return _result170.GetSuccess(), nil
 }
 
 // Parameters:
 //   - ID
 //   - Doer
 func (p *ControlClient) Thaw(ctx context.Context, id string, doer *Doer) (_r *Done, _err error) {
-	var _args159 ControlThawArgs
-	_args159.ID = id
-	_args159.Doer = doer
-	var _result161 ControlThawResult
-	var _meta160 thrift.ResponseMeta
-	_meta160, _err = p.Client_().Call(ctx, "thaw", &_args159, &_result161)
-	p.SetLastResponseMeta_(_meta160)
+	var _args171 ControlThawArgs
+	_args171.ID = id
+	_args171.Doer = doer
+	var _result173 ControlThawResult
+	var _meta172 thrift.ResponseMeta
+	_meta172, _err = p.Client_().Call(ctx, "thaw", &_args171, &_result173)
+	p.SetLastResponseMeta_(_meta172)
 	if _err != nil {
 		return
 	}
 	switch {
-	case _result161.Refused != nil:
-		return _r, _result161.Refused
+	case _result173.Refused != nil:
+		return _r, _result173.Refused
 	}
 
-	if _ret162 := _result161.GetSuccess(); _ret162 != nil {
-		return _ret162, nil
+	if _ret174 := _result173.GetSuccess(); _ret174 != nil {
+		return _ret174, nil
 	}
 	return nil, thrift.NewTApplicationException(thrift.MISSING_RESULT, "thaw failed: unknown result")
 }
@@ -14391,85 +15579,85 @@ func (p *ControlClient) Thaw(ctx context.Context, id string, doer *Doer) (_r *Do
 //   - ForMs
 //   - Doer
 func (p *ControlClient) Expect(ctx context.Context, expectation *Expectation, for_ms int64, doer *Doer) (_r *Done, _err error) {
-	var _args163 ControlExpectArgs
-	_args163.Expectation = expectation
-	_args163.ForMs = for_ms
-	_args163.Doer = doer
-	var _result165 ControlExpectResult
-	var _meta164 thrift.ResponseMeta
-	_meta164, _err = p.Client_().Call(ctx, "expect", &_args163, &_result165)
-	p.SetLastResponseMeta_(_meta164)
+	var _args175 ControlExpectArgs
+	_args175.Expectation = expectation
+	_args175.ForMs = for_ms
+	_args175.Doer = doer
+	var _result177 ControlExpectResult
+	var _meta176 thrift.ResponseMeta
+	_meta176, _err = p.Client_().Call(ctx, "expect", &_args175, &_result177)
+	p.SetLastResponseMeta_(_meta176)
 	if _err != nil {
 		return
 	}
 	switch {
-	case _result165.Refused != nil:
-		return _r, _result165.Refused
+	case _result177.Refused != nil:
+		return _r, _result177.Refused
 	}
 
-	if _ret166 := _result165.GetSuccess(); _ret166 != nil {
-		return _ret166, nil
+	if _ret178 := _result177.GetSuccess(); _ret178 != nil {
+		return _ret178, nil
 	}
 	return nil, thrift.NewTApplicationException(thrift.MISSING_RESULT, "expect failed: unknown result")
 }
 
 func (p *ControlClient) Expectations(ctx context.Context) (_r []*Expectation, _err error) {
-	var _args167 ControlExpectationsArgs
-	var _result169 ControlExpectationsResult
-	var _meta168 thrift.ResponseMeta
-	_meta168, _err = p.Client_().Call(ctx, "expectations", &_args167, &_result169)
-	p.SetLastResponseMeta_(_meta168)
+	var _args179 ControlExpectationsArgs
+	var _result181 ControlExpectationsResult
+	var _meta180 thrift.ResponseMeta
+	_meta180, _err = p.Client_().Call(ctx, "expectations", &_args179, &_result181)
+	p.SetLastResponseMeta_(_meta180)
 	if _err != nil {
 		return
 	}
 	switch {
-	case _result169.Refused != nil:
-		return _r, _result169.Refused
+	case _result181.Refused != nil:
+		return _r, _result181.Refused
 	}
 
-	return _result169.GetSuccess(), nil
+	return _result181.GetSuccess(), nil
 }
 
 // Parameters:
 //   - ID
 //   - Doer
 func (p *ControlClient) Unexpect(ctx context.Context, id string, doer *Doer) (_r *Done, _err error) {
-	var _args170 ControlUnexpectArgs
-	_args170.ID = id
-	_args170.Doer = doer
-	var _result172 ControlUnexpectResult
-	var _meta171 thrift.ResponseMeta
-	_meta171, _err = p.Client_().Call(ctx, "unexpect", &_args170, &_result172)
-	p.SetLastResponseMeta_(_meta171)
+	var _args182 ControlUnexpectArgs
+	_args182.ID = id
+	_args182.Doer = doer
+	var _result184 ControlUnexpectResult
+	var _meta183 thrift.ResponseMeta
+	_meta183, _err = p.Client_().Call(ctx, "unexpect", &_args182, &_result184)
+	p.SetLastResponseMeta_(_meta183)
 	if _err != nil {
 		return
 	}
 	switch {
-	case _result172.Refused != nil:
-		return _r, _result172.Refused
+	case _result184.Refused != nil:
+		return _r, _result184.Refused
 	}
 
-	if _ret173 := _result172.GetSuccess(); _ret173 != nil {
-		return _ret173, nil
+	if _ret185 := _result184.GetSuccess(); _ret185 != nil {
+		return _ret185, nil
 	}
 	return nil, thrift.NewTApplicationException(thrift.MISSING_RESULT, "unexpect failed: unknown result")
 }
 
 func (p *ControlClient) Vips(ctx context.Context) (_r []*VipState, _err error) {
-	var _args174 ControlVipsArgs
-	var _result176 ControlVipsResult
-	var _meta175 thrift.ResponseMeta
-	_meta175, _err = p.Client_().Call(ctx, "vips", &_args174, &_result176)
-	p.SetLastResponseMeta_(_meta175)
+	var _args186 ControlVipsArgs
+	var _result188 ControlVipsResult
+	var _meta187 thrift.ResponseMeta
+	_meta187, _err = p.Client_().Call(ctx, "vips", &_args186, &_result188)
+	p.SetLastResponseMeta_(_meta187)
 	if _err != nil {
 		return
 	}
 	switch {
-	case _result176.Refused != nil:
-		return _r, _result176.Refused
+	case _result188.Refused != nil:
+		return _r, _result188.Refused
 	}
 
-	return _result176.GetSuccess(), nil
+	return _result188.GetSuccess(), nil
 }
 
 // Say what a host is to do with a VIP until it is taken back: "drain" (go gracefully, and stay
@@ -14483,25 +15671,25 @@ func (p *ControlClient) Vips(ctx context.Context) (_r []*VipState, _err error) {
 //   - Order
 //   - Doer
 func (p *ControlClient) OrderVip(ctx context.Context, vip string, host string, order string, doer *Doer) (_r *Done, _err error) {
-	var _args177 ControlOrderVipArgs
-	_args177.Vip = vip
-	_args177.Host = host
-	_args177.Order = order
-	_args177.Doer = doer
-	var _result179 ControlOrderVipResult
-	var _meta178 thrift.ResponseMeta
-	_meta178, _err = p.Client_().Call(ctx, "order_vip", &_args177, &_result179)
-	p.SetLastResponseMeta_(_meta178)
+	var _args189 ControlOrderVipArgs
+	_args189.Vip = vip
+	_args189.Host = host
+	_args189.Order = order
+	_args189.Doer = doer
+	var _result191 ControlOrderVipResult
+	var _meta190 thrift.ResponseMeta
+	_meta190, _err = p.Client_().Call(ctx, "order_vip", &_args189, &_result191)
+	p.SetLastResponseMeta_(_meta190)
 	if _err != nil {
 		return
 	}
 	switch {
-	case _result179.Refused != nil:
-		return _r, _result179.Refused
+	case _result191.Refused != nil:
+		return _r, _result191.Refused
 	}
 
-	if _ret180 := _result179.GetSuccess(); _ret180 != nil {
-		return _ret180, nil
+	if _ret192 := _result191.GetSuccess(); _ret192 != nil {
+		return _ret192, nil
 	}
 	return nil, thrift.NewTApplicationException(thrift.MISSING_RESULT, "order_vip failed: unknown result")
 }
@@ -14526,36 +15714,37 @@ func (p *ControlProcessor) ProcessorMap() map[string]thrift.TProcessorFunction {
 
 func NewControlProcessor(handler Control) *ControlProcessor {
 
-	self181 := &ControlProcessor{handler: handler, processorMap: make(map[string]thrift.TProcessorFunction)}
-	self181.processorMap["status"] = &controlProcessorStatus{handler: handler}
-	self181.processorMap["get_records"] = &controlProcessorGetRecords{handler: handler}
-	self181.processorMap["why"] = &controlProcessorWhy{handler: handler}
-	self181.processorMap["conflicts"] = &controlProcessorConflicts{handler: handler}
-	self181.processorMap["wait"] = &controlProcessorWait{handler: handler}
-	self181.processorMap["export_records"] = &controlProcessorExportRecords{handler: handler}
-	self181.processorMap["import_zone"] = &controlProcessorImportZone{handler: handler}
-	self181.processorMap["set_override"] = &controlProcessorSetOverride{handler: handler}
-	self181.processorMap["overrides"] = &controlProcessorOverrides{handler: handler}
-	self181.processorMap["clear_override"] = &controlProcessorClearOverride{handler: handler}
-	self181.processorMap["audit"] = &controlProcessorAudit{handler: handler}
-	self181.processorMap["history"] = &controlProcessorHistory{handler: handler}
-	self181.processorMap["diff"] = &controlProcessorDiff{handler: handler}
-	self181.processorMap["rollback"] = &controlProcessorRollback{handler: handler}
-	self181.processorMap["pinned"] = &controlProcessorPinned{handler: handler}
-	self181.processorMap["release_pin"] = &controlProcessorReleasePin{handler: handler}
-	self181.processorMap["holds"] = &controlProcessorHolds{handler: handler}
-	self181.processorMap["decide"] = &controlProcessorDecide{handler: handler}
-	self181.processorMap["rings"] = &controlProcessorRings{handler: handler}
-	self181.processorMap["decide_trial"] = &controlProcessorDecideTrial{handler: handler}
-	self181.processorMap["freeze"] = &controlProcessorFreeze{handler: handler}
-	self181.processorMap["freezes"] = &controlProcessorFreezes{handler: handler}
-	self181.processorMap["thaw"] = &controlProcessorThaw{handler: handler}
-	self181.processorMap["expect"] = &controlProcessorExpect{handler: handler}
-	self181.processorMap["expectations"] = &controlProcessorExpectations{handler: handler}
-	self181.processorMap["unexpect"] = &controlProcessorUnexpect{handler: handler}
-	self181.processorMap["vips"] = &controlProcessorVips{handler: handler}
-	self181.processorMap["order_vip"] = &controlProcessorOrderVip{handler: handler}
-	return self181
+	self193 := &ControlProcessor{handler: handler, processorMap: make(map[string]thrift.TProcessorFunction)}
+	self193.processorMap["status"] = &controlProcessorStatus{handler: handler}
+	self193.processorMap["get_records"] = &controlProcessorGetRecords{handler: handler}
+	self193.processorMap["why"] = &controlProcessorWhy{handler: handler}
+	self193.processorMap["steer"] = &controlProcessorSteer{handler: handler}
+	self193.processorMap["conflicts"] = &controlProcessorConflicts{handler: handler}
+	self193.processorMap["wait"] = &controlProcessorWait{handler: handler}
+	self193.processorMap["export_records"] = &controlProcessorExportRecords{handler: handler}
+	self193.processorMap["import_zone"] = &controlProcessorImportZone{handler: handler}
+	self193.processorMap["set_override"] = &controlProcessorSetOverride{handler: handler}
+	self193.processorMap["overrides"] = &controlProcessorOverrides{handler: handler}
+	self193.processorMap["clear_override"] = &controlProcessorClearOverride{handler: handler}
+	self193.processorMap["audit"] = &controlProcessorAudit{handler: handler}
+	self193.processorMap["history"] = &controlProcessorHistory{handler: handler}
+	self193.processorMap["diff"] = &controlProcessorDiff{handler: handler}
+	self193.processorMap["rollback"] = &controlProcessorRollback{handler: handler}
+	self193.processorMap["pinned"] = &controlProcessorPinned{handler: handler}
+	self193.processorMap["release_pin"] = &controlProcessorReleasePin{handler: handler}
+	self193.processorMap["holds"] = &controlProcessorHolds{handler: handler}
+	self193.processorMap["decide"] = &controlProcessorDecide{handler: handler}
+	self193.processorMap["rings"] = &controlProcessorRings{handler: handler}
+	self193.processorMap["decide_trial"] = &controlProcessorDecideTrial{handler: handler}
+	self193.processorMap["freeze"] = &controlProcessorFreeze{handler: handler}
+	self193.processorMap["freezes"] = &controlProcessorFreezes{handler: handler}
+	self193.processorMap["thaw"] = &controlProcessorThaw{handler: handler}
+	self193.processorMap["expect"] = &controlProcessorExpect{handler: handler}
+	self193.processorMap["expectations"] = &controlProcessorExpectations{handler: handler}
+	self193.processorMap["unexpect"] = &controlProcessorUnexpect{handler: handler}
+	self193.processorMap["vips"] = &controlProcessorVips{handler: handler}
+	self193.processorMap["order_vip"] = &controlProcessorOrderVip{handler: handler}
+	return self193
 }
 
 func (p *ControlProcessor) Process(ctx context.Context, iprot, oprot thrift.TProtocol) (success bool, err thrift.TException) {
@@ -14568,12 +15757,12 @@ func (p *ControlProcessor) Process(ctx context.Context, iprot, oprot thrift.TPro
 	}
 	iprot.Skip(ctx, thrift.STRUCT)
 	iprot.ReadMessageEnd(ctx)
-	x182 := thrift.NewTApplicationException(thrift.UNKNOWN_METHOD, "Unknown function "+name)
+	x194 := thrift.NewTApplicationException(thrift.UNKNOWN_METHOD, "Unknown function "+name)
 	oprot.WriteMessageBegin(ctx, name, thrift.EXCEPTION, seqId)
-	x182.Write(ctx, oprot)
+	x194.Write(ctx, oprot)
 	oprot.WriteMessageEnd(ctx)
 	oprot.Flush(ctx)
-	return false, x182
+	return false, x194
 
 }
 
@@ -14582,7 +15771,7 @@ type controlProcessorStatus struct {
 }
 
 func (p *controlProcessorStatus) Process(ctx context.Context, seqId int32, iprot, oprot thrift.TProtocol) (success bool, err thrift.TException) {
-	var _write_err183 error
+	var _write_err195 error
 	args := ControlStatusArgs{}
 	if err2 := args.Read(ctx, iprot); err2 != nil {
 		iprot.ReadMessageEnd(ctx)
@@ -14632,21 +15821,21 @@ func (p *controlProcessorStatus) Process(ctx context.Context, seqId int32, iprot
 			if errors.Is(err2, thrift.ErrAbandonRequest) {
 				return false, thrift.WrapTException(err2)
 			}
-			_exc184 := thrift.NewTApplicationException(thrift.INTERNAL_ERROR, "Internal error processing status: "+err2.Error())
+			_exc196 := thrift.NewTApplicationException(thrift.INTERNAL_ERROR, "Internal error processing status: "+err2.Error())
 			if err2 := oprot.WriteMessageBegin(ctx, "status", thrift.EXCEPTION, seqId); err2 != nil {
-				_write_err183 = thrift.WrapTException(err2)
+				_write_err195 = thrift.WrapTException(err2)
 			}
-			if err2 := _exc184.Write(ctx, oprot); _write_err183 == nil && err2 != nil {
-				_write_err183 = thrift.WrapTException(err2)
+			if err2 := _exc196.Write(ctx, oprot); _write_err195 == nil && err2 != nil {
+				_write_err195 = thrift.WrapTException(err2)
 			}
-			if err2 := oprot.WriteMessageEnd(ctx); _write_err183 == nil && err2 != nil {
-				_write_err183 = thrift.WrapTException(err2)
+			if err2 := oprot.WriteMessageEnd(ctx); _write_err195 == nil && err2 != nil {
+				_write_err195 = thrift.WrapTException(err2)
 			}
-			if err2 := oprot.Flush(ctx); _write_err183 == nil && err2 != nil {
-				_write_err183 = thrift.WrapTException(err2)
+			if err2 := oprot.Flush(ctx); _write_err195 == nil && err2 != nil {
+				_write_err195 = thrift.WrapTException(err2)
 			}
-			if _write_err183 != nil {
-				return false, thrift.WrapTException(_write_err183)
+			if _write_err195 != nil {
+				return false, thrift.WrapTException(_write_err195)
 			}
 			return true, err
 		}
@@ -14655,19 +15844,19 @@ func (p *controlProcessorStatus) Process(ctx context.Context, seqId int32, iprot
 	}
 	tickerCancel()
 	if err2 := oprot.WriteMessageBegin(ctx, "status", thrift.REPLY, seqId); err2 != nil {
-		_write_err183 = thrift.WrapTException(err2)
+		_write_err195 = thrift.WrapTException(err2)
 	}
-	if err2 := result.Write(ctx, oprot); _write_err183 == nil && err2 != nil {
-		_write_err183 = thrift.WrapTException(err2)
+	if err2 := result.Write(ctx, oprot); _write_err195 == nil && err2 != nil {
+		_write_err195 = thrift.WrapTException(err2)
 	}
-	if err2 := oprot.WriteMessageEnd(ctx); _write_err183 == nil && err2 != nil {
-		_write_err183 = thrift.WrapTException(err2)
+	if err2 := oprot.WriteMessageEnd(ctx); _write_err195 == nil && err2 != nil {
+		_write_err195 = thrift.WrapTException(err2)
 	}
-	if err2 := oprot.Flush(ctx); _write_err183 == nil && err2 != nil {
-		_write_err183 = thrift.WrapTException(err2)
+	if err2 := oprot.Flush(ctx); _write_err195 == nil && err2 != nil {
+		_write_err195 = thrift.WrapTException(err2)
 	}
-	if _write_err183 != nil {
-		return false, thrift.WrapTException(_write_err183)
+	if _write_err195 != nil {
+		return false, thrift.WrapTException(_write_err195)
 	}
 	return true, err
 }
@@ -14677,7 +15866,7 @@ type controlProcessorGetRecords struct {
 }
 
 func (p *controlProcessorGetRecords) Process(ctx context.Context, seqId int32, iprot, oprot thrift.TProtocol) (success bool, err thrift.TException) {
-	var _write_err185 error
+	var _write_err197 error
 	args := ControlGetRecordsArgs{}
 	if err2 := args.Read(ctx, iprot); err2 != nil {
 		iprot.ReadMessageEnd(ctx)
@@ -14727,21 +15916,21 @@ func (p *controlProcessorGetRecords) Process(ctx context.Context, seqId int32, i
 			if errors.Is(err2, thrift.ErrAbandonRequest) {
 				return false, thrift.WrapTException(err2)
 			}
-			_exc186 := thrift.NewTApplicationException(thrift.INTERNAL_ERROR, "Internal error processing get_records: "+err2.Error())
+			_exc198 := thrift.NewTApplicationException(thrift.INTERNAL_ERROR, "Internal error processing get_records: "+err2.Error())
 			if err2 := oprot.WriteMessageBegin(ctx, "get_records", thrift.EXCEPTION, seqId); err2 != nil {
-				_write_err185 = thrift.WrapTException(err2)
+				_write_err197 = thrift.WrapTException(err2)
 			}
-			if err2 := _exc186.Write(ctx, oprot); _write_err185 == nil && err2 != nil {
-				_write_err185 = thrift.WrapTException(err2)
+			if err2 := _exc198.Write(ctx, oprot); _write_err197 == nil && err2 != nil {
+				_write_err197 = thrift.WrapTException(err2)
 			}
-			if err2 := oprot.WriteMessageEnd(ctx); _write_err185 == nil && err2 != nil {
-				_write_err185 = thrift.WrapTException(err2)
+			if err2 := oprot.WriteMessageEnd(ctx); _write_err197 == nil && err2 != nil {
+				_write_err197 = thrift.WrapTException(err2)
 			}
-			if err2 := oprot.Flush(ctx); _write_err185 == nil && err2 != nil {
-				_write_err185 = thrift.WrapTException(err2)
+			if err2 := oprot.Flush(ctx); _write_err197 == nil && err2 != nil {
+				_write_err197 = thrift.WrapTException(err2)
 			}
-			if _write_err185 != nil {
-				return false, thrift.WrapTException(_write_err185)
+			if _write_err197 != nil {
+				return false, thrift.WrapTException(_write_err197)
 			}
 			return true, err
 		}
@@ -14750,19 +15939,19 @@ func (p *controlProcessorGetRecords) Process(ctx context.Context, seqId int32, i
 	}
 	tickerCancel()
 	if err2 := oprot.WriteMessageBegin(ctx, "get_records", thrift.REPLY, seqId); err2 != nil {
-		_write_err185 = thrift.WrapTException(err2)
+		_write_err197 = thrift.WrapTException(err2)
 	}
-	if err2 := result.Write(ctx, oprot); _write_err185 == nil && err2 != nil {
-		_write_err185 = thrift.WrapTException(err2)
+	if err2 := result.Write(ctx, oprot); _write_err197 == nil && err2 != nil {
+		_write_err197 = thrift.WrapTException(err2)
 	}
-	if err2 := oprot.WriteMessageEnd(ctx); _write_err185 == nil && err2 != nil {
-		_write_err185 = thrift.WrapTException(err2)
+	if err2 := oprot.WriteMessageEnd(ctx); _write_err197 == nil && err2 != nil {
+		_write_err197 = thrift.WrapTException(err2)
 	}
-	if err2 := oprot.Flush(ctx); _write_err185 == nil && err2 != nil {
-		_write_err185 = thrift.WrapTException(err2)
+	if err2 := oprot.Flush(ctx); _write_err197 == nil && err2 != nil {
+		_write_err197 = thrift.WrapTException(err2)
 	}
-	if _write_err185 != nil {
-		return false, thrift.WrapTException(_write_err185)
+	if _write_err197 != nil {
+		return false, thrift.WrapTException(_write_err197)
 	}
 	return true, err
 }
@@ -14772,7 +15961,7 @@ type controlProcessorWhy struct {
 }
 
 func (p *controlProcessorWhy) Process(ctx context.Context, seqId int32, iprot, oprot thrift.TProtocol) (success bool, err thrift.TException) {
-	var _write_err187 error
+	var _write_err199 error
 	args := ControlWhyArgs{}
 	if err2 := args.Read(ctx, iprot); err2 != nil {
 		iprot.ReadMessageEnd(ctx)
@@ -14822,21 +16011,21 @@ func (p *controlProcessorWhy) Process(ctx context.Context, seqId int32, iprot, o
 			if errors.Is(err2, thrift.ErrAbandonRequest) {
 				return false, thrift.WrapTException(err2)
 			}
-			_exc188 := thrift.NewTApplicationException(thrift.INTERNAL_ERROR, "Internal error processing why: "+err2.Error())
+			_exc200 := thrift.NewTApplicationException(thrift.INTERNAL_ERROR, "Internal error processing why: "+err2.Error())
 			if err2 := oprot.WriteMessageBegin(ctx, "why", thrift.EXCEPTION, seqId); err2 != nil {
-				_write_err187 = thrift.WrapTException(err2)
+				_write_err199 = thrift.WrapTException(err2)
 			}
-			if err2 := _exc188.Write(ctx, oprot); _write_err187 == nil && err2 != nil {
-				_write_err187 = thrift.WrapTException(err2)
+			if err2 := _exc200.Write(ctx, oprot); _write_err199 == nil && err2 != nil {
+				_write_err199 = thrift.WrapTException(err2)
 			}
-			if err2 := oprot.WriteMessageEnd(ctx); _write_err187 == nil && err2 != nil {
-				_write_err187 = thrift.WrapTException(err2)
+			if err2 := oprot.WriteMessageEnd(ctx); _write_err199 == nil && err2 != nil {
+				_write_err199 = thrift.WrapTException(err2)
 			}
-			if err2 := oprot.Flush(ctx); _write_err187 == nil && err2 != nil {
-				_write_err187 = thrift.WrapTException(err2)
+			if err2 := oprot.Flush(ctx); _write_err199 == nil && err2 != nil {
+				_write_err199 = thrift.WrapTException(err2)
 			}
-			if _write_err187 != nil {
-				return false, thrift.WrapTException(_write_err187)
+			if _write_err199 != nil {
+				return false, thrift.WrapTException(_write_err199)
 			}
 			return true, err
 		}
@@ -14845,19 +16034,114 @@ func (p *controlProcessorWhy) Process(ctx context.Context, seqId int32, iprot, o
 	}
 	tickerCancel()
 	if err2 := oprot.WriteMessageBegin(ctx, "why", thrift.REPLY, seqId); err2 != nil {
-		_write_err187 = thrift.WrapTException(err2)
+		_write_err199 = thrift.WrapTException(err2)
 	}
-	if err2 := result.Write(ctx, oprot); _write_err187 == nil && err2 != nil {
-		_write_err187 = thrift.WrapTException(err2)
+	if err2 := result.Write(ctx, oprot); _write_err199 == nil && err2 != nil {
+		_write_err199 = thrift.WrapTException(err2)
 	}
-	if err2 := oprot.WriteMessageEnd(ctx); _write_err187 == nil && err2 != nil {
-		_write_err187 = thrift.WrapTException(err2)
+	if err2 := oprot.WriteMessageEnd(ctx); _write_err199 == nil && err2 != nil {
+		_write_err199 = thrift.WrapTException(err2)
 	}
-	if err2 := oprot.Flush(ctx); _write_err187 == nil && err2 != nil {
-		_write_err187 = thrift.WrapTException(err2)
+	if err2 := oprot.Flush(ctx); _write_err199 == nil && err2 != nil {
+		_write_err199 = thrift.WrapTException(err2)
 	}
-	if _write_err187 != nil {
-		return false, thrift.WrapTException(_write_err187)
+	if _write_err199 != nil {
+		return false, thrift.WrapTException(_write_err199)
+	}
+	return true, err
+}
+
+type controlProcessorSteer struct {
+	handler Control
+}
+
+func (p *controlProcessorSteer) Process(ctx context.Context, seqId int32, iprot, oprot thrift.TProtocol) (success bool, err thrift.TException) {
+	var _write_err201 error
+	args := ControlSteerArgs{}
+	if err2 := args.Read(ctx, iprot); err2 != nil {
+		iprot.ReadMessageEnd(ctx)
+		x := thrift.NewTApplicationException(thrift.PROTOCOL_ERROR, err2.Error())
+		oprot.WriteMessageBegin(ctx, "steer", thrift.EXCEPTION, seqId)
+		x.Write(ctx, oprot)
+		oprot.WriteMessageEnd(ctx)
+		oprot.Flush(ctx)
+		return false, thrift.WrapTException(err2)
+	}
+	iprot.ReadMessageEnd(ctx)
+
+	tickerCancel := func() {}
+	// Start a goroutine to do server side connectivity check.
+	if thrift.ServerConnectivityCheckInterval > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithCancel(ctx)
+		defer cancel()
+		var tickerCtx context.Context
+		tickerCtx, tickerCancel = context.WithCancel(context.Background())
+		defer tickerCancel()
+		go func(ctx context.Context, cancel context.CancelFunc) {
+			ticker := time.NewTicker(thrift.ServerConnectivityCheckInterval)
+			defer ticker.Stop()
+			for {
+				select {
+				case <-ctx.Done():
+					return
+				case <-ticker.C:
+					if !iprot.Transport().IsOpen() {
+						cancel()
+						return
+					}
+				}
+			}
+		}(tickerCtx, cancel)
+	}
+
+	result := ControlSteerResult{}
+	if retval, err2 := p.handler.Steer(ctx, args.Client, args.Resolver, args.Name, args.Type); err2 != nil {
+		tickerCancel()
+		err = thrift.WrapTException(err2)
+		switch v := err2.(type) {
+		case *answer.Refused:
+			result.Refused = v
+		default:
+			if errors.Is(err2, thrift.ErrAbandonRequest) {
+				return false, thrift.WrapTException(err2)
+			}
+			_exc202 := thrift.NewTApplicationException(thrift.INTERNAL_ERROR, "Internal error processing steer: "+err2.Error())
+			if err2 := oprot.WriteMessageBegin(ctx, "steer", thrift.EXCEPTION, seqId); err2 != nil {
+				_write_err201 = thrift.WrapTException(err2)
+			}
+			if err2 := _exc202.Write(ctx, oprot); _write_err201 == nil && err2 != nil {
+				_write_err201 = thrift.WrapTException(err2)
+			}
+			if err2 := oprot.WriteMessageEnd(ctx); _write_err201 == nil && err2 != nil {
+				_write_err201 = thrift.WrapTException(err2)
+			}
+			if err2 := oprot.Flush(ctx); _write_err201 == nil && err2 != nil {
+				_write_err201 = thrift.WrapTException(err2)
+			}
+			if _write_err201 != nil {
+				return false, thrift.WrapTException(_write_err201)
+			}
+			return true, err
+		}
+	} else {
+		result.Success = retval
+	}
+	tickerCancel()
+	if err2 := oprot.WriteMessageBegin(ctx, "steer", thrift.REPLY, seqId); err2 != nil {
+		_write_err201 = thrift.WrapTException(err2)
+	}
+	if err2 := result.Write(ctx, oprot); _write_err201 == nil && err2 != nil {
+		_write_err201 = thrift.WrapTException(err2)
+	}
+	if err2 := oprot.WriteMessageEnd(ctx); _write_err201 == nil && err2 != nil {
+		_write_err201 = thrift.WrapTException(err2)
+	}
+	if err2 := oprot.Flush(ctx); _write_err201 == nil && err2 != nil {
+		_write_err201 = thrift.WrapTException(err2)
+	}
+	if _write_err201 != nil {
+		return false, thrift.WrapTException(_write_err201)
 	}
 	return true, err
 }
@@ -14867,7 +16151,7 @@ type controlProcessorConflicts struct {
 }
 
 func (p *controlProcessorConflicts) Process(ctx context.Context, seqId int32, iprot, oprot thrift.TProtocol) (success bool, err thrift.TException) {
-	var _write_err189 error
+	var _write_err203 error
 	args := ControlConflictsArgs{}
 	if err2 := args.Read(ctx, iprot); err2 != nil {
 		iprot.ReadMessageEnd(ctx)
@@ -14917,21 +16201,21 @@ func (p *controlProcessorConflicts) Process(ctx context.Context, seqId int32, ip
 			if errors.Is(err2, thrift.ErrAbandonRequest) {
 				return false, thrift.WrapTException(err2)
 			}
-			_exc190 := thrift.NewTApplicationException(thrift.INTERNAL_ERROR, "Internal error processing conflicts: "+err2.Error())
+			_exc204 := thrift.NewTApplicationException(thrift.INTERNAL_ERROR, "Internal error processing conflicts: "+err2.Error())
 			if err2 := oprot.WriteMessageBegin(ctx, "conflicts", thrift.EXCEPTION, seqId); err2 != nil {
-				_write_err189 = thrift.WrapTException(err2)
+				_write_err203 = thrift.WrapTException(err2)
 			}
-			if err2 := _exc190.Write(ctx, oprot); _write_err189 == nil && err2 != nil {
-				_write_err189 = thrift.WrapTException(err2)
+			if err2 := _exc204.Write(ctx, oprot); _write_err203 == nil && err2 != nil {
+				_write_err203 = thrift.WrapTException(err2)
 			}
-			if err2 := oprot.WriteMessageEnd(ctx); _write_err189 == nil && err2 != nil {
-				_write_err189 = thrift.WrapTException(err2)
+			if err2 := oprot.WriteMessageEnd(ctx); _write_err203 == nil && err2 != nil {
+				_write_err203 = thrift.WrapTException(err2)
 			}
-			if err2 := oprot.Flush(ctx); _write_err189 == nil && err2 != nil {
-				_write_err189 = thrift.WrapTException(err2)
+			if err2 := oprot.Flush(ctx); _write_err203 == nil && err2 != nil {
+				_write_err203 = thrift.WrapTException(err2)
 			}
-			if _write_err189 != nil {
-				return false, thrift.WrapTException(_write_err189)
+			if _write_err203 != nil {
+				return false, thrift.WrapTException(_write_err203)
 			}
 			return true, err
 		}
@@ -14940,19 +16224,19 @@ func (p *controlProcessorConflicts) Process(ctx context.Context, seqId int32, ip
 	}
 	tickerCancel()
 	if err2 := oprot.WriteMessageBegin(ctx, "conflicts", thrift.REPLY, seqId); err2 != nil {
-		_write_err189 = thrift.WrapTException(err2)
+		_write_err203 = thrift.WrapTException(err2)
 	}
-	if err2 := result.Write(ctx, oprot); _write_err189 == nil && err2 != nil {
-		_write_err189 = thrift.WrapTException(err2)
+	if err2 := result.Write(ctx, oprot); _write_err203 == nil && err2 != nil {
+		_write_err203 = thrift.WrapTException(err2)
 	}
-	if err2 := oprot.WriteMessageEnd(ctx); _write_err189 == nil && err2 != nil {
-		_write_err189 = thrift.WrapTException(err2)
+	if err2 := oprot.WriteMessageEnd(ctx); _write_err203 == nil && err2 != nil {
+		_write_err203 = thrift.WrapTException(err2)
 	}
-	if err2 := oprot.Flush(ctx); _write_err189 == nil && err2 != nil {
-		_write_err189 = thrift.WrapTException(err2)
+	if err2 := oprot.Flush(ctx); _write_err203 == nil && err2 != nil {
+		_write_err203 = thrift.WrapTException(err2)
 	}
-	if _write_err189 != nil {
-		return false, thrift.WrapTException(_write_err189)
+	if _write_err203 != nil {
+		return false, thrift.WrapTException(_write_err203)
 	}
 	return true, err
 }
@@ -14962,7 +16246,7 @@ type controlProcessorWait struct {
 }
 
 func (p *controlProcessorWait) Process(ctx context.Context, seqId int32, iprot, oprot thrift.TProtocol) (success bool, err thrift.TException) {
-	var _write_err191 error
+	var _write_err205 error
 	args := ControlWaitArgs{}
 	if err2 := args.Read(ctx, iprot); err2 != nil {
 		iprot.ReadMessageEnd(ctx)
@@ -15012,21 +16296,21 @@ func (p *controlProcessorWait) Process(ctx context.Context, seqId int32, iprot, 
 			if errors.Is(err2, thrift.ErrAbandonRequest) {
 				return false, thrift.WrapTException(err2)
 			}
-			_exc192 := thrift.NewTApplicationException(thrift.INTERNAL_ERROR, "Internal error processing wait: "+err2.Error())
+			_exc206 := thrift.NewTApplicationException(thrift.INTERNAL_ERROR, "Internal error processing wait: "+err2.Error())
 			if err2 := oprot.WriteMessageBegin(ctx, "wait", thrift.EXCEPTION, seqId); err2 != nil {
-				_write_err191 = thrift.WrapTException(err2)
+				_write_err205 = thrift.WrapTException(err2)
 			}
-			if err2 := _exc192.Write(ctx, oprot); _write_err191 == nil && err2 != nil {
-				_write_err191 = thrift.WrapTException(err2)
+			if err2 := _exc206.Write(ctx, oprot); _write_err205 == nil && err2 != nil {
+				_write_err205 = thrift.WrapTException(err2)
 			}
-			if err2 := oprot.WriteMessageEnd(ctx); _write_err191 == nil && err2 != nil {
-				_write_err191 = thrift.WrapTException(err2)
+			if err2 := oprot.WriteMessageEnd(ctx); _write_err205 == nil && err2 != nil {
+				_write_err205 = thrift.WrapTException(err2)
 			}
-			if err2 := oprot.Flush(ctx); _write_err191 == nil && err2 != nil {
-				_write_err191 = thrift.WrapTException(err2)
+			if err2 := oprot.Flush(ctx); _write_err205 == nil && err2 != nil {
+				_write_err205 = thrift.WrapTException(err2)
 			}
-			if _write_err191 != nil {
-				return false, thrift.WrapTException(_write_err191)
+			if _write_err205 != nil {
+				return false, thrift.WrapTException(_write_err205)
 			}
 			return true, err
 		}
@@ -15035,19 +16319,19 @@ func (p *controlProcessorWait) Process(ctx context.Context, seqId int32, iprot, 
 	}
 	tickerCancel()
 	if err2 := oprot.WriteMessageBegin(ctx, "wait", thrift.REPLY, seqId); err2 != nil {
-		_write_err191 = thrift.WrapTException(err2)
+		_write_err205 = thrift.WrapTException(err2)
 	}
-	if err2 := result.Write(ctx, oprot); _write_err191 == nil && err2 != nil {
-		_write_err191 = thrift.WrapTException(err2)
+	if err2 := result.Write(ctx, oprot); _write_err205 == nil && err2 != nil {
+		_write_err205 = thrift.WrapTException(err2)
 	}
-	if err2 := oprot.WriteMessageEnd(ctx); _write_err191 == nil && err2 != nil {
-		_write_err191 = thrift.WrapTException(err2)
+	if err2 := oprot.WriteMessageEnd(ctx); _write_err205 == nil && err2 != nil {
+		_write_err205 = thrift.WrapTException(err2)
 	}
-	if err2 := oprot.Flush(ctx); _write_err191 == nil && err2 != nil {
-		_write_err191 = thrift.WrapTException(err2)
+	if err2 := oprot.Flush(ctx); _write_err205 == nil && err2 != nil {
+		_write_err205 = thrift.WrapTException(err2)
 	}
-	if _write_err191 != nil {
-		return false, thrift.WrapTException(_write_err191)
+	if _write_err205 != nil {
+		return false, thrift.WrapTException(_write_err205)
 	}
 	return true, err
 }
@@ -15057,7 +16341,7 @@ type controlProcessorExportRecords struct {
 }
 
 func (p *controlProcessorExportRecords) Process(ctx context.Context, seqId int32, iprot, oprot thrift.TProtocol) (success bool, err thrift.TException) {
-	var _write_err193 error
+	var _write_err207 error
 	args := ControlExportRecordsArgs{}
 	if err2 := args.Read(ctx, iprot); err2 != nil {
 		iprot.ReadMessageEnd(ctx)
@@ -15107,21 +16391,21 @@ func (p *controlProcessorExportRecords) Process(ctx context.Context, seqId int32
 			if errors.Is(err2, thrift.ErrAbandonRequest) {
 				return false, thrift.WrapTException(err2)
 			}
-			_exc194 := thrift.NewTApplicationException(thrift.INTERNAL_ERROR, "Internal error processing export_records: "+err2.Error())
+			_exc208 := thrift.NewTApplicationException(thrift.INTERNAL_ERROR, "Internal error processing export_records: "+err2.Error())
 			if err2 := oprot.WriteMessageBegin(ctx, "export_records", thrift.EXCEPTION, seqId); err2 != nil {
-				_write_err193 = thrift.WrapTException(err2)
+				_write_err207 = thrift.WrapTException(err2)
 			}
-			if err2 := _exc194.Write(ctx, oprot); _write_err193 == nil && err2 != nil {
-				_write_err193 = thrift.WrapTException(err2)
+			if err2 := _exc208.Write(ctx, oprot); _write_err207 == nil && err2 != nil {
+				_write_err207 = thrift.WrapTException(err2)
 			}
-			if err2 := oprot.WriteMessageEnd(ctx); _write_err193 == nil && err2 != nil {
-				_write_err193 = thrift.WrapTException(err2)
+			if err2 := oprot.WriteMessageEnd(ctx); _write_err207 == nil && err2 != nil {
+				_write_err207 = thrift.WrapTException(err2)
 			}
-			if err2 := oprot.Flush(ctx); _write_err193 == nil && err2 != nil {
-				_write_err193 = thrift.WrapTException(err2)
+			if err2 := oprot.Flush(ctx); _write_err207 == nil && err2 != nil {
+				_write_err207 = thrift.WrapTException(err2)
 			}
-			if _write_err193 != nil {
-				return false, thrift.WrapTException(_write_err193)
+			if _write_err207 != nil {
+				return false, thrift.WrapTException(_write_err207)
 			}
 			return true, err
 		}
@@ -15130,19 +16414,19 @@ func (p *controlProcessorExportRecords) Process(ctx context.Context, seqId int32
 	}
 	tickerCancel()
 	if err2 := oprot.WriteMessageBegin(ctx, "export_records", thrift.REPLY, seqId); err2 != nil {
-		_write_err193 = thrift.WrapTException(err2)
+		_write_err207 = thrift.WrapTException(err2)
 	}
-	if err2 := result.Write(ctx, oprot); _write_err193 == nil && err2 != nil {
-		_write_err193 = thrift.WrapTException(err2)
+	if err2 := result.Write(ctx, oprot); _write_err207 == nil && err2 != nil {
+		_write_err207 = thrift.WrapTException(err2)
 	}
-	if err2 := oprot.WriteMessageEnd(ctx); _write_err193 == nil && err2 != nil {
-		_write_err193 = thrift.WrapTException(err2)
+	if err2 := oprot.WriteMessageEnd(ctx); _write_err207 == nil && err2 != nil {
+		_write_err207 = thrift.WrapTException(err2)
 	}
-	if err2 := oprot.Flush(ctx); _write_err193 == nil && err2 != nil {
-		_write_err193 = thrift.WrapTException(err2)
+	if err2 := oprot.Flush(ctx); _write_err207 == nil && err2 != nil {
+		_write_err207 = thrift.WrapTException(err2)
 	}
-	if _write_err193 != nil {
-		return false, thrift.WrapTException(_write_err193)
+	if _write_err207 != nil {
+		return false, thrift.WrapTException(_write_err207)
 	}
 	return true, err
 }
@@ -15152,7 +16436,7 @@ type controlProcessorImportZone struct {
 }
 
 func (p *controlProcessorImportZone) Process(ctx context.Context, seqId int32, iprot, oprot thrift.TProtocol) (success bool, err thrift.TException) {
-	var _write_err195 error
+	var _write_err209 error
 	args := ControlImportZoneArgs{}
 	if err2 := args.Read(ctx, iprot); err2 != nil {
 		iprot.ReadMessageEnd(ctx)
@@ -15202,21 +16486,21 @@ func (p *controlProcessorImportZone) Process(ctx context.Context, seqId int32, i
 			if errors.Is(err2, thrift.ErrAbandonRequest) {
 				return false, thrift.WrapTException(err2)
 			}
-			_exc196 := thrift.NewTApplicationException(thrift.INTERNAL_ERROR, "Internal error processing import_zone: "+err2.Error())
+			_exc210 := thrift.NewTApplicationException(thrift.INTERNAL_ERROR, "Internal error processing import_zone: "+err2.Error())
 			if err2 := oprot.WriteMessageBegin(ctx, "import_zone", thrift.EXCEPTION, seqId); err2 != nil {
-				_write_err195 = thrift.WrapTException(err2)
+				_write_err209 = thrift.WrapTException(err2)
 			}
-			if err2 := _exc196.Write(ctx, oprot); _write_err195 == nil && err2 != nil {
-				_write_err195 = thrift.WrapTException(err2)
+			if err2 := _exc210.Write(ctx, oprot); _write_err209 == nil && err2 != nil {
+				_write_err209 = thrift.WrapTException(err2)
 			}
-			if err2 := oprot.WriteMessageEnd(ctx); _write_err195 == nil && err2 != nil {
-				_write_err195 = thrift.WrapTException(err2)
+			if err2 := oprot.WriteMessageEnd(ctx); _write_err209 == nil && err2 != nil {
+				_write_err209 = thrift.WrapTException(err2)
 			}
-			if err2 := oprot.Flush(ctx); _write_err195 == nil && err2 != nil {
-				_write_err195 = thrift.WrapTException(err2)
+			if err2 := oprot.Flush(ctx); _write_err209 == nil && err2 != nil {
+				_write_err209 = thrift.WrapTException(err2)
 			}
-			if _write_err195 != nil {
-				return false, thrift.WrapTException(_write_err195)
+			if _write_err209 != nil {
+				return false, thrift.WrapTException(_write_err209)
 			}
 			return true, err
 		}
@@ -15225,19 +16509,19 @@ func (p *controlProcessorImportZone) Process(ctx context.Context, seqId int32, i
 	}
 	tickerCancel()
 	if err2 := oprot.WriteMessageBegin(ctx, "import_zone", thrift.REPLY, seqId); err2 != nil {
-		_write_err195 = thrift.WrapTException(err2)
+		_write_err209 = thrift.WrapTException(err2)
 	}
-	if err2 := result.Write(ctx, oprot); _write_err195 == nil && err2 != nil {
-		_write_err195 = thrift.WrapTException(err2)
+	if err2 := result.Write(ctx, oprot); _write_err209 == nil && err2 != nil {
+		_write_err209 = thrift.WrapTException(err2)
 	}
-	if err2 := oprot.WriteMessageEnd(ctx); _write_err195 == nil && err2 != nil {
-		_write_err195 = thrift.WrapTException(err2)
+	if err2 := oprot.WriteMessageEnd(ctx); _write_err209 == nil && err2 != nil {
+		_write_err209 = thrift.WrapTException(err2)
 	}
-	if err2 := oprot.Flush(ctx); _write_err195 == nil && err2 != nil {
-		_write_err195 = thrift.WrapTException(err2)
+	if err2 := oprot.Flush(ctx); _write_err209 == nil && err2 != nil {
+		_write_err209 = thrift.WrapTException(err2)
 	}
-	if _write_err195 != nil {
-		return false, thrift.WrapTException(_write_err195)
+	if _write_err209 != nil {
+		return false, thrift.WrapTException(_write_err209)
 	}
 	return true, err
 }
@@ -15247,7 +16531,7 @@ type controlProcessorSetOverride struct {
 }
 
 func (p *controlProcessorSetOverride) Process(ctx context.Context, seqId int32, iprot, oprot thrift.TProtocol) (success bool, err thrift.TException) {
-	var _write_err197 error
+	var _write_err211 error
 	args := ControlSetOverrideArgs{}
 	if err2 := args.Read(ctx, iprot); err2 != nil {
 		iprot.ReadMessageEnd(ctx)
@@ -15297,21 +16581,21 @@ func (p *controlProcessorSetOverride) Process(ctx context.Context, seqId int32, 
 			if errors.Is(err2, thrift.ErrAbandonRequest) {
 				return false, thrift.WrapTException(err2)
 			}
-			_exc198 := thrift.NewTApplicationException(thrift.INTERNAL_ERROR, "Internal error processing set_override: "+err2.Error())
+			_exc212 := thrift.NewTApplicationException(thrift.INTERNAL_ERROR, "Internal error processing set_override: "+err2.Error())
 			if err2 := oprot.WriteMessageBegin(ctx, "set_override", thrift.EXCEPTION, seqId); err2 != nil {
-				_write_err197 = thrift.WrapTException(err2)
+				_write_err211 = thrift.WrapTException(err2)
 			}
-			if err2 := _exc198.Write(ctx, oprot); _write_err197 == nil && err2 != nil {
-				_write_err197 = thrift.WrapTException(err2)
+			if err2 := _exc212.Write(ctx, oprot); _write_err211 == nil && err2 != nil {
+				_write_err211 = thrift.WrapTException(err2)
 			}
-			if err2 := oprot.WriteMessageEnd(ctx); _write_err197 == nil && err2 != nil {
-				_write_err197 = thrift.WrapTException(err2)
+			if err2 := oprot.WriteMessageEnd(ctx); _write_err211 == nil && err2 != nil {
+				_write_err211 = thrift.WrapTException(err2)
 			}
-			if err2 := oprot.Flush(ctx); _write_err197 == nil && err2 != nil {
-				_write_err197 = thrift.WrapTException(err2)
+			if err2 := oprot.Flush(ctx); _write_err211 == nil && err2 != nil {
+				_write_err211 = thrift.WrapTException(err2)
 			}
-			if _write_err197 != nil {
-				return false, thrift.WrapTException(_write_err197)
+			if _write_err211 != nil {
+				return false, thrift.WrapTException(_write_err211)
 			}
 			return true, err
 		}
@@ -15320,19 +16604,19 @@ func (p *controlProcessorSetOverride) Process(ctx context.Context, seqId int32, 
 	}
 	tickerCancel()
 	if err2 := oprot.WriteMessageBegin(ctx, "set_override", thrift.REPLY, seqId); err2 != nil {
-		_write_err197 = thrift.WrapTException(err2)
+		_write_err211 = thrift.WrapTException(err2)
 	}
-	if err2 := result.Write(ctx, oprot); _write_err197 == nil && err2 != nil {
-		_write_err197 = thrift.WrapTException(err2)
+	if err2 := result.Write(ctx, oprot); _write_err211 == nil && err2 != nil {
+		_write_err211 = thrift.WrapTException(err2)
 	}
-	if err2 := oprot.WriteMessageEnd(ctx); _write_err197 == nil && err2 != nil {
-		_write_err197 = thrift.WrapTException(err2)
+	if err2 := oprot.WriteMessageEnd(ctx); _write_err211 == nil && err2 != nil {
+		_write_err211 = thrift.WrapTException(err2)
 	}
-	if err2 := oprot.Flush(ctx); _write_err197 == nil && err2 != nil {
-		_write_err197 = thrift.WrapTException(err2)
+	if err2 := oprot.Flush(ctx); _write_err211 == nil && err2 != nil {
+		_write_err211 = thrift.WrapTException(err2)
 	}
-	if _write_err197 != nil {
-		return false, thrift.WrapTException(_write_err197)
+	if _write_err211 != nil {
+		return false, thrift.WrapTException(_write_err211)
 	}
 	return true, err
 }
@@ -15342,7 +16626,7 @@ type controlProcessorOverrides struct {
 }
 
 func (p *controlProcessorOverrides) Process(ctx context.Context, seqId int32, iprot, oprot thrift.TProtocol) (success bool, err thrift.TException) {
-	var _write_err199 error
+	var _write_err213 error
 	args := ControlOverridesArgs{}
 	if err2 := args.Read(ctx, iprot); err2 != nil {
 		iprot.ReadMessageEnd(ctx)
@@ -15392,21 +16676,21 @@ func (p *controlProcessorOverrides) Process(ctx context.Context, seqId int32, ip
 			if errors.Is(err2, thrift.ErrAbandonRequest) {
 				return false, thrift.WrapTException(err2)
 			}
-			_exc200 := thrift.NewTApplicationException(thrift.INTERNAL_ERROR, "Internal error processing overrides: "+err2.Error())
+			_exc214 := thrift.NewTApplicationException(thrift.INTERNAL_ERROR, "Internal error processing overrides: "+err2.Error())
 			if err2 := oprot.WriteMessageBegin(ctx, "overrides", thrift.EXCEPTION, seqId); err2 != nil {
-				_write_err199 = thrift.WrapTException(err2)
+				_write_err213 = thrift.WrapTException(err2)
 			}
-			if err2 := _exc200.Write(ctx, oprot); _write_err199 == nil && err2 != nil {
-				_write_err199 = thrift.WrapTException(err2)
+			if err2 := _exc214.Write(ctx, oprot); _write_err213 == nil && err2 != nil {
+				_write_err213 = thrift.WrapTException(err2)
 			}
-			if err2 := oprot.WriteMessageEnd(ctx); _write_err199 == nil && err2 != nil {
-				_write_err199 = thrift.WrapTException(err2)
+			if err2 := oprot.WriteMessageEnd(ctx); _write_err213 == nil && err2 != nil {
+				_write_err213 = thrift.WrapTException(err2)
 			}
-			if err2 := oprot.Flush(ctx); _write_err199 == nil && err2 != nil {
-				_write_err199 = thrift.WrapTException(err2)
+			if err2 := oprot.Flush(ctx); _write_err213 == nil && err2 != nil {
+				_write_err213 = thrift.WrapTException(err2)
 			}
-			if _write_err199 != nil {
-				return false, thrift.WrapTException(_write_err199)
+			if _write_err213 != nil {
+				return false, thrift.WrapTException(_write_err213)
 			}
 			return true, err
 		}
@@ -15415,19 +16699,19 @@ func (p *controlProcessorOverrides) Process(ctx context.Context, seqId int32, ip
 	}
 	tickerCancel()
 	if err2 := oprot.WriteMessageBegin(ctx, "overrides", thrift.REPLY, seqId); err2 != nil {
-		_write_err199 = thrift.WrapTException(err2)
+		_write_err213 = thrift.WrapTException(err2)
 	}
-	if err2 := result.Write(ctx, oprot); _write_err199 == nil && err2 != nil {
-		_write_err199 = thrift.WrapTException(err2)
+	if err2 := result.Write(ctx, oprot); _write_err213 == nil && err2 != nil {
+		_write_err213 = thrift.WrapTException(err2)
 	}
-	if err2 := oprot.WriteMessageEnd(ctx); _write_err199 == nil && err2 != nil {
-		_write_err199 = thrift.WrapTException(err2)
+	if err2 := oprot.WriteMessageEnd(ctx); _write_err213 == nil && err2 != nil {
+		_write_err213 = thrift.WrapTException(err2)
 	}
-	if err2 := oprot.Flush(ctx); _write_err199 == nil && err2 != nil {
-		_write_err199 = thrift.WrapTException(err2)
+	if err2 := oprot.Flush(ctx); _write_err213 == nil && err2 != nil {
+		_write_err213 = thrift.WrapTException(err2)
 	}
-	if _write_err199 != nil {
-		return false, thrift.WrapTException(_write_err199)
+	if _write_err213 != nil {
+		return false, thrift.WrapTException(_write_err213)
 	}
 	return true, err
 }
@@ -15437,7 +16721,7 @@ type controlProcessorClearOverride struct {
 }
 
 func (p *controlProcessorClearOverride) Process(ctx context.Context, seqId int32, iprot, oprot thrift.TProtocol) (success bool, err thrift.TException) {
-	var _write_err201 error
+	var _write_err215 error
 	args := ControlClearOverrideArgs{}
 	if err2 := args.Read(ctx, iprot); err2 != nil {
 		iprot.ReadMessageEnd(ctx)
@@ -15487,21 +16771,21 @@ func (p *controlProcessorClearOverride) Process(ctx context.Context, seqId int32
 			if errors.Is(err2, thrift.ErrAbandonRequest) {
 				return false, thrift.WrapTException(err2)
 			}
-			_exc202 := thrift.NewTApplicationException(thrift.INTERNAL_ERROR, "Internal error processing clear_override: "+err2.Error())
+			_exc216 := thrift.NewTApplicationException(thrift.INTERNAL_ERROR, "Internal error processing clear_override: "+err2.Error())
 			if err2 := oprot.WriteMessageBegin(ctx, "clear_override", thrift.EXCEPTION, seqId); err2 != nil {
-				_write_err201 = thrift.WrapTException(err2)
+				_write_err215 = thrift.WrapTException(err2)
 			}
-			if err2 := _exc202.Write(ctx, oprot); _write_err201 == nil && err2 != nil {
-				_write_err201 = thrift.WrapTException(err2)
+			if err2 := _exc216.Write(ctx, oprot); _write_err215 == nil && err2 != nil {
+				_write_err215 = thrift.WrapTException(err2)
 			}
-			if err2 := oprot.WriteMessageEnd(ctx); _write_err201 == nil && err2 != nil {
-				_write_err201 = thrift.WrapTException(err2)
+			if err2 := oprot.WriteMessageEnd(ctx); _write_err215 == nil && err2 != nil {
+				_write_err215 = thrift.WrapTException(err2)
 			}
-			if err2 := oprot.Flush(ctx); _write_err201 == nil && err2 != nil {
-				_write_err201 = thrift.WrapTException(err2)
+			if err2 := oprot.Flush(ctx); _write_err215 == nil && err2 != nil {
+				_write_err215 = thrift.WrapTException(err2)
 			}
-			if _write_err201 != nil {
-				return false, thrift.WrapTException(_write_err201)
+			if _write_err215 != nil {
+				return false, thrift.WrapTException(_write_err215)
 			}
 			return true, err
 		}
@@ -15510,19 +16794,19 @@ func (p *controlProcessorClearOverride) Process(ctx context.Context, seqId int32
 	}
 	tickerCancel()
 	if err2 := oprot.WriteMessageBegin(ctx, "clear_override", thrift.REPLY, seqId); err2 != nil {
-		_write_err201 = thrift.WrapTException(err2)
+		_write_err215 = thrift.WrapTException(err2)
 	}
-	if err2 := result.Write(ctx, oprot); _write_err201 == nil && err2 != nil {
-		_write_err201 = thrift.WrapTException(err2)
+	if err2 := result.Write(ctx, oprot); _write_err215 == nil && err2 != nil {
+		_write_err215 = thrift.WrapTException(err2)
 	}
-	if err2 := oprot.WriteMessageEnd(ctx); _write_err201 == nil && err2 != nil {
-		_write_err201 = thrift.WrapTException(err2)
+	if err2 := oprot.WriteMessageEnd(ctx); _write_err215 == nil && err2 != nil {
+		_write_err215 = thrift.WrapTException(err2)
 	}
-	if err2 := oprot.Flush(ctx); _write_err201 == nil && err2 != nil {
-		_write_err201 = thrift.WrapTException(err2)
+	if err2 := oprot.Flush(ctx); _write_err215 == nil && err2 != nil {
+		_write_err215 = thrift.WrapTException(err2)
 	}
-	if _write_err201 != nil {
-		return false, thrift.WrapTException(_write_err201)
+	if _write_err215 != nil {
+		return false, thrift.WrapTException(_write_err215)
 	}
 	return true, err
 }
@@ -15532,7 +16816,7 @@ type controlProcessorAudit struct {
 }
 
 func (p *controlProcessorAudit) Process(ctx context.Context, seqId int32, iprot, oprot thrift.TProtocol) (success bool, err thrift.TException) {
-	var _write_err203 error
+	var _write_err217 error
 	args := ControlAuditArgs{}
 	if err2 := args.Read(ctx, iprot); err2 != nil {
 		iprot.ReadMessageEnd(ctx)
@@ -15582,21 +16866,21 @@ func (p *controlProcessorAudit) Process(ctx context.Context, seqId int32, iprot,
 			if errors.Is(err2, thrift.ErrAbandonRequest) {
 				return false, thrift.WrapTException(err2)
 			}
-			_exc204 := thrift.NewTApplicationException(thrift.INTERNAL_ERROR, "Internal error processing audit: "+err2.Error())
+			_exc218 := thrift.NewTApplicationException(thrift.INTERNAL_ERROR, "Internal error processing audit: "+err2.Error())
 			if err2 := oprot.WriteMessageBegin(ctx, "audit", thrift.EXCEPTION, seqId); err2 != nil {
-				_write_err203 = thrift.WrapTException(err2)
+				_write_err217 = thrift.WrapTException(err2)
 			}
-			if err2 := _exc204.Write(ctx, oprot); _write_err203 == nil && err2 != nil {
-				_write_err203 = thrift.WrapTException(err2)
+			if err2 := _exc218.Write(ctx, oprot); _write_err217 == nil && err2 != nil {
+				_write_err217 = thrift.WrapTException(err2)
 			}
-			if err2 := oprot.WriteMessageEnd(ctx); _write_err203 == nil && err2 != nil {
-				_write_err203 = thrift.WrapTException(err2)
+			if err2 := oprot.WriteMessageEnd(ctx); _write_err217 == nil && err2 != nil {
+				_write_err217 = thrift.WrapTException(err2)
 			}
-			if err2 := oprot.Flush(ctx); _write_err203 == nil && err2 != nil {
-				_write_err203 = thrift.WrapTException(err2)
+			if err2 := oprot.Flush(ctx); _write_err217 == nil && err2 != nil {
+				_write_err217 = thrift.WrapTException(err2)
 			}
-			if _write_err203 != nil {
-				return false, thrift.WrapTException(_write_err203)
+			if _write_err217 != nil {
+				return false, thrift.WrapTException(_write_err217)
 			}
 			return true, err
 		}
@@ -15605,19 +16889,19 @@ func (p *controlProcessorAudit) Process(ctx context.Context, seqId int32, iprot,
 	}
 	tickerCancel()
 	if err2 := oprot.WriteMessageBegin(ctx, "audit", thrift.REPLY, seqId); err2 != nil {
-		_write_err203 = thrift.WrapTException(err2)
+		_write_err217 = thrift.WrapTException(err2)
 	}
-	if err2 := result.Write(ctx, oprot); _write_err203 == nil && err2 != nil {
-		_write_err203 = thrift.WrapTException(err2)
+	if err2 := result.Write(ctx, oprot); _write_err217 == nil && err2 != nil {
+		_write_err217 = thrift.WrapTException(err2)
 	}
-	if err2 := oprot.WriteMessageEnd(ctx); _write_err203 == nil && err2 != nil {
-		_write_err203 = thrift.WrapTException(err2)
+	if err2 := oprot.WriteMessageEnd(ctx); _write_err217 == nil && err2 != nil {
+		_write_err217 = thrift.WrapTException(err2)
 	}
-	if err2 := oprot.Flush(ctx); _write_err203 == nil && err2 != nil {
-		_write_err203 = thrift.WrapTException(err2)
+	if err2 := oprot.Flush(ctx); _write_err217 == nil && err2 != nil {
+		_write_err217 = thrift.WrapTException(err2)
 	}
-	if _write_err203 != nil {
-		return false, thrift.WrapTException(_write_err203)
+	if _write_err217 != nil {
+		return false, thrift.WrapTException(_write_err217)
 	}
 	return true, err
 }
@@ -15627,7 +16911,7 @@ type controlProcessorHistory struct {
 }
 
 func (p *controlProcessorHistory) Process(ctx context.Context, seqId int32, iprot, oprot thrift.TProtocol) (success bool, err thrift.TException) {
-	var _write_err205 error
+	var _write_err219 error
 	args := ControlHistoryArgs{}
 	if err2 := args.Read(ctx, iprot); err2 != nil {
 		iprot.ReadMessageEnd(ctx)
@@ -15677,21 +16961,21 @@ func (p *controlProcessorHistory) Process(ctx context.Context, seqId int32, ipro
 			if errors.Is(err2, thrift.ErrAbandonRequest) {
 				return false, thrift.WrapTException(err2)
 			}
-			_exc206 := thrift.NewTApplicationException(thrift.INTERNAL_ERROR, "Internal error processing history: "+err2.Error())
+			_exc220 := thrift.NewTApplicationException(thrift.INTERNAL_ERROR, "Internal error processing history: "+err2.Error())
 			if err2 := oprot.WriteMessageBegin(ctx, "history", thrift.EXCEPTION, seqId); err2 != nil {
-				_write_err205 = thrift.WrapTException(err2)
+				_write_err219 = thrift.WrapTException(err2)
 			}
-			if err2 := _exc206.Write(ctx, oprot); _write_err205 == nil && err2 != nil {
-				_write_err205 = thrift.WrapTException(err2)
+			if err2 := _exc220.Write(ctx, oprot); _write_err219 == nil && err2 != nil {
+				_write_err219 = thrift.WrapTException(err2)
 			}
-			if err2 := oprot.WriteMessageEnd(ctx); _write_err205 == nil && err2 != nil {
-				_write_err205 = thrift.WrapTException(err2)
+			if err2 := oprot.WriteMessageEnd(ctx); _write_err219 == nil && err2 != nil {
+				_write_err219 = thrift.WrapTException(err2)
 			}
-			if err2 := oprot.Flush(ctx); _write_err205 == nil && err2 != nil {
-				_write_err205 = thrift.WrapTException(err2)
+			if err2 := oprot.Flush(ctx); _write_err219 == nil && err2 != nil {
+				_write_err219 = thrift.WrapTException(err2)
 			}
-			if _write_err205 != nil {
-				return false, thrift.WrapTException(_write_err205)
+			if _write_err219 != nil {
+				return false, thrift.WrapTException(_write_err219)
 			}
 			return true, err
 		}
@@ -15700,19 +16984,19 @@ func (p *controlProcessorHistory) Process(ctx context.Context, seqId int32, ipro
 	}
 	tickerCancel()
 	if err2 := oprot.WriteMessageBegin(ctx, "history", thrift.REPLY, seqId); err2 != nil {
-		_write_err205 = thrift.WrapTException(err2)
+		_write_err219 = thrift.WrapTException(err2)
 	}
-	if err2 := result.Write(ctx, oprot); _write_err205 == nil && err2 != nil {
-		_write_err205 = thrift.WrapTException(err2)
+	if err2 := result.Write(ctx, oprot); _write_err219 == nil && err2 != nil {
+		_write_err219 = thrift.WrapTException(err2)
 	}
-	if err2 := oprot.WriteMessageEnd(ctx); _write_err205 == nil && err2 != nil {
-		_write_err205 = thrift.WrapTException(err2)
+	if err2 := oprot.WriteMessageEnd(ctx); _write_err219 == nil && err2 != nil {
+		_write_err219 = thrift.WrapTException(err2)
 	}
-	if err2 := oprot.Flush(ctx); _write_err205 == nil && err2 != nil {
-		_write_err205 = thrift.WrapTException(err2)
+	if err2 := oprot.Flush(ctx); _write_err219 == nil && err2 != nil {
+		_write_err219 = thrift.WrapTException(err2)
 	}
-	if _write_err205 != nil {
-		return false, thrift.WrapTException(_write_err205)
+	if _write_err219 != nil {
+		return false, thrift.WrapTException(_write_err219)
 	}
 	return true, err
 }
@@ -15722,7 +17006,7 @@ type controlProcessorDiff struct {
 }
 
 func (p *controlProcessorDiff) Process(ctx context.Context, seqId int32, iprot, oprot thrift.TProtocol) (success bool, err thrift.TException) {
-	var _write_err207 error
+	var _write_err221 error
 	args := ControlDiffArgs{}
 	if err2 := args.Read(ctx, iprot); err2 != nil {
 		iprot.ReadMessageEnd(ctx)
@@ -15772,21 +17056,21 @@ func (p *controlProcessorDiff) Process(ctx context.Context, seqId int32, iprot, 
 			if errors.Is(err2, thrift.ErrAbandonRequest) {
 				return false, thrift.WrapTException(err2)
 			}
-			_exc208 := thrift.NewTApplicationException(thrift.INTERNAL_ERROR, "Internal error processing diff: "+err2.Error())
+			_exc222 := thrift.NewTApplicationException(thrift.INTERNAL_ERROR, "Internal error processing diff: "+err2.Error())
 			if err2 := oprot.WriteMessageBegin(ctx, "diff", thrift.EXCEPTION, seqId); err2 != nil {
-				_write_err207 = thrift.WrapTException(err2)
+				_write_err221 = thrift.WrapTException(err2)
 			}
-			if err2 := _exc208.Write(ctx, oprot); _write_err207 == nil && err2 != nil {
-				_write_err207 = thrift.WrapTException(err2)
+			if err2 := _exc222.Write(ctx, oprot); _write_err221 == nil && err2 != nil {
+				_write_err221 = thrift.WrapTException(err2)
 			}
-			if err2 := oprot.WriteMessageEnd(ctx); _write_err207 == nil && err2 != nil {
-				_write_err207 = thrift.WrapTException(err2)
+			if err2 := oprot.WriteMessageEnd(ctx); _write_err221 == nil && err2 != nil {
+				_write_err221 = thrift.WrapTException(err2)
 			}
-			if err2 := oprot.Flush(ctx); _write_err207 == nil && err2 != nil {
-				_write_err207 = thrift.WrapTException(err2)
+			if err2 := oprot.Flush(ctx); _write_err221 == nil && err2 != nil {
+				_write_err221 = thrift.WrapTException(err2)
 			}
-			if _write_err207 != nil {
-				return false, thrift.WrapTException(_write_err207)
+			if _write_err221 != nil {
+				return false, thrift.WrapTException(_write_err221)
 			}
 			return true, err
 		}
@@ -15795,19 +17079,19 @@ func (p *controlProcessorDiff) Process(ctx context.Context, seqId int32, iprot, 
 	}
 	tickerCancel()
 	if err2 := oprot.WriteMessageBegin(ctx, "diff", thrift.REPLY, seqId); err2 != nil {
-		_write_err207 = thrift.WrapTException(err2)
+		_write_err221 = thrift.WrapTException(err2)
 	}
-	if err2 := result.Write(ctx, oprot); _write_err207 == nil && err2 != nil {
-		_write_err207 = thrift.WrapTException(err2)
+	if err2 := result.Write(ctx, oprot); _write_err221 == nil && err2 != nil {
+		_write_err221 = thrift.WrapTException(err2)
 	}
-	if err2 := oprot.WriteMessageEnd(ctx); _write_err207 == nil && err2 != nil {
-		_write_err207 = thrift.WrapTException(err2)
+	if err2 := oprot.WriteMessageEnd(ctx); _write_err221 == nil && err2 != nil {
+		_write_err221 = thrift.WrapTException(err2)
 	}
-	if err2 := oprot.Flush(ctx); _write_err207 == nil && err2 != nil {
-		_write_err207 = thrift.WrapTException(err2)
+	if err2 := oprot.Flush(ctx); _write_err221 == nil && err2 != nil {
+		_write_err221 = thrift.WrapTException(err2)
 	}
-	if _write_err207 != nil {
-		return false, thrift.WrapTException(_write_err207)
+	if _write_err221 != nil {
+		return false, thrift.WrapTException(_write_err221)
 	}
 	return true, err
 }
@@ -15817,7 +17101,7 @@ type controlProcessorRollback struct {
 }
 
 func (p *controlProcessorRollback) Process(ctx context.Context, seqId int32, iprot, oprot thrift.TProtocol) (success bool, err thrift.TException) {
-	var _write_err209 error
+	var _write_err223 error
 	args := ControlRollbackArgs{}
 	if err2 := args.Read(ctx, iprot); err2 != nil {
 		iprot.ReadMessageEnd(ctx)
@@ -15867,21 +17151,21 @@ func (p *controlProcessorRollback) Process(ctx context.Context, seqId int32, ipr
 			if errors.Is(err2, thrift.ErrAbandonRequest) {
 				return false, thrift.WrapTException(err2)
 			}
-			_exc210 := thrift.NewTApplicationException(thrift.INTERNAL_ERROR, "Internal error processing rollback: "+err2.Error())
+			_exc224 := thrift.NewTApplicationException(thrift.INTERNAL_ERROR, "Internal error processing rollback: "+err2.Error())
 			if err2 := oprot.WriteMessageBegin(ctx, "rollback", thrift.EXCEPTION, seqId); err2 != nil {
-				_write_err209 = thrift.WrapTException(err2)
+				_write_err223 = thrift.WrapTException(err2)
 			}
-			if err2 := _exc210.Write(ctx, oprot); _write_err209 == nil && err2 != nil {
-				_write_err209 = thrift.WrapTException(err2)
+			if err2 := _exc224.Write(ctx, oprot); _write_err223 == nil && err2 != nil {
+				_write_err223 = thrift.WrapTException(err2)
 			}
-			if err2 := oprot.WriteMessageEnd(ctx); _write_err209 == nil && err2 != nil {
-				_write_err209 = thrift.WrapTException(err2)
+			if err2 := oprot.WriteMessageEnd(ctx); _write_err223 == nil && err2 != nil {
+				_write_err223 = thrift.WrapTException(err2)
 			}
-			if err2 := oprot.Flush(ctx); _write_err209 == nil && err2 != nil {
-				_write_err209 = thrift.WrapTException(err2)
+			if err2 := oprot.Flush(ctx); _write_err223 == nil && err2 != nil {
+				_write_err223 = thrift.WrapTException(err2)
 			}
-			if _write_err209 != nil {
-				return false, thrift.WrapTException(_write_err209)
+			if _write_err223 != nil {
+				return false, thrift.WrapTException(_write_err223)
 			}
 			return true, err
 		}
@@ -15890,19 +17174,19 @@ func (p *controlProcessorRollback) Process(ctx context.Context, seqId int32, ipr
 	}
 	tickerCancel()
 	if err2 := oprot.WriteMessageBegin(ctx, "rollback", thrift.REPLY, seqId); err2 != nil {
-		_write_err209 = thrift.WrapTException(err2)
+		_write_err223 = thrift.WrapTException(err2)
 	}
-	if err2 := result.Write(ctx, oprot); _write_err209 == nil && err2 != nil {
-		_write_err209 = thrift.WrapTException(err2)
+	if err2 := result.Write(ctx, oprot); _write_err223 == nil && err2 != nil {
+		_write_err223 = thrift.WrapTException(err2)
 	}
-	if err2 := oprot.WriteMessageEnd(ctx); _write_err209 == nil && err2 != nil {
-		_write_err209 = thrift.WrapTException(err2)
+	if err2 := oprot.WriteMessageEnd(ctx); _write_err223 == nil && err2 != nil {
+		_write_err223 = thrift.WrapTException(err2)
 	}
-	if err2 := oprot.Flush(ctx); _write_err209 == nil && err2 != nil {
-		_write_err209 = thrift.WrapTException(err2)
+	if err2 := oprot.Flush(ctx); _write_err223 == nil && err2 != nil {
+		_write_err223 = thrift.WrapTException(err2)
 	}
-	if _write_err209 != nil {
-		return false, thrift.WrapTException(_write_err209)
+	if _write_err223 != nil {
+		return false, thrift.WrapTException(_write_err223)
 	}
 	return true, err
 }
@@ -15912,7 +17196,7 @@ type controlProcessorPinned struct {
 }
 
 func (p *controlProcessorPinned) Process(ctx context.Context, seqId int32, iprot, oprot thrift.TProtocol) (success bool, err thrift.TException) {
-	var _write_err211 error
+	var _write_err225 error
 	args := ControlPinnedArgs{}
 	if err2 := args.Read(ctx, iprot); err2 != nil {
 		iprot.ReadMessageEnd(ctx)
@@ -15962,21 +17246,21 @@ func (p *controlProcessorPinned) Process(ctx context.Context, seqId int32, iprot
 			if errors.Is(err2, thrift.ErrAbandonRequest) {
 				return false, thrift.WrapTException(err2)
 			}
-			_exc212 := thrift.NewTApplicationException(thrift.INTERNAL_ERROR, "Internal error processing pinned: "+err2.Error())
+			_exc226 := thrift.NewTApplicationException(thrift.INTERNAL_ERROR, "Internal error processing pinned: "+err2.Error())
 			if err2 := oprot.WriteMessageBegin(ctx, "pinned", thrift.EXCEPTION, seqId); err2 != nil {
-				_write_err211 = thrift.WrapTException(err2)
+				_write_err225 = thrift.WrapTException(err2)
 			}
-			if err2 := _exc212.Write(ctx, oprot); _write_err211 == nil && err2 != nil {
-				_write_err211 = thrift.WrapTException(err2)
+			if err2 := _exc226.Write(ctx, oprot); _write_err225 == nil && err2 != nil {
+				_write_err225 = thrift.WrapTException(err2)
 			}
-			if err2 := oprot.WriteMessageEnd(ctx); _write_err211 == nil && err2 != nil {
-				_write_err211 = thrift.WrapTException(err2)
+			if err2 := oprot.WriteMessageEnd(ctx); _write_err225 == nil && err2 != nil {
+				_write_err225 = thrift.WrapTException(err2)
 			}
-			if err2 := oprot.Flush(ctx); _write_err211 == nil && err2 != nil {
-				_write_err211 = thrift.WrapTException(err2)
+			if err2 := oprot.Flush(ctx); _write_err225 == nil && err2 != nil {
+				_write_err225 = thrift.WrapTException(err2)
 			}
-			if _write_err211 != nil {
-				return false, thrift.WrapTException(_write_err211)
+			if _write_err225 != nil {
+				return false, thrift.WrapTException(_write_err225)
 			}
 			return true, err
 		}
@@ -15985,19 +17269,19 @@ func (p *controlProcessorPinned) Process(ctx context.Context, seqId int32, iprot
 	}
 	tickerCancel()
 	if err2 := oprot.WriteMessageBegin(ctx, "pinned", thrift.REPLY, seqId); err2 != nil {
-		_write_err211 = thrift.WrapTException(err2)
+		_write_err225 = thrift.WrapTException(err2)
 	}
-	if err2 := result.Write(ctx, oprot); _write_err211 == nil && err2 != nil {
-		_write_err211 = thrift.WrapTException(err2)
+	if err2 := result.Write(ctx, oprot); _write_err225 == nil && err2 != nil {
+		_write_err225 = thrift.WrapTException(err2)
 	}
-	if err2 := oprot.WriteMessageEnd(ctx); _write_err211 == nil && err2 != nil {
-		_write_err211 = thrift.WrapTException(err2)
+	if err2 := oprot.WriteMessageEnd(ctx); _write_err225 == nil && err2 != nil {
+		_write_err225 = thrift.WrapTException(err2)
 	}
-	if err2 := oprot.Flush(ctx); _write_err211 == nil && err2 != nil {
-		_write_err211 = thrift.WrapTException(err2)
+	if err2 := oprot.Flush(ctx); _write_err225 == nil && err2 != nil {
+		_write_err225 = thrift.WrapTException(err2)
 	}
-	if _write_err211 != nil {
-		return false, thrift.WrapTException(_write_err211)
+	if _write_err225 != nil {
+		return false, thrift.WrapTException(_write_err225)
 	}
 	return true, err
 }
@@ -16007,7 +17291,7 @@ type controlProcessorReleasePin struct {
 }
 
 func (p *controlProcessorReleasePin) Process(ctx context.Context, seqId int32, iprot, oprot thrift.TProtocol) (success bool, err thrift.TException) {
-	var _write_err213 error
+	var _write_err227 error
 	args := ControlReleasePinArgs{}
 	if err2 := args.Read(ctx, iprot); err2 != nil {
 		iprot.ReadMessageEnd(ctx)
@@ -16057,21 +17341,21 @@ func (p *controlProcessorReleasePin) Process(ctx context.Context, seqId int32, i
 			if errors.Is(err2, thrift.ErrAbandonRequest) {
 				return false, thrift.WrapTException(err2)
 			}
-			_exc214 := thrift.NewTApplicationException(thrift.INTERNAL_ERROR, "Internal error processing release_pin: "+err2.Error())
+			_exc228 := thrift.NewTApplicationException(thrift.INTERNAL_ERROR, "Internal error processing release_pin: "+err2.Error())
 			if err2 := oprot.WriteMessageBegin(ctx, "release_pin", thrift.EXCEPTION, seqId); err2 != nil {
-				_write_err213 = thrift.WrapTException(err2)
+				_write_err227 = thrift.WrapTException(err2)
 			}
-			if err2 := _exc214.Write(ctx, oprot); _write_err213 == nil && err2 != nil {
-				_write_err213 = thrift.WrapTException(err2)
+			if err2 := _exc228.Write(ctx, oprot); _write_err227 == nil && err2 != nil {
+				_write_err227 = thrift.WrapTException(err2)
 			}
-			if err2 := oprot.WriteMessageEnd(ctx); _write_err213 == nil && err2 != nil {
-				_write_err213 = thrift.WrapTException(err2)
+			if err2 := oprot.WriteMessageEnd(ctx); _write_err227 == nil && err2 != nil {
+				_write_err227 = thrift.WrapTException(err2)
 			}
-			if err2 := oprot.Flush(ctx); _write_err213 == nil && err2 != nil {
-				_write_err213 = thrift.WrapTException(err2)
+			if err2 := oprot.Flush(ctx); _write_err227 == nil && err2 != nil {
+				_write_err227 = thrift.WrapTException(err2)
 			}
-			if _write_err213 != nil {
-				return false, thrift.WrapTException(_write_err213)
+			if _write_err227 != nil {
+				return false, thrift.WrapTException(_write_err227)
 			}
 			return true, err
 		}
@@ -16080,19 +17364,19 @@ func (p *controlProcessorReleasePin) Process(ctx context.Context, seqId int32, i
 	}
 	tickerCancel()
 	if err2 := oprot.WriteMessageBegin(ctx, "release_pin", thrift.REPLY, seqId); err2 != nil {
-		_write_err213 = thrift.WrapTException(err2)
+		_write_err227 = thrift.WrapTException(err2)
 	}
-	if err2 := result.Write(ctx, oprot); _write_err213 == nil && err2 != nil {
-		_write_err213 = thrift.WrapTException(err2)
+	if err2 := result.Write(ctx, oprot); _write_err227 == nil && err2 != nil {
+		_write_err227 = thrift.WrapTException(err2)
 	}
-	if err2 := oprot.WriteMessageEnd(ctx); _write_err213 == nil && err2 != nil {
-		_write_err213 = thrift.WrapTException(err2)
+	if err2 := oprot.WriteMessageEnd(ctx); _write_err227 == nil && err2 != nil {
+		_write_err227 = thrift.WrapTException(err2)
 	}
-	if err2 := oprot.Flush(ctx); _write_err213 == nil && err2 != nil {
-		_write_err213 = thrift.WrapTException(err2)
+	if err2 := oprot.Flush(ctx); _write_err227 == nil && err2 != nil {
+		_write_err227 = thrift.WrapTException(err2)
 	}
-	if _write_err213 != nil {
-		return false, thrift.WrapTException(_write_err213)
+	if _write_err227 != nil {
+		return false, thrift.WrapTException(_write_err227)
 	}
 	return true, err
 }
@@ -16102,7 +17386,7 @@ type controlProcessorHolds struct {
 }
 
 func (p *controlProcessorHolds) Process(ctx context.Context, seqId int32, iprot, oprot thrift.TProtocol) (success bool, err thrift.TException) {
-	var _write_err215 error
+	var _write_err229 error
 	args := ControlHoldsArgs{}
 	if err2 := args.Read(ctx, iprot); err2 != nil {
 		iprot.ReadMessageEnd(ctx)
@@ -16152,21 +17436,21 @@ func (p *controlProcessorHolds) Process(ctx context.Context, seqId int32, iprot,
 			if errors.Is(err2, thrift.ErrAbandonRequest) {
 				return false, thrift.WrapTException(err2)
 			}
-			_exc216 := thrift.NewTApplicationException(thrift.INTERNAL_ERROR, "Internal error processing holds: "+err2.Error())
+			_exc230 := thrift.NewTApplicationException(thrift.INTERNAL_ERROR, "Internal error processing holds: "+err2.Error())
 			if err2 := oprot.WriteMessageBegin(ctx, "holds", thrift.EXCEPTION, seqId); err2 != nil {
-				_write_err215 = thrift.WrapTException(err2)
+				_write_err229 = thrift.WrapTException(err2)
 			}
-			if err2 := _exc216.Write(ctx, oprot); _write_err215 == nil && err2 != nil {
-				_write_err215 = thrift.WrapTException(err2)
+			if err2 := _exc230.Write(ctx, oprot); _write_err229 == nil && err2 != nil {
+				_write_err229 = thrift.WrapTException(err2)
 			}
-			if err2 := oprot.WriteMessageEnd(ctx); _write_err215 == nil && err2 != nil {
-				_write_err215 = thrift.WrapTException(err2)
+			if err2 := oprot.WriteMessageEnd(ctx); _write_err229 == nil && err2 != nil {
+				_write_err229 = thrift.WrapTException(err2)
 			}
-			if err2 := oprot.Flush(ctx); _write_err215 == nil && err2 != nil {
-				_write_err215 = thrift.WrapTException(err2)
+			if err2 := oprot.Flush(ctx); _write_err229 == nil && err2 != nil {
+				_write_err229 = thrift.WrapTException(err2)
 			}
-			if _write_err215 != nil {
-				return false, thrift.WrapTException(_write_err215)
+			if _write_err229 != nil {
+				return false, thrift.WrapTException(_write_err229)
 			}
 			return true, err
 		}
@@ -16175,19 +17459,19 @@ func (p *controlProcessorHolds) Process(ctx context.Context, seqId int32, iprot,
 	}
 	tickerCancel()
 	if err2 := oprot.WriteMessageBegin(ctx, "holds", thrift.REPLY, seqId); err2 != nil {
-		_write_err215 = thrift.WrapTException(err2)
+		_write_err229 = thrift.WrapTException(err2)
 	}
-	if err2 := result.Write(ctx, oprot); _write_err215 == nil && err2 != nil {
-		_write_err215 = thrift.WrapTException(err2)
+	if err2 := result.Write(ctx, oprot); _write_err229 == nil && err2 != nil {
+		_write_err229 = thrift.WrapTException(err2)
 	}
-	if err2 := oprot.WriteMessageEnd(ctx); _write_err215 == nil && err2 != nil {
-		_write_err215 = thrift.WrapTException(err2)
+	if err2 := oprot.WriteMessageEnd(ctx); _write_err229 == nil && err2 != nil {
+		_write_err229 = thrift.WrapTException(err2)
 	}
-	if err2 := oprot.Flush(ctx); _write_err215 == nil && err2 != nil {
-		_write_err215 = thrift.WrapTException(err2)
+	if err2 := oprot.Flush(ctx); _write_err229 == nil && err2 != nil {
+		_write_err229 = thrift.WrapTException(err2)
 	}
-	if _write_err215 != nil {
-		return false, thrift.WrapTException(_write_err215)
+	if _write_err229 != nil {
+		return false, thrift.WrapTException(_write_err229)
 	}
 	return true, err
 }
@@ -16197,7 +17481,7 @@ type controlProcessorDecide struct {
 }
 
 func (p *controlProcessorDecide) Process(ctx context.Context, seqId int32, iprot, oprot thrift.TProtocol) (success bool, err thrift.TException) {
-	var _write_err217 error
+	var _write_err231 error
 	args := ControlDecideArgs{}
 	if err2 := args.Read(ctx, iprot); err2 != nil {
 		iprot.ReadMessageEnd(ctx)
@@ -16247,21 +17531,21 @@ func (p *controlProcessorDecide) Process(ctx context.Context, seqId int32, iprot
 			if errors.Is(err2, thrift.ErrAbandonRequest) {
 				return false, thrift.WrapTException(err2)
 			}
-			_exc218 := thrift.NewTApplicationException(thrift.INTERNAL_ERROR, "Internal error processing decide: "+err2.Error())
+			_exc232 := thrift.NewTApplicationException(thrift.INTERNAL_ERROR, "Internal error processing decide: "+err2.Error())
 			if err2 := oprot.WriteMessageBegin(ctx, "decide", thrift.EXCEPTION, seqId); err2 != nil {
-				_write_err217 = thrift.WrapTException(err2)
+				_write_err231 = thrift.WrapTException(err2)
 			}
-			if err2 := _exc218.Write(ctx, oprot); _write_err217 == nil && err2 != nil {
-				_write_err217 = thrift.WrapTException(err2)
+			if err2 := _exc232.Write(ctx, oprot); _write_err231 == nil && err2 != nil {
+				_write_err231 = thrift.WrapTException(err2)
 			}
-			if err2 := oprot.WriteMessageEnd(ctx); _write_err217 == nil && err2 != nil {
-				_write_err217 = thrift.WrapTException(err2)
+			if err2 := oprot.WriteMessageEnd(ctx); _write_err231 == nil && err2 != nil {
+				_write_err231 = thrift.WrapTException(err2)
 			}
-			if err2 := oprot.Flush(ctx); _write_err217 == nil && err2 != nil {
-				_write_err217 = thrift.WrapTException(err2)
+			if err2 := oprot.Flush(ctx); _write_err231 == nil && err2 != nil {
+				_write_err231 = thrift.WrapTException(err2)
 			}
-			if _write_err217 != nil {
-				return false, thrift.WrapTException(_write_err217)
+			if _write_err231 != nil {
+				return false, thrift.WrapTException(_write_err231)
 			}
 			return true, err
 		}
@@ -16270,19 +17554,19 @@ func (p *controlProcessorDecide) Process(ctx context.Context, seqId int32, iprot
 	}
 	tickerCancel()
 	if err2 := oprot.WriteMessageBegin(ctx, "decide", thrift.REPLY, seqId); err2 != nil {
-		_write_err217 = thrift.WrapTException(err2)
+		_write_err231 = thrift.WrapTException(err2)
 	}
-	if err2 := result.Write(ctx, oprot); _write_err217 == nil && err2 != nil {
-		_write_err217 = thrift.WrapTException(err2)
+	if err2 := result.Write(ctx, oprot); _write_err231 == nil && err2 != nil {
+		_write_err231 = thrift.WrapTException(err2)
 	}
-	if err2 := oprot.WriteMessageEnd(ctx); _write_err217 == nil && err2 != nil {
-		_write_err217 = thrift.WrapTException(err2)
+	if err2 := oprot.WriteMessageEnd(ctx); _write_err231 == nil && err2 != nil {
+		_write_err231 = thrift.WrapTException(err2)
 	}
-	if err2 := oprot.Flush(ctx); _write_err217 == nil && err2 != nil {
-		_write_err217 = thrift.WrapTException(err2)
+	if err2 := oprot.Flush(ctx); _write_err231 == nil && err2 != nil {
+		_write_err231 = thrift.WrapTException(err2)
 	}
-	if _write_err217 != nil {
-		return false, thrift.WrapTException(_write_err217)
+	if _write_err231 != nil {
+		return false, thrift.WrapTException(_write_err231)
 	}
 	return true, err
 }
@@ -16292,7 +17576,7 @@ type controlProcessorRings struct {
 }
 
 func (p *controlProcessorRings) Process(ctx context.Context, seqId int32, iprot, oprot thrift.TProtocol) (success bool, err thrift.TException) {
-	var _write_err219 error
+	var _write_err233 error
 	args := ControlRingsArgs{}
 	if err2 := args.Read(ctx, iprot); err2 != nil {
 		iprot.ReadMessageEnd(ctx)
@@ -16342,21 +17626,21 @@ func (p *controlProcessorRings) Process(ctx context.Context, seqId int32, iprot,
 			if errors.Is(err2, thrift.ErrAbandonRequest) {
 				return false, thrift.WrapTException(err2)
 			}
-			_exc220 := thrift.NewTApplicationException(thrift.INTERNAL_ERROR, "Internal error processing rings: "+err2.Error())
+			_exc234 := thrift.NewTApplicationException(thrift.INTERNAL_ERROR, "Internal error processing rings: "+err2.Error())
 			if err2 := oprot.WriteMessageBegin(ctx, "rings", thrift.EXCEPTION, seqId); err2 != nil {
-				_write_err219 = thrift.WrapTException(err2)
+				_write_err233 = thrift.WrapTException(err2)
 			}
-			if err2 := _exc220.Write(ctx, oprot); _write_err219 == nil && err2 != nil {
-				_write_err219 = thrift.WrapTException(err2)
+			if err2 := _exc234.Write(ctx, oprot); _write_err233 == nil && err2 != nil {
+				_write_err233 = thrift.WrapTException(err2)
 			}
-			if err2 := oprot.WriteMessageEnd(ctx); _write_err219 == nil && err2 != nil {
-				_write_err219 = thrift.WrapTException(err2)
+			if err2 := oprot.WriteMessageEnd(ctx); _write_err233 == nil && err2 != nil {
+				_write_err233 = thrift.WrapTException(err2)
 			}
-			if err2 := oprot.Flush(ctx); _write_err219 == nil && err2 != nil {
-				_write_err219 = thrift.WrapTException(err2)
+			if err2 := oprot.Flush(ctx); _write_err233 == nil && err2 != nil {
+				_write_err233 = thrift.WrapTException(err2)
 			}
-			if _write_err219 != nil {
-				return false, thrift.WrapTException(_write_err219)
+			if _write_err233 != nil {
+				return false, thrift.WrapTException(_write_err233)
 			}
 			return true, err
 		}
@@ -16365,19 +17649,19 @@ func (p *controlProcessorRings) Process(ctx context.Context, seqId int32, iprot,
 	}
 	tickerCancel()
 	if err2 := oprot.WriteMessageBegin(ctx, "rings", thrift.REPLY, seqId); err2 != nil {
-		_write_err219 = thrift.WrapTException(err2)
+		_write_err233 = thrift.WrapTException(err2)
 	}
-	if err2 := result.Write(ctx, oprot); _write_err219 == nil && err2 != nil {
-		_write_err219 = thrift.WrapTException(err2)
+	if err2 := result.Write(ctx, oprot); _write_err233 == nil && err2 != nil {
+		_write_err233 = thrift.WrapTException(err2)
 	}
-	if err2 := oprot.WriteMessageEnd(ctx); _write_err219 == nil && err2 != nil {
-		_write_err219 = thrift.WrapTException(err2)
+	if err2 := oprot.WriteMessageEnd(ctx); _write_err233 == nil && err2 != nil {
+		_write_err233 = thrift.WrapTException(err2)
 	}
-	if err2 := oprot.Flush(ctx); _write_err219 == nil && err2 != nil {
-		_write_err219 = thrift.WrapTException(err2)
+	if err2 := oprot.Flush(ctx); _write_err233 == nil && err2 != nil {
+		_write_err233 = thrift.WrapTException(err2)
 	}
-	if _write_err219 != nil {
-		return false, thrift.WrapTException(_write_err219)
+	if _write_err233 != nil {
+		return false, thrift.WrapTException(_write_err233)
 	}
 	return true, err
 }
@@ -16387,7 +17671,7 @@ type controlProcessorDecideTrial struct {
 }
 
 func (p *controlProcessorDecideTrial) Process(ctx context.Context, seqId int32, iprot, oprot thrift.TProtocol) (success bool, err thrift.TException) {
-	var _write_err221 error
+	var _write_err235 error
 	args := ControlDecideTrialArgs{}
 	if err2 := args.Read(ctx, iprot); err2 != nil {
 		iprot.ReadMessageEnd(ctx)
@@ -16437,21 +17721,21 @@ func (p *controlProcessorDecideTrial) Process(ctx context.Context, seqId int32, 
 			if errors.Is(err2, thrift.ErrAbandonRequest) {
 				return false, thrift.WrapTException(err2)
 			}
-			_exc222 := thrift.NewTApplicationException(thrift.INTERNAL_ERROR, "Internal error processing decide_trial: "+err2.Error())
+			_exc236 := thrift.NewTApplicationException(thrift.INTERNAL_ERROR, "Internal error processing decide_trial: "+err2.Error())
 			if err2 := oprot.WriteMessageBegin(ctx, "decide_trial", thrift.EXCEPTION, seqId); err2 != nil {
-				_write_err221 = thrift.WrapTException(err2)
+				_write_err235 = thrift.WrapTException(err2)
 			}
-			if err2 := _exc222.Write(ctx, oprot); _write_err221 == nil && err2 != nil {
-				_write_err221 = thrift.WrapTException(err2)
+			if err2 := _exc236.Write(ctx, oprot); _write_err235 == nil && err2 != nil {
+				_write_err235 = thrift.WrapTException(err2)
 			}
-			if err2 := oprot.WriteMessageEnd(ctx); _write_err221 == nil && err2 != nil {
-				_write_err221 = thrift.WrapTException(err2)
+			if err2 := oprot.WriteMessageEnd(ctx); _write_err235 == nil && err2 != nil {
+				_write_err235 = thrift.WrapTException(err2)
 			}
-			if err2 := oprot.Flush(ctx); _write_err221 == nil && err2 != nil {
-				_write_err221 = thrift.WrapTException(err2)
+			if err2 := oprot.Flush(ctx); _write_err235 == nil && err2 != nil {
+				_write_err235 = thrift.WrapTException(err2)
 			}
-			if _write_err221 != nil {
-				return false, thrift.WrapTException(_write_err221)
+			if _write_err235 != nil {
+				return false, thrift.WrapTException(_write_err235)
 			}
 			return true, err
 		}
@@ -16460,19 +17744,19 @@ func (p *controlProcessorDecideTrial) Process(ctx context.Context, seqId int32, 
 	}
 	tickerCancel()
 	if err2 := oprot.WriteMessageBegin(ctx, "decide_trial", thrift.REPLY, seqId); err2 != nil {
-		_write_err221 = thrift.WrapTException(err2)
+		_write_err235 = thrift.WrapTException(err2)
 	}
-	if err2 := result.Write(ctx, oprot); _write_err221 == nil && err2 != nil {
-		_write_err221 = thrift.WrapTException(err2)
+	if err2 := result.Write(ctx, oprot); _write_err235 == nil && err2 != nil {
+		_write_err235 = thrift.WrapTException(err2)
 	}
-	if err2 := oprot.WriteMessageEnd(ctx); _write_err221 == nil && err2 != nil {
-		_write_err221 = thrift.WrapTException(err2)
+	if err2 := oprot.WriteMessageEnd(ctx); _write_err235 == nil && err2 != nil {
+		_write_err235 = thrift.WrapTException(err2)
 	}
-	if err2 := oprot.Flush(ctx); _write_err221 == nil && err2 != nil {
-		_write_err221 = thrift.WrapTException(err2)
+	if err2 := oprot.Flush(ctx); _write_err235 == nil && err2 != nil {
+		_write_err235 = thrift.WrapTException(err2)
 	}
-	if _write_err221 != nil {
-		return false, thrift.WrapTException(_write_err221)
+	if _write_err235 != nil {
+		return false, thrift.WrapTException(_write_err235)
 	}
 	return true, err
 }
@@ -16482,7 +17766,7 @@ type controlProcessorFreeze struct {
 }
 
 func (p *controlProcessorFreeze) Process(ctx context.Context, seqId int32, iprot, oprot thrift.TProtocol) (success bool, err thrift.TException) {
-	var _write_err223 error
+	var _write_err237 error
 	args := ControlFreezeArgs{}
 	if err2 := args.Read(ctx, iprot); err2 != nil {
 		iprot.ReadMessageEnd(ctx)
@@ -16532,21 +17816,21 @@ func (p *controlProcessorFreeze) Process(ctx context.Context, seqId int32, iprot
 			if errors.Is(err2, thrift.ErrAbandonRequest) {
 				return false, thrift.WrapTException(err2)
 			}
-			_exc224 := thrift.NewTApplicationException(thrift.INTERNAL_ERROR, "Internal error processing freeze: "+err2.Error())
+			_exc238 := thrift.NewTApplicationException(thrift.INTERNAL_ERROR, "Internal error processing freeze: "+err2.Error())
 			if err2 := oprot.WriteMessageBegin(ctx, "freeze", thrift.EXCEPTION, seqId); err2 != nil {
-				_write_err223 = thrift.WrapTException(err2)
+				_write_err237 = thrift.WrapTException(err2)
 			}
-			if err2 := _exc224.Write(ctx, oprot); _write_err223 == nil && err2 != nil {
-				_write_err223 = thrift.WrapTException(err2)
+			if err2 := _exc238.Write(ctx, oprot); _write_err237 == nil && err2 != nil {
+				_write_err237 = thrift.WrapTException(err2)
 			}
-			if err2 := oprot.WriteMessageEnd(ctx); _write_err223 == nil && err2 != nil {
-				_write_err223 = thrift.WrapTException(err2)
+			if err2 := oprot.WriteMessageEnd(ctx); _write_err237 == nil && err2 != nil {
+				_write_err237 = thrift.WrapTException(err2)
 			}
-			if err2 := oprot.Flush(ctx); _write_err223 == nil && err2 != nil {
-				_write_err223 = thrift.WrapTException(err2)
+			if err2 := oprot.Flush(ctx); _write_err237 == nil && err2 != nil {
+				_write_err237 = thrift.WrapTException(err2)
 			}
-			if _write_err223 != nil {
-				return false, thrift.WrapTException(_write_err223)
+			if _write_err237 != nil {
+				return false, thrift.WrapTException(_write_err237)
 			}
 			return true, err
 		}
@@ -16555,19 +17839,19 @@ func (p *controlProcessorFreeze) Process(ctx context.Context, seqId int32, iprot
 	}
 	tickerCancel()
 	if err2 := oprot.WriteMessageBegin(ctx, "freeze", thrift.REPLY, seqId); err2 != nil {
-		_write_err223 = thrift.WrapTException(err2)
+		_write_err237 = thrift.WrapTException(err2)
 	}
-	if err2 := result.Write(ctx, oprot); _write_err223 == nil && err2 != nil {
-		_write_err223 = thrift.WrapTException(err2)
+	if err2 := result.Write(ctx, oprot); _write_err237 == nil && err2 != nil {
+		_write_err237 = thrift.WrapTException(err2)
 	}
-	if err2 := oprot.WriteMessageEnd(ctx); _write_err223 == nil && err2 != nil {
-		_write_err223 = thrift.WrapTException(err2)
+	if err2 := oprot.WriteMessageEnd(ctx); _write_err237 == nil && err2 != nil {
+		_write_err237 = thrift.WrapTException(err2)
 	}
-	if err2 := oprot.Flush(ctx); _write_err223 == nil && err2 != nil {
-		_write_err223 = thrift.WrapTException(err2)
+	if err2 := oprot.Flush(ctx); _write_err237 == nil && err2 != nil {
+		_write_err237 = thrift.WrapTException(err2)
 	}
-	if _write_err223 != nil {
-		return false, thrift.WrapTException(_write_err223)
+	if _write_err237 != nil {
+		return false, thrift.WrapTException(_write_err237)
 	}
 	return true, err
 }
@@ -16577,7 +17861,7 @@ type controlProcessorFreezes struct {
 }
 
 func (p *controlProcessorFreezes) Process(ctx context.Context, seqId int32, iprot, oprot thrift.TProtocol) (success bool, err thrift.TException) {
-	var _write_err225 error
+	var _write_err239 error
 	args := ControlFreezesArgs{}
 	if err2 := args.Read(ctx, iprot); err2 != nil {
 		iprot.ReadMessageEnd(ctx)
@@ -16627,21 +17911,21 @@ func (p *controlProcessorFreezes) Process(ctx context.Context, seqId int32, ipro
 			if errors.Is(err2, thrift.ErrAbandonRequest) {
 				return false, thrift.WrapTException(err2)
 			}
-			_exc226 := thrift.NewTApplicationException(thrift.INTERNAL_ERROR, "Internal error processing freezes: "+err2.Error())
+			_exc240 := thrift.NewTApplicationException(thrift.INTERNAL_ERROR, "Internal error processing freezes: "+err2.Error())
 			if err2 := oprot.WriteMessageBegin(ctx, "freezes", thrift.EXCEPTION, seqId); err2 != nil {
-				_write_err225 = thrift.WrapTException(err2)
+				_write_err239 = thrift.WrapTException(err2)
 			}
-			if err2 := _exc226.Write(ctx, oprot); _write_err225 == nil && err2 != nil {
-				_write_err225 = thrift.WrapTException(err2)
+			if err2 := _exc240.Write(ctx, oprot); _write_err239 == nil && err2 != nil {
+				_write_err239 = thrift.WrapTException(err2)
 			}
-			if err2 := oprot.WriteMessageEnd(ctx); _write_err225 == nil && err2 != nil {
-				_write_err225 = thrift.WrapTException(err2)
+			if err2 := oprot.WriteMessageEnd(ctx); _write_err239 == nil && err2 != nil {
+				_write_err239 = thrift.WrapTException(err2)
 			}
-			if err2 := oprot.Flush(ctx); _write_err225 == nil && err2 != nil {
-				_write_err225 = thrift.WrapTException(err2)
+			if err2 := oprot.Flush(ctx); _write_err239 == nil && err2 != nil {
+				_write_err239 = thrift.WrapTException(err2)
 			}
-			if _write_err225 != nil {
-				return false, thrift.WrapTException(_write_err225)
+			if _write_err239 != nil {
+				return false, thrift.WrapTException(_write_err239)
 			}
 			return true, err
 		}
@@ -16650,19 +17934,19 @@ func (p *controlProcessorFreezes) Process(ctx context.Context, seqId int32, ipro
 	}
 	tickerCancel()
 	if err2 := oprot.WriteMessageBegin(ctx, "freezes", thrift.REPLY, seqId); err2 != nil {
-		_write_err225 = thrift.WrapTException(err2)
+		_write_err239 = thrift.WrapTException(err2)
 	}
-	if err2 := result.Write(ctx, oprot); _write_err225 == nil && err2 != nil {
-		_write_err225 = thrift.WrapTException(err2)
+	if err2 := result.Write(ctx, oprot); _write_err239 == nil && err2 != nil {
+		_write_err239 = thrift.WrapTException(err2)
 	}
-	if err2 := oprot.WriteMessageEnd(ctx); _write_err225 == nil && err2 != nil {
-		_write_err225 = thrift.WrapTException(err2)
+	if err2 := oprot.WriteMessageEnd(ctx); _write_err239 == nil && err2 != nil {
+		_write_err239 = thrift.WrapTException(err2)
 	}
-	if err2 := oprot.Flush(ctx); _write_err225 == nil && err2 != nil {
-		_write_err225 = thrift.WrapTException(err2)
+	if err2 := oprot.Flush(ctx); _write_err239 == nil && err2 != nil {
+		_write_err239 = thrift.WrapTException(err2)
 	}
-	if _write_err225 != nil {
-		return false, thrift.WrapTException(_write_err225)
+	if _write_err239 != nil {
+		return false, thrift.WrapTException(_write_err239)
 	}
 	return true, err
 }
@@ -16672,7 +17956,7 @@ type controlProcessorThaw struct {
 }
 
 func (p *controlProcessorThaw) Process(ctx context.Context, seqId int32, iprot, oprot thrift.TProtocol) (success bool, err thrift.TException) {
-	var _write_err227 error
+	var _write_err241 error
 	args := ControlThawArgs{}
 	if err2 := args.Read(ctx, iprot); err2 != nil {
 		iprot.ReadMessageEnd(ctx)
@@ -16722,21 +18006,21 @@ func (p *controlProcessorThaw) Process(ctx context.Context, seqId int32, iprot, 
 			if errors.Is(err2, thrift.ErrAbandonRequest) {
 				return false, thrift.WrapTException(err2)
 			}
-			_exc228 := thrift.NewTApplicationException(thrift.INTERNAL_ERROR, "Internal error processing thaw: "+err2.Error())
+			_exc242 := thrift.NewTApplicationException(thrift.INTERNAL_ERROR, "Internal error processing thaw: "+err2.Error())
 			if err2 := oprot.WriteMessageBegin(ctx, "thaw", thrift.EXCEPTION, seqId); err2 != nil {
-				_write_err227 = thrift.WrapTException(err2)
+				_write_err241 = thrift.WrapTException(err2)
 			}
-			if err2 := _exc228.Write(ctx, oprot); _write_err227 == nil && err2 != nil {
-				_write_err227 = thrift.WrapTException(err2)
+			if err2 := _exc242.Write(ctx, oprot); _write_err241 == nil && err2 != nil {
+				_write_err241 = thrift.WrapTException(err2)
 			}
-			if err2 := oprot.WriteMessageEnd(ctx); _write_err227 == nil && err2 != nil {
-				_write_err227 = thrift.WrapTException(err2)
+			if err2 := oprot.WriteMessageEnd(ctx); _write_err241 == nil && err2 != nil {
+				_write_err241 = thrift.WrapTException(err2)
 			}
-			if err2 := oprot.Flush(ctx); _write_err227 == nil && err2 != nil {
-				_write_err227 = thrift.WrapTException(err2)
+			if err2 := oprot.Flush(ctx); _write_err241 == nil && err2 != nil {
+				_write_err241 = thrift.WrapTException(err2)
 			}
-			if _write_err227 != nil {
-				return false, thrift.WrapTException(_write_err227)
+			if _write_err241 != nil {
+				return false, thrift.WrapTException(_write_err241)
 			}
 			return true, err
 		}
@@ -16745,19 +18029,19 @@ func (p *controlProcessorThaw) Process(ctx context.Context, seqId int32, iprot, 
 	}
 	tickerCancel()
 	if err2 := oprot.WriteMessageBegin(ctx, "thaw", thrift.REPLY, seqId); err2 != nil {
-		_write_err227 = thrift.WrapTException(err2)
+		_write_err241 = thrift.WrapTException(err2)
 	}
-	if err2 := result.Write(ctx, oprot); _write_err227 == nil && err2 != nil {
-		_write_err227 = thrift.WrapTException(err2)
+	if err2 := result.Write(ctx, oprot); _write_err241 == nil && err2 != nil {
+		_write_err241 = thrift.WrapTException(err2)
 	}
-	if err2 := oprot.WriteMessageEnd(ctx); _write_err227 == nil && err2 != nil {
-		_write_err227 = thrift.WrapTException(err2)
+	if err2 := oprot.WriteMessageEnd(ctx); _write_err241 == nil && err2 != nil {
+		_write_err241 = thrift.WrapTException(err2)
 	}
-	if err2 := oprot.Flush(ctx); _write_err227 == nil && err2 != nil {
-		_write_err227 = thrift.WrapTException(err2)
+	if err2 := oprot.Flush(ctx); _write_err241 == nil && err2 != nil {
+		_write_err241 = thrift.WrapTException(err2)
 	}
-	if _write_err227 != nil {
-		return false, thrift.WrapTException(_write_err227)
+	if _write_err241 != nil {
+		return false, thrift.WrapTException(_write_err241)
 	}
 	return true, err
 }
@@ -16767,7 +18051,7 @@ type controlProcessorExpect struct {
 }
 
 func (p *controlProcessorExpect) Process(ctx context.Context, seqId int32, iprot, oprot thrift.TProtocol) (success bool, err thrift.TException) {
-	var _write_err229 error
+	var _write_err243 error
 	args := ControlExpectArgs{}
 	if err2 := args.Read(ctx, iprot); err2 != nil {
 		iprot.ReadMessageEnd(ctx)
@@ -16817,21 +18101,21 @@ func (p *controlProcessorExpect) Process(ctx context.Context, seqId int32, iprot
 			if errors.Is(err2, thrift.ErrAbandonRequest) {
 				return false, thrift.WrapTException(err2)
 			}
-			_exc230 := thrift.NewTApplicationException(thrift.INTERNAL_ERROR, "Internal error processing expect: "+err2.Error())
+			_exc244 := thrift.NewTApplicationException(thrift.INTERNAL_ERROR, "Internal error processing expect: "+err2.Error())
 			if err2 := oprot.WriteMessageBegin(ctx, "expect", thrift.EXCEPTION, seqId); err2 != nil {
-				_write_err229 = thrift.WrapTException(err2)
+				_write_err243 = thrift.WrapTException(err2)
 			}
-			if err2 := _exc230.Write(ctx, oprot); _write_err229 == nil && err2 != nil {
-				_write_err229 = thrift.WrapTException(err2)
+			if err2 := _exc244.Write(ctx, oprot); _write_err243 == nil && err2 != nil {
+				_write_err243 = thrift.WrapTException(err2)
 			}
-			if err2 := oprot.WriteMessageEnd(ctx); _write_err229 == nil && err2 != nil {
-				_write_err229 = thrift.WrapTException(err2)
+			if err2 := oprot.WriteMessageEnd(ctx); _write_err243 == nil && err2 != nil {
+				_write_err243 = thrift.WrapTException(err2)
 			}
-			if err2 := oprot.Flush(ctx); _write_err229 == nil && err2 != nil {
-				_write_err229 = thrift.WrapTException(err2)
+			if err2 := oprot.Flush(ctx); _write_err243 == nil && err2 != nil {
+				_write_err243 = thrift.WrapTException(err2)
 			}
-			if _write_err229 != nil {
-				return false, thrift.WrapTException(_write_err229)
+			if _write_err243 != nil {
+				return false, thrift.WrapTException(_write_err243)
 			}
 			return true, err
 		}
@@ -16840,19 +18124,19 @@ func (p *controlProcessorExpect) Process(ctx context.Context, seqId int32, iprot
 	}
 	tickerCancel()
 	if err2 := oprot.WriteMessageBegin(ctx, "expect", thrift.REPLY, seqId); err2 != nil {
-		_write_err229 = thrift.WrapTException(err2)
+		_write_err243 = thrift.WrapTException(err2)
 	}
-	if err2 := result.Write(ctx, oprot); _write_err229 == nil && err2 != nil {
-		_write_err229 = thrift.WrapTException(err2)
+	if err2 := result.Write(ctx, oprot); _write_err243 == nil && err2 != nil {
+		_write_err243 = thrift.WrapTException(err2)
 	}
-	if err2 := oprot.WriteMessageEnd(ctx); _write_err229 == nil && err2 != nil {
-		_write_err229 = thrift.WrapTException(err2)
+	if err2 := oprot.WriteMessageEnd(ctx); _write_err243 == nil && err2 != nil {
+		_write_err243 = thrift.WrapTException(err2)
 	}
-	if err2 := oprot.Flush(ctx); _write_err229 == nil && err2 != nil {
-		_write_err229 = thrift.WrapTException(err2)
+	if err2 := oprot.Flush(ctx); _write_err243 == nil && err2 != nil {
+		_write_err243 = thrift.WrapTException(err2)
 	}
-	if _write_err229 != nil {
-		return false, thrift.WrapTException(_write_err229)
+	if _write_err243 != nil {
+		return false, thrift.WrapTException(_write_err243)
 	}
 	return true, err
 }
@@ -16862,7 +18146,7 @@ type controlProcessorExpectations struct {
 }
 
 func (p *controlProcessorExpectations) Process(ctx context.Context, seqId int32, iprot, oprot thrift.TProtocol) (success bool, err thrift.TException) {
-	var _write_err231 error
+	var _write_err245 error
 	args := ControlExpectationsArgs{}
 	if err2 := args.Read(ctx, iprot); err2 != nil {
 		iprot.ReadMessageEnd(ctx)
@@ -16912,21 +18196,21 @@ func (p *controlProcessorExpectations) Process(ctx context.Context, seqId int32,
 			if errors.Is(err2, thrift.ErrAbandonRequest) {
 				return false, thrift.WrapTException(err2)
 			}
-			_exc232 := thrift.NewTApplicationException(thrift.INTERNAL_ERROR, "Internal error processing expectations: "+err2.Error())
+			_exc246 := thrift.NewTApplicationException(thrift.INTERNAL_ERROR, "Internal error processing expectations: "+err2.Error())
 			if err2 := oprot.WriteMessageBegin(ctx, "expectations", thrift.EXCEPTION, seqId); err2 != nil {
-				_write_err231 = thrift.WrapTException(err2)
+				_write_err245 = thrift.WrapTException(err2)
 			}
-			if err2 := _exc232.Write(ctx, oprot); _write_err231 == nil && err2 != nil {
-				_write_err231 = thrift.WrapTException(err2)
+			if err2 := _exc246.Write(ctx, oprot); _write_err245 == nil && err2 != nil {
+				_write_err245 = thrift.WrapTException(err2)
 			}
-			if err2 := oprot.WriteMessageEnd(ctx); _write_err231 == nil && err2 != nil {
-				_write_err231 = thrift.WrapTException(err2)
+			if err2 := oprot.WriteMessageEnd(ctx); _write_err245 == nil && err2 != nil {
+				_write_err245 = thrift.WrapTException(err2)
 			}
-			if err2 := oprot.Flush(ctx); _write_err231 == nil && err2 != nil {
-				_write_err231 = thrift.WrapTException(err2)
+			if err2 := oprot.Flush(ctx); _write_err245 == nil && err2 != nil {
+				_write_err245 = thrift.WrapTException(err2)
 			}
-			if _write_err231 != nil {
-				return false, thrift.WrapTException(_write_err231)
+			if _write_err245 != nil {
+				return false, thrift.WrapTException(_write_err245)
 			}
 			return true, err
 		}
@@ -16935,19 +18219,19 @@ func (p *controlProcessorExpectations) Process(ctx context.Context, seqId int32,
 	}
 	tickerCancel()
 	if err2 := oprot.WriteMessageBegin(ctx, "expectations", thrift.REPLY, seqId); err2 != nil {
-		_write_err231 = thrift.WrapTException(err2)
+		_write_err245 = thrift.WrapTException(err2)
 	}
-	if err2 := result.Write(ctx, oprot); _write_err231 == nil && err2 != nil {
-		_write_err231 = thrift.WrapTException(err2)
+	if err2 := result.Write(ctx, oprot); _write_err245 == nil && err2 != nil {
+		_write_err245 = thrift.WrapTException(err2)
 	}
-	if err2 := oprot.WriteMessageEnd(ctx); _write_err231 == nil && err2 != nil {
-		_write_err231 = thrift.WrapTException(err2)
+	if err2 := oprot.WriteMessageEnd(ctx); _write_err245 == nil && err2 != nil {
+		_write_err245 = thrift.WrapTException(err2)
 	}
-	if err2 := oprot.Flush(ctx); _write_err231 == nil && err2 != nil {
-		_write_err231 = thrift.WrapTException(err2)
+	if err2 := oprot.Flush(ctx); _write_err245 == nil && err2 != nil {
+		_write_err245 = thrift.WrapTException(err2)
 	}
-	if _write_err231 != nil {
-		return false, thrift.WrapTException(_write_err231)
+	if _write_err245 != nil {
+		return false, thrift.WrapTException(_write_err245)
 	}
 	return true, err
 }
@@ -16957,7 +18241,7 @@ type controlProcessorUnexpect struct {
 }
 
 func (p *controlProcessorUnexpect) Process(ctx context.Context, seqId int32, iprot, oprot thrift.TProtocol) (success bool, err thrift.TException) {
-	var _write_err233 error
+	var _write_err247 error
 	args := ControlUnexpectArgs{}
 	if err2 := args.Read(ctx, iprot); err2 != nil {
 		iprot.ReadMessageEnd(ctx)
@@ -17007,21 +18291,21 @@ func (p *controlProcessorUnexpect) Process(ctx context.Context, seqId int32, ipr
 			if errors.Is(err2, thrift.ErrAbandonRequest) {
 				return false, thrift.WrapTException(err2)
 			}
-			_exc234 := thrift.NewTApplicationException(thrift.INTERNAL_ERROR, "Internal error processing unexpect: "+err2.Error())
+			_exc248 := thrift.NewTApplicationException(thrift.INTERNAL_ERROR, "Internal error processing unexpect: "+err2.Error())
 			if err2 := oprot.WriteMessageBegin(ctx, "unexpect", thrift.EXCEPTION, seqId); err2 != nil {
-				_write_err233 = thrift.WrapTException(err2)
+				_write_err247 = thrift.WrapTException(err2)
 			}
-			if err2 := _exc234.Write(ctx, oprot); _write_err233 == nil && err2 != nil {
-				_write_err233 = thrift.WrapTException(err2)
+			if err2 := _exc248.Write(ctx, oprot); _write_err247 == nil && err2 != nil {
+				_write_err247 = thrift.WrapTException(err2)
 			}
-			if err2 := oprot.WriteMessageEnd(ctx); _write_err233 == nil && err2 != nil {
-				_write_err233 = thrift.WrapTException(err2)
+			if err2 := oprot.WriteMessageEnd(ctx); _write_err247 == nil && err2 != nil {
+				_write_err247 = thrift.WrapTException(err2)
 			}
-			if err2 := oprot.Flush(ctx); _write_err233 == nil && err2 != nil {
-				_write_err233 = thrift.WrapTException(err2)
+			if err2 := oprot.Flush(ctx); _write_err247 == nil && err2 != nil {
+				_write_err247 = thrift.WrapTException(err2)
 			}
-			if _write_err233 != nil {
-				return false, thrift.WrapTException(_write_err233)
+			if _write_err247 != nil {
+				return false, thrift.WrapTException(_write_err247)
 			}
 			return true, err
 		}
@@ -17030,19 +18314,19 @@ func (p *controlProcessorUnexpect) Process(ctx context.Context, seqId int32, ipr
 	}
 	tickerCancel()
 	if err2 := oprot.WriteMessageBegin(ctx, "unexpect", thrift.REPLY, seqId); err2 != nil {
-		_write_err233 = thrift.WrapTException(err2)
+		_write_err247 = thrift.WrapTException(err2)
 	}
-	if err2 := result.Write(ctx, oprot); _write_err233 == nil && err2 != nil {
-		_write_err233 = thrift.WrapTException(err2)
+	if err2 := result.Write(ctx, oprot); _write_err247 == nil && err2 != nil {
+		_write_err247 = thrift.WrapTException(err2)
 	}
-	if err2 := oprot.WriteMessageEnd(ctx); _write_err233 == nil && err2 != nil {
-		_write_err233 = thrift.WrapTException(err2)
+	if err2 := oprot.WriteMessageEnd(ctx); _write_err247 == nil && err2 != nil {
+		_write_err247 = thrift.WrapTException(err2)
 	}
-	if err2 := oprot.Flush(ctx); _write_err233 == nil && err2 != nil {
-		_write_err233 = thrift.WrapTException(err2)
+	if err2 := oprot.Flush(ctx); _write_err247 == nil && err2 != nil {
+		_write_err247 = thrift.WrapTException(err2)
 	}
-	if _write_err233 != nil {
-		return false, thrift.WrapTException(_write_err233)
+	if _write_err247 != nil {
+		return false, thrift.WrapTException(_write_err247)
 	}
 	return true, err
 }
@@ -17052,7 +18336,7 @@ type controlProcessorVips struct {
 }
 
 func (p *controlProcessorVips) Process(ctx context.Context, seqId int32, iprot, oprot thrift.TProtocol) (success bool, err thrift.TException) {
-	var _write_err235 error
+	var _write_err249 error
 	args := ControlVipsArgs{}
 	if err2 := args.Read(ctx, iprot); err2 != nil {
 		iprot.ReadMessageEnd(ctx)
@@ -17102,21 +18386,21 @@ func (p *controlProcessorVips) Process(ctx context.Context, seqId int32, iprot, 
 			if errors.Is(err2, thrift.ErrAbandonRequest) {
 				return false, thrift.WrapTException(err2)
 			}
-			_exc236 := thrift.NewTApplicationException(thrift.INTERNAL_ERROR, "Internal error processing vips: "+err2.Error())
+			_exc250 := thrift.NewTApplicationException(thrift.INTERNAL_ERROR, "Internal error processing vips: "+err2.Error())
 			if err2 := oprot.WriteMessageBegin(ctx, "vips", thrift.EXCEPTION, seqId); err2 != nil {
-				_write_err235 = thrift.WrapTException(err2)
+				_write_err249 = thrift.WrapTException(err2)
 			}
-			if err2 := _exc236.Write(ctx, oprot); _write_err235 == nil && err2 != nil {
-				_write_err235 = thrift.WrapTException(err2)
+			if err2 := _exc250.Write(ctx, oprot); _write_err249 == nil && err2 != nil {
+				_write_err249 = thrift.WrapTException(err2)
 			}
-			if err2 := oprot.WriteMessageEnd(ctx); _write_err235 == nil && err2 != nil {
-				_write_err235 = thrift.WrapTException(err2)
+			if err2 := oprot.WriteMessageEnd(ctx); _write_err249 == nil && err2 != nil {
+				_write_err249 = thrift.WrapTException(err2)
 			}
-			if err2 := oprot.Flush(ctx); _write_err235 == nil && err2 != nil {
-				_write_err235 = thrift.WrapTException(err2)
+			if err2 := oprot.Flush(ctx); _write_err249 == nil && err2 != nil {
+				_write_err249 = thrift.WrapTException(err2)
 			}
-			if _write_err235 != nil {
-				return false, thrift.WrapTException(_write_err235)
+			if _write_err249 != nil {
+				return false, thrift.WrapTException(_write_err249)
 			}
 			return true, err
 		}
@@ -17125,19 +18409,19 @@ func (p *controlProcessorVips) Process(ctx context.Context, seqId int32, iprot, 
 	}
 	tickerCancel()
 	if err2 := oprot.WriteMessageBegin(ctx, "vips", thrift.REPLY, seqId); err2 != nil {
-		_write_err235 = thrift.WrapTException(err2)
+		_write_err249 = thrift.WrapTException(err2)
 	}
-	if err2 := result.Write(ctx, oprot); _write_err235 == nil && err2 != nil {
-		_write_err235 = thrift.WrapTException(err2)
+	if err2 := result.Write(ctx, oprot); _write_err249 == nil && err2 != nil {
+		_write_err249 = thrift.WrapTException(err2)
 	}
-	if err2 := oprot.WriteMessageEnd(ctx); _write_err235 == nil && err2 != nil {
-		_write_err235 = thrift.WrapTException(err2)
+	if err2 := oprot.WriteMessageEnd(ctx); _write_err249 == nil && err2 != nil {
+		_write_err249 = thrift.WrapTException(err2)
 	}
-	if err2 := oprot.Flush(ctx); _write_err235 == nil && err2 != nil {
-		_write_err235 = thrift.WrapTException(err2)
+	if err2 := oprot.Flush(ctx); _write_err249 == nil && err2 != nil {
+		_write_err249 = thrift.WrapTException(err2)
 	}
-	if _write_err235 != nil {
-		return false, thrift.WrapTException(_write_err235)
+	if _write_err249 != nil {
+		return false, thrift.WrapTException(_write_err249)
 	}
 	return true, err
 }
@@ -17147,7 +18431,7 @@ type controlProcessorOrderVip struct {
 }
 
 func (p *controlProcessorOrderVip) Process(ctx context.Context, seqId int32, iprot, oprot thrift.TProtocol) (success bool, err thrift.TException) {
-	var _write_err237 error
+	var _write_err251 error
 	args := ControlOrderVipArgs{}
 	if err2 := args.Read(ctx, iprot); err2 != nil {
 		iprot.ReadMessageEnd(ctx)
@@ -17197,21 +18481,21 @@ func (p *controlProcessorOrderVip) Process(ctx context.Context, seqId int32, ipr
 			if errors.Is(err2, thrift.ErrAbandonRequest) {
 				return false, thrift.WrapTException(err2)
 			}
-			_exc238 := thrift.NewTApplicationException(thrift.INTERNAL_ERROR, "Internal error processing order_vip: "+err2.Error())
+			_exc252 := thrift.NewTApplicationException(thrift.INTERNAL_ERROR, "Internal error processing order_vip: "+err2.Error())
 			if err2 := oprot.WriteMessageBegin(ctx, "order_vip", thrift.EXCEPTION, seqId); err2 != nil {
-				_write_err237 = thrift.WrapTException(err2)
+				_write_err251 = thrift.WrapTException(err2)
 			}
-			if err2 := _exc238.Write(ctx, oprot); _write_err237 == nil && err2 != nil {
-				_write_err237 = thrift.WrapTException(err2)
+			if err2 := _exc252.Write(ctx, oprot); _write_err251 == nil && err2 != nil {
+				_write_err251 = thrift.WrapTException(err2)
 			}
-			if err2 := oprot.WriteMessageEnd(ctx); _write_err237 == nil && err2 != nil {
-				_write_err237 = thrift.WrapTException(err2)
+			if err2 := oprot.WriteMessageEnd(ctx); _write_err251 == nil && err2 != nil {
+				_write_err251 = thrift.WrapTException(err2)
 			}
-			if err2 := oprot.Flush(ctx); _write_err237 == nil && err2 != nil {
-				_write_err237 = thrift.WrapTException(err2)
+			if err2 := oprot.Flush(ctx); _write_err251 == nil && err2 != nil {
+				_write_err251 = thrift.WrapTException(err2)
 			}
-			if _write_err237 != nil {
-				return false, thrift.WrapTException(_write_err237)
+			if _write_err251 != nil {
+				return false, thrift.WrapTException(_write_err251)
 			}
 			return true, err
 		}
@@ -17220,19 +18504,19 @@ func (p *controlProcessorOrderVip) Process(ctx context.Context, seqId int32, ipr
 	}
 	tickerCancel()
 	if err2 := oprot.WriteMessageBegin(ctx, "order_vip", thrift.REPLY, seqId); err2 != nil {
-		_write_err237 = thrift.WrapTException(err2)
+		_write_err251 = thrift.WrapTException(err2)
 	}
-	if err2 := result.Write(ctx, oprot); _write_err237 == nil && err2 != nil {
-		_write_err237 = thrift.WrapTException(err2)
+	if err2 := result.Write(ctx, oprot); _write_err251 == nil && err2 != nil {
+		_write_err251 = thrift.WrapTException(err2)
 	}
-	if err2 := oprot.WriteMessageEnd(ctx); _write_err237 == nil && err2 != nil {
-		_write_err237 = thrift.WrapTException(err2)
+	if err2 := oprot.WriteMessageEnd(ctx); _write_err251 == nil && err2 != nil {
+		_write_err251 = thrift.WrapTException(err2)
 	}
-	if err2 := oprot.Flush(ctx); _write_err237 == nil && err2 != nil {
-		_write_err237 = thrift.WrapTException(err2)
+	if err2 := oprot.Flush(ctx); _write_err251 == nil && err2 != nil {
+		_write_err251 = thrift.WrapTException(err2)
 	}
-	if _write_err237 != nil {
-		return false, thrift.WrapTException(_write_err237)
+	if _write_err251 != nil {
+		return false, thrift.WrapTException(_write_err251)
 	}
 	return true, err
 }
@@ -18052,6 +19336,388 @@ func (p *ControlWhyResult) String() string {
 		return "<nil>"
 	}
 	return fmt.Sprintf("ControlWhyResult(%+v)", *p)
+}
+
+// Attributes:
+//   - Client
+//   - Resolver
+//   - Name
+//   - Type
+type ControlSteerArgs struct {
+	Client   string `thrift:"client,1" db:"client" json:"client"`
+	Resolver string `thrift:"resolver,2" db:"resolver" json:"resolver"`
+	Name     string `thrift:"name,3" db:"name" json:"name"`
+	Type     string `thrift:"type,4" db:"type" json:"type"`
+}
+
+func NewControlSteerArgs() *ControlSteerArgs {
+	return &ControlSteerArgs{}
+}
+
+func (p *ControlSteerArgs) GetClient() string {
+	return p.Client
+}
+
+func (p *ControlSteerArgs) GetResolver() string {
+	return p.Resolver
+}
+
+func (p *ControlSteerArgs) GetName() string {
+	return p.Name
+}
+
+func (p *ControlSteerArgs) GetType() string {
+	return p.Type
+}
+func (p *ControlSteerArgs) Read(ctx context.Context, iprot thrift.TProtocol) error {
+	if _, err := iprot.ReadStructBegin(ctx); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T read error: ", p), err)
+	}
+
+	for {
+		_, fieldTypeId, fieldId, err := iprot.ReadFieldBegin(ctx)
+		if err != nil {
+			return thrift.PrependError(fmt.Sprintf("%T field %d read error: ", p, fieldId), err)
+		}
+		if fieldTypeId == thrift.STOP {
+			break
+		}
+		switch fieldId {
+		case 1:
+			if fieldTypeId == thrift.STRING {
+				if err := p.ReadField1(ctx, iprot); err != nil {
+					return err
+				}
+			} else {
+				if err := iprot.Skip(ctx, fieldTypeId); err != nil {
+					return err
+				}
+			}
+		case 2:
+			if fieldTypeId == thrift.STRING {
+				if err := p.ReadField2(ctx, iprot); err != nil {
+					return err
+				}
+			} else {
+				if err := iprot.Skip(ctx, fieldTypeId); err != nil {
+					return err
+				}
+			}
+		case 3:
+			if fieldTypeId == thrift.STRING {
+				if err := p.ReadField3(ctx, iprot); err != nil {
+					return err
+				}
+			} else {
+				if err := iprot.Skip(ctx, fieldTypeId); err != nil {
+					return err
+				}
+			}
+		case 4:
+			if fieldTypeId == thrift.STRING {
+				if err := p.ReadField4(ctx, iprot); err != nil {
+					return err
+				}
+			} else {
+				if err := iprot.Skip(ctx, fieldTypeId); err != nil {
+					return err
+				}
+			}
+		default:
+			if err := iprot.Skip(ctx, fieldTypeId); err != nil {
+				return err
+			}
+		}
+		if err := iprot.ReadFieldEnd(ctx); err != nil {
+			return err
+		}
+	}
+	if err := iprot.ReadStructEnd(ctx); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T read struct end error: ", p), err)
+	}
+	return nil
+}
+
+func (p *ControlSteerArgs) ReadField1(ctx context.Context, iprot thrift.TProtocol) error {
+	if v, err := iprot.ReadString(ctx); err != nil {
+		return thrift.PrependError("error reading field 1: ", err)
+	} else {
+		p.Client = v
+	}
+	return nil
+}
+
+func (p *ControlSteerArgs) ReadField2(ctx context.Context, iprot thrift.TProtocol) error {
+	if v, err := iprot.ReadString(ctx); err != nil {
+		return thrift.PrependError("error reading field 2: ", err)
+	} else {
+		p.Resolver = v
+	}
+	return nil
+}
+
+func (p *ControlSteerArgs) ReadField3(ctx context.Context, iprot thrift.TProtocol) error {
+	if v, err := iprot.ReadString(ctx); err != nil {
+		return thrift.PrependError("error reading field 3: ", err)
+	} else {
+		p.Name = v
+	}
+	return nil
+}
+
+func (p *ControlSteerArgs) ReadField4(ctx context.Context, iprot thrift.TProtocol) error {
+	if v, err := iprot.ReadString(ctx); err != nil {
+		return thrift.PrependError("error reading field 4: ", err)
+	} else {
+		p.Type = v
+	}
+	return nil
+}
+
+func (p *ControlSteerArgs) Write(ctx context.Context, oprot thrift.TProtocol) error {
+	if err := oprot.WriteStructBegin(ctx, "steer_args"); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T write struct begin error: ", p), err)
+	}
+	if p != nil {
+		if err := p.writeField1(ctx, oprot); err != nil {
+			return err
+		}
+		if err := p.writeField2(ctx, oprot); err != nil {
+			return err
+		}
+		if err := p.writeField3(ctx, oprot); err != nil {
+			return err
+		}
+		if err := p.writeField4(ctx, oprot); err != nil {
+			return err
+		}
+	}
+	if err := oprot.WriteFieldStop(ctx); err != nil {
+		return thrift.PrependError("write field stop error: ", err)
+	}
+	if err := oprot.WriteStructEnd(ctx); err != nil {
+		return thrift.PrependError("write struct stop error: ", err)
+	}
+	return nil
+}
+
+func (p *ControlSteerArgs) writeField1(ctx context.Context, oprot thrift.TProtocol) (err error) {
+	if err := oprot.WriteFieldBegin(ctx, "client", thrift.STRING, 1); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T write field begin error 1:client: ", p), err)
+	}
+	if err := oprot.WriteString(ctx, string(p.Client)); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T.client (1) field write error: ", p), err)
+	}
+	if err := oprot.WriteFieldEnd(ctx); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T write field end error 1:client: ", p), err)
+	}
+	return err
+}
+
+func (p *ControlSteerArgs) writeField2(ctx context.Context, oprot thrift.TProtocol) (err error) {
+	if err := oprot.WriteFieldBegin(ctx, "resolver", thrift.STRING, 2); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T write field begin error 2:resolver: ", p), err)
+	}
+	if err := oprot.WriteString(ctx, string(p.Resolver)); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T.resolver (2) field write error: ", p), err)
+	}
+	if err := oprot.WriteFieldEnd(ctx); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T write field end error 2:resolver: ", p), err)
+	}
+	return err
+}
+
+func (p *ControlSteerArgs) writeField3(ctx context.Context, oprot thrift.TProtocol) (err error) {
+	if err := oprot.WriteFieldBegin(ctx, "name", thrift.STRING, 3); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T write field begin error 3:name: ", p), err)
+	}
+	if err := oprot.WriteString(ctx, string(p.Name)); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T.name (3) field write error: ", p), err)
+	}
+	if err := oprot.WriteFieldEnd(ctx); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T write field end error 3:name: ", p), err)
+	}
+	return err
+}
+
+func (p *ControlSteerArgs) writeField4(ctx context.Context, oprot thrift.TProtocol) (err error) {
+	if err := oprot.WriteFieldBegin(ctx, "type", thrift.STRING, 4); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T write field begin error 4:type: ", p), err)
+	}
+	if err := oprot.WriteString(ctx, string(p.Type)); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T.type (4) field write error: ", p), err)
+	}
+	if err := oprot.WriteFieldEnd(ctx); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T write field end error 4:type: ", p), err)
+	}
+	return err
+}
+
+func (p *ControlSteerArgs) String() string {
+	if p == nil {
+		return "<nil>"
+	}
+	return fmt.Sprintf("ControlSteerArgs(%+v)", *p)
+}
+
+// Attributes:
+//   - Success
+//   - Refused
+type ControlSteerResult struct {
+	Success *Steering       `thrift:"success,0" db:"success" json:"success,omitempty"`
+	Refused *answer.Refused `thrift:"refused,1" db:"refused" json:"refused,omitempty"`
+}
+
+func NewControlSteerResult() *ControlSteerResult {
+	return &ControlSteerResult{}
+}
+
+var ControlSteerResult_Success_DEFAULT *Steering
+
+func (p *ControlSteerResult) GetSuccess() *Steering {
+	if !p.IsSetSuccess() {
+		return ControlSteerResult_Success_DEFAULT
+	}
+	return p.Success
+}
+
+var ControlSteerResult_Refused_DEFAULT *answer.Refused
+
+func (p *ControlSteerResult) GetRefused() *answer.Refused {
+	if !p.IsSetRefused() {
+		return ControlSteerResult_Refused_DEFAULT
+	}
+	return p.Refused
+}
+func (p *ControlSteerResult) IsSetSuccess() bool {
+	return p.Success != nil
+}
+
+func (p *ControlSteerResult) IsSetRefused() bool {
+	return p.Refused != nil
+}
+
+func (p *ControlSteerResult) Read(ctx context.Context, iprot thrift.TProtocol) error {
+	if _, err := iprot.ReadStructBegin(ctx); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T read error: ", p), err)
+	}
+
+	for {
+		_, fieldTypeId, fieldId, err := iprot.ReadFieldBegin(ctx)
+		if err != nil {
+			return thrift.PrependError(fmt.Sprintf("%T field %d read error: ", p, fieldId), err)
+		}
+		if fieldTypeId == thrift.STOP {
+			break
+		}
+		switch fieldId {
+		case 0:
+			if fieldTypeId == thrift.STRUCT {
+				if err := p.ReadField0(ctx, iprot); err != nil {
+					return err
+				}
+			} else {
+				if err := iprot.Skip(ctx, fieldTypeId); err != nil {
+					return err
+				}
+			}
+		case 1:
+			if fieldTypeId == thrift.STRUCT {
+				if err := p.ReadField1(ctx, iprot); err != nil {
+					return err
+				}
+			} else {
+				if err := iprot.Skip(ctx, fieldTypeId); err != nil {
+					return err
+				}
+			}
+		default:
+			if err := iprot.Skip(ctx, fieldTypeId); err != nil {
+				return err
+			}
+		}
+		if err := iprot.ReadFieldEnd(ctx); err != nil {
+			return err
+		}
+	}
+	if err := iprot.ReadStructEnd(ctx); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T read struct end error: ", p), err)
+	}
+	return nil
+}
+
+func (p *ControlSteerResult) ReadField0(ctx context.Context, iprot thrift.TProtocol) error {
+	p.Success = &Steering{}
+	if err := p.Success.Read(ctx, iprot); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T error reading struct: ", p.Success), err)
+	}
+	return nil
+}
+
+func (p *ControlSteerResult) ReadField1(ctx context.Context, iprot thrift.TProtocol) error {
+	p.Refused = &answer.Refused{}
+	if err := p.Refused.Read(ctx, iprot); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T error reading struct: ", p.Refused), err)
+	}
+	return nil
+}
+
+func (p *ControlSteerResult) Write(ctx context.Context, oprot thrift.TProtocol) error {
+	if err := oprot.WriteStructBegin(ctx, "steer_result"); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T write struct begin error: ", p), err)
+	}
+	if p != nil {
+		if err := p.writeField0(ctx, oprot); err != nil {
+			return err
+		}
+		if err := p.writeField1(ctx, oprot); err != nil {
+			return err
+		}
+	}
+	if err := oprot.WriteFieldStop(ctx); err != nil {
+		return thrift.PrependError("write field stop error: ", err)
+	}
+	if err := oprot.WriteStructEnd(ctx); err != nil {
+		return thrift.PrependError("write struct stop error: ", err)
+	}
+	return nil
+}
+
+func (p *ControlSteerResult) writeField0(ctx context.Context, oprot thrift.TProtocol) (err error) {
+	if p.IsSetSuccess() {
+		if err := oprot.WriteFieldBegin(ctx, "success", thrift.STRUCT, 0); err != nil {
+			return thrift.PrependError(fmt.Sprintf("%T write field begin error 0:success: ", p), err)
+		}
+		if err := p.Success.Write(ctx, oprot); err != nil {
+			return thrift.PrependError(fmt.Sprintf("%T error writing struct: ", p.Success), err)
+		}
+		if err := oprot.WriteFieldEnd(ctx); err != nil {
+			return thrift.PrependError(fmt.Sprintf("%T write field end error 0:success: ", p), err)
+		}
+	}
+	return err
+}
+
+func (p *ControlSteerResult) writeField1(ctx context.Context, oprot thrift.TProtocol) (err error) {
+	if p.IsSetRefused() {
+		if err := oprot.WriteFieldBegin(ctx, "refused", thrift.STRUCT, 1); err != nil {
+			return thrift.PrependError(fmt.Sprintf("%T write field begin error 1:refused: ", p), err)
+		}
+		if err := p.Refused.Write(ctx, oprot); err != nil {
+			return thrift.PrependError(fmt.Sprintf("%T error writing struct: ", p.Refused), err)
+		}
+		if err := oprot.WriteFieldEnd(ctx); err != nil {
+			return thrift.PrependError(fmt.Sprintf("%T write field end error 1:refused: ", p), err)
+		}
+	}
+	return err
+}
+
+func (p *ControlSteerResult) String() string {
+	if p == nil {
+		return "<nil>"
+	}
+	return fmt.Sprintf("ControlSteerResult(%+v)", *p)
 }
 
 // Attributes:
@@ -19970,11 +21636,11 @@ func (p *ControlOverridesResult) ReadField0(ctx context.Context, iprot thrift.TP
 	tSlice := make([]*Override, 0, size)
 	p.Success = tSlice
 	for i := 0; i < size; i++ {
-		_elem239 := &Override{}
-		if err := _elem239.Read(ctx, iprot); err != nil {
-			return thrift.PrependError(fmt.Sprintf("%T error reading struct: ", _elem239), err)
+		_elem253 := &Override{}
+		if err := _elem253.Read(ctx, iprot); err != nil {
+			return thrift.PrependError(fmt.Sprintf("%T error reading struct: ", _elem253), err)
 		}
-		p.Success = append(p.Success, _elem239)
+		p.Success = append(p.Success, _elem253)
 	}
 	if err := iprot.ReadListEnd(ctx); err != nil {
 		return thrift.PrependError("error reading list end: ", err)
@@ -22282,11 +23948,11 @@ func (p *ControlHoldsResult) ReadField0(ctx context.Context, iprot thrift.TProto
 	tSlice := make([]*Hold, 0, size)
 	p.Success = tSlice
 	for i := 0; i < size; i++ {
-		_elem240 := &Hold{}
-		if err := _elem240.Read(ctx, iprot); err != nil {
-			return thrift.PrependError(fmt.Sprintf("%T error reading struct: ", _elem240), err)
+		_elem254 := &Hold{}
+		if err := _elem254.Read(ctx, iprot); err != nil {
+			return thrift.PrependError(fmt.Sprintf("%T error reading struct: ", _elem254), err)
 		}
-		p.Success = append(p.Success, _elem240)
+		p.Success = append(p.Success, _elem254)
 	}
 	if err := iprot.ReadListEnd(ctx); err != nil {
 		return thrift.PrependError("error reading list end: ", err)
@@ -23735,11 +25401,11 @@ func (p *ControlFreezesResult) ReadField0(ctx context.Context, iprot thrift.TPro
 	tSlice := make([]*Freeze, 0, size)
 	p.Success = tSlice
 	for i := 0; i < size; i++ {
-		_elem241 := &Freeze{}
-		if err := _elem241.Read(ctx, iprot); err != nil {
-			return thrift.PrependError(fmt.Sprintf("%T error reading struct: ", _elem241), err)
+		_elem255 := &Freeze{}
+		if err := _elem255.Read(ctx, iprot); err != nil {
+			return thrift.PrependError(fmt.Sprintf("%T error reading struct: ", _elem255), err)
 		}
-		p.Success = append(p.Success, _elem241)
+		p.Success = append(p.Success, _elem255)
 	}
 	if err := iprot.ReadListEnd(ctx); err != nil {
 		return thrift.PrependError("error reading list end: ", err)
@@ -24632,11 +26298,11 @@ func (p *ControlExpectationsResult) ReadField0(ctx context.Context, iprot thrift
 	tSlice := make([]*Expectation, 0, size)
 	p.Success = tSlice
 	for i := 0; i < size; i++ {
-		_elem242 := &Expectation{}
-		if err := _elem242.Read(ctx, iprot); err != nil {
-			return thrift.PrependError(fmt.Sprintf("%T error reading struct: ", _elem242), err)
+		_elem256 := &Expectation{}
+		if err := _elem256.Read(ctx, iprot); err != nil {
+			return thrift.PrependError(fmt.Sprintf("%T error reading struct: ", _elem256), err)
 		}
-		p.Success = append(p.Success, _elem242)
+		p.Success = append(p.Success, _elem256)
 	}
 	if err := iprot.ReadListEnd(ctx); err != nil {
 		return thrift.PrependError("error reading list end: ", err)
@@ -25172,11 +26838,11 @@ func (p *ControlVipsResult) ReadField0(ctx context.Context, iprot thrift.TProtoc
 	tSlice := make([]*VipState, 0, size)
 	p.Success = tSlice
 	for i := 0; i < size; i++ {
-		_elem243 := &VipState{}
-		if err := _elem243.Read(ctx, iprot); err != nil {
-			return thrift.PrependError(fmt.Sprintf("%T error reading struct: ", _elem243), err)
+		_elem257 := &VipState{}
+		if err := _elem257.Read(ctx, iprot); err != nil {
+			return thrift.PrependError(fmt.Sprintf("%T error reading struct: ", _elem257), err)
 		}
-		p.Success = append(p.Success, _elem243)
+		p.Success = append(p.Success, _elem257)
 	}
 	if err := iprot.ReadListEnd(ctx); err != nil {
 		return thrift.PrependError("error reading list end: ", err)

@@ -73,8 +73,12 @@ func newGet() *cobra.Command {
 			v := map[string]any{"version": r.Version, "records": views, "overrides": above}
 			err = s.print(v, func(w io.Writer) {
 				for _, x := range views {
+					at := ""
+					if x.Location != "" {
+						at = " ; at " + plain(x.Location)
+					}
 					for _, d := range x.Rdata {
-						fmt.Fprintf(w, "%s\t%d\tIN\t%s\t%s\n", x.Owner, x.TTL, x.Type, d)
+						fmt.Fprintf(w, "%s\t%d\tIN\t%s\t%s%s\n", x.Owner, x.TTL, x.Type, d, at)
 					}
 				}
 			})

@@ -20,6 +20,6 @@ func newMap() *cobra.Command {
 		},
 		RunE: func(*cobra.Command, []string) error { return nil },
 	}
-	cmd.AddCommand(newMapCompute(), newMapDiff(), newMapWhatIf(), newMapAlgorithms(), newMapWhy())
+	cmd.AddCommand(newMapExplain(), newMapCompute(), newMapDiff(), newMapWhatIf(), newMapAlgorithms(), newMapWhy())
 	return cmd
 }

@@ -104,6 +104,12 @@ func TestDrain(t *testing.T) {
 		t.Fatalf("status %d: %s", status, text)
 	}
 	all(drmrs)
+	stdout, stderr, _ := Run(t, "map", "explain", "198.51.100.7", "www.example.net", "--resolver", "127.0.0.1", "--api", u.API)
+	for _, want := range []string{"198.51.100.0/24 is at there", "=> drmrs up", "esams drained", "192.0.2.82", "127.0.0.0/8 is at here"} {
+		if !strings.Contains(stdout, want) {
+			t.Errorf("map explain has no %q:\n%s%s", want, stdout, stderr)
+		}
+	}
 	if text, status := pop("drain", "drmrs"); status == 0 || !strings.Contains(text, "PoP drmrs is the last one that is up (esams is drained)") {
 		t.Errorf("the last one is drained: status %d, %s", status, text)
 	}
