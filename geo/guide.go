@@ -49,12 +49,17 @@ type spot struct {
 
 // block is an RRset of entries: each u16 length, RDATA. It was checked.
 type block struct {
-	in   entry // its prefix
-	data []byte
+	in    entry // its prefix
+	count int   // entries
+	data  []byte
 }
 
-// maxSpots is how many locations and PoPs are told apart; what comes beyond is none.
-const maxSpots = 1<<16 - 1
+// maxSpots is how many locations of a map, and PoPs, are told apart; what comes beyond is
+// none. With more than spareSpots numbers are given anew: a map has fewer (maxLocations).
+const (
+	maxSpots   = 1<<16 - 1
+	spareSpots = 1 << 15
+)
 
 // Empty tells that nobody has a location.
 func (g *Guide) Empty() bool { return g == nil || g.depth == [2]uint64{} }
@@ -88,7 +93,7 @@ func (g *Guide) Apply(put []record.RRset, remove []record.Key) (*Guide, error) {
 			err = CheckRRset(r)
 		}
 		if err != nil {
-			e.errs = append(e.errs, err)
+			e.wrong(err)
 			continue
 		}
 		e.take(r.Key, part, r.Data)
@@ -114,6 +119,13 @@ type chartEdit struct {
 	ordered  bool // orders changed
 	numbered bool // number and spots are ours
 	used     bool // uses changed
+}
+
+// wrong notes an error; there may be one for each prefix, and a few say enough.
+func (e *guideEdit) wrong(err error) {
+	if len(e.errs) < maxErrors {
+		e.errs = append(e.errs, err)
+	}
 }
 
 func (e *guideEdit) part(k record.Key) (Part, error) {
@@ -212,7 +224,7 @@ func newBlock(in entry, data []record.Rdata) *block {
 	for _, rd := range data {
 		n += 2 + len(rd)
 	}
-	b := &block{in: in, data: make([]byte, 0, n)}
+	b := &block{in: in, count: len(data), data: make([]byte, 0, n)}
 	for _, rd := range data {
 		b.data = append(append(b.data, byte(len(rd)>>8), byte(len(rd))), rd...)
 	}
@@ -292,6 +304,14 @@ func sortedNames(m map[string]*chartEdit) []string {
 
 // build makes what is looked up of what changed.
 func (e *guideEdit) build(c *chartEdit) {
+	if len(c.spots) > spareSpots { // most are of names that nobody uses any more
+		c.number, c.spots, c.numbered, c.ordered = map[string]uint16{}, []spot{{}}, true, true
+		for family := range c.areas {
+			if c.tables[family] != nil {
+				c.tables[family], c.areas[family] = nil, []entry{{}}
+			}
+		}
+	}
 	for family := range c.areas {
 		areas := outermost(c.areas[family])
 		if len(areas) == 0 {
@@ -309,7 +329,7 @@ func (e *guideEdit) build(c *chartEdit) {
 		for i := range areas {
 			areas[i].value = e.number(c, c.above(family, areas[i]))
 		}
-		c.tables[family] = table.with(areas, func(area entry, to []entry) []entry { return e.within(c, family, area, to) })
+		c.tables[family] = table.with(areas, entriesOf(c.blocks[family]), func(area entry, to []entry) []entry { return e.within(c, family, area, to) })
 	}
 	if c.ordered {
 		e.own(c)
@@ -362,7 +382,7 @@ func (e *guideEdit) number(c *chartEdit, location []byte) uint16 {
 		return n
 	}
 	if len(c.spots) > maxSpots {
-		e.errs = append(e.errs, fmt.Errorf("map %s: location %q is the %dth, at most %d are told apart: it is none", c.name, location, len(c.spots), maxSpots))
+		e.wrong(fmt.Errorf("map %s: location %q is the %dth, at most %d are told apart: it is none", c.name, location, len(c.spots), maxSpots))
 		return 0
 	}
 	e.own(c)
@@ -378,7 +398,7 @@ func (e *guideEdit) pop(name string) uint16 {
 		return n
 	}
 	if len(e.pops.name) == maxSpots {
-		e.errs = append(e.errs, fmt.Errorf("PoP %q is the %dth, at most %d are told apart: it is taken for %q", name, maxSpots+1, maxSpots, e.pops.name[0]))
+		e.wrong(fmt.Errorf("PoP %q is the %dth, at most %d are told apart: it is taken for %q", name, maxSpots+1, maxSpots, e.pops.name[0]))
 		return 0
 	}
 	e.ownPops()

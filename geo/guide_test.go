@@ -591,3 +591,87 @@ func BenchmarkGuideScope(b *testing.B) {
 		c.Scope(func(o []uint16) bool { return len(o) > 0 && len(first) > 0 && o[0] == first[0] })
 	}
 }
+
+// TestMoves: what is cut otherwise, or called otherwise, has not moved; what has another order
+// has, whichever way it came.
+func TestMoves(t *testing.T) {
+	p := netip.MustParsePrefix
+	m := Map{Name: "world", Orders: map[record.Location][]record.Location{"eu": {"esams", "drmrs"}, "us": {"eqiad"}}, Uses: everywhere}
+	for i := range 100 {
+		m.Entries = append(m.Entries, Entry{netip.PrefixFrom(netip.AddrFrom4([4]byte{198, 18, byte(i)}), 24), "eu"})
+	}
+	m.Entries = append(m.Entries, Entry{p("2001:db8::/32"), "us"})
+	for _, c := range []struct {
+		what   string
+		change func(m *Map)
+		moved  int
+	}{
+		{"nothing", func(m *Map) {}, 0},
+		{"two are one", func(m *Map) { m.Entries = append(m.Entries[2:], Entry{p("198.18.0.0/23"), "eu"}) }, 0},
+		{"one is two", func(m *Map) {
+			m.Entries = append(m.Entries, Entry{p("198.18.1.0/25"), "eu"}, Entry{p("198.18.1.128/25"), "eu"})
+		}, 0},
+		{"another name", func(m *Map) {
+			m.Entries[3].Location = "north"
+			m.Orders["north"] = m.Orders["eu"]
+		}, 0},
+		{"thirty move", func(m *Map) {
+			for i := range 30 {
+				m.Entries[i].Location = "us"
+			}
+		}, 30},
+		{"a part moves", func(m *Map) { m.Entries = append(m.Entries, Entry{p("198.18.7.0/26"), "us"}) }, 2}, // and the whole begins with it
+		{"one goes", func(m *Map) { m.Entries = m.Entries[1:] }, 1},
+		{"an order", func(m *Map) { m.Orders["eu"] = []record.Location{"drmrs", "esams"} }, 100},
+		{"all goes", func(m *Map) { m.Entries = nil }, 101},
+	} {
+		next := Map{Name: m.Name, Entries: slices.Clone(m.Entries), Orders: cloneMap(m.Orders), Uses: m.Uses}
+		c.change(&next)
+		old, put := rrsetsOf(t, m), rrsetsOf(t, next)
+		before := guide(t, []Map{m})
+		var keys []record.Key
+		for _, r := range old {
+			keys = append(keys, r.Key)
+		}
+		after, err := before.Apply(put, keys)
+		if err != nil {
+			t.Fatal(err)
+		}
+		moves := before.Moves(after, old, put)
+		if len(moves) != 1 || moves[0].Prefixes != c.moved || moves[0].Of != 101 || len(moves[0].Examples) != min(c.moved, maxMoveExamples) {
+			t.Errorf("%s: %+v, want %d of 101 prefixes", c.what, moves, c.moved)
+		}
+		if fresh := (*Guide)(nil).Moves(after, nil, put); len(fresh) != 0 {
+			t.Errorf("%s: a new map moves %+v", c.what, fresh)
+		}
+	}
+}
+
+// TestNamesThatGo gives all locations other names again and again: those that nobody uses any
+// more are forgotten, and clients are where they were.
+func TestNamesThatGo(t *testing.T) {
+	const entries = 16_000
+	m := Map{Name: "world", Uses: everywhere}
+	for i := range entries {
+		m.Entries = append(m.Entries, Entry{Prefix: netip.PrefixFrom(netip.AddrFrom4([4]byte{100, byte(i >> 8), byte(i)}), 24)})
+	}
+	var g *Guide
+	for round := range 4 {
+		for i := range m.Entries {
+			m.Entries[i].Location = record.Location(fmt.Sprintf("%d-%d", round, i))
+		}
+		var err error
+		if g, err = g.Apply(rrsetsOf(t, m), nil); err != nil {
+			t.Fatal(err)
+		}
+		if n := len(g.charts[0].spots); n > spareSpots+entries+1 {
+			t.Errorf("round %d: %d locations are kept, expected at most %d", round, n, spareSpots+entries+1)
+		}
+		for _, i := range []int{0, 7777, entries - 1} {
+			c := g.Locate([]byte(record.Root), 0, netip.Addr{}, m.Entries[i].Prefix)
+			if got := answer(g, c.Order(), string(m.Entries[i].Location)); got != string(m.Entries[i].Location) {
+				t.Errorf("round %d: %s is at %q, want %q", round, m.Entries[i].Prefix, got, m.Entries[i].Location)
+			}
+		}
+	}
+}

@@ -65,3 +65,11 @@ func (n number) before(family int) number {
 	lo, borrow := bits.Sub64(n.lo, 1, 0)
 	return number{n.hi - borrow, lo}
 }
+
+// addressOf is the number as an IPv6 address.
+func addressOf(n number) netip.Addr {
+	var b [16]byte
+	binary.BigEndian.PutUint64(b[:8], n.hi)
+	binary.BigEndian.PutUint64(b[8:], n.lo)
+	return netip.AddrFrom16(b)
+}

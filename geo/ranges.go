@@ -6,8 +6,9 @@ import "slices"
 // Two ranges side by side have different values. A look-up touches one place in the index
 // and, in a map of a million prefixes, one or two cache lines behind it.
 type ranges struct {
-	six bool
-	// index says for each slot, a prefix of slotBits bits, which is the first range that
+	six  bool
+	bits uint8 // of an address that say its slot: fewSlots or manySlots
+	// index says for each slot, a prefix of bits bits, which is the first range that
 	// starts in it or behind it. IPv6 has slots in 2000::/3 only: nobody is elsewhere.
 	index []uint32
 	// IPv4: where each range starts, ascending, the first 0; and the bits of that behind the
@@ -19,18 +20,21 @@ type ranges struct {
 }
 
 const (
-	slotBits = 18
-	slots    = 1 << slotBits
-	slotRest = 32 - slotBits // bits of an IPv4 address behind its slot
+	fewSlots  = 16 // 256 KiB of index; the rest of an IPv4 address has room in half of packed
+	manySlots = 18 // with more than manyRanges, of which some 8 are in a slot then
+	// manyRanges: a map that is smaller is in a nearer cache anyway.
+	manyRanges = 1 << 17
 )
+
+func (r *ranges) slots() int { return 1 << r.bits }
 
 // slot is where in the index an address is: 0 to slots-1; below or above: before or behind
 // all of it.
 func (r *ranges) slot(a number) int {
 	if !r.six {
-		return int(a.hi >> (64 - slotBits))
+		return int(a.hi >> (64 - r.bits))
 	}
-	return int(a.hi>>(64-3-slotBits)) - slots // 2000::/3 is the second eighth
+	return int(a.hi>>(64-3-r.bits)) - r.slots() // 2000::/3 is the second eighth
 }
 
 func (r *ranges) len() int { return len(r.starts) + len(r.hi) }
@@ -39,9 +43,9 @@ func (r *ranges) len() int { return len(r.starts) + len(r.hi) }
 func (r *ranges) find(a number) int {
 	if !r.six {
 		x := uint32(a.hi >> 32)
-		s := x >> slotRest
+		s := x >> ((32 - r.bits) & 31)
 		low, high := r.index[s], r.index[s+1]
-		key := x<<slotBits>>slotBits<<16 | 0xffff
+		key := r.rest(x)<<16 | 0xffff
 		for low < high { // the first range behind a is in [low, high]
 			mid := (low + high) / 2
 			if r.packed[mid] <= key {
@@ -56,8 +60,8 @@ func (r *ranges) find(a number) int {
 	switch s := r.slot(a); {
 	case s < 0:
 		high = int(r.index[0])
-	case s >= slots:
-		low = int(r.index[slots])
+	case s >= r.slots():
+		low = int(r.index[r.slots()])
 	default:
 		low, high = int(r.index[s]), int(r.index[s+1])
 	}
@@ -71,6 +75,9 @@ func (r *ranges) find(a number) int {
 	}
 	return low - 1
 }
+
+// rest is the bits of an IPv4 address behind its slot, at most 16.
+func (r *ranges) rest(x uint32) uint32 { return x << (r.bits & 31) >> (r.bits & 31) }
 
 func (r *ranges) value(i int) uint16 {
 	if !r.six {
@@ -96,7 +103,11 @@ func (r *ranges) family() int {
 
 // newRanges has one range of value 0, room for more, and no index: see add and done.
 func newRanges(six bool, room int) *ranges {
-	r := &ranges{six: six, index: make([]uint32, 0, slots+1)}
+	r := &ranges{six: six, bits: fewSlots}
+	if room > manyRanges {
+		r.bits = manySlots
+	}
+	r.index = make([]uint32, 0, r.slots()+1)
 	if six {
 		r.hi, r.lo, r.values = make([]uint64, 0, room), make([]uint64, 0, room), make([]uint16, 0, room)
 	} else {
@@ -122,7 +133,7 @@ func (r *ranges) add(at number, value uint16) {
 		return
 	}
 	x := uint32(at.hi >> 32)
-	r.starts, r.packed = append(r.starts, x), append(r.packed, x<<slotBits>>slotBits<<16|uint32(value))
+	r.starts, r.packed = append(r.starts, x), append(r.packed, r.rest(x)<<16|uint32(value))
 }
 
 func (r *ranges) cut(n int) {
@@ -149,6 +160,7 @@ func (r *ranges) take(o *ranges, from, before int) {
 
 // done makes the index.
 func (r *ranges) done() *ranges {
+	slots := r.slots()
 	for i := range r.len() {
 		for s := min(max(r.slot(r.start(i))+1, 0), slots+1); len(r.index) < s; {
 			r.index = append(r.index, uint32(i))
@@ -182,9 +194,9 @@ func (e entry) around(f entry) bool { return e.bits <= f.bits && f.at.mask(int(e
 
 // with gives the ranges with those in each of the areas made anew: value is what holds for an
 // area as a whole, of gives the entries within it, in order. Areas are in order and none lies
-// in another.
-func (r *ranges) with(areas []entry, of func(area entry, to []entry) []entry) *ranges {
-	now := newRanges(r.six, r.len()+r.len()/64+64)
+// in another. entries is about how many there are in all.
+func (r *ranges) with(areas []entry, entries int, of func(area entry, to []entry) []entry) *ranges {
+	now := newRanges(r.six, max(r.len()+r.len()/64, entries)+64)
 	next := 0 // the first range that is not dealt with
 	var inside []entry
 	var open []entry

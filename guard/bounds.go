@@ -49,6 +49,8 @@ type Bounds struct {
 	Overall Limits `json:"overall" option:"overall"` // of all sources; of the dataset
 	// Lowered bounds RRsets whose TTL falls to 0 or near it, by zone and by source.
 	Lowered Bound `json:"ttl_lowered" option:"ttl-lowered" help:"RRsets whose TTL may fall to 0 or near it, by zone and by source: PERCENT% FLOOR..CEILING, or off"`
+	// Moved bounds the prefixes of a map that get another order of PoPs, of those that it has.
+	Moved Bound `json:"moved" option:"moved" help:"prefixes of a map that may get another order of PoPs: PERCENT% FLOOR..CEILING, or off"`
 	// Reviewed has the kinds of sources, or sources, whose changes people look at
 	// before they land: they may repoint aliases in numbers. Scripts that write zone
 	// files are a reason to take zone out. Empty means none.
@@ -96,6 +98,7 @@ func DefaultBounds() Bounds {
 			Repointed: Bound{25, 1000, 25_000}, Created: Bound{50, 20_000, 200_000},
 		},
 		Lowered:  Bound{Percent: 1, Floor: 10, Ceiling: 100},
+		Moved:    Bound{Percent: 20, Floor: 8, Ceiling: 10_000_000},
 		Reviewed: []string{record.KindConfig, record.KindZone},
 	}
 }
@@ -121,6 +124,9 @@ func (b Bounds) Validate() error {
 		if few := b.few(o.effect); o.bound != (Bound{}) && o.bound.Ceiling < few {
 			report("%s is %q, expected a ceiling of at least %d, which are always let through", o.name, o.bound, few)
 		}
+	}
+	if err := b.Moved.check(); err != nil {
+		report("moved is %q: %w", b.Moved, err)
 	}
 	kinds := []string{record.KindConfig, record.KindZone, record.KindMap, record.KindUpdate, record.KindRule}
 	for _, r := range b.Reviewed {

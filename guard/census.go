@@ -4,6 +4,7 @@ import (
 	"iter"
 	"math"
 
+	"github.com/zonecast/zonecast/geo"
 	"github.com/zonecast/zonecast/record"
 )
 
@@ -14,6 +15,8 @@ type census struct {
 	sources map[record.Source]int
 	rrsets  int // content of all zones
 	longest int // apex, in octets: longer names are no apexes
+	// guide is the maps, from the first count on.
+	guide *geo.Guide
 }
 
 // zone is one that has a SOA.
@@ -40,11 +43,18 @@ func (c *census) count(now int64) {
 			z.soas++
 		}
 	}
+	var own []record.RRset
 	for r := range c.all() {
+		if c.guide == nil && isSteering(r.Type) {
+			own = append(own, r)
+		}
 		apex := c.enclosing(r.Owner, nil)
 		if isContent(&r.Key, apex) {
 			c.add(apex, 1)
 		}
+	}
+	if c.guide == nil {
+		c.guide, _ = (*geo.Guide)(nil).Apply(own, nil) // what is malformed was never let in
 	}
 }
 

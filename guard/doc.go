@@ -27,6 +27,10 @@
 //     more.
 //  5. TTLs that fall to 0, or near it, of more than a few RRsets: these count as
 //     replaced, too, but far fewer are enough.
+//  6. Prefixes of a map that get another order of PoPs, more than a share of those that
+//     it has, within the window. What is only cut otherwise has not moved, so blocks and
+//     orders of maps do not count as RRsets; nor do states of PoPs, of which people, and
+//     what looks at health, have to be able to change all.
 //
 // What does not: an override, which is a person's word; freshness records, which are
 // stamped every second; an apex's SOA and NS, which rule 3 has; ACME challenges (RFC
@@ -36,7 +40,7 @@
 // and data is renamed: it is one RRset replaced, not one removed and one created.
 //
 // An Expectation lets more through 1, as much as was announced, and nothing through
-// 2 to 5, except that a rule may return nothing when all of it was announced.
+// 2 to 6, except that a rule may return nothing when all of it was announced.
 //
 // In: reconcile.Change, by source. Out: Verdict; the presenter holds what trips.
 package guard

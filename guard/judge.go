@@ -22,7 +22,8 @@ type Judge struct {
 	swept    int64 // when windows without counts were thrown away
 	windows  map[place]*window
 	overall  *window
-	expected []Expectation // the first to end first
+	moved    map[string]*window // of prefixes, by map
+	expected []Expectation      // the first to end first
 }
 
 // place is what a window is of: a source in a zone, or, without zone, in all.
@@ -41,7 +42,7 @@ func New(b Bounds, all func() iter.Seq[record.RRset], made map[record.Source]int
 	}
 	j := &Judge{
 		bounds: b, limits: b.options(), span: b.Window.Milliseconds(),
-		census: census{all: all, sources: map[record.Source]int{}}, windows: map[place]*window{}, overall: &window{span: b.Window.Milliseconds()},
+		census: census{all: all, sources: map[record.Source]int{}}, windows: map[place]*window{}, overall: &window{span: b.Window.Milliseconds()}, moved: map[string]*window{},
 		clock: clock{latest: never}, swept: never,
 	}
 	j.shelter()
@@ -63,8 +64,8 @@ func (j *Judge) Fork(b Bounds) (*Judge, error) {
 	span := b.Window.Milliseconds()
 	k := &Judge{
 		bounds: b, limits: b.options(), span: span,
-		census:  census{all: j.census.all, zones: make(map[record.Name]*zone, len(j.census.zones)), sources: map[record.Source]int{}, rrsets: j.census.rrsets, longest: j.census.longest},
-		windows: map[place]*window{}, overall: &window{span: span}, clock: j.clock, swept: never,
+		census:  census{all: j.census.all, zones: make(map[record.Name]*zone, len(j.census.zones)), sources: map[record.Source]int{}, rrsets: j.census.rrsets, longest: j.census.longest, guide: j.census.guide},
+		windows: map[place]*window{}, overall: &window{span: span}, moved: map[string]*window{}, clock: j.clock, swept: never,
 	}
 	for apex, z := range j.census.zones {
 		own := *z
@@ -113,6 +114,7 @@ func (j *Judge) Judge(source record.Source, change reconcile.Change, now time.Ti
 	h.silence()
 	h.names()
 	h.limits()
+	h.maps(&change)
 	v.Trips = h.trips
 	return v
 }
@@ -134,6 +136,9 @@ func (j *Judge) Accept(source record.Source, change reconcile.Change, now time.T
 		}
 		j.sweep(e)
 		j.remember(source, t, e)
+		j.steer(&change, e, true)
+	} else {
+		j.steer(&change, e, false)
 	}
 	j.census.follow(source, t, e)
 	return counted
@@ -143,6 +148,7 @@ func (j *Judge) Accept(source record.Source, change reconcile.Change, now time.T
 // through. It uses nothing up: what people look at is not what bounds are for.
 func (j *Judge) Admit(source record.Source, change reconcile.Change, now time.Time) {
 	e := j.clock.set(now)
+	j.steer(&change, e, false)
 	j.census.follow(source, j.tally(source, &change, e), e)
 }
 
@@ -207,6 +213,11 @@ func (j *Judge) sweep(now int64) {
 		return
 	}
 	j.swept = now
+	for m, w := range j.moved {
+		if w.empty(now) {
+			delete(j.moved, m)
+		}
+	}
 	for p, w := range j.windows {
 		if w.empty(now) {
 			delete(j.windows, p)
@@ -228,6 +239,9 @@ func (j *Judge) SetBounds(b Bounds) error {
 	if span := b.Window.Milliseconds(); span != j.span {
 		j.span = span
 		j.overall.rescale(span, j.clock.latest)
+		for _, w := range j.moved {
+			w.rescale(span, j.clock.latest)
+		}
 		for _, w := range j.windows {
 			w.rescale(span, j.clock.latest)
 		}

@@ -70,7 +70,7 @@ func (j *Judge) tally(source record.Source, change *reconcile.Change, now int64)
 		if reviewed && e.isRepointed() {
 			e.effect = repointed
 		}
-		e.counted = !e.isChallenge() && (e.effect != created || !s.young)
+		e.counted = !e.isChallenge() && !isSteering(e.key.Type) && (e.effect != created || !s.young)
 	}
 	t.pairRenames()
 	for i := range t.events {

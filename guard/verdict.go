@@ -18,6 +18,7 @@ const (
 	Repointed Kind = "repointed"   // a bound
 	Created   Kind = "created"     // a bound
 	Lowered   Kind = "ttl-lowered" // a bound
+	Moved     Kind = "moved"       // a bound: prefixes of a map get another order of PoPs
 	Emptied   Kind = "emptied"     // a zone has nothing left but SOA and NS
 	Gone      Kind = "gone"        // a zone is taken away
 	Silent    Kind = "silent"      // a rule or map returns nothing any more
@@ -34,6 +35,7 @@ const (
 	ScopeSource  Scope = "source"  // what the source changes in all zones
 	ScopeOverall Scope = "overall" // what all sources change
 	ScopeName    Scope = "name"    // single names
+	ScopeMap     Scope = "map"     // prefixes of a map; Trip.Zone is empty
 )
 
 // Verdict is what is wrong with a change.
@@ -162,6 +164,8 @@ func (h *hearing) sentence(t *Trip, types string, renames int) string {
 			return b.String() + "leave none of the addresses of " + t.Examples[0]
 		}
 		fmt.Fprintf(&b, "leave none of the addresses of %s that have several", rrsets(t.Count))
+	case Moved:
+		return b.String() + h.movedText(t)
 	default:
 		h.bounded(&b, t)
 	}

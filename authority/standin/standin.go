@@ -30,7 +30,7 @@ func New() (*Server, error) {
 	}
 	defer os.RemoveAll(dir) // what is mapped stays
 	path := filepath.Join(dir, "image")
-	b, err := image.Create(path, image.Options{NoSync: true})
+	b, err := image.Create(path, image.Options{NoSync: true, Own: true})
 	if err != nil {
 		return nil, fmt.Errorf("make a stand-in: %w", err)
 	}
@@ -42,7 +42,7 @@ func New() (*Server, error) {
 	if err != nil {
 		return nil, fmt.Errorf("make a stand-in: %w", err)
 	}
-	return &Server{view: data.New(im), worker: protocol.NewWorker(protocol.Config{})}, nil
+	return &Server{view: data.NewDataset(im), worker: protocol.NewWorker(protocol.Config{})}, nil
 }
 
 // Put gives it more RRsets, in place of those with the same keys.

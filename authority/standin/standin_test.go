@@ -53,11 +53,11 @@ func (d dataset) whole(t interface{ Fatal(...any) }, dir string) *Server {
 	for _, r := range d {
 		sets = append(sets, record.Set{RRset: r})
 	}
-	im, err := imagetest.Build(filepath.Join(dir, "image"), sets, image.Options{NoSync: true})
+	im, err := imagetest.Build(filepath.Join(dir, "image"), sets, image.Options{NoSync: true, Own: true})
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &Server{view: data.New(im), worker: protocol.NewWorker(protocol.Config{})}
+	return &Server{view: data.NewDataset(im), worker: protocol.NewWorker(protocol.Config{})}
 }
 
 // recorder keeps what was answered last to each question.

@@ -92,6 +92,7 @@ type writer struct {
 	report Report
 	now    record.Set
 	s      statement
+	own    bool // RRsets of own types were left out
 }
 
 func (w *writer) put() error {
@@ -104,6 +105,13 @@ func (w *writer) problem(written bool, what, format string, args ...any) {
 }
 
 func (w *writer) set(s *record.Set) error {
+	if s.Type.IsOwn() { // thousands of a map: said once
+		if !w.own {
+			w.own = true
+			w.problem(false, s.Key.String(), "maps, states of PoPs and terms of records are zonecast's own, and tinydns would answer with them")
+		}
+		return nil
+	}
 	if why := cannotLocate(s.Location); why != "" {
 		w.problem(false, s.Key.String(), "%s", why)
 		return nil

@@ -1,0 +1,81 @@
+package guard
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/zonecast/zonecast/geo"
+	"github.com/zonecast/zonecast/reconcile"
+	"github.com/zonecast/zonecast/record"
+)
+
+// isSteering tells whether RRsets of the type are counted by what they do to clients (rule 6)
+// and not by themselves.
+func isSteering(t record.Type) bool {
+	return t == record.TypeMapBlock || t == record.TypeMapOrder || t == record.TypePoP
+}
+
+// moves gives the maps as they are after a change, and which prefixes it moves.
+func (j *Judge) moves(change *reconcile.Change) (*geo.Guide, []geo.Move) {
+	before := j.census.guide
+	ours := func(r record.RRset) bool { return isSteering(r.Type) }
+	if !slices.ContainsFunc(change.Put, ours) && !slices.ContainsFunc(change.Remove, func(k record.Key) bool { return isSteering(k.Type) }) {
+		return before, nil
+	}
+	after, _ := before.Apply(change.Put, change.Remove) // what is malformed is not let in
+	return after, before.Moves(after, change.Old, change.Put)
+}
+
+// steer takes a change into the maps; counted: it uses the bound up.
+func (j *Judge) steer(change *reconcile.Change, now int64, counted bool) {
+	after, moves := j.moves(change)
+	j.census.guide = after
+	if !counted {
+		return
+	}
+	for _, m := range moves {
+		if m.Prefixes == 0 {
+			continue
+		}
+		w := j.moved[m.Map]
+		if w == nil {
+			w = &window{span: j.span}
+			j.moved[m.Map] = w
+		}
+		w.at(now).n[replaced] += m.Prefixes
+	}
+}
+
+// maps looks for maps too many of whose prefixes move.
+func (h *hearing) maps(change *reconcile.Change) {
+	_, moves := h.Judge.moves(change)
+	for _, m := range moves {
+		earlier := h.moved[m.Map].sum(h.now)[replaced]
+		allowed := h.bounds.Moved.let(m.Of, 1, false)
+		if m.Prefixes == 0 || m.Prefixes+earlier <= allowed {
+			continue
+		}
+		h.trips = append(h.trips, Trip{
+			Kind: Moved, Scope: ScopeMap, Count: m.Prefixes, Earlier: earlier, Of: m.Of, Allowed: allowed,
+			Bound: h.bounds.Moved, Option: string(Moved), Examples: m.Examples,
+		})
+		t := &h.trips[len(h.trips)-1]
+		t.why = m.Map
+		t.Text = h.sentence(t, "", 0)
+	}
+}
+
+// movedText says by how much the bound is exceeded; why is the map's name.
+func (h *hearing) movedText(t *Trip) string {
+	sum := t.Count + t.Earlier
+	text := fmt.Sprintf("move %s of the %s prefixes of map %s to other PoPs", number(t.Count), number(t.Of), t.why)
+	if t.Earlier > 0 {
+		text += fmt.Sprintf("; with the %s before, that is %s", number(t.Earlier), number(sum))
+	}
+	text += fmt.Sprintf(" (%s); at most %s let through within %s (%s is %s)", percent(sum, t.Of), are(t.Allowed), short(h.bounds.Window), t.Option, t.Bound)
+	if len(t.Examples) > 0 {
+		text += "; for example " + strings.Join(t.Examples, ", ")
+	}
+	return text
+}
