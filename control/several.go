@@ -104,6 +104,11 @@ func (s *Several) Why(ctx context.Context, name, typ string) (*controlapi.Explan
 	return s.by(name).Why(ctx, name, typ)
 }
 
+// Steer implements controlapi.Control.
+func (s *Several) Steer(ctx context.Context, client, resolver, name, typ string) (*controlapi.Steering, error) {
+	return s.by(name).Steer(ctx, client, resolver, name, typ)
+}
+
 // SetOverride implements controlapi.Control.
 func (s *Several) SetOverride(ctx context.Context, r *controlapi.RecordSet, forMs int64, wholeName bool, by *controlapi.Doer) (*controlapi.Done, error) {
 	return s.by(r.GetOwner()).SetOverride(ctx, r, forMs, wholeName, by)
