@@ -46,6 +46,7 @@ var arrows = table{
 		"geo/mmdb":                 noun,
 		"geo/mmdb/mmdbtest":        support,
 		"geo/ortc":                 noun,
+		"geo/picture":              noun, // pure
 		"fleet":                    noun,
 		"rules":                    noun, // pure, as reconcile is: what the mutator runs
 		"reconcile":                noun,
@@ -82,6 +83,7 @@ var arrows = table{
 		"rules/script":               mechanism,
 		"internal/tree":              mechanism,
 		"internal/claimtree":         mechanism,
+		"internal/mapclaims":         mechanism,
 		"internal/datasets":          mechanism,
 		"internal/configtree":        mechanism,
 		"internal/follow":            mechanism,

@@ -492,6 +492,30 @@ struct VipState {
   3: list<VipOrder> orders
 }
 
+/** MapState is a map of the published dataset. */
+struct MapState {
+  1: string name
+  2: i64 prefixes
+  /** Locations with an order of PoPs. */
+  3: i64 orders
+  /** RRsets that the prefixes are in. */
+  4: i64 blocks
+  /** The names that it holds for, in words: "www.example.net. by subnet". At most 1000. */
+  5: list<string> uses
+  6: i64 use_count
+  /** The file that map/<name> was taken from, or what made it, and when; empty when that is not known. */
+  7: string where
+  8: i64 time_ms
+}
+
+/** MapPage is a part of a map's content; next_after is "" at the end. */
+struct MapPage {
+  1: i64 version
+  /** RRsets as internal/mapclaims has them, without those of names. */
+  2: binary content
+  3: string next_after
+}
+
 service Control {
   Status status() throws (1: answer.Refused refused)
 
@@ -525,6 +549,19 @@ service Control {
    * zone's unless $ORIGIN in it does. At most as large as one call may be.
    */
   answer.Change import_zone(1: string file, 2: binary content, 3: Doer doer) throws (1: answer.Refused refused)
+
+  /**
+   * Take a map, and the RRsets of its names, as source map/<name>; it replaces what that
+   * source claimed before, and empty content takes it away. content is as
+   * internal/mapclaims.Encode gives it; file is where it comes from, for people.
+   */
+  answer.Change import_map(1: string name, 2: string file, 3: binary content, 4: Doer doer) throws (1: answer.Refused refused)
+
+  /** The maps of the published dataset, by name. */
+  list<MapState> maps() throws (1: answer.Refused refused)
+
+  /** A map of the published dataset; after is "" for its beginning. NotFound when there is none. */
+  MapPage map_content(1: string name, 2: string after) throws (1: answer.Refused refused)
 
   /**
    * Put an RRset above everything for for_ms, 1 s to 30 days. An override of the same

@@ -14755,6 +14755,655 @@ func (p *VipState) String() string {
 	return fmt.Sprintf("VipState(%+v)", *p)
 }
 
+// MapState is a map of the published dataset.
+//
+// Attributes:
+//   - Name
+//   - Prefixes
+//   - Orders: Locations with an order of PoPs.
+//   - Blocks: RRsets that the prefixes are in.
+//   - Uses: The names that it holds for, in words: "www.example.net. by subnet". At most 1000.
+//   - UseCount
+//   - Where: The file that map/<name> was taken from, or what made it, and when; empty when that is not known.
+//   - TimeMs
+type MapState struct {
+	Name     string   `thrift:"name,1" db:"name" json:"name"`
+	Prefixes int64    `thrift:"prefixes,2" db:"prefixes" json:"prefixes"`
+	Orders   int64    `thrift:"orders,3" db:"orders" json:"orders"`
+	Blocks   int64    `thrift:"blocks,4" db:"blocks" json:"blocks"`
+	Uses     []string `thrift:"uses,5" db:"uses" json:"uses"`
+	UseCount int64    `thrift:"use_count,6" db:"use_count" json:"use_count"`
+	Where    string   `thrift:"where,7" db:"where" json:"where"`
+	TimeMs   int64    `thrift:"time_ms,8" db:"time_ms" json:"time_ms"`
+}
+
+func NewMapState() *MapState {
+	return &MapState{}
+}
+
+func (p *MapState) GetName() string {
+	return p.Name
+}
+
+func (p *MapState) GetPrefixes() int64 {
+	return p.Prefixes
+}
+
+func (p *MapState) GetOrders() int64 {
+	return p.Orders
+}
+
+func (p *MapState) GetBlocks() int64 {
+	return p.Blocks
+}
+
+func (p *MapState) GetUses() []string {
+	return p.Uses
+}
+
+func (p *MapState) GetUseCount() int64 {
+	return p.UseCount
+}
+
+func (p *MapState) GetWhere() string {
+	return p.Where
+}
+
+func (p *MapState) GetTimeMs() int64 {
+	return p.TimeMs
+}
+func (p *MapState) Read(ctx context.Context, iprot thrift.TProtocol) error {
+	if _, err := iprot.ReadStructBegin(ctx); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T read error: ", p), err)
+	}
+
+	for {
+		_, fieldTypeId, fieldId, err := iprot.ReadFieldBegin(ctx)
+		if err != nil {
+			return thrift.PrependError(fmt.Sprintf("%T field %d read error: ", p, fieldId), err)
+		}
+		if fieldTypeId == thrift.STOP {
+			break
+		}
+		switch fieldId {
+		case 1:
+			if fieldTypeId == thrift.STRING {
+				if err := p.ReadField1(ctx, iprot); err != nil {
+					return err
+				}
+			} else {
+				if err := iprot.Skip(ctx, fieldTypeId); err != nil {
+					return err
+				}
+			}
+		case 2:
+			if fieldTypeId == thrift.I64 {
+				if err := p.ReadField2(ctx, iprot); err != nil {
+					return err
+				}
+			} else {
+				if err := iprot.Skip(ctx, fieldTypeId); err != nil {
+					return err
+				}
+			}
+		case 3:
+			if fieldTypeId == thrift.I64 {
+				if err := p.ReadField3(ctx, iprot); err != nil {
+					return err
+				}
+			} else {
+				if err := iprot.Skip(ctx, fieldTypeId); err != nil {
+					return err
+				}
+			}
+		case 4:
+			if fieldTypeId == thrift.I64 {
+				if err := p.ReadField4(ctx, iprot); err != nil {
+					return err
+				}
+			} else {
+				if err := iprot.Skip(ctx, fieldTypeId); err != nil {
+					return err
+				}
+			}
+		case 5:
+			if fieldTypeId == thrift.LIST {
+				if err := p.ReadField5(ctx, iprot); err != nil {
+					return err
+				}
+			} else {
+				if err := iprot.Skip(ctx, fieldTypeId); err != nil {
+					return err
+				}
+			}
+		case 6:
+			if fieldTypeId == thrift.I64 {
+				if err := p.ReadField6(ctx, iprot); err != nil {
+					return err
+				}
+			} else {
+				if err := iprot.Skip(ctx, fieldTypeId); err != nil {
+					return err
+				}
+			}
+		case 7:
+			if fieldTypeId == thrift.STRING {
+				if err := p.ReadField7(ctx, iprot); err != nil {
+					return err
+				}
+			} else {
+				if err := iprot.Skip(ctx, fieldTypeId); err != nil {
+					return err
+				}
+			}
+		case 8:
+			if fieldTypeId == thrift.I64 {
+				if err := p.ReadField8(ctx, iprot); err != nil {
+					return err
+				}
+			} else {
+				if err := iprot.Skip(ctx, fieldTypeId); err != nil {
+					return err
+				}
+			}
+		default:
+			if err := iprot.Skip(ctx, fieldTypeId); err != nil {
+				return err
+			}
+		}
+		if err := iprot.ReadFieldEnd(ctx); err != nil {
+			return err
+		}
+	}
+	if err := iprot.ReadStructEnd(ctx); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T read struct end error: ", p), err)
+	}
+	return nil
+}
+
+func (p *MapState) ReadField1(ctx context.Context, iprot thrift.TProtocol) error {
+	if v, err := iprot.ReadString(ctx); err != nil {
+		return thrift.PrependError("error reading field 1: ", err)
+	} else {
+		p.Name = v
+	}
+	return nil
+}
+
+func (p *MapState) ReadField2(ctx context.Context, iprot thrift.TProtocol) error {
+	if v, err := iprot.ReadI64(ctx); err != nil {
+		return thrift.PrependError("error reading field 2: ", err)
+	} else {
+		p.Prefixes = v
+	}
+	return nil
+}
+
+func (p *MapState) ReadField3(ctx context.Context, iprot thrift.TProtocol) error {
+	if v, err := iprot.ReadI64(ctx); err != nil {
+		return thrift.PrependError("error reading field 3: ", err)
+	} else {
+		p.Orders = v
+	}
+	return nil
+}
+
+func (p *MapState) ReadField4(ctx context.Context, iprot thrift.TProtocol) error {
+	if v, err := iprot.ReadI64(ctx); err != nil {
+		return thrift.PrependError("error reading field 4: ", err)
+	} else {
+		p.Blocks = v
+	}
+	return nil
+}
+
+func (p *MapState) ReadField5(ctx context.Context, iprot thrift.TProtocol) error {
+	_, size, err := iprot.ReadListBegin(ctx)
+	if err != nil {
+		return thrift.PrependError("error reading list begin: ", err)
+	}
+	tSlice := make([]string, 0, size)
+	p.Uses = tSlice
+	for i := 0; i < size; i++ {
+		var _elem82 string
+		if v, err := iprot.ReadString(ctx); err != nil {
+			return thrift.PrependError("error reading field 0: ", err)
+		} else {
+			_elem82 = v
+		}
+		p.Uses = append(p.Uses, _elem82)
+	}
+	if err := iprot.ReadListEnd(ctx); err != nil {
+		return thrift.PrependError("error reading list end: ", err)
+	}
+	return nil
+}
+
+func (p *MapState) ReadField6(ctx context.Context, iprot thrift.TProtocol) error {
+	if v, err := iprot.ReadI64(ctx); err != nil {
+		return thrift.PrependError("error reading field 6: ", err)
+	} else {
+		p.UseCount = v
+	}
+	return nil
+}
+
+func (p *MapState) ReadField7(ctx context.Context, iprot thrift.TProtocol) error {
+	if v, err := iprot.ReadString(ctx); err != nil {
+		return thrift.PrependError("error reading field 7: ", err)
+	} else {
+		p.Where = v
+	}
+	return nil
+}
+
+func (p *MapState) ReadField8(ctx context.Context, iprot thrift.TProtocol) error {
+	if v, err := iprot.ReadI64(ctx); err != nil {
+		return thrift.PrependError("error reading field 8: ", err)
+	} else {
+		p.TimeMs = v
+	}
+	return nil
+}
+
+func (p *MapState) Write(ctx context.Context, oprot thrift.TProtocol) error {
+	if err := oprot.WriteStructBegin(ctx, "MapState"); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T write struct begin error: ", p), err)
+	}
+	if p != nil {
+		if err := p.writeField1(ctx, oprot); err != nil {
+			return err
+		}
+		if err := p.writeField2(ctx, oprot); err != nil {
+			return err
+		}
+		if err := p.writeField3(ctx, oprot); err != nil {
+			return err
+		}
+		if err := p.writeField4(ctx, oprot); err != nil {
+			return err
+		}
+		if err := p.writeField5(ctx, oprot); err != nil {
+			return err
+		}
+		if err := p.writeField6(ctx, oprot); err != nil {
+			return err
+		}
+		if err := p.writeField7(ctx, oprot); err != nil {
+			return err
+		}
+		if err := p.writeField8(ctx, oprot); err != nil {
+			return err
+		}
+	}
+	if err := oprot.WriteFieldStop(ctx); err != nil {
+		return thrift.PrependError("write field stop error: ", err)
+	}
+	if err := oprot.WriteStructEnd(ctx); err != nil {
+		return thrift.PrependError("write struct stop error: ", err)
+	}
+	return nil
+}
+
+func (p *MapState) writeField1(ctx context.Context, oprot thrift.TProtocol) (err error) {
+	if err := oprot.WriteFieldBegin(ctx, "name", thrift.STRING, 1); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T write field begin error 1:name: ", p), err)
+	}
+	if err := oprot.WriteString(ctx, string(p.Name)); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T.name (1) field write error: ", p), err)
+	}
+	if err := oprot.WriteFieldEnd(ctx); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T write field end error 1:name: ", p), err)
+	}
+	return err
+}
+
+func (p *MapState) writeField2(ctx context.Context, oprot thrift.TProtocol) (err error) {
+	if err := oprot.WriteFieldBegin(ctx, "prefixes", thrift.I64, 2); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T write field begin error 2:prefixes: ", p), err)
+	}
+	if err := oprot.WriteI64(ctx, int64(p.Prefixes)); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T.prefixes (2) field write error: ", p), err)
+	}
+	if err := oprot.WriteFieldEnd(ctx); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T write field end error 2:prefixes: ", p), err)
+	}
+	return err
+}
+
+func (p *MapState) writeField3(ctx context.Context, oprot thrift.TProtocol) (err error) {
+	if err := oprot.WriteFieldBegin(ctx, "orders", thrift.I64, 3); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T write field begin error 3:orders: ", p), err)
+	}
+	if err := oprot.WriteI64(ctx, int64(p.Orders)); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T.orders (3) field write error: ", p), err)
+	}
+	if err := oprot.WriteFieldEnd(ctx); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T write field end error 3:orders: ", p), err)
+	}
+	return err
+}
+
+func (p *MapState) writeField4(ctx context.Context, oprot thrift.TProtocol) (err error) {
+	if err := oprot.WriteFieldBegin(ctx, "blocks", thrift.I64, 4); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T write field begin error 4:blocks: ", p), err)
+	}
+	if err := oprot.WriteI64(ctx, int64(p.Blocks)); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T.blocks (4) field write error: ", p), err)
+	}
+	if err := oprot.WriteFieldEnd(ctx); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T write field end error 4:blocks: ", p), err)
+	}
+	return err
+}
+
+func (p *MapState) writeField5(ctx context.Context, oprot thrift.TProtocol) (err error) {
+	if err := oprot.WriteFieldBegin(ctx, "uses", thrift.LIST, 5); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T write field begin error 5:uses: ", p), err)
+	}
+	if err := oprot.WriteListBegin(ctx, thrift.STRING, len(p.Uses)); err != nil {
+		return thrift.PrependError("error writing list begin: ", err)
+	}
+	for _, v := range p.Uses {
+		if err := oprot.WriteString(ctx, string(v)); err != nil {
+			return thrift.PrependError(fmt.Sprintf("%T. (0) field write error: ", p), err)
+		}
+	}
+	if err := oprot.WriteListEnd(ctx); err != nil {
+		return thrift.PrependError("error writing list end: ", err)
+	}
+	if err := oprot.WriteFieldEnd(ctx); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T write field end error 5:uses: ", p), err)
+	}
+	return err
+}
+
+func (p *MapState) writeField6(ctx context.Context, oprot thrift.TProtocol) (err error) {
+	if err := oprot.WriteFieldBegin(ctx, "use_count", thrift.I64, 6); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T write field begin error 6:use_count: ", p), err)
+	}
+	if err := oprot.WriteI64(ctx, int64(p.UseCount)); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T.use_count (6) field write error: ", p), err)
+	}
+	if err := oprot.WriteFieldEnd(ctx); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T write field end error 6:use_count: ", p), err)
+	}
+	return err
+}
+
+func (p *MapState) writeField7(ctx context.Context, oprot thrift.TProtocol) (err error) {
+	if err := oprot.WriteFieldBegin(ctx, "where", thrift.STRING, 7); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T write field begin error 7:where: ", p), err)
+	}
+	if err := oprot.WriteString(ctx, string(p.Where)); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T.where (7) field write error: ", p), err)
+	}
+	if err := oprot.WriteFieldEnd(ctx); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T write field end error 7:where: ", p), err)
+	}
+	return err
+}
+
+func (p *MapState) writeField8(ctx context.Context, oprot thrift.TProtocol) (err error) {
+	if err := oprot.WriteFieldBegin(ctx, "time_ms", thrift.I64, 8); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T write field begin error 8:time_ms: ", p), err)
+	}
+	if err := oprot.WriteI64(ctx, int64(p.TimeMs)); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T.time_ms (8) field write error: ", p), err)
+	}
+	if err := oprot.WriteFieldEnd(ctx); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T write field end error 8:time_ms: ", p), err)
+	}
+	return err
+}
+
+func (p *MapState) Equals(other *MapState) bool {
+	if p == other {
+		return true
+	} else if p == nil || other == nil {
+		return false
+	}
+	if p.Name != other.Name {
+		return false
+	}
+	if p.Prefixes != other.Prefixes {
+		return false
+	}
+	if p.Orders != other.Orders {
+		return false
+	}
+	if p.Blocks != other.Blocks {
+		return false
+	}
+	if len(p.Uses) != len(other.Uses) {
+		return false
+	}
+	for i, _tgt := range p.Uses {
+		_src83 := other.Uses[i]
+		if _tgt != _src83 {
+			return false
+		}
+	}
+	if p.UseCount != other.UseCount {
+		return false
+	}
+	if p.Where != other.Where {
+		return false
+	}
+	if p.TimeMs != other.TimeMs {
+		return false
+	}
+	return true
+}
+
+func (p *MapState) String() string {
+	if p == nil {
+		return "<nil>"
+	}
+	return fmt.Sprintf("MapState(%+v)", *p)
+}
+
+// MapPage is a part of a map's content; next_after is "" at the end.
+//
+// Attributes:
+//   - Version
+//   - Content: RRsets as internal/mapclaims has them, without those of names.
+//   - NextAfter
+type MapPage struct {
+	Version   int64  `thrift:"version,1" db:"version" json:"version"`
+	Content   []byte `thrift:"content,2" db:"content" json:"content"`
+	NextAfter string `thrift:"next_after,3" db:"next_after" json:"next_after"`
+}
+
+func NewMapPage() *MapPage {
+	return &MapPage{}
+}
+
+func (p *MapPage) GetVersion() int64 {
+	return p.Version
+}
+
+func (p *MapPage) GetContent() []byte {
+	return p.Content
+}
+
+func (p *MapPage) GetNextAfter() string {
+	return p.NextAfter
+}
+func (p *MapPage) Read(ctx context.Context, iprot thrift.TProtocol) error {
+	if _, err := iprot.ReadStructBegin(ctx); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T read error: ", p), err)
+	}
+
+	for {
+		_, fieldTypeId, fieldId, err := iprot.ReadFieldBegin(ctx)
+		if err != nil {
+			return thrift.PrependError(fmt.Sprintf("%T field %d read error: ", p, fieldId), err)
+		}
+		if fieldTypeId == thrift.STOP {
+			break
+		}
+		switch fieldId {
+		case 1:
+			if fieldTypeId == thrift.I64 {
+				if err := p.ReadField1(ctx, iprot); err != nil {
+					return err
+				}
+			} else {
+				if err := iprot.Skip(ctx, fieldTypeId); err != nil {
+					return err
+				}
+			}
+		case 2:
+			if fieldTypeId == thrift.STRING {
+				if err := p.ReadField2(ctx, iprot); err != nil {
+					return err
+				}
+			} else {
+				if err := iprot.Skip(ctx, fieldTypeId); err != nil {
+					return err
+				}
+			}
+		case 3:
+			if fieldTypeId == thrift.STRING {
+				if err := p.ReadField3(ctx, iprot); err != nil {
+					return err
+				}
+			} else {
+				if err := iprot.Skip(ctx, fieldTypeId); err != nil {
+					return err
+				}
+			}
+		default:
+			if err := iprot.Skip(ctx, fieldTypeId); err != nil {
+				return err
+			}
+		}
+		if err := iprot.ReadFieldEnd(ctx); err != nil {
+			return err
+		}
+	}
+	if err := iprot.ReadStructEnd(ctx); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T read struct end error: ", p), err)
+	}
+	return nil
+}
+
+func (p *MapPage) ReadField1(ctx context.Context, iprot thrift.TProtocol) error {
+	if v, err := iprot.ReadI64(ctx); err != nil {
+		return thrift.PrependError("error reading field 1: ", err)
+	} else {
+		p.Version = v
+	}
+	return nil
+}
+
+func (p *MapPage) ReadField2(ctx context.Context, iprot thrift.TProtocol) error {
+	if v, err := iprot.ReadBinary(ctx); err != nil {
+		return thrift.PrependError("error reading field 2: ", err)
+	} else {
+		p.Content = v
+	}
+	return nil
+}
+
+func (p *MapPage) ReadField3(ctx context.Context, iprot thrift.TProtocol) error {
+	if v, err := iprot.ReadString(ctx); err != nil {
+		return thrift.PrependError("error reading field 3: ", err)
+	} else {
+		p.NextAfter = v
+	}
+	return nil
+}
+
+func (p *MapPage) Write(ctx context.Context, oprot thrift.TProtocol) error {
+	if err := oprot.WriteStructBegin(ctx, "MapPage"); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T write struct begin error: ", p), err)
+	}
+	if p != nil {
+		if err := p.writeField1(ctx, oprot); err != nil {
+			return err
+		}
+		if err := p.writeField2(ctx, oprot); err != nil {
+			return err
+		}
+		if err := p.writeField3(ctx, oprot); err != nil {
+			return err
+		}
+	}
+	if err := oprot.WriteFieldStop(ctx); err != nil {
+		return thrift.PrependError("write field stop error: ", err)
+	}
+	if err := oprot.WriteStructEnd(ctx); err != nil {
+		return thrift.PrependError("write struct stop error: ", err)
+	}
+	return nil
+}
+
+func (p *MapPage) writeField1(ctx context.Context, oprot thrift.TProtocol) (err error) {
+	if err := oprot.WriteFieldBegin(ctx, "version", thrift.I64, 1); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T write field begin error 1:version: ", p), err)
+	}
+	if err := oprot.WriteI64(ctx, int64(p.Version)); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T.version (1) field write error: ", p), err)
+	}
+	if err := oprot.WriteFieldEnd(ctx); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T write field end error 1:version: ", p), err)
+	}
+	return err
+}
+
+func (p *MapPage) writeField2(ctx context.Context, oprot thrift.TProtocol) (err error) {
+	if err := oprot.WriteFieldBegin(ctx, "content", thrift.STRING, 2); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T write field begin error 2:content: ", p), err)
+	}
+	if err := oprot.WriteBinary(ctx, p.Content); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T.content (2) field write error: ", p), err)
+	}
+	if err := oprot.WriteFieldEnd(ctx); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T write field end error 2:content: ", p), err)
+	}
+	return err
+}
+
+func (p *MapPage) writeField3(ctx context.Context, oprot thrift.TProtocol) (err error) {
+	if err := oprot.WriteFieldBegin(ctx, "next_after", thrift.STRING, 3); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T write field begin error 3:next_after: ", p), err)
+	}
+	if err := oprot.WriteString(ctx, string(p.NextAfter)); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T.next_after (3) field write error: ", p), err)
+	}
+	if err := oprot.WriteFieldEnd(ctx); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T write field end error 3:next_after: ", p), err)
+	}
+	return err
+}
+
+func (p *MapPage) Equals(other *MapPage) bool {
+	if p == other {
+		return true
+	} else if p == nil || other == nil {
+		return false
+	}
+	if p.Version != other.Version {
+		return false
+	}
+	if bytes.Compare(p.Content, other.Content) != 0 {
+		return false
+	}
+	if p.NextAfter != other.NextAfter {
+		return false
+	}
+	return true
+}
+
+func (p *MapPage) String() string {
+	if p == nil {
+		return "<nil>"
+	}
+	return fmt.Sprintf("MapPage(%+v)", *p)
+}
+
 type Control interface {
 	Status(ctx context.Context) (_r *Status, _err error)
 	// type "" means all types.
@@ -14806,6 +15455,24 @@ type Control interface {
 	//  - Content
 	//  - Doer
 	ImportZone(ctx context.Context, file string, content []byte, doer *Doer) (_r *answer.Change, _err error)
+	// Take a map, and the RRsets of its names, as source map/<name>; it replaces what that
+	// source claimed before, and empty content takes it away. content is as
+	// internal/mapclaims.Encode gives it; file is where it comes from, for people.
+	//
+	// Parameters:
+	//  - Name
+	//  - File
+	//  - Content
+	//  - Doer
+	ImportMap(ctx context.Context, name string, file string, content []byte, doer *Doer) (_r *answer.Change, _err error)
+	// The maps of the published dataset, by name.
+	Maps(ctx context.Context) (_r []*MapState, _err error)
+	// A map of the published dataset; after is "" for its beginning. NotFound when there is none.
+	//
+	// Parameters:
+	//  - Name
+	//  - After
+	MapContent(ctx context.Context, name string, after string) (_r *MapPage, _err error)
 	// Put an RRset above everything for for_ms, 1 s to 30 days. An override of the same
 	// name and type is replaced. Refused: what is in no zone; what would not be answered;
 	// what cannot stand beside the other types of the name (CNAME), unless whole_name.
@@ -14948,21 +15615,21 @@ func (p *ControlClient) SetLastResponseMeta_(meta thrift.ResponseMeta) {
 }
 
 func (p *ControlClient) Status(ctx context.Context) (_r *Status, _err error) {
-	var _args82 ControlStatusArgs
-	var _result84 ControlStatusResult
-	var _meta83 thrift.ResponseMeta
-	_meta83, _err = p.Client_().Call(ctx, "status", &_args82, &_result84)
-	p.SetLastResponseMeta_(_meta83)
+	var _args84 ControlStatusArgs
+	var _result86 ControlStatusResult
+	var _meta85 thrift.ResponseMeta
+	_meta85, _err = p.Client_().Call(ctx, "status", &_args84, &_result86)
+	p.SetLastResponseMeta_(_meta85)
 	if _err != nil {
 		return
 	}
 	switch {
-	case _result84.Refused != nil:
-		return _r, _result84.Refused
+	case _result86.Refused != nil:
+		return _r, _result86.Refused
 	}
 
-	if _ret85 := _result84.GetSuccess(); _ret85 != nil {
-		return _ret85, nil
+	if _ret87 := _result86.GetSuccess(); _ret87 != nil {
+		return _ret87, nil
 	}
 	return nil, thrift.NewTApplicationException(thrift.MISSING_RESULT, "status failed: unknown result")
 }
@@ -14973,23 +15640,23 @@ func (p *ControlClient) Status(ctx context.Context) (_r *Status, _err error) {
 //   - Name
 //   - Type
 func (p *ControlClient) GetRecords(ctx context.Context, name string, type_a1 string) (_r *Records, _err error) {
-	var _args86 ControlGetRecordsArgs
-	_args86.Name = name
-	_args86.Type = type_a1
-	var _result88 ControlGetRecordsResult
-	var _meta87 thrift.ResponseMeta
-	_meta87, _err = p.Client_().Call(ctx, "get_records", &_args86, &_result88)
-	p.SetLastResponseMeta_(_meta87)
+	var _args88 ControlGetRecordsArgs
+	_args88.Name = name
+	_args88.Type = type_a1
+	var _result90 ControlGetRecordsResult
+	var _meta89 thrift.ResponseMeta
+	_meta89, _err = p.Client_().Call(ctx, "get_records", &_args88, &_result90)
+	p.SetLastResponseMeta_(_meta89)
 	if _err != nil {
 		return
 	}
 	switch {
-	case _result88.Refused != nil:
-		return _r, _result88.Refused
+	case _result90.Refused != nil:
+		return _r, _result90.Refused
 	}
 
-	if _ret89 := _result88.GetSuccess(); _ret89 != nil {
-		return _ret89, nil
+	if _ret91 := _result90.GetSuccess(); _ret91 != nil {
+		return _ret91, nil
 	}
 	return nil, thrift.NewTApplicationException(thrift.MISSING_RESULT, "get_records failed: unknown result")
 }
@@ -14998,23 +15665,23 @@ func (p *ControlClient) GetRecords(ctx context.Context, name string, type_a1 str
 //   - Name
 //   - Type
 func (p *ControlClient) Why(ctx context.Context, name string, type_a1 string) (_r *Explanation, _err error) {
-	var _args90 ControlWhyArgs
-	_args90.Name = name
-	_args90.Type = type_a1
-	var _result92 ControlWhyResult
-	var _meta91 thrift.ResponseMeta
-	_meta91, _err = p.Client_().Call(ctx, "why", &_args90, &_result92)
-	p.SetLastResponseMeta_(_meta91)
+	var _args92 ControlWhyArgs
+	_args92.Name = name
+	_args92.Type = type_a1
+	var _result94 ControlWhyResult
+	var _meta93 thrift.ResponseMeta
+	_meta93, _err = p.Client_().Call(ctx, "why", &_args92, &_result94)
+	p.SetLastResponseMeta_(_meta93)
 	if _err != nil {
 		return
 	}
 	switch {
-	case _result92.Refused != nil:
-		return _r, _result92.Refused
+	case _result94.Refused != nil:
+		return _r, _result94.Refused
 	}
 
-	if _ret93 := _result92.GetSuccess(); _ret93 != nil {
-		return _ret93, nil
+	if _ret95 := _result94.GetSuccess(); _ret95 != nil {
+		return _ret95, nil
 	}
 	return nil, thrift.NewTApplicationException(thrift.MISSING_RESULT, "why failed: unknown result")
 }
@@ -15028,25 +15695,25 @@ func (p *ControlClient) Why(ctx context.Context, name string, type_a1 string) (_
 //   - Name
 //   - Type
 func (p *ControlClient) Steer(ctx context.Context, client string, resolver string, name string, type_a1 string) (_r *Steering, _err error) {
-	var _args94 ControlSteerArgs
-	_args94.Client = client
-	_args94.Resolver = resolver
-	_args94.Name = name
-	_args94.Type = type_a1
-	var _result96 ControlSteerResult
-	var _meta95 thrift.ResponseMeta
-	_meta95, _err = p.Client_().Call(ctx, "steer", &_args94, &_result96)
-	p.SetLastResponseMeta_(_meta95)
+	var _args96 ControlSteerArgs
+	_args96.Client = client
+	_args96.Resolver = resolver
+	_args96.Name = name
+	_args96.Type = type_a1
+	var _result98 ControlSteerResult
+	var _meta97 thrift.ResponseMeta
+	_meta97, _err = p.Client_().Call(ctx, "steer", &_args96, &_result98)
+	p.SetLastResponseMeta_(_meta97)
 	if _err != nil {
 		return
 	}
 	switch {
-	case _result96.Refused != nil:
-		return _r, _result96.Refused
+	case _result98.Refused != nil:
+		return _r, _result98.Refused
 	}
 
-	if _ret97 := _result96.GetSuccess(); _ret97 != nil {
-		return _ret97, nil
+	if _ret99 := _result98.GetSuccess(); _ret99 != nil {
+		return _ret99, nil
 	}
 	return nil, thrift.NewTApplicationException(thrift.MISSING_RESULT, "steer failed: unknown result")
 }
@@ -15055,23 +15722,23 @@ func (p *ControlClient) Steer(ctx context.Context, client string, resolver strin
 //   - After
 //   - Limit
 func (p *ControlClient) Conflicts(ctx context.Context, after string, limit int32) (_r *ConflictPage, _err error) {
-	var _args98 ControlConflictsArgs
-	_args98.After = after
-	_args98.Limit = limit
-	var _result100 ControlConflictsResult
-	var _meta99 thrift.ResponseMeta
-	_meta99, _err = p.Client_().Call(ctx, "conflicts", &_args98, &_result100)
-	p.SetLastResponseMeta_(_meta99)
+	var _args100 ControlConflictsArgs
+	_args100.After = after
+	_args100.Limit = limit
+	var _result102 ControlConflictsResult
+	var _meta101 thrift.ResponseMeta
+	_meta101, _err = p.Client_().Call(ctx, "conflicts", &_args100, &_result102)
+	p.SetLastResponseMeta_(_meta101)
 	if _err != nil {
 		return
 	}
 	switch {
-	case _result100.Refused != nil:
-		return _r, _result100.Refused
+	case _result102.Refused != nil:
+		return _r, _result102.Refused
 	}
 
-	if _ret101 := _result100.GetSuccess(); _ret101 != nil {
-		return _ret101, nil
+	if _ret103 := _result102.GetSuccess(); _ret103 != nil {
+		return _ret103, nil
 	}
 	return nil, thrift.NewTApplicationException(thrift.MISSING_RESULT, "conflicts failed: unknown result")
 }
@@ -15088,25 +15755,25 @@ func (p *ControlClient) Conflicts(ctx context.Context, after string, limit int32
 //   - Dataset
 //   - TimeoutMs
 func (p *ControlClient) Wait(ctx context.Context, revision int64, kind string, dataset string, timeout_ms int32) (_r *Arrival, _err error) {
-	var _args102 ControlWaitArgs
-	_args102.Revision = revision
-	_args102.Kind = kind
-	_args102.Dataset = dataset
-	_args102.TimeoutMs = timeout_ms
-	var _result104 ControlWaitResult
-	var _meta103 thrift.ResponseMeta
-	_meta103, _err = p.Client_().Call(ctx, "wait", &_args102, &_result104)
-	p.SetLastResponseMeta_(_meta103)
+	var _args104 ControlWaitArgs
+	_args104.Revision = revision
+	_args104.Kind = kind
+	_args104.Dataset = dataset
+	_args104.TimeoutMs = timeout_ms
+	var _result106 ControlWaitResult
+	var _meta105 thrift.ResponseMeta
+	_meta105, _err = p.Client_().Call(ctx, "wait", &_args104, &_result106)
+	p.SetLastResponseMeta_(_meta105)
 	if _err != nil {
 		return
 	}
 	switch {
-	case _result104.Refused != nil:
-		return _r, _result104.Refused
+	case _result106.Refused != nil:
+		return _r, _result106.Refused
 	}
 
-	if _ret105 := _result104.GetSuccess(); _ret105 != nil {
-		return _ret105, nil
+	if _ret107 := _result106.GetSuccess(); _ret107 != nil {
+		return _ret107, nil
 	}
 	return nil, thrift.NewTApplicationException(thrift.MISSING_RESULT, "wait failed: unknown result")
 }
@@ -15116,24 +15783,24 @@ func (p *ControlClient) Wait(ctx context.Context, revision int64, kind string, d
 //   - After
 //   - Limit
 func (p *ControlClient) ExportRecords(ctx context.Context, dataset string, after string, limit int32) (_r *ExportPage, _err error) {
-	var _args106 ControlExportRecordsArgs
-	_args106.Dataset = dataset
-	_args106.After = after
-	_args106.Limit = limit
-	var _result108 ControlExportRecordsResult
-	var _meta107 thrift.ResponseMeta
-	_meta107, _err = p.Client_().Call(ctx, "export_records", &_args106, &_result108)
-	p.SetLastResponseMeta_(_meta107)
+	var _args108 ControlExportRecordsArgs
+	_args108.Dataset = dataset
+	_args108.After = after
+	_args108.Limit = limit
+	var _result110 ControlExportRecordsResult
+	var _meta109 thrift.ResponseMeta
+	_meta109, _err = p.Client_().Call(ctx, "export_records", &_args108, &_result110)
+	p.SetLastResponseMeta_(_meta109)
 	if _err != nil {
 		return
 	}
 	switch {
-	case _result108.Refused != nil:
-		return _r, _result108.Refused
+	case _result110.Refused != nil:
+		return _r, _result110.Refused
 	}
 
-	if _ret109 := _result108.GetSuccess(); _ret109 != nil {
-		return _ret109, nil
+	if _ret111 := _result110.GetSuccess(); _ret111 != nil {
+		return _ret111, nil
 	}
 	return nil, thrift.NewTApplicationException(thrift.MISSING_RESULT, "export_records failed: unknown result")
 }
@@ -15147,26 +15814,104 @@ func (p *ControlClient) ExportRecords(ctx context.Context, dataset string, after
 //   - Content
 //   - Doer
 func (p *ControlClient) ImportZone(ctx context.Context, file string, content []byte, doer *Doer) (_r *answer.Change, _err error) {
-	var _args110 ControlImportZoneArgs
-	_args110.File = file
-	_args110.Content = content
-	_args110.Doer = doer
-	var _result112 ControlImportZoneResult
-	var _meta111 thrift.ResponseMeta
-	_meta111, _err = p.Client_().Call(ctx, "import_zone", &_args110, &_result112)
-	p.SetLastResponseMeta_(_meta111)
+	var _args112 ControlImportZoneArgs
+	_args112.File = file
+	_args112.Content = content
+	_args112.Doer = doer
+	var _result114 ControlImportZoneResult
+	var _meta113 thrift.ResponseMeta
+	_meta113, _err = p.Client_().Call(ctx, "import_zone", &_args112, &_result114)
+	p.SetLastResponseMeta_(_meta113)
 	if _err != nil {
 		return
 	}
 	switch {
-	case _result112.Refused != nil:
-		return _r, _result112.Refused
+	case _result114.Refused != nil:
+		return _r, _result114.Refused
 	}
 
-	if _ret113 := _result112.GetSuccess(); _ret113 != nil {
-		return _ret113, nil
+	if _ret115 := _result114.GetSuccess(); _ret115 != nil {
+		return _ret115, nil
 	}
 	return nil, thrift.NewTApplicationException(thrift.MISSING_RESULT, "import_zone failed: unknown result")
+}
+
+// Take a map, and the RRsets of its names, as source map/<name>; it replaces what that
+// source claimed before, and empty content takes it away. content is as
+// internal/mapclaims.Encode gives it; file is where it comes from, for people.
+//
+// Parameters:
+//   - Name
+//   - File
+//   - Content
+//   - Doer
+func (p *ControlClient) ImportMap(ctx context.Context, name string, file string, content []byte, doer *Doer) (_r *answer.Change, _err error) {
+	var _args116 ControlImportMapArgs
+	_args116.Name = name
+	_args116.File = file
+	_args116.Content = content
+	_args116.Doer = doer
+	var _result118 ControlImportMapResult
+	var _meta117 thrift.ResponseMeta
+	_meta117, _err = p.Client_().Call(ctx, "import_map", &_args116, &_result118)
+	p.SetLastResponseMeta_(_meta117)
+	if _err != nil {
+		return
+	}
+	switch {
+	case _result118.Refused != nil:
+		return _r, _result118.Refused
+	}
+
+	if _ret119 := _result118.GetSuccess(); _ret119 != nil {
+		return _ret119, nil
+	}
+	return nil, thrift.NewTApplicationException(thrift.MISSING_RESULT, "import_map failed: unknown result")
+}
+
+// The maps of the published dataset, by name.
+func (p *ControlClient) Maps(ctx context.Context) (_r []*MapState, _err error) {
+	var _args120 ControlMapsArgs
+	var _result122 ControlMapsResult
+	var _meta121 thrift.ResponseMeta
+	_meta121, _err = p.Client_().Call(ctx, "maps", &_args120, &_result122)
+	p.SetLastResponseMeta_(_meta121)
+	if _err != nil {
+		return
+	}
+	switch {
+	case _result122.Refused != nil:
+		return _r, _result122.Refused
+	}
+
+	return _result122.GetSuccess(), nil
+}
+
+// A map of the published dataset; after is "" for its beginning. NotFound when there is none.
+//
+// Parameters:
+//   - Name
+//   - After
+func (p *ControlClient) MapContent(ctx context.Context, name string, after string) (_r *MapPage, _err error) {
+	var _args123 ControlMapContentArgs
+	_args123.Name = name
+	_args123.After = after
+	var _result125 ControlMapContentResult
+	var _meta124 thrift.ResponseMeta
+	_meta124, _err = p.Client_().Call(ctx, "map_content", &_args123, &_result125)
+	p.SetLastResponseMeta_(_meta124)
+	if _err != nil {
+		return
+	}
+	switch {
+	case _result125.Refused != nil:
+		return _r, _result125.Refused
+	}
+
+	if _ret126 := _result125.GetSuccess(); _ret126 != nil {
+		return _ret126, nil
+	}
+	return nil, thrift.NewTApplicationException(thrift.MISSING_RESULT, "map_content failed: unknown result")
 }
 
 // Put an RRset above everything for for_ms, 1 s to 30 days. An override of the same
@@ -15179,67 +15924,67 @@ func (p *ControlClient) ImportZone(ctx context.Context, file string, content []b
 //   - WholeName
 //   - Doer
 func (p *ControlClient) SetOverride(ctx context.Context, record *RecordSet, for_ms int64, whole_name bool, doer *Doer) (_r *Done, _err error) {
-	var _args114 ControlSetOverrideArgs
-	_args114.Record = record
-	_args114.ForMs = for_ms
-	_args114.WholeName = whole_name
-	_args114.Doer = doer
-	var _result116 ControlSetOverrideResult
-	var _meta115 thrift.ResponseMeta
-	_meta115, _err = p.Client_().Call(ctx, "set_override", &_args114, &_result116)
-	p.SetLastResponseMeta_(_meta115)
+	var _args127 ControlSetOverrideArgs
+	_args127.Record = record
+	_args127.ForMs = for_ms
+	_args127.WholeName = whole_name
+	_args127.Doer = doer
+	var _result129 ControlSetOverrideResult
+	var _meta128 thrift.ResponseMeta
+	_meta128, _err = p.Client_().Call(ctx, "set_override", &_args127, &_result129)
+	p.SetLastResponseMeta_(_meta128)
 	if _err != nil {
 		return
 	}
 	switch {
-	case _result116.Refused != nil:
-		return _r, _result116.Refused
+	case _result129.Refused != nil:
+		return _r, _result129.Refused
 	}
 
-	if _ret117 := _result116.GetSuccess(); _ret117 != nil {
-		return _ret117, nil
+	if _ret130 := _result129.GetSuccess(); _ret130 != nil {
+		return _ret130, nil
 	}
 	return nil, thrift.NewTApplicationException(thrift.MISSING_RESULT, "set_override failed: unknown result")
 }
 
 func (p *ControlClient) Overrides(ctx context.Context) (_r []*Override, _err error) {
-	var _args118 ControlOverridesArgs
-	var _result120 ControlOverridesResult
-	var _meta119 thrift.ResponseMeta
-	_meta119, _err = p.Client_().Call(ctx, "overrides", &_args118, &_result120)
-	p.SetLastResponseMeta_(_meta119)
+	var _args131 ControlOverridesArgs
+	var _result133 ControlOverridesResult
+	var _meta132 thrift.ResponseMeta
+	_meta132, _err = p.Client_().Call(ctx, "overrides", &_args131, &_result133)
+	p.SetLastResponseMeta_(_meta132)
 	if _err != nil {
 		return
 	}
 	switch {
-	case _result120.Refused != nil:
-		return _r, _result120.Refused
+	case _result133.Refused != nil:
+		return _r, _result133.Refused
 	}
 
-	return _result120.GetSuccess(), nil
+	return _result133.GetSuccess(), nil
 }
 
 // Parameters:
 //   - ID
 //   - Doer
 func (p *ControlClient) ClearOverride(ctx context.Context, id string, doer *Doer) (_r *Done, _err error) {
-	var _args121 ControlClearOverrideArgs
-	_args121.ID = id
-	_args121.Doer = doer
-	var _result123 ControlClearOverrideResult
-	var _meta122 thrift.ResponseMeta
-	_meta122, _err = p.Client_().Call(ctx, "clear_override", &_args121, &_result123)
-	p.SetLastResponseMeta_(_meta122)
+	var _args134 ControlClearOverrideArgs
+	_args134.ID = id
+	_args134.Doer = doer
+	var _result136 ControlClearOverrideResult
+	var _meta135 thrift.ResponseMeta
+	_meta135, _err = p.Client_().Call(ctx, "clear_override", &_args134, &_result136)
+	p.SetLastResponseMeta_(_meta135)
 	if _err != nil {
 		return
 	}
 	switch {
-	case _result123.Refused != nil:
-		return _r, _result123.Refused
+	case _result136.Refused != nil:
+		return _r, _result136.Refused
 	}
 
-	if _ret124 := _result123.GetSuccess(); _ret124 != nil {
-		return _ret124, nil
+	if _ret137 := _result136.GetSuccess(); _ret137 != nil {
+		return _ret137, nil
 	}
 	return nil, thrift.NewTApplicationException(thrift.MISSING_RESULT, "clear_override failed: unknown result")
 }
@@ -15252,25 +15997,25 @@ func (p *ControlClient) ClearOverride(ctx context.Context, id string, doer *Doer
 //   - Limit
 //   - Versions
 func (p *ControlClient) Audit(ctx context.Context, since_ms int64, after string, limit int32, versions bool) (_r *AuditPage, _err error) {
-	var _args125 ControlAuditArgs
-	_args125.SinceMs = since_ms
-	_args125.After = after
-	_args125.Limit = limit
-	_args125.Versions = versions
-	var _result127 ControlAuditResult
-	var _meta126 thrift.ResponseMeta
-	_meta126, _err = p.Client_().Call(ctx, "audit", &_args125, &_result127)
-	p.SetLastResponseMeta_(_meta126)
+	var _args138 ControlAuditArgs
+	_args138.SinceMs = since_ms
+	_args138.After = after
+	_args138.Limit = limit
+	_args138.Versions = versions
+	var _result140 ControlAuditResult
+	var _meta139 thrift.ResponseMeta
+	_meta139, _err = p.Client_().Call(ctx, "audit", &_args138, &_result140)
+	p.SetLastResponseMeta_(_meta139)
 	if _err != nil {
 		return
 	}
 	switch {
-	case _result127.Refused != nil:
-		return _r, _result127.Refused
+	case _result140.Refused != nil:
+		return _r, _result140.Refused
 	}
 
-	if _ret128 := _result127.GetSuccess(); _ret128 != nil {
-		return _ret128, nil
+	if _ret141 := _result140.GetSuccess(); _ret141 != nil {
+		return _ret141, nil
 	}
 	return nil, thrift.NewTApplicationException(thrift.MISSING_RESULT, "audit failed: unknown result")
 }
@@ -15280,22 +16025,22 @@ func (p *ControlClient) Audit(ctx context.Context, since_ms int64, after string,
 // Parameters:
 //   - Limit
 func (p *ControlClient) History(ctx context.Context, limit int32) (_r *History, _err error) {
-	var _args129 ControlHistoryArgs
-	_args129.Limit = limit
-	var _result131 ControlHistoryResult
-	var _meta130 thrift.ResponseMeta
-	_meta130, _err = p.Client_().Call(ctx, "history", &_args129, &_result131)
-	p.SetLastResponseMeta_(_meta130)
+	var _args142 ControlHistoryArgs
+	_args142.Limit = limit
+	var _result144 ControlHistoryResult
+	var _meta143 thrift.ResponseMeta
+	_meta143, _err = p.Client_().Call(ctx, "history", &_args142, &_result144)
+	p.SetLastResponseMeta_(_meta143)
 	if _err != nil {
 		return
 	}
 	switch {
-	case _result131.Refused != nil:
-		return _r, _result131.Refused
+	case _result144.Refused != nil:
+		return _r, _result144.Refused
 	}
 
-	if _ret132 := _result131.GetSuccess(); _ret132 != nil {
-		return _ret132, nil
+	if _ret145 := _result144.GetSuccess(); _ret145 != nil {
+		return _ret145, nil
 	}
 	return nil, thrift.NewTApplicationException(thrift.MISSING_RESULT, "history failed: unknown result")
 }
@@ -15307,24 +16052,24 @@ func (p *ControlClient) History(ctx context.Context, limit int32) (_r *History, 
 //   - After
 //   - Limit
 func (p *ControlClient) Diff(ctx context.Context, before int64, after int64, limit int32) (_r *Diff, _err error) {
-	var _args133 ControlDiffArgs
-	_args133.Before = before
-	_args133.After = after
-	_args133.Limit = limit
-	var _result135 ControlDiffResult
-	var _meta134 thrift.ResponseMeta
-	_meta134, _err = p.Client_().Call(ctx, "diff", &_args133, &_result135)
-	p.SetLastResponseMeta_(_meta134)
+	var _args146 ControlDiffArgs
+	_args146.Before = before
+	_args146.After = after
+	_args146.Limit = limit
+	var _result148 ControlDiffResult
+	var _meta147 thrift.ResponseMeta
+	_meta147, _err = p.Client_().Call(ctx, "diff", &_args146, &_result148)
+	p.SetLastResponseMeta_(_meta147)
 	if _err != nil {
 		return
 	}
 	switch {
-	case _result135.Refused != nil:
-		return _r, _result135.Refused
+	case _result148.Refused != nil:
+		return _r, _result148.Refused
 	}
 
-	if _ret136 := _result135.GetSuccess(); _ret136 != nil {
-		return _ret136, nil
+	if _ret149 := _result148.GetSuccess(); _ret149 != nil {
+		return _ret149, nil
 	}
 	return nil, thrift.NewTApplicationException(thrift.MISSING_RESULT, "diff failed: unknown result")
 }
@@ -15338,43 +16083,43 @@ func (p *ControlClient) Diff(ctx context.Context, before int64, after int64, lim
 //   - Version
 //   - Doer
 func (p *ControlClient) Rollback(ctx context.Context, version int64, doer *Doer) (_r *Done, _err error) {
-	var _args137 ControlRollbackArgs
-	_args137.Version = version
-	_args137.Doer = doer
-	var _result139 ControlRollbackResult
-	var _meta138 thrift.ResponseMeta
-	_meta138, _err = p.Client_().Call(ctx, "rollback", &_args137, &_result139)
-	p.SetLastResponseMeta_(_meta138)
+	var _args150 ControlRollbackArgs
+	_args150.Version = version
+	_args150.Doer = doer
+	var _result152 ControlRollbackResult
+	var _meta151 thrift.ResponseMeta
+	_meta151, _err = p.Client_().Call(ctx, "rollback", &_args150, &_result152)
+	p.SetLastResponseMeta_(_meta151)
 	if _err != nil {
 		return
 	}
 	switch {
-	case _result139.Refused != nil:
-		return _r, _result139.Refused
+	case _result152.Refused != nil:
+		return _r, _result152.Refused
 	}
 
-	if _ret140 := _result139.GetSuccess(); _ret140 != nil {
-		return _ret140, nil
+	if _ret153 := _result152.GetSuccess(); _ret153 != nil {
+		return _ret153, nil
 	}
 	return nil, thrift.NewTApplicationException(thrift.MISSING_RESULT, "rollback failed: unknown result")
 }
 
 func (p *ControlClient) Pinned(ctx context.Context) (_r *Pinned, _err error) {
-	var _args141 ControlPinnedArgs
-	var _result143 ControlPinnedResult
-	var _meta142 thrift.ResponseMeta
-	_meta142, _err = p.Client_().Call(ctx, "pinned", &_args141, &_result143)
-	p.SetLastResponseMeta_(_meta142)
+	var _args154 ControlPinnedArgs
+	var _result156 ControlPinnedResult
+	var _meta155 thrift.ResponseMeta
+	_meta155, _err = p.Client_().Call(ctx, "pinned", &_args154, &_result156)
+	p.SetLastResponseMeta_(_meta155)
 	if _err != nil {
 		return
 	}
 	switch {
-	case _result143.Refused != nil:
-		return _r, _result143.Refused
+	case _result156.Refused != nil:
+		return _r, _result156.Refused
 	}
 
-	if _ret144 := _result143.GetSuccess(); _ret144 != nil {
-		return _ret144, nil
+	if _ret157 := _result156.GetSuccess(); _ret157 != nil {
+		return _ret157, nil
 	}
 	return nil, thrift.NewTApplicationException(thrift.MISSING_RESULT, "pinned failed: unknown result")
 }
@@ -15384,41 +16129,41 @@ func (p *ControlClient) Pinned(ctx context.Context) (_r *Pinned, _err error) {
 // Parameters:
 //   - Doer
 func (p *ControlClient) ReleasePin(ctx context.Context, doer *Doer) (_r *Done, _err error) {
-	var _args145 ControlReleasePinArgs
-	_args145.Doer = doer
-	var _result147 ControlReleasePinResult
-	var _meta146 thrift.ResponseMeta
-	_meta146, _err = p.Client_().Call(ctx, "release_pin", &_args145, &_result147)
-	p.SetLastResponseMeta_(_meta146)
+	var _args158 ControlReleasePinArgs
+	_args158.Doer = doer
+	var _result160 ControlReleasePinResult
+	var _meta159 thrift.ResponseMeta
+	_meta159, _err = p.Client_().Call(ctx, "release_pin", &_args158, &_result160)
+	p.SetLastResponseMeta_(_meta159)
 	if _err != nil {
 		return
 	}
 	switch {
-	case _result147.Refused != nil:
-		return _r, _result147.Refused
+	case _result160.Refused != nil:
+		return _r, _result160.Refused
 	}
 
-	if _ret148 := _result147.GetSuccess(); _ret148 != nil {
-		return _ret148, nil
+	if _ret161 := _result160.GetSuccess(); _ret161 != nil {
+		return _ret161, nil
 	}
 	return nil, thrift.NewTApplicationException(thrift.MISSING_RESULT, "release_pin failed: unknown result")
 }
 
 func (p *ControlClient) Holds(ctx context.Context) (_r []*Hold, _err error) {
-	var _args149 ControlHoldsArgs
-	var _result151 ControlHoldsResult
-	var _meta150 thrift.ResponseMeta
-	_meta150, _err = p.Client_().Call(ctx, "holds", &_args149, &_result151)
-	p.SetLastResponseMeta_(_meta150)
+	var _args162 ControlHoldsArgs
+	var _result164 ControlHoldsResult
+	var _meta163 thrift.ResponseMeta
+	_meta163, _err = p.Client_().Call(ctx, "holds", &_args162, &_result164)
+	p.SetLastResponseMeta_(_meta163)
 	if _err != nil {
 		return
 	}
 	switch {
-	case _result151.Refused != nil:
-		return _r, _result151.Refused
+	case _result164.Refused != nil:
+		return _r, _result164.Refused
 	}
 
-	return _result151.GetSuccess(), nil
+	return _result164.GetSuccess(), nil
 }
 
 // Let a held change through (decision "release") or keep it out until its source says
@@ -15429,44 +16174,44 @@ func (p *ControlClient) Holds(ctx context.Context) (_r []*Hold, _err error) {
 //   - Decision
 //   - Doer
 func (p *ControlClient) Decide(ctx context.Context, id string, decision string, doer *Doer) (_r *Done, _err error) {
-	var _args152 ControlDecideArgs
-	_args152.ID = id
-	_args152.Decision = decision
-	_args152.Doer = doer
-	var _result154 ControlDecideResult
-	var _meta153 thrift.ResponseMeta
-	_meta153, _err = p.Client_().Call(ctx, "decide", &_args152, &_result154)
-	p.SetLastResponseMeta_(_meta153)
+	var _args165 ControlDecideArgs
+	_args165.ID = id
+	_args165.Decision = decision
+	_args165.Doer = doer
+	var _result167 ControlDecideResult
+	var _meta166 thrift.ResponseMeta
+	_meta166, _err = p.Client_().Call(ctx, "decide", &_args165, &_result167)
+	p.SetLastResponseMeta_(_meta166)
 	if _err != nil {
 		return
 	}
 	switch {
-	case _result154.Refused != nil:
-		return _r, _result154.Refused
+	case _result167.Refused != nil:
+		return _r, _result167.Refused
 	}
 
-	if _ret155 := _result154.GetSuccess(); _ret155 != nil {
-		return _ret155, nil
+	if _ret168 := _result167.GetSuccess(); _ret168 != nil {
+		return _ret168, nil
 	}
 	return nil, thrift.NewTApplicationException(thrift.MISSING_RESULT, "decide failed: unknown result")
 }
 
 func (p *ControlClient) Rings(ctx context.Context) (_r *Rings, _err error) {
-	var _args156 ControlRingsArgs
-	var _result158 ControlRingsResult
-	var _meta157 thrift.ResponseMeta
-	_meta157, _err = p.Client_().Call(ctx, "rings", &_args156, &_result158)
-	p.SetLastResponseMeta_(_meta157)
+	var _args169 ControlRingsArgs
+	var _result171 ControlRingsResult
+	var _meta170 thrift.ResponseMeta
+	_meta170, _err = p.Client_().Call(ctx, "rings", &_args169, &_result171)
+	p.SetLastResponseMeta_(_meta170)
 	if _err != nil {
 		return
 	}
 	switch {
-	case _result158.Refused != nil:
-		return _r, _result158.Refused
+	case _result171.Refused != nil:
+		return _r, _result171.Refused
 	}
 
-	if _ret159 := _result158.GetSuccess(); _ret159 != nil {
-		return _ret159, nil
+	if _ret172 := _result171.GetSuccess(); _ret172 != nil {
+		return _ret172, nil
 	}
 	return nil, thrift.NewTApplicationException(thrift.MISSING_RESULT, "rings failed: unknown result")
 }
@@ -15479,24 +16224,24 @@ func (p *ControlClient) Rings(ctx context.Context) (_r *Rings, _err error) {
 //   - Decision
 //   - Doer
 func (p *ControlClient) DecideTrial(ctx context.Context, id string, decision string, doer *Doer) (_r *Done, _err error) {
-	var _args160 ControlDecideTrialArgs
-	_args160.ID = id
-	_args160.Decision = decision
-	_args160.Doer = doer
-	var _result162 ControlDecideTrialResult
-	var _meta161 thrift.ResponseMeta
-	_meta161, _err = p.Client_().Call(ctx, "decide_trial", &_args160, &_result162)
-	p.SetLastResponseMeta_(_meta161)
+	var _args173 ControlDecideTrialArgs
+	_args173.ID = id
+	_args173.Decision = decision
+	_args173.Doer = doer
+	var _result175 ControlDecideTrialResult
+	var _meta174 thrift.ResponseMeta
+	_meta174, _err = p.Client_().Call(ctx, "decide_trial", &_args173, &_result175)
+	p.SetLastResponseMeta_(_meta174)
 	if _err != nil {
 		return
 	}
 	switch {
-	case _result162.Refused != nil:
-		return _r, _result162.Refused
+	case _result175.Refused != nil:
+		return _r, _result175.Refused
 	}
 
-	if _ret163 := _result162.GetSuccess(); _ret163 != nil {
-		return _ret163, nil
+	if _ret176 := _result175.GetSuccess(); _ret176 != nil {
+		return _ret176, nil
 	}
 	return nil, thrift.NewTApplicationException(thrift.MISSING_RESULT, "decide_trial failed: unknown result")
 }
@@ -15507,65 +16252,65 @@ func (p *ControlClient) DecideTrial(ctx context.Context, id string, decision str
 //   - Source
 //   - Doer
 func (p *ControlClient) Freeze(ctx context.Context, source string, doer *Doer) (_r *Done, _err error) {
-	var _args164 ControlFreezeArgs
-	_args164.Source = source
-	_args164.Doer = doer
-	var _result166 ControlFreezeResult
-	var _meta165 thrift.ResponseMeta
-	_meta165, _err = p.Client_().Call(ctx, "freeze", &_args164, &_result166)
-	p.SetLastResponseMeta_(_meta165)
+	var _args177 ControlFreezeArgs
+	_args177.Source = source
+	_args177.Doer = doer
+	var _result179 ControlFreezeResult
+	var _meta178 thrift.ResponseMeta
+	_meta178, _err = p.Client_().Call(ctx, "freeze", &_args177, &_result179)
+	p.SetLastResponseMeta_(_meta178)
 	if _err != nil {
 		return
 	}
 	switch {
-	case _result166.Refused != nil:
-		return _r, _result166.Refused
+	case _result179.Refused != nil:
+		return _r, _result179.Refused
 	}
 
-	if _ret167 := _result166.GetSuccess(); _ret167 != nil {
-		return _ret167, nil
+	if _ret180 := _result179.GetSuccess(); _ret180 != nil {
+		return _ret180, nil
 	}
 	return nil, thrift.NewTApplicationException(thrift.MISSING_RESULT, "freeze failed: unknown result")
 }
 
 func (p *ControlClient) Freezes(ctx context.Context) (_r []*Freeze, _err error) {
-	var _args168 ControlFreezesArgs
-	var _result170 ControlFreezesResult
-	var _meta169 thrift.ResponseMeta
-	_meta169, _err = p.Client_().Call(ctx, "freezes", &_args168, &_result170)
-	p.SetLastResponseMeta_(_meta169)
+	var _args181 ControlFreezesArgs
+	var _result183 ControlFreezesResult
+	var _meta182 thrift.ResponseMeta
+	_meta182, _err = p.Client_().Call(ctx, "freezes", &_args181, &_result183)
+	p.SetLastResponseMeta_(_meta182)
 	if _err != nil {
 		return
 	}
 	switch {
-	case _result170.Refused != nil:
-		return _r, _result170.Refused
+	case _result183.Refused != nil:
+		return _r, _result183.Refused
 	}
 
-	return _result170.GetSuccess(), nil
+	return _result183.GetSuccess(), nil
 }
 
 // Parameters:
 //   - ID
 //   - Doer
 func (p *ControlClient) Thaw(ctx context.Context, id string, doer *Doer) (_r *Done, _err error) {
-	var _args171 ControlThawArgs
-	_args171.ID = id
-	_args171.Doer = doer
-	var _result173 ControlThawResult
-	var _meta172 thrift.ResponseMeta
-	_meta172, _err = p.Client_().Call(ctx, "thaw", &_args171, &_result173)
-	p.SetLastResponseMeta_(_meta172)
+	var _args184 ControlThawArgs
+	_args184.ID = id
+	_args184.Doer = doer
+	var _result186 ControlThawResult
+	var _meta185 thrift.ResponseMeta
+	_meta185, _err = p.Client_().Call(ctx, "thaw", &_args184, &_result186)
+	p.SetLastResponseMeta_(_meta185)
 	if _err != nil {
 		return
 	}
 	switch {
-	case _result173.Refused != nil:
-		return _r, _result173.Refused
+	case _result186.Refused != nil:
+		return _r, _result186.Refused
 	}
 
-	if _ret174 := _result173.GetSuccess(); _ret174 != nil {
-		return _ret174, nil
+	if _ret187 := _result186.GetSuccess(); _ret187 != nil {
+		return _ret187, nil
 	}
 	return nil, thrift.NewTApplicationException(thrift.MISSING_RESULT, "thaw failed: unknown result")
 }
@@ -15579,85 +16324,85 @@ func (p *ControlClient) Thaw(ctx context.Context, id string, doer *Doer) (_r *Do
 //   - ForMs
 //   - Doer
 func (p *ControlClient) Expect(ctx context.Context, expectation *Expectation, for_ms int64, doer *Doer) (_r *Done, _err error) {
-	var _args175 ControlExpectArgs
-	_args175.Expectation = expectation
-	_args175.ForMs = for_ms
-	_args175.Doer = doer
-	var _result177 ControlExpectResult
-	var _meta176 thrift.ResponseMeta
-	_meta176, _err = p.Client_().Call(ctx, "expect", &_args175, &_result177)
-	p.SetLastResponseMeta_(_meta176)
+	var _args188 ControlExpectArgs
+	_args188.Expectation = expectation
+	_args188.ForMs = for_ms
+	_args188.Doer = doer
+	var _result190 ControlExpectResult
+	var _meta189 thrift.ResponseMeta
+	_meta189, _err = p.Client_().Call(ctx, "expect", &_args188, &_result190)
+	p.SetLastResponseMeta_(_meta189)
 	if _err != nil {
 		return
 	}
 	switch {
-	case _result177.Refused != nil:
-		return _r, _result177.Refused
+	case _result190.Refused != nil:
+		return _r, _result190.Refused
 	}
 
-	if _ret178 := _result177.GetSuccess(); _ret178 != nil {
-		return _ret178, nil
+	if _ret191 := _result190.GetSuccess(); _ret191 != nil {
+		return _ret191, nil
 	}
 	return nil, thrift.NewTApplicationException(thrift.MISSING_RESULT, "expect failed: unknown result")
 }
 
 func (p *ControlClient) Expectations(ctx context.Context) (_r []*Expectation, _err error) {
-	var _args179 ControlExpectationsArgs
-	var _result181 ControlExpectationsResult
-	var _meta180 thrift.ResponseMeta
-	_meta180, _err = p.Client_().Call(ctx, "expectations", &_args179, &_result181)
-	p.SetLastResponseMeta_(_meta180)
+	var _args192 ControlExpectationsArgs
+	var _result194 ControlExpectationsResult
+	var _meta193 thrift.ResponseMeta
+	_meta193, _err = p.Client_().Call(ctx, "expectations", &_args192, &_result194)
+	p.SetLastResponseMeta_(_meta193)
 	if _err != nil {
 		return
 	}
 	switch {
-	case _result181.Refused != nil:
-		return _r, _result181.Refused
+	case _result194.Refused != nil:
+		return _r, _result194.Refused
 	}
 
-	return _result181.GetSuccess(), nil
+	return _result194.GetSuccess(), nil
 }
 
 // Parameters:
 //   - ID
 //   - Doer
 func (p *ControlClient) Unexpect(ctx context.Context, id string, doer *Doer) (_r *Done, _err error) {
-	var _args182 ControlUnexpectArgs
-	_args182.ID = id
-	_args182.Doer = doer
-	var _result184 ControlUnexpectResult
-	var _meta183 thrift.ResponseMeta
-	_meta183, _err = p.Client_().Call(ctx, "unexpect", &_args182, &_result184)
-	p.SetLastResponseMeta_(_meta183)
+	var _args195 ControlUnexpectArgs
+	_args195.ID = id
+	_args195.Doer = doer
+	var _result197 ControlUnexpectResult
+	var _meta196 thrift.ResponseMeta
+	_meta196, _err = p.Client_().Call(ctx, "unexpect", &_args195, &_result197)
+	p.SetLastResponseMeta_(_meta196)
 	if _err != nil {
 		return
 	}
 	switch {
-	case _result184.Refused != nil:
-		return _r, _result184.Refused
+	case _result197.Refused != nil:
+		return _r, _result197.Refused
 	}
 
-	if _ret185 := _result184.GetSuccess(); _ret185 != nil {
-		return _ret185, nil
+	if _ret198 := _result197.GetSuccess(); _ret198 != nil {
+		return _ret198, nil
 	}
 	return nil, thrift.NewTApplicationException(thrift.MISSING_RESULT, "unexpect failed: unknown result")
 }
 
 func (p *ControlClient) Vips(ctx context.Context) (_r []*VipState, _err error) {
-	var _args186 ControlVipsArgs
-	var _result188 ControlVipsResult
-	var _meta187 thrift.ResponseMeta
-	_meta187, _err = p.Client_().Call(ctx, "vips", &_args186, &_result188)
-	p.SetLastResponseMeta_(_meta187)
+	var _args199 ControlVipsArgs
+	var _result201 ControlVipsResult
+	var _meta200 thrift.ResponseMeta
+	_meta200, _err = p.Client_().Call(ctx, "vips", &_args199, &_result201)
+	p.SetLastResponseMeta_(_meta200)
 	if _err != nil {
 		return
 	}
 	switch {
-	case _result188.Refused != nil:
-		return _r, _result188.Refused
+	case _result201.Refused != nil:
+		return _r, _result201.Refused
 	}
 
-	return _result188.GetSuccess(), nil
+	return _result201.GetSuccess(), nil
 }
 
 // Say what a host is to do with a VIP until it is taken back: "drain" (go gracefully, and stay
@@ -15671,25 +16416,25 @@ func (p *ControlClient) Vips(ctx context.Context) (_r []*VipState, _err error) {
 //   - Order
 //   - Doer
 func (p *ControlClient) OrderVip(ctx context.Context, vip string, host string, order string, doer *Doer) (_r *Done, _err error) {
-	var _args189 ControlOrderVipArgs
-	_args189.Vip = vip
-	_args189.Host = host
-	_args189.Order = order
-	_args189.Doer = doer
-	var _result191 ControlOrderVipResult
-	var _meta190 thrift.ResponseMeta
-	_meta190, _err = p.Client_().Call(ctx, "order_vip", &_args189, &_result191)
-	p.SetLastResponseMeta_(_meta190)
+	var _args202 ControlOrderVipArgs
+	_args202.Vip = vip
+	_args202.Host = host
+	_args202.Order = order
+	_args202.Doer = doer
+	var _result204 ControlOrderVipResult
+	var _meta203 thrift.ResponseMeta
+	_meta203, _err = p.Client_().Call(ctx, "order_vip", &_args202, &_result204)
+	p.SetLastResponseMeta_(_meta203)
 	if _err != nil {
 		return
 	}
 	switch {
-	case _result191.Refused != nil:
-		return _r, _result191.Refused
+	case _result204.Refused != nil:
+		return _r, _result204.Refused
 	}
 
-	if _ret192 := _result191.GetSuccess(); _ret192 != nil {
-		return _ret192, nil
+	if _ret205 := _result204.GetSuccess(); _ret205 != nil {
+		return _ret205, nil
 	}
 	return nil, thrift.NewTApplicationException(thrift.MISSING_RESULT, "order_vip failed: unknown result")
 }
@@ -15714,37 +16459,40 @@ func (p *ControlProcessor) ProcessorMap() map[string]thrift.TProcessorFunction {
 
 func NewControlProcessor(handler Control) *ControlProcessor {
 
-	self193 := &ControlProcessor{handler: handler, processorMap: make(map[string]thrift.TProcessorFunction)}
-	self193.processorMap["status"] = &controlProcessorStatus{handler: handler}
-	self193.processorMap["get_records"] = &controlProcessorGetRecords{handler: handler}
-	self193.processorMap["why"] = &controlProcessorWhy{handler: handler}
-	self193.processorMap["steer"] = &controlProcessorSteer{handler: handler}
-	self193.processorMap["conflicts"] = &controlProcessorConflicts{handler: handler}
-	self193.processorMap["wait"] = &controlProcessorWait{handler: handler}
-	self193.processorMap["export_records"] = &controlProcessorExportRecords{handler: handler}
-	self193.processorMap["import_zone"] = &controlProcessorImportZone{handler: handler}
-	self193.processorMap["set_override"] = &controlProcessorSetOverride{handler: handler}
-	self193.processorMap["overrides"] = &controlProcessorOverrides{handler: handler}
-	self193.processorMap["clear_override"] = &controlProcessorClearOverride{handler: handler}
-	self193.processorMap["audit"] = &controlProcessorAudit{handler: handler}
-	self193.processorMap["history"] = &controlProcessorHistory{handler: handler}
-	self193.processorMap["diff"] = &controlProcessorDiff{handler: handler}
-	self193.processorMap["rollback"] = &controlProcessorRollback{handler: handler}
-	self193.processorMap["pinned"] = &controlProcessorPinned{handler: handler}
-	self193.processorMap["release_pin"] = &controlProcessorReleasePin{handler: handler}
-	self193.processorMap["holds"] = &controlProcessorHolds{handler: handler}
-	self193.processorMap["decide"] = &controlProcessorDecide{handler: handler}
-	self193.processorMap["rings"] = &controlProcessorRings{handler: handler}
-	self193.processorMap["decide_trial"] = &controlProcessorDecideTrial{handler: handler}
-	self193.processorMap["freeze"] = &controlProcessorFreeze{handler: handler}
-	self193.processorMap["freezes"] = &controlProcessorFreezes{handler: handler}
-	self193.processorMap["thaw"] = &controlProcessorThaw{handler: handler}
-	self193.processorMap["expect"] = &controlProcessorExpect{handler: handler}
-	self193.processorMap["expectations"] = &controlProcessorExpectations{handler: handler}
-	self193.processorMap["unexpect"] = &controlProcessorUnexpect{handler: handler}
-	self193.processorMap["vips"] = &controlProcessorVips{handler: handler}
-	self193.processorMap["order_vip"] = &controlProcessorOrderVip{handler: handler}
-	return self193
+	self206 := &ControlProcessor{handler: handler, processorMap: make(map[string]thrift.TProcessorFunction)}
+	self206.processorMap["status"] = &controlProcessorStatus{handler: handler}
+	self206.processorMap["get_records"] = &controlProcessorGetRecords{handler: handler}
+	self206.processorMap["why"] = &controlProcessorWhy{handler: handler}
+	self206.processorMap["steer"] = &controlProcessorSteer{handler: handler}
+	self206.processorMap["conflicts"] = &controlProcessorConflicts{handler: handler}
+	self206.processorMap["wait"] = &controlProcessorWait{handler: handler}
+	self206.processorMap["export_records"] = &controlProcessorExportRecords{handler: handler}
+	self206.processorMap["import_zone"] = &controlProcessorImportZone{handler: handler}
+	self206.processorMap["import_map"] = &controlProcessorImportMap{handler: handler}
+	self206.processorMap["maps"] = &controlProcessorMaps{handler: handler}
+	self206.processorMap["map_content"] = &controlProcessorMapContent{handler: handler}
+	self206.processorMap["set_override"] = &controlProcessorSetOverride{handler: handler}
+	self206.processorMap["overrides"] = &controlProcessorOverrides{handler: handler}
+	self206.processorMap["clear_override"] = &controlProcessorClearOverride{handler: handler}
+	self206.processorMap["audit"] = &controlProcessorAudit{handler: handler}
+	self206.processorMap["history"] = &controlProcessorHistory{handler: handler}
+	self206.processorMap["diff"] = &controlProcessorDiff{handler: handler}
+	self206.processorMap["rollback"] = &controlProcessorRollback{handler: handler}
+	self206.processorMap["pinned"] = &controlProcessorPinned{handler: handler}
+	self206.processorMap["release_pin"] = &controlProcessorReleasePin{handler: handler}
+	self206.processorMap["holds"] = &controlProcessorHolds{handler: handler}
+	self206.processorMap["decide"] = &controlProcessorDecide{handler: handler}
+	self206.processorMap["rings"] = &controlProcessorRings{handler: handler}
+	self206.processorMap["decide_trial"] = &controlProcessorDecideTrial{handler: handler}
+	self206.processorMap["freeze"] = &controlProcessorFreeze{handler: handler}
+	self206.processorMap["freezes"] = &controlProcessorFreezes{handler: handler}
+	self206.processorMap["thaw"] = &controlProcessorThaw{handler: handler}
+	self206.processorMap["expect"] = &controlProcessorExpect{handler: handler}
+	self206.processorMap["expectations"] = &controlProcessorExpectations{handler: handler}
+	self206.processorMap["unexpect"] = &controlProcessorUnexpect{handler: handler}
+	self206.processorMap["vips"] = &controlProcessorVips{handler: handler}
+	self206.processorMap["order_vip"] = &controlProcessorOrderVip{handler: handler}
+	return self206
 }
 
 func (p *ControlProcessor) Process(ctx context.Context, iprot, oprot thrift.TProtocol) (success bool, err thrift.TException) {
@@ -15757,12 +16505,12 @@ func (p *ControlProcessor) Process(ctx context.Context, iprot, oprot thrift.TPro
 	}
 	iprot.Skip(ctx, thrift.STRUCT)
 	iprot.ReadMessageEnd(ctx)
-	x194 := thrift.NewTApplicationException(thrift.UNKNOWN_METHOD, "Unknown function "+name)
+	x207 := thrift.NewTApplicationException(thrift.UNKNOWN_METHOD, "Unknown function "+name)
 	oprot.WriteMessageBegin(ctx, name, thrift.EXCEPTION, seqId)
-	x194.Write(ctx, oprot)
+	x207.Write(ctx, oprot)
 	oprot.WriteMessageEnd(ctx)
 	oprot.Flush(ctx)
-	return false, x194
+	return false, x207
 
 }
 
@@ -15771,7 +16519,7 @@ type controlProcessorStatus struct {
 }
 
 func (p *controlProcessorStatus) Process(ctx context.Context, seqId int32, iprot, oprot thrift.TProtocol) (success bool, err thrift.TException) {
-	var _write_err195 error
+	var _write_err208 error
 	args := ControlStatusArgs{}
 	if err2 := args.Read(ctx, iprot); err2 != nil {
 		iprot.ReadMessageEnd(ctx)
@@ -15821,21 +16569,21 @@ func (p *controlProcessorStatus) Process(ctx context.Context, seqId int32, iprot
 			if errors.Is(err2, thrift.ErrAbandonRequest) {
 				return false, thrift.WrapTException(err2)
 			}
-			_exc196 := thrift.NewTApplicationException(thrift.INTERNAL_ERROR, "Internal error processing status: "+err2.Error())
+			_exc209 := thrift.NewTApplicationException(thrift.INTERNAL_ERROR, "Internal error processing status: "+err2.Error())
 			if err2 := oprot.WriteMessageBegin(ctx, "status", thrift.EXCEPTION, seqId); err2 != nil {
-				_write_err195 = thrift.WrapTException(err2)
+				_write_err208 = thrift.WrapTException(err2)
 			}
-			if err2 := _exc196.Write(ctx, oprot); _write_err195 == nil && err2 != nil {
-				_write_err195 = thrift.WrapTException(err2)
+			if err2 := _exc209.Write(ctx, oprot); _write_err208 == nil && err2 != nil {
+				_write_err208 = thrift.WrapTException(err2)
 			}
-			if err2 := oprot.WriteMessageEnd(ctx); _write_err195 == nil && err2 != nil {
-				_write_err195 = thrift.WrapTException(err2)
+			if err2 := oprot.WriteMessageEnd(ctx); _write_err208 == nil && err2 != nil {
+				_write_err208 = thrift.WrapTException(err2)
 			}
-			if err2 := oprot.Flush(ctx); _write_err195 == nil && err2 != nil {
-				_write_err195 = thrift.WrapTException(err2)
+			if err2 := oprot.Flush(ctx); _write_err208 == nil && err2 != nil {
+				_write_err208 = thrift.WrapTException(err2)
 			}
-			if _write_err195 != nil {
-				return false, thrift.WrapTException(_write_err195)
+			if _write_err208 != nil {
+				return false, thrift.WrapTException(_write_err208)
 			}
 			return true, err
 		}
@@ -15844,19 +16592,19 @@ func (p *controlProcessorStatus) Process(ctx context.Context, seqId int32, iprot
 	}
 	tickerCancel()
 	if err2 := oprot.WriteMessageBegin(ctx, "status", thrift.REPLY, seqId); err2 != nil {
-		_write_err195 = thrift.WrapTException(err2)
+		_write_err208 = thrift.WrapTException(err2)
 	}
-	if err2 := result.Write(ctx, oprot); _write_err195 == nil && err2 != nil {
-		_write_err195 = thrift.WrapTException(err2)
+	if err2 := result.Write(ctx, oprot); _write_err208 == nil && err2 != nil {
+		_write_err208 = thrift.WrapTException(err2)
 	}
-	if err2 := oprot.WriteMessageEnd(ctx); _write_err195 == nil && err2 != nil {
-		_write_err195 = thrift.WrapTException(err2)
+	if err2 := oprot.WriteMessageEnd(ctx); _write_err208 == nil && err2 != nil {
+		_write_err208 = thrift.WrapTException(err2)
 	}
-	if err2 := oprot.Flush(ctx); _write_err195 == nil && err2 != nil {
-		_write_err195 = thrift.WrapTException(err2)
+	if err2 := oprot.Flush(ctx); _write_err208 == nil && err2 != nil {
+		_write_err208 = thrift.WrapTException(err2)
 	}
-	if _write_err195 != nil {
-		return false, thrift.WrapTException(_write_err195)
+	if _write_err208 != nil {
+		return false, thrift.WrapTException(_write_err208)
 	}
 	return true, err
 }
@@ -15866,7 +16614,7 @@ type controlProcessorGetRecords struct {
 }
 
 func (p *controlProcessorGetRecords) Process(ctx context.Context, seqId int32, iprot, oprot thrift.TProtocol) (success bool, err thrift.TException) {
-	var _write_err197 error
+	var _write_err210 error
 	args := ControlGetRecordsArgs{}
 	if err2 := args.Read(ctx, iprot); err2 != nil {
 		iprot.ReadMessageEnd(ctx)
@@ -15916,21 +16664,21 @@ func (p *controlProcessorGetRecords) Process(ctx context.Context, seqId int32, i
 			if errors.Is(err2, thrift.ErrAbandonRequest) {
 				return false, thrift.WrapTException(err2)
 			}
-			_exc198 := thrift.NewTApplicationException(thrift.INTERNAL_ERROR, "Internal error processing get_records: "+err2.Error())
+			_exc211 := thrift.NewTApplicationException(thrift.INTERNAL_ERROR, "Internal error processing get_records: "+err2.Error())
 			if err2 := oprot.WriteMessageBegin(ctx, "get_records", thrift.EXCEPTION, seqId); err2 != nil {
-				_write_err197 = thrift.WrapTException(err2)
+				_write_err210 = thrift.WrapTException(err2)
 			}
-			if err2 := _exc198.Write(ctx, oprot); _write_err197 == nil && err2 != nil {
-				_write_err197 = thrift.WrapTException(err2)
+			if err2 := _exc211.Write(ctx, oprot); _write_err210 == nil && err2 != nil {
+				_write_err210 = thrift.WrapTException(err2)
 			}
-			if err2 := oprot.WriteMessageEnd(ctx); _write_err197 == nil && err2 != nil {
-				_write_err197 = thrift.WrapTException(err2)
+			if err2 := oprot.WriteMessageEnd(ctx); _write_err210 == nil && err2 != nil {
+				_write_err210 = thrift.WrapTException(err2)
 			}
-			if err2 := oprot.Flush(ctx); _write_err197 == nil && err2 != nil {
-				_write_err197 = thrift.WrapTException(err2)
+			if err2 := oprot.Flush(ctx); _write_err210 == nil && err2 != nil {
+				_write_err210 = thrift.WrapTException(err2)
 			}
-			if _write_err197 != nil {
-				return false, thrift.WrapTException(_write_err197)
+			if _write_err210 != nil {
+				return false, thrift.WrapTException(_write_err210)
 			}
 			return true, err
 		}
@@ -15939,19 +16687,19 @@ func (p *controlProcessorGetRecords) Process(ctx context.Context, seqId int32, i
 	}
 	tickerCancel()
 	if err2 := oprot.WriteMessageBegin(ctx, "get_records", thrift.REPLY, seqId); err2 != nil {
-		_write_err197 = thrift.WrapTException(err2)
+		_write_err210 = thrift.WrapTException(err2)
 	}
-	if err2 := result.Write(ctx, oprot); _write_err197 == nil && err2 != nil {
-		_write_err197 = thrift.WrapTException(err2)
+	if err2 := result.Write(ctx, oprot); _write_err210 == nil && err2 != nil {
+		_write_err210 = thrift.WrapTException(err2)
 	}
-	if err2 := oprot.WriteMessageEnd(ctx); _write_err197 == nil && err2 != nil {
-		_write_err197 = thrift.WrapTException(err2)
+	if err2 := oprot.WriteMessageEnd(ctx); _write_err210 == nil && err2 != nil {
+		_write_err210 = thrift.WrapTException(err2)
 	}
-	if err2 := oprot.Flush(ctx); _write_err197 == nil && err2 != nil {
-		_write_err197 = thrift.WrapTException(err2)
+	if err2 := oprot.Flush(ctx); _write_err210 == nil && err2 != nil {
+		_write_err210 = thrift.WrapTException(err2)
 	}
-	if _write_err197 != nil {
-		return false, thrift.WrapTException(_write_err197)
+	if _write_err210 != nil {
+		return false, thrift.WrapTException(_write_err210)
 	}
 	return true, err
 }
@@ -15961,7 +16709,7 @@ type controlProcessorWhy struct {
 }
 
 func (p *controlProcessorWhy) Process(ctx context.Context, seqId int32, iprot, oprot thrift.TProtocol) (success bool, err thrift.TException) {
-	var _write_err199 error
+	var _write_err212 error
 	args := ControlWhyArgs{}
 	if err2 := args.Read(ctx, iprot); err2 != nil {
 		iprot.ReadMessageEnd(ctx)
@@ -16011,21 +16759,21 @@ func (p *controlProcessorWhy) Process(ctx context.Context, seqId int32, iprot, o
 			if errors.Is(err2, thrift.ErrAbandonRequest) {
 				return false, thrift.WrapTException(err2)
 			}
-			_exc200 := thrift.NewTApplicationException(thrift.INTERNAL_ERROR, "Internal error processing why: "+err2.Error())
+			_exc213 := thrift.NewTApplicationException(thrift.INTERNAL_ERROR, "Internal error processing why: "+err2.Error())
 			if err2 := oprot.WriteMessageBegin(ctx, "why", thrift.EXCEPTION, seqId); err2 != nil {
-				_write_err199 = thrift.WrapTException(err2)
+				_write_err212 = thrift.WrapTException(err2)
 			}
-			if err2 := _exc200.Write(ctx, oprot); _write_err199 == nil && err2 != nil {
-				_write_err199 = thrift.WrapTException(err2)
+			if err2 := _exc213.Write(ctx, oprot); _write_err212 == nil && err2 != nil {
+				_write_err212 = thrift.WrapTException(err2)
 			}
-			if err2 := oprot.WriteMessageEnd(ctx); _write_err199 == nil && err2 != nil {
-				_write_err199 = thrift.WrapTException(err2)
+			if err2 := oprot.WriteMessageEnd(ctx); _write_err212 == nil && err2 != nil {
+				_write_err212 = thrift.WrapTException(err2)
 			}
-			if err2 := oprot.Flush(ctx); _write_err199 == nil && err2 != nil {
-				_write_err199 = thrift.WrapTException(err2)
+			if err2 := oprot.Flush(ctx); _write_err212 == nil && err2 != nil {
+				_write_err212 = thrift.WrapTException(err2)
 			}
-			if _write_err199 != nil {
-				return false, thrift.WrapTException(_write_err199)
+			if _write_err212 != nil {
+				return false, thrift.WrapTException(_write_err212)
 			}
 			return true, err
 		}
@@ -16034,19 +16782,19 @@ func (p *controlProcessorWhy) Process(ctx context.Context, seqId int32, iprot, o
 	}
 	tickerCancel()
 	if err2 := oprot.WriteMessageBegin(ctx, "why", thrift.REPLY, seqId); err2 != nil {
-		_write_err199 = thrift.WrapTException(err2)
+		_write_err212 = thrift.WrapTException(err2)
 	}
-	if err2 := result.Write(ctx, oprot); _write_err199 == nil && err2 != nil {
-		_write_err199 = thrift.WrapTException(err2)
+	if err2 := result.Write(ctx, oprot); _write_err212 == nil && err2 != nil {
+		_write_err212 = thrift.WrapTException(err2)
 	}
-	if err2 := oprot.WriteMessageEnd(ctx); _write_err199 == nil && err2 != nil {
-		_write_err199 = thrift.WrapTException(err2)
+	if err2 := oprot.WriteMessageEnd(ctx); _write_err212 == nil && err2 != nil {
+		_write_err212 = thrift.WrapTException(err2)
 	}
-	if err2 := oprot.Flush(ctx); _write_err199 == nil && err2 != nil {
-		_write_err199 = thrift.WrapTException(err2)
+	if err2 := oprot.Flush(ctx); _write_err212 == nil && err2 != nil {
+		_write_err212 = thrift.WrapTException(err2)
 	}
-	if _write_err199 != nil {
-		return false, thrift.WrapTException(_write_err199)
+	if _write_err212 != nil {
+		return false, thrift.WrapTException(_write_err212)
 	}
 	return true, err
 }
@@ -16056,7 +16804,7 @@ type controlProcessorSteer struct {
 }
 
 func (p *controlProcessorSteer) Process(ctx context.Context, seqId int32, iprot, oprot thrift.TProtocol) (success bool, err thrift.TException) {
-	var _write_err201 error
+	var _write_err214 error
 	args := ControlSteerArgs{}
 	if err2 := args.Read(ctx, iprot); err2 != nil {
 		iprot.ReadMessageEnd(ctx)
@@ -16106,21 +16854,21 @@ func (p *controlProcessorSteer) Process(ctx context.Context, seqId int32, iprot,
 			if errors.Is(err2, thrift.ErrAbandonRequest) {
 				return false, thrift.WrapTException(err2)
 			}
-			_exc202 := thrift.NewTApplicationException(thrift.INTERNAL_ERROR, "Internal error processing steer: "+err2.Error())
+			_exc215 := thrift.NewTApplicationException(thrift.INTERNAL_ERROR, "Internal error processing steer: "+err2.Error())
 			if err2 := oprot.WriteMessageBegin(ctx, "steer", thrift.EXCEPTION, seqId); err2 != nil {
-				_write_err201 = thrift.WrapTException(err2)
+				_write_err214 = thrift.WrapTException(err2)
 			}
-			if err2 := _exc202.Write(ctx, oprot); _write_err201 == nil && err2 != nil {
-				_write_err201 = thrift.WrapTException(err2)
+			if err2 := _exc215.Write(ctx, oprot); _write_err214 == nil && err2 != nil {
+				_write_err214 = thrift.WrapTException(err2)
 			}
-			if err2 := oprot.WriteMessageEnd(ctx); _write_err201 == nil && err2 != nil {
-				_write_err201 = thrift.WrapTException(err2)
+			if err2 := oprot.WriteMessageEnd(ctx); _write_err214 == nil && err2 != nil {
+				_write_err214 = thrift.WrapTException(err2)
 			}
-			if err2 := oprot.Flush(ctx); _write_err201 == nil && err2 != nil {
-				_write_err201 = thrift.WrapTException(err2)
+			if err2 := oprot.Flush(ctx); _write_err214 == nil && err2 != nil {
+				_write_err214 = thrift.WrapTException(err2)
 			}
-			if _write_err201 != nil {
-				return false, thrift.WrapTException(_write_err201)
+			if _write_err214 != nil {
+				return false, thrift.WrapTException(_write_err214)
 			}
 			return true, err
 		}
@@ -16129,19 +16877,19 @@ func (p *controlProcessorSteer) Process(ctx context.Context, seqId int32, iprot,
 	}
 	tickerCancel()
 	if err2 := oprot.WriteMessageBegin(ctx, "steer", thrift.REPLY, seqId); err2 != nil {
-		_write_err201 = thrift.WrapTException(err2)
+		_write_err214 = thrift.WrapTException(err2)
 	}
-	if err2 := result.Write(ctx, oprot); _write_err201 == nil && err2 != nil {
-		_write_err201 = thrift.WrapTException(err2)
+	if err2 := result.Write(ctx, oprot); _write_err214 == nil && err2 != nil {
+		_write_err214 = thrift.WrapTException(err2)
 	}
-	if err2 := oprot.WriteMessageEnd(ctx); _write_err201 == nil && err2 != nil {
-		_write_err201 = thrift.WrapTException(err2)
+	if err2 := oprot.WriteMessageEnd(ctx); _write_err214 == nil && err2 != nil {
+		_write_err214 = thrift.WrapTException(err2)
 	}
-	if err2 := oprot.Flush(ctx); _write_err201 == nil && err2 != nil {
-		_write_err201 = thrift.WrapTException(err2)
+	if err2 := oprot.Flush(ctx); _write_err214 == nil && err2 != nil {
+		_write_err214 = thrift.WrapTException(err2)
 	}
-	if _write_err201 != nil {
-		return false, thrift.WrapTException(_write_err201)
+	if _write_err214 != nil {
+		return false, thrift.WrapTException(_write_err214)
 	}
 	return true, err
 }
@@ -16151,7 +16899,7 @@ type controlProcessorConflicts struct {
 }
 
 func (p *controlProcessorConflicts) Process(ctx context.Context, seqId int32, iprot, oprot thrift.TProtocol) (success bool, err thrift.TException) {
-	var _write_err203 error
+	var _write_err216 error
 	args := ControlConflictsArgs{}
 	if err2 := args.Read(ctx, iprot); err2 != nil {
 		iprot.ReadMessageEnd(ctx)
@@ -16201,21 +16949,21 @@ func (p *controlProcessorConflicts) Process(ctx context.Context, seqId int32, ip
 			if errors.Is(err2, thrift.ErrAbandonRequest) {
 				return false, thrift.WrapTException(err2)
 			}
-			_exc204 := thrift.NewTApplicationException(thrift.INTERNAL_ERROR, "Internal error processing conflicts: "+err2.Error())
+			_exc217 := thrift.NewTApplicationException(thrift.INTERNAL_ERROR, "Internal error processing conflicts: "+err2.Error())
 			if err2 := oprot.WriteMessageBegin(ctx, "conflicts", thrift.EXCEPTION, seqId); err2 != nil {
-				_write_err203 = thrift.WrapTException(err2)
+				_write_err216 = thrift.WrapTException(err2)
 			}
-			if err2 := _exc204.Write(ctx, oprot); _write_err203 == nil && err2 != nil {
-				_write_err203 = thrift.WrapTException(err2)
+			if err2 := _exc217.Write(ctx, oprot); _write_err216 == nil && err2 != nil {
+				_write_err216 = thrift.WrapTException(err2)
 			}
-			if err2 := oprot.WriteMessageEnd(ctx); _write_err203 == nil && err2 != nil {
-				_write_err203 = thrift.WrapTException(err2)
+			if err2 := oprot.WriteMessageEnd(ctx); _write_err216 == nil && err2 != nil {
+				_write_err216 = thrift.WrapTException(err2)
 			}
-			if err2 := oprot.Flush(ctx); _write_err203 == nil && err2 != nil {
-				_write_err203 = thrift.WrapTException(err2)
+			if err2 := oprot.Flush(ctx); _write_err216 == nil && err2 != nil {
+				_write_err216 = thrift.WrapTException(err2)
 			}
-			if _write_err203 != nil {
-				return false, thrift.WrapTException(_write_err203)
+			if _write_err216 != nil {
+				return false, thrift.WrapTException(_write_err216)
 			}
 			return true, err
 		}
@@ -16224,19 +16972,19 @@ func (p *controlProcessorConflicts) Process(ctx context.Context, seqId int32, ip
 	}
 	tickerCancel()
 	if err2 := oprot.WriteMessageBegin(ctx, "conflicts", thrift.REPLY, seqId); err2 != nil {
-		_write_err203 = thrift.WrapTException(err2)
+		_write_err216 = thrift.WrapTException(err2)
 	}
-	if err2 := result.Write(ctx, oprot); _write_err203 == nil && err2 != nil {
-		_write_err203 = thrift.WrapTException(err2)
+	if err2 := result.Write(ctx, oprot); _write_err216 == nil && err2 != nil {
+		_write_err216 = thrift.WrapTException(err2)
 	}
-	if err2 := oprot.WriteMessageEnd(ctx); _write_err203 == nil && err2 != nil {
-		_write_err203 = thrift.WrapTException(err2)
+	if err2 := oprot.WriteMessageEnd(ctx); _write_err216 == nil && err2 != nil {
+		_write_err216 = thrift.WrapTException(err2)
 	}
-	if err2 := oprot.Flush(ctx); _write_err203 == nil && err2 != nil {
-		_write_err203 = thrift.WrapTException(err2)
+	if err2 := oprot.Flush(ctx); _write_err216 == nil && err2 != nil {
+		_write_err216 = thrift.WrapTException(err2)
 	}
-	if _write_err203 != nil {
-		return false, thrift.WrapTException(_write_err203)
+	if _write_err216 != nil {
+		return false, thrift.WrapTException(_write_err216)
 	}
 	return true, err
 }
@@ -16246,7 +16994,7 @@ type controlProcessorWait struct {
 }
 
 func (p *controlProcessorWait) Process(ctx context.Context, seqId int32, iprot, oprot thrift.TProtocol) (success bool, err thrift.TException) {
-	var _write_err205 error
+	var _write_err218 error
 	args := ControlWaitArgs{}
 	if err2 := args.Read(ctx, iprot); err2 != nil {
 		iprot.ReadMessageEnd(ctx)
@@ -16296,21 +17044,21 @@ func (p *controlProcessorWait) Process(ctx context.Context, seqId int32, iprot, 
 			if errors.Is(err2, thrift.ErrAbandonRequest) {
 				return false, thrift.WrapTException(err2)
 			}
-			_exc206 := thrift.NewTApplicationException(thrift.INTERNAL_ERROR, "Internal error processing wait: "+err2.Error())
+			_exc219 := thrift.NewTApplicationException(thrift.INTERNAL_ERROR, "Internal error processing wait: "+err2.Error())
 			if err2 := oprot.WriteMessageBegin(ctx, "wait", thrift.EXCEPTION, seqId); err2 != nil {
-				_write_err205 = thrift.WrapTException(err2)
+				_write_err218 = thrift.WrapTException(err2)
 			}
-			if err2 := _exc206.Write(ctx, oprot); _write_err205 == nil && err2 != nil {
-				_write_err205 = thrift.WrapTException(err2)
+			if err2 := _exc219.Write(ctx, oprot); _write_err218 == nil && err2 != nil {
+				_write_err218 = thrift.WrapTException(err2)
 			}
-			if err2 := oprot.WriteMessageEnd(ctx); _write_err205 == nil && err2 != nil {
-				_write_err205 = thrift.WrapTException(err2)
+			if err2 := oprot.WriteMessageEnd(ctx); _write_err218 == nil && err2 != nil {
+				_write_err218 = thrift.WrapTException(err2)
 			}
-			if err2 := oprot.Flush(ctx); _write_err205 == nil && err2 != nil {
-				_write_err205 = thrift.WrapTException(err2)
+			if err2 := oprot.Flush(ctx); _write_err218 == nil && err2 != nil {
+				_write_err218 = thrift.WrapTException(err2)
 			}
-			if _write_err205 != nil {
-				return false, thrift.WrapTException(_write_err205)
+			if _write_err218 != nil {
+				return false, thrift.WrapTException(_write_err218)
 			}
 			return true, err
 		}
@@ -16319,19 +17067,19 @@ func (p *controlProcessorWait) Process(ctx context.Context, seqId int32, iprot, 
 	}
 	tickerCancel()
 	if err2 := oprot.WriteMessageBegin(ctx, "wait", thrift.REPLY, seqId); err2 != nil {
-		_write_err205 = thrift.WrapTException(err2)
+		_write_err218 = thrift.WrapTException(err2)
 	}
-	if err2 := result.Write(ctx, oprot); _write_err205 == nil && err2 != nil {
-		_write_err205 = thrift.WrapTException(err2)
+	if err2 := result.Write(ctx, oprot); _write_err218 == nil && err2 != nil {
+		_write_err218 = thrift.WrapTException(err2)
 	}
-	if err2 := oprot.WriteMessageEnd(ctx); _write_err205 == nil && err2 != nil {
-		_write_err205 = thrift.WrapTException(err2)
+	if err2 := oprot.WriteMessageEnd(ctx); _write_err218 == nil && err2 != nil {
+		_write_err218 = thrift.WrapTException(err2)
 	}
-	if err2 := oprot.Flush(ctx); _write_err205 == nil && err2 != nil {
-		_write_err205 = thrift.WrapTException(err2)
+	if err2 := oprot.Flush(ctx); _write_err218 == nil && err2 != nil {
+		_write_err218 = thrift.WrapTException(err2)
 	}
-	if _write_err205 != nil {
-		return false, thrift.WrapTException(_write_err205)
+	if _write_err218 != nil {
+		return false, thrift.WrapTException(_write_err218)
 	}
 	return true, err
 }
@@ -16341,7 +17089,7 @@ type controlProcessorExportRecords struct {
 }
 
 func (p *controlProcessorExportRecords) Process(ctx context.Context, seqId int32, iprot, oprot thrift.TProtocol) (success bool, err thrift.TException) {
-	var _write_err207 error
+	var _write_err220 error
 	args := ControlExportRecordsArgs{}
 	if err2 := args.Read(ctx, iprot); err2 != nil {
 		iprot.ReadMessageEnd(ctx)
@@ -16391,21 +17139,21 @@ func (p *controlProcessorExportRecords) Process(ctx context.Context, seqId int32
 			if errors.Is(err2, thrift.ErrAbandonRequest) {
 				return false, thrift.WrapTException(err2)
 			}
-			_exc208 := thrift.NewTApplicationException(thrift.INTERNAL_ERROR, "Internal error processing export_records: "+err2.Error())
+			_exc221 := thrift.NewTApplicationException(thrift.INTERNAL_ERROR, "Internal error processing export_records: "+err2.Error())
 			if err2 := oprot.WriteMessageBegin(ctx, "export_records", thrift.EXCEPTION, seqId); err2 != nil {
-				_write_err207 = thrift.WrapTException(err2)
+				_write_err220 = thrift.WrapTException(err2)
 			}
-			if err2 := _exc208.Write(ctx, oprot); _write_err207 == nil && err2 != nil {
-				_write_err207 = thrift.WrapTException(err2)
+			if err2 := _exc221.Write(ctx, oprot); _write_err220 == nil && err2 != nil {
+				_write_err220 = thrift.WrapTException(err2)
 			}
-			if err2 := oprot.WriteMessageEnd(ctx); _write_err207 == nil && err2 != nil {
-				_write_err207 = thrift.WrapTException(err2)
+			if err2 := oprot.WriteMessageEnd(ctx); _write_err220 == nil && err2 != nil {
+				_write_err220 = thrift.WrapTException(err2)
 			}
-			if err2 := oprot.Flush(ctx); _write_err207 == nil && err2 != nil {
-				_write_err207 = thrift.WrapTException(err2)
+			if err2 := oprot.Flush(ctx); _write_err220 == nil && err2 != nil {
+				_write_err220 = thrift.WrapTException(err2)
 			}
-			if _write_err207 != nil {
-				return false, thrift.WrapTException(_write_err207)
+			if _write_err220 != nil {
+				return false, thrift.WrapTException(_write_err220)
 			}
 			return true, err
 		}
@@ -16414,19 +17162,19 @@ func (p *controlProcessorExportRecords) Process(ctx context.Context, seqId int32
 	}
 	tickerCancel()
 	if err2 := oprot.WriteMessageBegin(ctx, "export_records", thrift.REPLY, seqId); err2 != nil {
-		_write_err207 = thrift.WrapTException(err2)
+		_write_err220 = thrift.WrapTException(err2)
 	}
-	if err2 := result.Write(ctx, oprot); _write_err207 == nil && err2 != nil {
-		_write_err207 = thrift.WrapTException(err2)
+	if err2 := result.Write(ctx, oprot); _write_err220 == nil && err2 != nil {
+		_write_err220 = thrift.WrapTException(err2)
 	}
-	if err2 := oprot.WriteMessageEnd(ctx); _write_err207 == nil && err2 != nil {
-		_write_err207 = thrift.WrapTException(err2)
+	if err2 := oprot.WriteMessageEnd(ctx); _write_err220 == nil && err2 != nil {
+		_write_err220 = thrift.WrapTException(err2)
 	}
-	if err2 := oprot.Flush(ctx); _write_err207 == nil && err2 != nil {
-		_write_err207 = thrift.WrapTException(err2)
+	if err2 := oprot.Flush(ctx); _write_err220 == nil && err2 != nil {
+		_write_err220 = thrift.WrapTException(err2)
 	}
-	if _write_err207 != nil {
-		return false, thrift.WrapTException(_write_err207)
+	if _write_err220 != nil {
+		return false, thrift.WrapTException(_write_err220)
 	}
 	return true, err
 }
@@ -16436,7 +17184,7 @@ type controlProcessorImportZone struct {
 }
 
 func (p *controlProcessorImportZone) Process(ctx context.Context, seqId int32, iprot, oprot thrift.TProtocol) (success bool, err thrift.TException) {
-	var _write_err209 error
+	var _write_err222 error
 	args := ControlImportZoneArgs{}
 	if err2 := args.Read(ctx, iprot); err2 != nil {
 		iprot.ReadMessageEnd(ctx)
@@ -16486,21 +17234,21 @@ func (p *controlProcessorImportZone) Process(ctx context.Context, seqId int32, i
 			if errors.Is(err2, thrift.ErrAbandonRequest) {
 				return false, thrift.WrapTException(err2)
 			}
-			_exc210 := thrift.NewTApplicationException(thrift.INTERNAL_ERROR, "Internal error processing import_zone: "+err2.Error())
+			_exc223 := thrift.NewTApplicationException(thrift.INTERNAL_ERROR, "Internal error processing import_zone: "+err2.Error())
 			if err2 := oprot.WriteMessageBegin(ctx, "import_zone", thrift.EXCEPTION, seqId); err2 != nil {
-				_write_err209 = thrift.WrapTException(err2)
+				_write_err222 = thrift.WrapTException(err2)
 			}
-			if err2 := _exc210.Write(ctx, oprot); _write_err209 == nil && err2 != nil {
-				_write_err209 = thrift.WrapTException(err2)
+			if err2 := _exc223.Write(ctx, oprot); _write_err222 == nil && err2 != nil {
+				_write_err222 = thrift.WrapTException(err2)
 			}
-			if err2 := oprot.WriteMessageEnd(ctx); _write_err209 == nil && err2 != nil {
-				_write_err209 = thrift.WrapTException(err2)
+			if err2 := oprot.WriteMessageEnd(ctx); _write_err222 == nil && err2 != nil {
+				_write_err222 = thrift.WrapTException(err2)
 			}
-			if err2 := oprot.Flush(ctx); _write_err209 == nil && err2 != nil {
-				_write_err209 = thrift.WrapTException(err2)
+			if err2 := oprot.Flush(ctx); _write_err222 == nil && err2 != nil {
+				_write_err222 = thrift.WrapTException(err2)
 			}
-			if _write_err209 != nil {
-				return false, thrift.WrapTException(_write_err209)
+			if _write_err222 != nil {
+				return false, thrift.WrapTException(_write_err222)
 			}
 			return true, err
 		}
@@ -16509,19 +17257,304 @@ func (p *controlProcessorImportZone) Process(ctx context.Context, seqId int32, i
 	}
 	tickerCancel()
 	if err2 := oprot.WriteMessageBegin(ctx, "import_zone", thrift.REPLY, seqId); err2 != nil {
-		_write_err209 = thrift.WrapTException(err2)
+		_write_err222 = thrift.WrapTException(err2)
 	}
-	if err2 := result.Write(ctx, oprot); _write_err209 == nil && err2 != nil {
-		_write_err209 = thrift.WrapTException(err2)
+	if err2 := result.Write(ctx, oprot); _write_err222 == nil && err2 != nil {
+		_write_err222 = thrift.WrapTException(err2)
 	}
-	if err2 := oprot.WriteMessageEnd(ctx); _write_err209 == nil && err2 != nil {
-		_write_err209 = thrift.WrapTException(err2)
+	if err2 := oprot.WriteMessageEnd(ctx); _write_err222 == nil && err2 != nil {
+		_write_err222 = thrift.WrapTException(err2)
 	}
-	if err2 := oprot.Flush(ctx); _write_err209 == nil && err2 != nil {
-		_write_err209 = thrift.WrapTException(err2)
+	if err2 := oprot.Flush(ctx); _write_err222 == nil && err2 != nil {
+		_write_err222 = thrift.WrapTException(err2)
 	}
-	if _write_err209 != nil {
-		return false, thrift.WrapTException(_write_err209)
+	if _write_err222 != nil {
+		return false, thrift.WrapTException(_write_err222)
+	}
+	return true, err
+}
+
+type controlProcessorImportMap struct {
+	handler Control
+}
+
+func (p *controlProcessorImportMap) Process(ctx context.Context, seqId int32, iprot, oprot thrift.TProtocol) (success bool, err thrift.TException) {
+	var _write_err224 error
+	args := ControlImportMapArgs{}
+	if err2 := args.Read(ctx, iprot); err2 != nil {
+		iprot.ReadMessageEnd(ctx)
+		x := thrift.NewTApplicationException(thrift.PROTOCOL_ERROR, err2.Error())
+		oprot.WriteMessageBegin(ctx, "import_map", thrift.EXCEPTION, seqId)
+		x.Write(ctx, oprot)
+		oprot.WriteMessageEnd(ctx)
+		oprot.Flush(ctx)
+		return false, thrift.WrapTException(err2)
+	}
+	iprot.ReadMessageEnd(ctx)
+
+	tickerCancel := func() {}
+	// Start a goroutine to do server side connectivity check.
+	if thrift.ServerConnectivityCheckInterval > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithCancel(ctx)
+		defer cancel()
+		var tickerCtx context.Context
+		tickerCtx, tickerCancel = context.WithCancel(context.Background())
+		defer tickerCancel()
+		go func(ctx context.Context, cancel context.CancelFunc) {
+			ticker := time.NewTicker(thrift.ServerConnectivityCheckInterval)
+			defer ticker.Stop()
+			for {
+				select {
+				case <-ctx.Done():
+					return
+				case <-ticker.C:
+					if !iprot.Transport().IsOpen() {
+						cancel()
+						return
+					}
+				}
+			}
+		}(tickerCtx, cancel)
+	}
+
+	result := ControlImportMapResult{}
+	if retval, err2 := p.handler.ImportMap(ctx, args.Name, args.File, args.Content, args.Doer); err2 != nil {
+		tickerCancel()
+		err = thrift.WrapTException(err2)
+		switch v := err2.(type) {
+		case *answer.Refused:
+			result.Refused = v
+		default:
+			if errors.Is(err2, thrift.ErrAbandonRequest) {
+				return false, thrift.WrapTException(err2)
+			}
+			_exc225 := thrift.NewTApplicationException(thrift.INTERNAL_ERROR, "Internal error processing import_map: "+err2.Error())
+			if err2 := oprot.WriteMessageBegin(ctx, "import_map", thrift.EXCEPTION, seqId); err2 != nil {
+				_write_err224 = thrift.WrapTException(err2)
+			}
+			if err2 := _exc225.Write(ctx, oprot); _write_err224 == nil && err2 != nil {
+				_write_err224 = thrift.WrapTException(err2)
+			}
+			if err2 := oprot.WriteMessageEnd(ctx); _write_err224 == nil && err2 != nil {
+				_write_err224 = thrift.WrapTException(err2)
+			}
+			if err2 := oprot.Flush(ctx); _write_err224 == nil && err2 != nil {
+				_write_err224 = thrift.WrapTException(err2)
+			}
+			if _write_err224 != nil {
+				return false, thrift.WrapTException(_write_err224)
+			}
+			return true, err
+		}
+	} else {
+		result.Success = retval
+	}
+	tickerCancel()
+	if err2 := oprot.WriteMessageBegin(ctx, "import_map", thrift.REPLY, seqId); err2 != nil {
+		_write_err224 = thrift.WrapTException(err2)
+	}
+	if err2 := result.Write(ctx, oprot); _write_err224 == nil && err2 != nil {
+		_write_err224 = thrift.WrapTException(err2)
+	}
+	if err2 := oprot.WriteMessageEnd(ctx); _write_err224 == nil && err2 != nil {
+		_write_err224 = thrift.WrapTException(err2)
+	}
+	if err2 := oprot.Flush(ctx); _write_err224 == nil && err2 != nil {
+		_write_err224 = thrift.WrapTException(err2)
+	}
+	if _write_err224 != nil {
+		return false, thrift.WrapTException(_write_err224)
+	}
+	return true, err
+}
+
+type controlProcessorMaps struct {
+	handler Control
+}
+
+func (p *controlProcessorMaps) Process(ctx context.Context, seqId int32, iprot, oprot thrift.TProtocol) (success bool, err thrift.TException) {
+	var _write_err226 error
+	args := ControlMapsArgs{}
+	if err2 := args.Read(ctx, iprot); err2 != nil {
+		iprot.ReadMessageEnd(ctx)
+		x := thrift.NewTApplicationException(thrift.PROTOCOL_ERROR, err2.Error())
+		oprot.WriteMessageBegin(ctx, "maps", thrift.EXCEPTION, seqId)
+		x.Write(ctx, oprot)
+		oprot.WriteMessageEnd(ctx)
+		oprot.Flush(ctx)
+		return false, thrift.WrapTException(err2)
+	}
+	iprot.ReadMessageEnd(ctx)
+
+	tickerCancel := func() {}
+	// Start a goroutine to do server side connectivity check.
+	if thrift.ServerConnectivityCheckInterval > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithCancel(ctx)
+		defer cancel()
+		var tickerCtx context.Context
+		tickerCtx, tickerCancel = context.WithCancel(context.Background())
+		defer tickerCancel()
+		go func(ctx context.Context, cancel context.CancelFunc) {
+			ticker := time.NewTicker(thrift.ServerConnectivityCheckInterval)
+			defer ticker.Stop()
+			for {
+				select {
+				case <-ctx.Done():
+					return
+				case <-ticker.C:
+					if !iprot.Transport().IsOpen() {
+						cancel()
+						return
+					}
+				}
+			}
+		}(tickerCtx, cancel)
+	}
+
+	result := ControlMapsResult{}
+	if retval, err2 := p.handler.Maps(ctx); err2 != nil {
+		tickerCancel()
+		err = thrift.WrapTException(err2)
+		switch v := err2.(type) {
+		case *answer.Refused:
+			result.Refused = v
+		default:
+			if errors.Is(err2, thrift.ErrAbandonRequest) {
+				return false, thrift.WrapTException(err2)
+			}
+			_exc227 := thrift.NewTApplicationException(thrift.INTERNAL_ERROR, "Internal error processing maps: "+err2.Error())
+			if err2 := oprot.WriteMessageBegin(ctx, "maps", thrift.EXCEPTION, seqId); err2 != nil {
+				_write_err226 = thrift.WrapTException(err2)
+			}
+			if err2 := _exc227.Write(ctx, oprot); _write_err226 == nil && err2 != nil {
+				_write_err226 = thrift.WrapTException(err2)
+			}
+			if err2 := oprot.WriteMessageEnd(ctx); _write_err226 == nil && err2 != nil {
+				_write_err226 = thrift.WrapTException(err2)
+			}
+			if err2 := oprot.Flush(ctx); _write_err226 == nil && err2 != nil {
+				_write_err226 = thrift.WrapTException(err2)
+			}
+			if _write_err226 != nil {
+				return false, thrift.WrapTException(_write_err226)
+			}
+			return true, err
+		}
+	} else {
+		result.Success = retval
+	}
+	tickerCancel()
+	if err2 := oprot.WriteMessageBegin(ctx, "maps", thrift.REPLY, seqId); err2 != nil {
+		_write_err226 = thrift.WrapTException(err2)
+	}
+	if err2 := result.Write(ctx, oprot); _write_err226 == nil && err2 != nil {
+		_write_err226 = thrift.WrapTException(err2)
+	}
+	if err2 := oprot.WriteMessageEnd(ctx); _write_err226 == nil && err2 != nil {
+		_write_err226 = thrift.WrapTException(err2)
+	}
+	if err2 := oprot.Flush(ctx); _write_err226 == nil && err2 != nil {
+		_write_err226 = thrift.WrapTException(err2)
+	}
+	if _write_err226 != nil {
+		return false, thrift.WrapTException(_write_err226)
+	}
+	return true, err
+}
+
+type controlProcessorMapContent struct {
+	handler Control
+}
+
+func (p *controlProcessorMapContent) Process(ctx context.Context, seqId int32, iprot, oprot thrift.TProtocol) (success bool, err thrift.TException) {
+	var _write_err228 error
+	args := ControlMapContentArgs{}
+	if err2 := args.Read(ctx, iprot); err2 != nil {
+		iprot.ReadMessageEnd(ctx)
+		x := thrift.NewTApplicationException(thrift.PROTOCOL_ERROR, err2.Error())
+		oprot.WriteMessageBegin(ctx, "map_content", thrift.EXCEPTION, seqId)
+		x.Write(ctx, oprot)
+		oprot.WriteMessageEnd(ctx)
+		oprot.Flush(ctx)
+		return false, thrift.WrapTException(err2)
+	}
+	iprot.ReadMessageEnd(ctx)
+
+	tickerCancel := func() {}
+	// Start a goroutine to do server side connectivity check.
+	if thrift.ServerConnectivityCheckInterval > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithCancel(ctx)
+		defer cancel()
+		var tickerCtx context.Context
+		tickerCtx, tickerCancel = context.WithCancel(context.Background())
+		defer tickerCancel()
+		go func(ctx context.Context, cancel context.CancelFunc) {
+			ticker := time.NewTicker(thrift.ServerConnectivityCheckInterval)
+			defer ticker.Stop()
+			for {
+				select {
+				case <-ctx.Done():
+					return
+				case <-ticker.C:
+					if !iprot.Transport().IsOpen() {
+						cancel()
+						return
+					}
+				}
+			}
+		}(tickerCtx, cancel)
+	}
+
+	result := ControlMapContentResult{}
+	if retval, err2 := p.handler.MapContent(ctx, args.Name, args.After); err2 != nil {
+		tickerCancel()
+		err = thrift.WrapTException(err2)
+		switch v := err2.(type) {
+		case *answer.Refused:
+			result.Refused = v
+		default:
+			if errors.Is(err2, thrift.ErrAbandonRequest) {
+				return false, thrift.WrapTException(err2)
+			}
+			_exc229 := thrift.NewTApplicationException(thrift.INTERNAL_ERROR, "Internal error processing map_content: "+err2.Error())
+			if err2 := oprot.WriteMessageBegin(ctx, "map_content", thrift.EXCEPTION, seqId); err2 != nil {
+				_write_err228 = thrift.WrapTException(err2)
+			}
+			if err2 := _exc229.Write(ctx, oprot); _write_err228 == nil && err2 != nil {
+				_write_err228 = thrift.WrapTException(err2)
+			}
+			if err2 := oprot.WriteMessageEnd(ctx); _write_err228 == nil && err2 != nil {
+				_write_err228 = thrift.WrapTException(err2)
+			}
+			if err2 := oprot.Flush(ctx); _write_err228 == nil && err2 != nil {
+				_write_err228 = thrift.WrapTException(err2)
+			}
+			if _write_err228 != nil {
+				return false, thrift.WrapTException(_write_err228)
+			}
+			return true, err
+		}
+	} else {
+		result.Success = retval
+	}
+	tickerCancel()
+	if err2 := oprot.WriteMessageBegin(ctx, "map_content", thrift.REPLY, seqId); err2 != nil {
+		_write_err228 = thrift.WrapTException(err2)
+	}
+	if err2 := result.Write(ctx, oprot); _write_err228 == nil && err2 != nil {
+		_write_err228 = thrift.WrapTException(err2)
+	}
+	if err2 := oprot.WriteMessageEnd(ctx); _write_err228 == nil && err2 != nil {
+		_write_err228 = thrift.WrapTException(err2)
+	}
+	if err2 := oprot.Flush(ctx); _write_err228 == nil && err2 != nil {
+		_write_err228 = thrift.WrapTException(err2)
+	}
+	if _write_err228 != nil {
+		return false, thrift.WrapTException(_write_err228)
 	}
 	return true, err
 }
@@ -16531,7 +17564,7 @@ type controlProcessorSetOverride struct {
 }
 
 func (p *controlProcessorSetOverride) Process(ctx context.Context, seqId int32, iprot, oprot thrift.TProtocol) (success bool, err thrift.TException) {
-	var _write_err211 error
+	var _write_err230 error
 	args := ControlSetOverrideArgs{}
 	if err2 := args.Read(ctx, iprot); err2 != nil {
 		iprot.ReadMessageEnd(ctx)
@@ -16581,21 +17614,21 @@ func (p *controlProcessorSetOverride) Process(ctx context.Context, seqId int32, 
 			if errors.Is(err2, thrift.ErrAbandonRequest) {
 				return false, thrift.WrapTException(err2)
 			}
-			_exc212 := thrift.NewTApplicationException(thrift.INTERNAL_ERROR, "Internal error processing set_override: "+err2.Error())
+			_exc231 := thrift.NewTApplicationException(thrift.INTERNAL_ERROR, "Internal error processing set_override: "+err2.Error())
 			if err2 := oprot.WriteMessageBegin(ctx, "set_override", thrift.EXCEPTION, seqId); err2 != nil {
-				_write_err211 = thrift.WrapTException(err2)
+				_write_err230 = thrift.WrapTException(err2)
 			}
-			if err2 := _exc212.Write(ctx, oprot); _write_err211 == nil && err2 != nil {
-				_write_err211 = thrift.WrapTException(err2)
+			if err2 := _exc231.Write(ctx, oprot); _write_err230 == nil && err2 != nil {
+				_write_err230 = thrift.WrapTException(err2)
 			}
-			if err2 := oprot.WriteMessageEnd(ctx); _write_err211 == nil && err2 != nil {
-				_write_err211 = thrift.WrapTException(err2)
+			if err2 := oprot.WriteMessageEnd(ctx); _write_err230 == nil && err2 != nil {
+				_write_err230 = thrift.WrapTException(err2)
 			}
-			if err2 := oprot.Flush(ctx); _write_err211 == nil && err2 != nil {
-				_write_err211 = thrift.WrapTException(err2)
+			if err2 := oprot.Flush(ctx); _write_err230 == nil && err2 != nil {
+				_write_err230 = thrift.WrapTException(err2)
 			}
-			if _write_err211 != nil {
-				return false, thrift.WrapTException(_write_err211)
+			if _write_err230 != nil {
+				return false, thrift.WrapTException(_write_err230)
 			}
 			return true, err
 		}
@@ -16604,19 +17637,19 @@ func (p *controlProcessorSetOverride) Process(ctx context.Context, seqId int32, 
 	}
 	tickerCancel()
 	if err2 := oprot.WriteMessageBegin(ctx, "set_override", thrift.REPLY, seqId); err2 != nil {
-		_write_err211 = thrift.WrapTException(err2)
+		_write_err230 = thrift.WrapTException(err2)
 	}
-	if err2 := result.Write(ctx, oprot); _write_err211 == nil && err2 != nil {
-		_write_err211 = thrift.WrapTException(err2)
+	if err2 := result.Write(ctx, oprot); _write_err230 == nil && err2 != nil {
+		_write_err230 = thrift.WrapTException(err2)
 	}
-	if err2 := oprot.WriteMessageEnd(ctx); _write_err211 == nil && err2 != nil {
-		_write_err211 = thrift.WrapTException(err2)
+	if err2 := oprot.WriteMessageEnd(ctx); _write_err230 == nil && err2 != nil {
+		_write_err230 = thrift.WrapTException(err2)
 	}
-	if err2 := oprot.Flush(ctx); _write_err211 == nil && err2 != nil {
-		_write_err211 = thrift.WrapTException(err2)
+	if err2 := oprot.Flush(ctx); _write_err230 == nil && err2 != nil {
+		_write_err230 = thrift.WrapTException(err2)
 	}
-	if _write_err211 != nil {
-		return false, thrift.WrapTException(_write_err211)
+	if _write_err230 != nil {
+		return false, thrift.WrapTException(_write_err230)
 	}
 	return true, err
 }
@@ -16626,7 +17659,7 @@ type controlProcessorOverrides struct {
 }
 
 func (p *controlProcessorOverrides) Process(ctx context.Context, seqId int32, iprot, oprot thrift.TProtocol) (success bool, err thrift.TException) {
-	var _write_err213 error
+	var _write_err232 error
 	args := ControlOverridesArgs{}
 	if err2 := args.Read(ctx, iprot); err2 != nil {
 		iprot.ReadMessageEnd(ctx)
@@ -16676,21 +17709,21 @@ func (p *controlProcessorOverrides) Process(ctx context.Context, seqId int32, ip
 			if errors.Is(err2, thrift.ErrAbandonRequest) {
 				return false, thrift.WrapTException(err2)
 			}
-			_exc214 := thrift.NewTApplicationException(thrift.INTERNAL_ERROR, "Internal error processing overrides: "+err2.Error())
+			_exc233 := thrift.NewTApplicationException(thrift.INTERNAL_ERROR, "Internal error processing overrides: "+err2.Error())
 			if err2 := oprot.WriteMessageBegin(ctx, "overrides", thrift.EXCEPTION, seqId); err2 != nil {
-				_write_err213 = thrift.WrapTException(err2)
+				_write_err232 = thrift.WrapTException(err2)
 			}
-			if err2 := _exc214.Write(ctx, oprot); _write_err213 == nil && err2 != nil {
-				_write_err213 = thrift.WrapTException(err2)
+			if err2 := _exc233.Write(ctx, oprot); _write_err232 == nil && err2 != nil {
+				_write_err232 = thrift.WrapTException(err2)
 			}
-			if err2 := oprot.WriteMessageEnd(ctx); _write_err213 == nil && err2 != nil {
-				_write_err213 = thrift.WrapTException(err2)
+			if err2 := oprot.WriteMessageEnd(ctx); _write_err232 == nil && err2 != nil {
+				_write_err232 = thrift.WrapTException(err2)
 			}
-			if err2 := oprot.Flush(ctx); _write_err213 == nil && err2 != nil {
-				_write_err213 = thrift.WrapTException(err2)
+			if err2 := oprot.Flush(ctx); _write_err232 == nil && err2 != nil {
+				_write_err232 = thrift.WrapTException(err2)
 			}
-			if _write_err213 != nil {
-				return false, thrift.WrapTException(_write_err213)
+			if _write_err232 != nil {
+				return false, thrift.WrapTException(_write_err232)
 			}
 			return true, err
 		}
@@ -16699,19 +17732,19 @@ func (p *controlProcessorOverrides) Process(ctx context.Context, seqId int32, ip
 	}
 	tickerCancel()
 	if err2 := oprot.WriteMessageBegin(ctx, "overrides", thrift.REPLY, seqId); err2 != nil {
-		_write_err213 = thrift.WrapTException(err2)
+		_write_err232 = thrift.WrapTException(err2)
 	}
-	if err2 := result.Write(ctx, oprot); _write_err213 == nil && err2 != nil {
-		_write_err213 = thrift.WrapTException(err2)
+	if err2 := result.Write(ctx, oprot); _write_err232 == nil && err2 != nil {
+		_write_err232 = thrift.WrapTException(err2)
 	}
-	if err2 := oprot.WriteMessageEnd(ctx); _write_err213 == nil && err2 != nil {
-		_write_err213 = thrift.WrapTException(err2)
+	if err2 := oprot.WriteMessageEnd(ctx); _write_err232 == nil && err2 != nil {
+		_write_err232 = thrift.WrapTException(err2)
 	}
-	if err2 := oprot.Flush(ctx); _write_err213 == nil && err2 != nil {
-		_write_err213 = thrift.WrapTException(err2)
+	if err2 := oprot.Flush(ctx); _write_err232 == nil && err2 != nil {
+		_write_err232 = thrift.WrapTException(err2)
 	}
-	if _write_err213 != nil {
-		return false, thrift.WrapTException(_write_err213)
+	if _write_err232 != nil {
+		return false, thrift.WrapTException(_write_err232)
 	}
 	return true, err
 }
@@ -16721,7 +17754,7 @@ type controlProcessorClearOverride struct {
 }
 
 func (p *controlProcessorClearOverride) Process(ctx context.Context, seqId int32, iprot, oprot thrift.TProtocol) (success bool, err thrift.TException) {
-	var _write_err215 error
+	var _write_err234 error
 	args := ControlClearOverrideArgs{}
 	if err2 := args.Read(ctx, iprot); err2 != nil {
 		iprot.ReadMessageEnd(ctx)
@@ -16771,21 +17804,21 @@ func (p *controlProcessorClearOverride) Process(ctx context.Context, seqId int32
 			if errors.Is(err2, thrift.ErrAbandonRequest) {
 				return false, thrift.WrapTException(err2)
 			}
-			_exc216 := thrift.NewTApplicationException(thrift.INTERNAL_ERROR, "Internal error processing clear_override: "+err2.Error())
+			_exc235 := thrift.NewTApplicationException(thrift.INTERNAL_ERROR, "Internal error processing clear_override: "+err2.Error())
 			if err2 := oprot.WriteMessageBegin(ctx, "clear_override", thrift.EXCEPTION, seqId); err2 != nil {
-				_write_err215 = thrift.WrapTException(err2)
+				_write_err234 = thrift.WrapTException(err2)
 			}
-			if err2 := _exc216.Write(ctx, oprot); _write_err215 == nil && err2 != nil {
-				_write_err215 = thrift.WrapTException(err2)
+			if err2 := _exc235.Write(ctx, oprot); _write_err234 == nil && err2 != nil {
+				_write_err234 = thrift.WrapTException(err2)
 			}
-			if err2 := oprot.WriteMessageEnd(ctx); _write_err215 == nil && err2 != nil {
-				_write_err215 = thrift.WrapTException(err2)
+			if err2 := oprot.WriteMessageEnd(ctx); _write_err234 == nil && err2 != nil {
+				_write_err234 = thrift.WrapTException(err2)
 			}
-			if err2 := oprot.Flush(ctx); _write_err215 == nil && err2 != nil {
-				_write_err215 = thrift.WrapTException(err2)
+			if err2 := oprot.Flush(ctx); _write_err234 == nil && err2 != nil {
+				_write_err234 = thrift.WrapTException(err2)
 			}
-			if _write_err215 != nil {
-				return false, thrift.WrapTException(_write_err215)
+			if _write_err234 != nil {
+				return false, thrift.WrapTException(_write_err234)
 			}
 			return true, err
 		}
@@ -16794,19 +17827,19 @@ func (p *controlProcessorClearOverride) Process(ctx context.Context, seqId int32
 	}
 	tickerCancel()
 	if err2 := oprot.WriteMessageBegin(ctx, "clear_override", thrift.REPLY, seqId); err2 != nil {
-		_write_err215 = thrift.WrapTException(err2)
+		_write_err234 = thrift.WrapTException(err2)
 	}
-	if err2 := result.Write(ctx, oprot); _write_err215 == nil && err2 != nil {
-		_write_err215 = thrift.WrapTException(err2)
+	if err2 := result.Write(ctx, oprot); _write_err234 == nil && err2 != nil {
+		_write_err234 = thrift.WrapTException(err2)
 	}
-	if err2 := oprot.WriteMessageEnd(ctx); _write_err215 == nil && err2 != nil {
-		_write_err215 = thrift.WrapTException(err2)
+	if err2 := oprot.WriteMessageEnd(ctx); _write_err234 == nil && err2 != nil {
+		_write_err234 = thrift.WrapTException(err2)
 	}
-	if err2 := oprot.Flush(ctx); _write_err215 == nil && err2 != nil {
-		_write_err215 = thrift.WrapTException(err2)
+	if err2 := oprot.Flush(ctx); _write_err234 == nil && err2 != nil {
+		_write_err234 = thrift.WrapTException(err2)
 	}
-	if _write_err215 != nil {
-		return false, thrift.WrapTException(_write_err215)
+	if _write_err234 != nil {
+		return false, thrift.WrapTException(_write_err234)
 	}
 	return true, err
 }
@@ -16816,7 +17849,7 @@ type controlProcessorAudit struct {
 }
 
 func (p *controlProcessorAudit) Process(ctx context.Context, seqId int32, iprot, oprot thrift.TProtocol) (success bool, err thrift.TException) {
-	var _write_err217 error
+	var _write_err236 error
 	args := ControlAuditArgs{}
 	if err2 := args.Read(ctx, iprot); err2 != nil {
 		iprot.ReadMessageEnd(ctx)
@@ -16866,21 +17899,21 @@ func (p *controlProcessorAudit) Process(ctx context.Context, seqId int32, iprot,
 			if errors.Is(err2, thrift.ErrAbandonRequest) {
 				return false, thrift.WrapTException(err2)
 			}
-			_exc218 := thrift.NewTApplicationException(thrift.INTERNAL_ERROR, "Internal error processing audit: "+err2.Error())
+			_exc237 := thrift.NewTApplicationException(thrift.INTERNAL_ERROR, "Internal error processing audit: "+err2.Error())
 			if err2 := oprot.WriteMessageBegin(ctx, "audit", thrift.EXCEPTION, seqId); err2 != nil {
-				_write_err217 = thrift.WrapTException(err2)
+				_write_err236 = thrift.WrapTException(err2)
 			}
-			if err2 := _exc218.Write(ctx, oprot); _write_err217 == nil && err2 != nil {
-				_write_err217 = thrift.WrapTException(err2)
+			if err2 := _exc237.Write(ctx, oprot); _write_err236 == nil && err2 != nil {
+				_write_err236 = thrift.WrapTException(err2)
 			}
-			if err2 := oprot.WriteMessageEnd(ctx); _write_err217 == nil && err2 != nil {
-				_write_err217 = thrift.WrapTException(err2)
+			if err2 := oprot.WriteMessageEnd(ctx); _write_err236 == nil && err2 != nil {
+				_write_err236 = thrift.WrapTException(err2)
 			}
-			if err2 := oprot.Flush(ctx); _write_err217 == nil && err2 != nil {
-				_write_err217 = thrift.WrapTException(err2)
+			if err2 := oprot.Flush(ctx); _write_err236 == nil && err2 != nil {
+				_write_err236 = thrift.WrapTException(err2)
 			}
-			if _write_err217 != nil {
-				return false, thrift.WrapTException(_write_err217)
+			if _write_err236 != nil {
+				return false, thrift.WrapTException(_write_err236)
 			}
 			return true, err
 		}
@@ -16889,19 +17922,19 @@ func (p *controlProcessorAudit) Process(ctx context.Context, seqId int32, iprot,
 	}
 	tickerCancel()
 	if err2 := oprot.WriteMessageBegin(ctx, "audit", thrift.REPLY, seqId); err2 != nil {
-		_write_err217 = thrift.WrapTException(err2)
+		_write_err236 = thrift.WrapTException(err2)
 	}
-	if err2 := result.Write(ctx, oprot); _write_err217 == nil && err2 != nil {
-		_write_err217 = thrift.WrapTException(err2)
+	if err2 := result.Write(ctx, oprot); _write_err236 == nil && err2 != nil {
+		_write_err236 = thrift.WrapTException(err2)
 	}
-	if err2 := oprot.WriteMessageEnd(ctx); _write_err217 == nil && err2 != nil {
-		_write_err217 = thrift.WrapTException(err2)
+	if err2 := oprot.WriteMessageEnd(ctx); _write_err236 == nil && err2 != nil {
+		_write_err236 = thrift.WrapTException(err2)
 	}
-	if err2 := oprot.Flush(ctx); _write_err217 == nil && err2 != nil {
-		_write_err217 = thrift.WrapTException(err2)
+	if err2 := oprot.Flush(ctx); _write_err236 == nil && err2 != nil {
+		_write_err236 = thrift.WrapTException(err2)
 	}
-	if _write_err217 != nil {
-		return false, thrift.WrapTException(_write_err217)
+	if _write_err236 != nil {
+		return false, thrift.WrapTException(_write_err236)
 	}
 	return true, err
 }
@@ -16911,7 +17944,7 @@ type controlProcessorHistory struct {
 }
 
 func (p *controlProcessorHistory) Process(ctx context.Context, seqId int32, iprot, oprot thrift.TProtocol) (success bool, err thrift.TException) {
-	var _write_err219 error
+	var _write_err238 error
 	args := ControlHistoryArgs{}
 	if err2 := args.Read(ctx, iprot); err2 != nil {
 		iprot.ReadMessageEnd(ctx)
@@ -16961,21 +17994,21 @@ func (p *controlProcessorHistory) Process(ctx context.Context, seqId int32, ipro
 			if errors.Is(err2, thrift.ErrAbandonRequest) {
 				return false, thrift.WrapTException(err2)
 			}
-			_exc220 := thrift.NewTApplicationException(thrift.INTERNAL_ERROR, "Internal error processing history: "+err2.Error())
+			_exc239 := thrift.NewTApplicationException(thrift.INTERNAL_ERROR, "Internal error processing history: "+err2.Error())
 			if err2 := oprot.WriteMessageBegin(ctx, "history", thrift.EXCEPTION, seqId); err2 != nil {
-				_write_err219 = thrift.WrapTException(err2)
+				_write_err238 = thrift.WrapTException(err2)
 			}
-			if err2 := _exc220.Write(ctx, oprot); _write_err219 == nil && err2 != nil {
-				_write_err219 = thrift.WrapTException(err2)
+			if err2 := _exc239.Write(ctx, oprot); _write_err238 == nil && err2 != nil {
+				_write_err238 = thrift.WrapTException(err2)
 			}
-			if err2 := oprot.WriteMessageEnd(ctx); _write_err219 == nil && err2 != nil {
-				_write_err219 = thrift.WrapTException(err2)
+			if err2 := oprot.WriteMessageEnd(ctx); _write_err238 == nil && err2 != nil {
+				_write_err238 = thrift.WrapTException(err2)
 			}
-			if err2 := oprot.Flush(ctx); _write_err219 == nil && err2 != nil {
-				_write_err219 = thrift.WrapTException(err2)
+			if err2 := oprot.Flush(ctx); _write_err238 == nil && err2 != nil {
+				_write_err238 = thrift.WrapTException(err2)
 			}
-			if _write_err219 != nil {
-				return false, thrift.WrapTException(_write_err219)
+			if _write_err238 != nil {
+				return false, thrift.WrapTException(_write_err238)
 			}
 			return true, err
 		}
@@ -16984,19 +18017,19 @@ func (p *controlProcessorHistory) Process(ctx context.Context, seqId int32, ipro
 	}
 	tickerCancel()
 	if err2 := oprot.WriteMessageBegin(ctx, "history", thrift.REPLY, seqId); err2 != nil {
-		_write_err219 = thrift.WrapTException(err2)
+		_write_err238 = thrift.WrapTException(err2)
 	}
-	if err2 := result.Write(ctx, oprot); _write_err219 == nil && err2 != nil {
-		_write_err219 = thrift.WrapTException(err2)
+	if err2 := result.Write(ctx, oprot); _write_err238 == nil && err2 != nil {
+		_write_err238 = thrift.WrapTException(err2)
 	}
-	if err2 := oprot.WriteMessageEnd(ctx); _write_err219 == nil && err2 != nil {
-		_write_err219 = thrift.WrapTException(err2)
+	if err2 := oprot.WriteMessageEnd(ctx); _write_err238 == nil && err2 != nil {
+		_write_err238 = thrift.WrapTException(err2)
 	}
-	if err2 := oprot.Flush(ctx); _write_err219 == nil && err2 != nil {
-		_write_err219 = thrift.WrapTException(err2)
+	if err2 := oprot.Flush(ctx); _write_err238 == nil && err2 != nil {
+		_write_err238 = thrift.WrapTException(err2)
 	}
-	if _write_err219 != nil {
-		return false, thrift.WrapTException(_write_err219)
+	if _write_err238 != nil {
+		return false, thrift.WrapTException(_write_err238)
 	}
 	return true, err
 }
@@ -17006,7 +18039,7 @@ type controlProcessorDiff struct {
 }
 
 func (p *controlProcessorDiff) Process(ctx context.Context, seqId int32, iprot, oprot thrift.TProtocol) (success bool, err thrift.TException) {
-	var _write_err221 error
+	var _write_err240 error
 	args := ControlDiffArgs{}
 	if err2 := args.Read(ctx, iprot); err2 != nil {
 		iprot.ReadMessageEnd(ctx)
@@ -17056,21 +18089,21 @@ func (p *controlProcessorDiff) Process(ctx context.Context, seqId int32, iprot, 
 			if errors.Is(err2, thrift.ErrAbandonRequest) {
 				return false, thrift.WrapTException(err2)
 			}
-			_exc222 := thrift.NewTApplicationException(thrift.INTERNAL_ERROR, "Internal error processing diff: "+err2.Error())
+			_exc241 := thrift.NewTApplicationException(thrift.INTERNAL_ERROR, "Internal error processing diff: "+err2.Error())
 			if err2 := oprot.WriteMessageBegin(ctx, "diff", thrift.EXCEPTION, seqId); err2 != nil {
-				_write_err221 = thrift.WrapTException(err2)
+				_write_err240 = thrift.WrapTException(err2)
 			}
-			if err2 := _exc222.Write(ctx, oprot); _write_err221 == nil && err2 != nil {
-				_write_err221 = thrift.WrapTException(err2)
+			if err2 := _exc241.Write(ctx, oprot); _write_err240 == nil && err2 != nil {
+				_write_err240 = thrift.WrapTException(err2)
 			}
-			if err2 := oprot.WriteMessageEnd(ctx); _write_err221 == nil && err2 != nil {
-				_write_err221 = thrift.WrapTException(err2)
+			if err2 := oprot.WriteMessageEnd(ctx); _write_err240 == nil && err2 != nil {
+				_write_err240 = thrift.WrapTException(err2)
 			}
-			if err2 := oprot.Flush(ctx); _write_err221 == nil && err2 != nil {
-				_write_err221 = thrift.WrapTException(err2)
+			if err2 := oprot.Flush(ctx); _write_err240 == nil && err2 != nil {
+				_write_err240 = thrift.WrapTException(err2)
 			}
-			if _write_err221 != nil {
-				return false, thrift.WrapTException(_write_err221)
+			if _write_err240 != nil {
+				return false, thrift.WrapTException(_write_err240)
 			}
 			return true, err
 		}
@@ -17079,19 +18112,19 @@ func (p *controlProcessorDiff) Process(ctx context.Context, seqId int32, iprot, 
 	}
 	tickerCancel()
 	if err2 := oprot.WriteMessageBegin(ctx, "diff", thrift.REPLY, seqId); err2 != nil {
-		_write_err221 = thrift.WrapTException(err2)
+		_write_err240 = thrift.WrapTException(err2)
 	}
-	if err2 := result.Write(ctx, oprot); _write_err221 == nil && err2 != nil {
-		_write_err221 = thrift.WrapTException(err2)
+	if err2 := result.Write(ctx, oprot); _write_err240 == nil && err2 != nil {
+		_write_err240 = thrift.WrapTException(err2)
 	}
-	if err2 := oprot.WriteMessageEnd(ctx); _write_err221 == nil && err2 != nil {
-		_write_err221 = thrift.WrapTException(err2)
+	if err2 := oprot.WriteMessageEnd(ctx); _write_err240 == nil && err2 != nil {
+		_write_err240 = thrift.WrapTException(err2)
 	}
-	if err2 := oprot.Flush(ctx); _write_err221 == nil && err2 != nil {
-		_write_err221 = thrift.WrapTException(err2)
+	if err2 := oprot.Flush(ctx); _write_err240 == nil && err2 != nil {
+		_write_err240 = thrift.WrapTException(err2)
 	}
-	if _write_err221 != nil {
-		return false, thrift.WrapTException(_write_err221)
+	if _write_err240 != nil {
+		return false, thrift.WrapTException(_write_err240)
 	}
 	return true, err
 }
@@ -17101,7 +18134,7 @@ type controlProcessorRollback struct {
 }
 
 func (p *controlProcessorRollback) Process(ctx context.Context, seqId int32, iprot, oprot thrift.TProtocol) (success bool, err thrift.TException) {
-	var _write_err223 error
+	var _write_err242 error
 	args := ControlRollbackArgs{}
 	if err2 := args.Read(ctx, iprot); err2 != nil {
 		iprot.ReadMessageEnd(ctx)
@@ -17151,21 +18184,21 @@ func (p *controlProcessorRollback) Process(ctx context.Context, seqId int32, ipr
 			if errors.Is(err2, thrift.ErrAbandonRequest) {
 				return false, thrift.WrapTException(err2)
 			}
-			_exc224 := thrift.NewTApplicationException(thrift.INTERNAL_ERROR, "Internal error processing rollback: "+err2.Error())
+			_exc243 := thrift.NewTApplicationException(thrift.INTERNAL_ERROR, "Internal error processing rollback: "+err2.Error())
 			if err2 := oprot.WriteMessageBegin(ctx, "rollback", thrift.EXCEPTION, seqId); err2 != nil {
-				_write_err223 = thrift.WrapTException(err2)
+				_write_err242 = thrift.WrapTException(err2)
 			}
-			if err2 := _exc224.Write(ctx, oprot); _write_err223 == nil && err2 != nil {
-				_write_err223 = thrift.WrapTException(err2)
+			if err2 := _exc243.Write(ctx, oprot); _write_err242 == nil && err2 != nil {
+				_write_err242 = thrift.WrapTException(err2)
 			}
-			if err2 := oprot.WriteMessageEnd(ctx); _write_err223 == nil && err2 != nil {
-				_write_err223 = thrift.WrapTException(err2)
+			if err2 := oprot.WriteMessageEnd(ctx); _write_err242 == nil && err2 != nil {
+				_write_err242 = thrift.WrapTException(err2)
 			}
-			if err2 := oprot.Flush(ctx); _write_err223 == nil && err2 != nil {
-				_write_err223 = thrift.WrapTException(err2)
+			if err2 := oprot.Flush(ctx); _write_err242 == nil && err2 != nil {
+				_write_err242 = thrift.WrapTException(err2)
 			}
-			if _write_err223 != nil {
-				return false, thrift.WrapTException(_write_err223)
+			if _write_err242 != nil {
+				return false, thrift.WrapTException(_write_err242)
 			}
 			return true, err
 		}
@@ -17174,19 +18207,19 @@ func (p *controlProcessorRollback) Process(ctx context.Context, seqId int32, ipr
 	}
 	tickerCancel()
 	if err2 := oprot.WriteMessageBegin(ctx, "rollback", thrift.REPLY, seqId); err2 != nil {
-		_write_err223 = thrift.WrapTException(err2)
+		_write_err242 = thrift.WrapTException(err2)
 	}
-	if err2 := result.Write(ctx, oprot); _write_err223 == nil && err2 != nil {
-		_write_err223 = thrift.WrapTException(err2)
+	if err2 := result.Write(ctx, oprot); _write_err242 == nil && err2 != nil {
+		_write_err242 = thrift.WrapTException(err2)
 	}
-	if err2 := oprot.WriteMessageEnd(ctx); _write_err223 == nil && err2 != nil {
-		_write_err223 = thrift.WrapTException(err2)
+	if err2 := oprot.WriteMessageEnd(ctx); _write_err242 == nil && err2 != nil {
+		_write_err242 = thrift.WrapTException(err2)
 	}
-	if err2 := oprot.Flush(ctx); _write_err223 == nil && err2 != nil {
-		_write_err223 = thrift.WrapTException(err2)
+	if err2 := oprot.Flush(ctx); _write_err242 == nil && err2 != nil {
+		_write_err242 = thrift.WrapTException(err2)
 	}
-	if _write_err223 != nil {
-		return false, thrift.WrapTException(_write_err223)
+	if _write_err242 != nil {
+		return false, thrift.WrapTException(_write_err242)
 	}
 	return true, err
 }
@@ -17196,7 +18229,7 @@ type controlProcessorPinned struct {
 }
 
 func (p *controlProcessorPinned) Process(ctx context.Context, seqId int32, iprot, oprot thrift.TProtocol) (success bool, err thrift.TException) {
-	var _write_err225 error
+	var _write_err244 error
 	args := ControlPinnedArgs{}
 	if err2 := args.Read(ctx, iprot); err2 != nil {
 		iprot.ReadMessageEnd(ctx)
@@ -17246,21 +18279,21 @@ func (p *controlProcessorPinned) Process(ctx context.Context, seqId int32, iprot
 			if errors.Is(err2, thrift.ErrAbandonRequest) {
 				return false, thrift.WrapTException(err2)
 			}
-			_exc226 := thrift.NewTApplicationException(thrift.INTERNAL_ERROR, "Internal error processing pinned: "+err2.Error())
+			_exc245 := thrift.NewTApplicationException(thrift.INTERNAL_ERROR, "Internal error processing pinned: "+err2.Error())
 			if err2 := oprot.WriteMessageBegin(ctx, "pinned", thrift.EXCEPTION, seqId); err2 != nil {
-				_write_err225 = thrift.WrapTException(err2)
+				_write_err244 = thrift.WrapTException(err2)
 			}
-			if err2 := _exc226.Write(ctx, oprot); _write_err225 == nil && err2 != nil {
-				_write_err225 = thrift.WrapTException(err2)
+			if err2 := _exc245.Write(ctx, oprot); _write_err244 == nil && err2 != nil {
+				_write_err244 = thrift.WrapTException(err2)
 			}
-			if err2 := oprot.WriteMessageEnd(ctx); _write_err225 == nil && err2 != nil {
-				_write_err225 = thrift.WrapTException(err2)
+			if err2 := oprot.WriteMessageEnd(ctx); _write_err244 == nil && err2 != nil {
+				_write_err244 = thrift.WrapTException(err2)
 			}
-			if err2 := oprot.Flush(ctx); _write_err225 == nil && err2 != nil {
-				_write_err225 = thrift.WrapTException(err2)
+			if err2 := oprot.Flush(ctx); _write_err244 == nil && err2 != nil {
+				_write_err244 = thrift.WrapTException(err2)
 			}
-			if _write_err225 != nil {
-				return false, thrift.WrapTException(_write_err225)
+			if _write_err244 != nil {
+				return false, thrift.WrapTException(_write_err244)
 			}
 			return true, err
 		}
@@ -17269,19 +18302,19 @@ func (p *controlProcessorPinned) Process(ctx context.Context, seqId int32, iprot
 	}
 	tickerCancel()
 	if err2 := oprot.WriteMessageBegin(ctx, "pinned", thrift.REPLY, seqId); err2 != nil {
-		_write_err225 = thrift.WrapTException(err2)
+		_write_err244 = thrift.WrapTException(err2)
 	}
-	if err2 := result.Write(ctx, oprot); _write_err225 == nil && err2 != nil {
-		_write_err225 = thrift.WrapTException(err2)
+	if err2 := result.Write(ctx, oprot); _write_err244 == nil && err2 != nil {
+		_write_err244 = thrift.WrapTException(err2)
 	}
-	if err2 := oprot.WriteMessageEnd(ctx); _write_err225 == nil && err2 != nil {
-		_write_err225 = thrift.WrapTException(err2)
+	if err2 := oprot.WriteMessageEnd(ctx); _write_err244 == nil && err2 != nil {
+		_write_err244 = thrift.WrapTException(err2)
 	}
-	if err2 := oprot.Flush(ctx); _write_err225 == nil && err2 != nil {
-		_write_err225 = thrift.WrapTException(err2)
+	if err2 := oprot.Flush(ctx); _write_err244 == nil && err2 != nil {
+		_write_err244 = thrift.WrapTException(err2)
 	}
-	if _write_err225 != nil {
-		return false, thrift.WrapTException(_write_err225)
+	if _write_err244 != nil {
+		return false, thrift.WrapTException(_write_err244)
 	}
 	return true, err
 }
@@ -17291,7 +18324,7 @@ type controlProcessorReleasePin struct {
 }
 
 func (p *controlProcessorReleasePin) Process(ctx context.Context, seqId int32, iprot, oprot thrift.TProtocol) (success bool, err thrift.TException) {
-	var _write_err227 error
+	var _write_err246 error
 	args := ControlReleasePinArgs{}
 	if err2 := args.Read(ctx, iprot); err2 != nil {
 		iprot.ReadMessageEnd(ctx)
@@ -17341,21 +18374,21 @@ func (p *controlProcessorReleasePin) Process(ctx context.Context, seqId int32, i
 			if errors.Is(err2, thrift.ErrAbandonRequest) {
 				return false, thrift.WrapTException(err2)
 			}
-			_exc228 := thrift.NewTApplicationException(thrift.INTERNAL_ERROR, "Internal error processing release_pin: "+err2.Error())
+			_exc247 := thrift.NewTApplicationException(thrift.INTERNAL_ERROR, "Internal error processing release_pin: "+err2.Error())
 			if err2 := oprot.WriteMessageBegin(ctx, "release_pin", thrift.EXCEPTION, seqId); err2 != nil {
-				_write_err227 = thrift.WrapTException(err2)
+				_write_err246 = thrift.WrapTException(err2)
 			}
-			if err2 := _exc228.Write(ctx, oprot); _write_err227 == nil && err2 != nil {
-				_write_err227 = thrift.WrapTException(err2)
+			if err2 := _exc247.Write(ctx, oprot); _write_err246 == nil && err2 != nil {
+				_write_err246 = thrift.WrapTException(err2)
 			}
-			if err2 := oprot.WriteMessageEnd(ctx); _write_err227 == nil && err2 != nil {
-				_write_err227 = thrift.WrapTException(err2)
+			if err2 := oprot.WriteMessageEnd(ctx); _write_err246 == nil && err2 != nil {
+				_write_err246 = thrift.WrapTException(err2)
 			}
-			if err2 := oprot.Flush(ctx); _write_err227 == nil && err2 != nil {
-				_write_err227 = thrift.WrapTException(err2)
+			if err2 := oprot.Flush(ctx); _write_err246 == nil && err2 != nil {
+				_write_err246 = thrift.WrapTException(err2)
 			}
-			if _write_err227 != nil {
-				return false, thrift.WrapTException(_write_err227)
+			if _write_err246 != nil {
+				return false, thrift.WrapTException(_write_err246)
 			}
 			return true, err
 		}
@@ -17364,19 +18397,19 @@ func (p *controlProcessorReleasePin) Process(ctx context.Context, seqId int32, i
 	}
 	tickerCancel()
 	if err2 := oprot.WriteMessageBegin(ctx, "release_pin", thrift.REPLY, seqId); err2 != nil {
-		_write_err227 = thrift.WrapTException(err2)
+		_write_err246 = thrift.WrapTException(err2)
 	}
-	if err2 := result.Write(ctx, oprot); _write_err227 == nil && err2 != nil {
-		_write_err227 = thrift.WrapTException(err2)
+	if err2 := result.Write(ctx, oprot); _write_err246 == nil && err2 != nil {
+		_write_err246 = thrift.WrapTException(err2)
 	}
-	if err2 := oprot.WriteMessageEnd(ctx); _write_err227 == nil && err2 != nil {
-		_write_err227 = thrift.WrapTException(err2)
+	if err2 := oprot.WriteMessageEnd(ctx); _write_err246 == nil && err2 != nil {
+		_write_err246 = thrift.WrapTException(err2)
 	}
-	if err2 := oprot.Flush(ctx); _write_err227 == nil && err2 != nil {
-		_write_err227 = thrift.WrapTException(err2)
+	if err2 := oprot.Flush(ctx); _write_err246 == nil && err2 != nil {
+		_write_err246 = thrift.WrapTException(err2)
 	}
-	if _write_err227 != nil {
-		return false, thrift.WrapTException(_write_err227)
+	if _write_err246 != nil {
+		return false, thrift.WrapTException(_write_err246)
 	}
 	return true, err
 }
@@ -17386,7 +18419,7 @@ type controlProcessorHolds struct {
 }
 
 func (p *controlProcessorHolds) Process(ctx context.Context, seqId int32, iprot, oprot thrift.TProtocol) (success bool, err thrift.TException) {
-	var _write_err229 error
+	var _write_err248 error
 	args := ControlHoldsArgs{}
 	if err2 := args.Read(ctx, iprot); err2 != nil {
 		iprot.ReadMessageEnd(ctx)
@@ -17436,21 +18469,21 @@ func (p *controlProcessorHolds) Process(ctx context.Context, seqId int32, iprot,
 			if errors.Is(err2, thrift.ErrAbandonRequest) {
 				return false, thrift.WrapTException(err2)
 			}
-			_exc230 := thrift.NewTApplicationException(thrift.INTERNAL_ERROR, "Internal error processing holds: "+err2.Error())
+			_exc249 := thrift.NewTApplicationException(thrift.INTERNAL_ERROR, "Internal error processing holds: "+err2.Error())
 			if err2 := oprot.WriteMessageBegin(ctx, "holds", thrift.EXCEPTION, seqId); err2 != nil {
-				_write_err229 = thrift.WrapTException(err2)
+				_write_err248 = thrift.WrapTException(err2)
 			}
-			if err2 := _exc230.Write(ctx, oprot); _write_err229 == nil && err2 != nil {
-				_write_err229 = thrift.WrapTException(err2)
+			if err2 := _exc249.Write(ctx, oprot); _write_err248 == nil && err2 != nil {
+				_write_err248 = thrift.WrapTException(err2)
 			}
-			if err2 := oprot.WriteMessageEnd(ctx); _write_err229 == nil && err2 != nil {
-				_write_err229 = thrift.WrapTException(err2)
+			if err2 := oprot.WriteMessageEnd(ctx); _write_err248 == nil && err2 != nil {
+				_write_err248 = thrift.WrapTException(err2)
 			}
-			if err2 := oprot.Flush(ctx); _write_err229 == nil && err2 != nil {
-				_write_err229 = thrift.WrapTException(err2)
+			if err2 := oprot.Flush(ctx); _write_err248 == nil && err2 != nil {
+				_write_err248 = thrift.WrapTException(err2)
 			}
-			if _write_err229 != nil {
-				return false, thrift.WrapTException(_write_err229)
+			if _write_err248 != nil {
+				return false, thrift.WrapTException(_write_err248)
 			}
 			return true, err
 		}
@@ -17459,19 +18492,19 @@ func (p *controlProcessorHolds) Process(ctx context.Context, seqId int32, iprot,
 	}
 	tickerCancel()
 	if err2 := oprot.WriteMessageBegin(ctx, "holds", thrift.REPLY, seqId); err2 != nil {
-		_write_err229 = thrift.WrapTException(err2)
+		_write_err248 = thrift.WrapTException(err2)
 	}
-	if err2 := result.Write(ctx, oprot); _write_err229 == nil && err2 != nil {
-		_write_err229 = thrift.WrapTException(err2)
+	if err2 := result.Write(ctx, oprot); _write_err248 == nil && err2 != nil {
+		_write_err248 = thrift.WrapTException(err2)
 	}
-	if err2 := oprot.WriteMessageEnd(ctx); _write_err229 == nil && err2 != nil {
-		_write_err229 = thrift.WrapTException(err2)
+	if err2 := oprot.WriteMessageEnd(ctx); _write_err248 == nil && err2 != nil {
+		_write_err248 = thrift.WrapTException(err2)
 	}
-	if err2 := oprot.Flush(ctx); _write_err229 == nil && err2 != nil {
-		_write_err229 = thrift.WrapTException(err2)
+	if err2 := oprot.Flush(ctx); _write_err248 == nil && err2 != nil {
+		_write_err248 = thrift.WrapTException(err2)
 	}
-	if _write_err229 != nil {
-		return false, thrift.WrapTException(_write_err229)
+	if _write_err248 != nil {
+		return false, thrift.WrapTException(_write_err248)
 	}
 	return true, err
 }
@@ -17481,7 +18514,7 @@ type controlProcessorDecide struct {
 }
 
 func (p *controlProcessorDecide) Process(ctx context.Context, seqId int32, iprot, oprot thrift.TProtocol) (success bool, err thrift.TException) {
-	var _write_err231 error
+	var _write_err250 error
 	args := ControlDecideArgs{}
 	if err2 := args.Read(ctx, iprot); err2 != nil {
 		iprot.ReadMessageEnd(ctx)
@@ -17531,21 +18564,21 @@ func (p *controlProcessorDecide) Process(ctx context.Context, seqId int32, iprot
 			if errors.Is(err2, thrift.ErrAbandonRequest) {
 				return false, thrift.WrapTException(err2)
 			}
-			_exc232 := thrift.NewTApplicationException(thrift.INTERNAL_ERROR, "Internal error processing decide: "+err2.Error())
+			_exc251 := thrift.NewTApplicationException(thrift.INTERNAL_ERROR, "Internal error processing decide: "+err2.Error())
 			if err2 := oprot.WriteMessageBegin(ctx, "decide", thrift.EXCEPTION, seqId); err2 != nil {
-				_write_err231 = thrift.WrapTException(err2)
+				_write_err250 = thrift.WrapTException(err2)
 			}
-			if err2 := _exc232.Write(ctx, oprot); _write_err231 == nil && err2 != nil {
-				_write_err231 = thrift.WrapTException(err2)
+			if err2 := _exc251.Write(ctx, oprot); _write_err250 == nil && err2 != nil {
+				_write_err250 = thrift.WrapTException(err2)
 			}
-			if err2 := oprot.WriteMessageEnd(ctx); _write_err231 == nil && err2 != nil {
-				_write_err231 = thrift.WrapTException(err2)
+			if err2 := oprot.WriteMessageEnd(ctx); _write_err250 == nil && err2 != nil {
+				_write_err250 = thrift.WrapTException(err2)
 			}
-			if err2 := oprot.Flush(ctx); _write_err231 == nil && err2 != nil {
-				_write_err231 = thrift.WrapTException(err2)
+			if err2 := oprot.Flush(ctx); _write_err250 == nil && err2 != nil {
+				_write_err250 = thrift.WrapTException(err2)
 			}
-			if _write_err231 != nil {
-				return false, thrift.WrapTException(_write_err231)
+			if _write_err250 != nil {
+				return false, thrift.WrapTException(_write_err250)
 			}
 			return true, err
 		}
@@ -17554,19 +18587,19 @@ func (p *controlProcessorDecide) Process(ctx context.Context, seqId int32, iprot
 	}
 	tickerCancel()
 	if err2 := oprot.WriteMessageBegin(ctx, "decide", thrift.REPLY, seqId); err2 != nil {
-		_write_err231 = thrift.WrapTException(err2)
+		_write_err250 = thrift.WrapTException(err2)
 	}
-	if err2 := result.Write(ctx, oprot); _write_err231 == nil && err2 != nil {
-		_write_err231 = thrift.WrapTException(err2)
+	if err2 := result.Write(ctx, oprot); _write_err250 == nil && err2 != nil {
+		_write_err250 = thrift.WrapTException(err2)
 	}
-	if err2 := oprot.WriteMessageEnd(ctx); _write_err231 == nil && err2 != nil {
-		_write_err231 = thrift.WrapTException(err2)
+	if err2 := oprot.WriteMessageEnd(ctx); _write_err250 == nil && err2 != nil {
+		_write_err250 = thrift.WrapTException(err2)
 	}
-	if err2 := oprot.Flush(ctx); _write_err231 == nil && err2 != nil {
-		_write_err231 = thrift.WrapTException(err2)
+	if err2 := oprot.Flush(ctx); _write_err250 == nil && err2 != nil {
+		_write_err250 = thrift.WrapTException(err2)
 	}
-	if _write_err231 != nil {
-		return false, thrift.WrapTException(_write_err231)
+	if _write_err250 != nil {
+		return false, thrift.WrapTException(_write_err250)
 	}
 	return true, err
 }
@@ -17576,7 +18609,7 @@ type controlProcessorRings struct {
 }
 
 func (p *controlProcessorRings) Process(ctx context.Context, seqId int32, iprot, oprot thrift.TProtocol) (success bool, err thrift.TException) {
-	var _write_err233 error
+	var _write_err252 error
 	args := ControlRingsArgs{}
 	if err2 := args.Read(ctx, iprot); err2 != nil {
 		iprot.ReadMessageEnd(ctx)
@@ -17626,21 +18659,21 @@ func (p *controlProcessorRings) Process(ctx context.Context, seqId int32, iprot,
 			if errors.Is(err2, thrift.ErrAbandonRequest) {
 				return false, thrift.WrapTException(err2)
 			}
-			_exc234 := thrift.NewTApplicationException(thrift.INTERNAL_ERROR, "Internal error processing rings: "+err2.Error())
+			_exc253 := thrift.NewTApplicationException(thrift.INTERNAL_ERROR, "Internal error processing rings: "+err2.Error())
 			if err2 := oprot.WriteMessageBegin(ctx, "rings", thrift.EXCEPTION, seqId); err2 != nil {
-				_write_err233 = thrift.WrapTException(err2)
+				_write_err252 = thrift.WrapTException(err2)
 			}
-			if err2 := _exc234.Write(ctx, oprot); _write_err233 == nil && err2 != nil {
-				_write_err233 = thrift.WrapTException(err2)
+			if err2 := _exc253.Write(ctx, oprot); _write_err252 == nil && err2 != nil {
+				_write_err252 = thrift.WrapTException(err2)
 			}
-			if err2 := oprot.WriteMessageEnd(ctx); _write_err233 == nil && err2 != nil {
-				_write_err233 = thrift.WrapTException(err2)
+			if err2 := oprot.WriteMessageEnd(ctx); _write_err252 == nil && err2 != nil {
+				_write_err252 = thrift.WrapTException(err2)
 			}
-			if err2 := oprot.Flush(ctx); _write_err233 == nil && err2 != nil {
-				_write_err233 = thrift.WrapTException(err2)
+			if err2 := oprot.Flush(ctx); _write_err252 == nil && err2 != nil {
+				_write_err252 = thrift.WrapTException(err2)
 			}
-			if _write_err233 != nil {
-				return false, thrift.WrapTException(_write_err233)
+			if _write_err252 != nil {
+				return false, thrift.WrapTException(_write_err252)
 			}
 			return true, err
 		}
@@ -17649,19 +18682,19 @@ func (p *controlProcessorRings) Process(ctx context.Context, seqId int32, iprot,
 	}
 	tickerCancel()
 	if err2 := oprot.WriteMessageBegin(ctx, "rings", thrift.REPLY, seqId); err2 != nil {
-		_write_err233 = thrift.WrapTException(err2)
+		_write_err252 = thrift.WrapTException(err2)
 	}
-	if err2 := result.Write(ctx, oprot); _write_err233 == nil && err2 != nil {
-		_write_err233 = thrift.WrapTException(err2)
+	if err2 := result.Write(ctx, oprot); _write_err252 == nil && err2 != nil {
+		_write_err252 = thrift.WrapTException(err2)
 	}
-	if err2 := oprot.WriteMessageEnd(ctx); _write_err233 == nil && err2 != nil {
-		_write_err233 = thrift.WrapTException(err2)
+	if err2 := oprot.WriteMessageEnd(ctx); _write_err252 == nil && err2 != nil {
+		_write_err252 = thrift.WrapTException(err2)
 	}
-	if err2 := oprot.Flush(ctx); _write_err233 == nil && err2 != nil {
-		_write_err233 = thrift.WrapTException(err2)
+	if err2 := oprot.Flush(ctx); _write_err252 == nil && err2 != nil {
+		_write_err252 = thrift.WrapTException(err2)
 	}
-	if _write_err233 != nil {
-		return false, thrift.WrapTException(_write_err233)
+	if _write_err252 != nil {
+		return false, thrift.WrapTException(_write_err252)
 	}
 	return true, err
 }
@@ -17671,7 +18704,7 @@ type controlProcessorDecideTrial struct {
 }
 
 func (p *controlProcessorDecideTrial) Process(ctx context.Context, seqId int32, iprot, oprot thrift.TProtocol) (success bool, err thrift.TException) {
-	var _write_err235 error
+	var _write_err254 error
 	args := ControlDecideTrialArgs{}
 	if err2 := args.Read(ctx, iprot); err2 != nil {
 		iprot.ReadMessageEnd(ctx)
@@ -17721,21 +18754,21 @@ func (p *controlProcessorDecideTrial) Process(ctx context.Context, seqId int32, 
 			if errors.Is(err2, thrift.ErrAbandonRequest) {
 				return false, thrift.WrapTException(err2)
 			}
-			_exc236 := thrift.NewTApplicationException(thrift.INTERNAL_ERROR, "Internal error processing decide_trial: "+err2.Error())
+			_exc255 := thrift.NewTApplicationException(thrift.INTERNAL_ERROR, "Internal error processing decide_trial: "+err2.Error())
 			if err2 := oprot.WriteMessageBegin(ctx, "decide_trial", thrift.EXCEPTION, seqId); err2 != nil {
-				_write_err235 = thrift.WrapTException(err2)
+				_write_err254 = thrift.WrapTException(err2)
 			}
-			if err2 := _exc236.Write(ctx, oprot); _write_err235 == nil && err2 != nil {
-				_write_err235 = thrift.WrapTException(err2)
+			if err2 := _exc255.Write(ctx, oprot); _write_err254 == nil && err2 != nil {
+				_write_err254 = thrift.WrapTException(err2)
 			}
-			if err2 := oprot.WriteMessageEnd(ctx); _write_err235 == nil && err2 != nil {
-				_write_err235 = thrift.WrapTException(err2)
+			if err2 := oprot.WriteMessageEnd(ctx); _write_err254 == nil && err2 != nil {
+				_write_err254 = thrift.WrapTException(err2)
 			}
-			if err2 := oprot.Flush(ctx); _write_err235 == nil && err2 != nil {
-				_write_err235 = thrift.WrapTException(err2)
+			if err2 := oprot.Flush(ctx); _write_err254 == nil && err2 != nil {
+				_write_err254 = thrift.WrapTException(err2)
 			}
-			if _write_err235 != nil {
-				return false, thrift.WrapTException(_write_err235)
+			if _write_err254 != nil {
+				return false, thrift.WrapTException(_write_err254)
 			}
 			return true, err
 		}
@@ -17744,19 +18777,19 @@ func (p *controlProcessorDecideTrial) Process(ctx context.Context, seqId int32, 
 	}
 	tickerCancel()
 	if err2 := oprot.WriteMessageBegin(ctx, "decide_trial", thrift.REPLY, seqId); err2 != nil {
-		_write_err235 = thrift.WrapTException(err2)
+		_write_err254 = thrift.WrapTException(err2)
 	}
-	if err2 := result.Write(ctx, oprot); _write_err235 == nil && err2 != nil {
-		_write_err235 = thrift.WrapTException(err2)
+	if err2 := result.Write(ctx, oprot); _write_err254 == nil && err2 != nil {
+		_write_err254 = thrift.WrapTException(err2)
 	}
-	if err2 := oprot.WriteMessageEnd(ctx); _write_err235 == nil && err2 != nil {
-		_write_err235 = thrift.WrapTException(err2)
+	if err2 := oprot.WriteMessageEnd(ctx); _write_err254 == nil && err2 != nil {
+		_write_err254 = thrift.WrapTException(err2)
 	}
-	if err2 := oprot.Flush(ctx); _write_err235 == nil && err2 != nil {
-		_write_err235 = thrift.WrapTException(err2)
+	if err2 := oprot.Flush(ctx); _write_err254 == nil && err2 != nil {
+		_write_err254 = thrift.WrapTException(err2)
 	}
-	if _write_err235 != nil {
-		return false, thrift.WrapTException(_write_err235)
+	if _write_err254 != nil {
+		return false, thrift.WrapTException(_write_err254)
 	}
 	return true, err
 }
@@ -17766,7 +18799,7 @@ type controlProcessorFreeze struct {
 }
 
 func (p *controlProcessorFreeze) Process(ctx context.Context, seqId int32, iprot, oprot thrift.TProtocol) (success bool, err thrift.TException) {
-	var _write_err237 error
+	var _write_err256 error
 	args := ControlFreezeArgs{}
 	if err2 := args.Read(ctx, iprot); err2 != nil {
 		iprot.ReadMessageEnd(ctx)
@@ -17816,21 +18849,21 @@ func (p *controlProcessorFreeze) Process(ctx context.Context, seqId int32, iprot
 			if errors.Is(err2, thrift.ErrAbandonRequest) {
 				return false, thrift.WrapTException(err2)
 			}
-			_exc238 := thrift.NewTApplicationException(thrift.INTERNAL_ERROR, "Internal error processing freeze: "+err2.Error())
+			_exc257 := thrift.NewTApplicationException(thrift.INTERNAL_ERROR, "Internal error processing freeze: "+err2.Error())
 			if err2 := oprot.WriteMessageBegin(ctx, "freeze", thrift.EXCEPTION, seqId); err2 != nil {
-				_write_err237 = thrift.WrapTException(err2)
+				_write_err256 = thrift.WrapTException(err2)
 			}
-			if err2 := _exc238.Write(ctx, oprot); _write_err237 == nil && err2 != nil {
-				_write_err237 = thrift.WrapTException(err2)
+			if err2 := _exc257.Write(ctx, oprot); _write_err256 == nil && err2 != nil {
+				_write_err256 = thrift.WrapTException(err2)
 			}
-			if err2 := oprot.WriteMessageEnd(ctx); _write_err237 == nil && err2 != nil {
-				_write_err237 = thrift.WrapTException(err2)
+			if err2 := oprot.WriteMessageEnd(ctx); _write_err256 == nil && err2 != nil {
+				_write_err256 = thrift.WrapTException(err2)
 			}
-			if err2 := oprot.Flush(ctx); _write_err237 == nil && err2 != nil {
-				_write_err237 = thrift.WrapTException(err2)
+			if err2 := oprot.Flush(ctx); _write_err256 == nil && err2 != nil {
+				_write_err256 = thrift.WrapTException(err2)
 			}
-			if _write_err237 != nil {
-				return false, thrift.WrapTException(_write_err237)
+			if _write_err256 != nil {
+				return false, thrift.WrapTException(_write_err256)
 			}
 			return true, err
 		}
@@ -17839,19 +18872,19 @@ func (p *controlProcessorFreeze) Process(ctx context.Context, seqId int32, iprot
 	}
 	tickerCancel()
 	if err2 := oprot.WriteMessageBegin(ctx, "freeze", thrift.REPLY, seqId); err2 != nil {
-		_write_err237 = thrift.WrapTException(err2)
+		_write_err256 = thrift.WrapTException(err2)
 	}
-	if err2 := result.Write(ctx, oprot); _write_err237 == nil && err2 != nil {
-		_write_err237 = thrift.WrapTException(err2)
+	if err2 := result.Write(ctx, oprot); _write_err256 == nil && err2 != nil {
+		_write_err256 = thrift.WrapTException(err2)
 	}
-	if err2 := oprot.WriteMessageEnd(ctx); _write_err237 == nil && err2 != nil {
-		_write_err237 = thrift.WrapTException(err2)
+	if err2 := oprot.WriteMessageEnd(ctx); _write_err256 == nil && err2 != nil {
+		_write_err256 = thrift.WrapTException(err2)
 	}
-	if err2 := oprot.Flush(ctx); _write_err237 == nil && err2 != nil {
-		_write_err237 = thrift.WrapTException(err2)
+	if err2 := oprot.Flush(ctx); _write_err256 == nil && err2 != nil {
+		_write_err256 = thrift.WrapTException(err2)
 	}
-	if _write_err237 != nil {
-		return false, thrift.WrapTException(_write_err237)
+	if _write_err256 != nil {
+		return false, thrift.WrapTException(_write_err256)
 	}
 	return true, err
 }
@@ -17861,7 +18894,7 @@ type controlProcessorFreezes struct {
 }
 
 func (p *controlProcessorFreezes) Process(ctx context.Context, seqId int32, iprot, oprot thrift.TProtocol) (success bool, err thrift.TException) {
-	var _write_err239 error
+	var _write_err258 error
 	args := ControlFreezesArgs{}
 	if err2 := args.Read(ctx, iprot); err2 != nil {
 		iprot.ReadMessageEnd(ctx)
@@ -17911,21 +18944,21 @@ func (p *controlProcessorFreezes) Process(ctx context.Context, seqId int32, ipro
 			if errors.Is(err2, thrift.ErrAbandonRequest) {
 				return false, thrift.WrapTException(err2)
 			}
-			_exc240 := thrift.NewTApplicationException(thrift.INTERNAL_ERROR, "Internal error processing freezes: "+err2.Error())
+			_exc259 := thrift.NewTApplicationException(thrift.INTERNAL_ERROR, "Internal error processing freezes: "+err2.Error())
 			if err2 := oprot.WriteMessageBegin(ctx, "freezes", thrift.EXCEPTION, seqId); err2 != nil {
-				_write_err239 = thrift.WrapTException(err2)
+				_write_err258 = thrift.WrapTException(err2)
 			}
-			if err2 := _exc240.Write(ctx, oprot); _write_err239 == nil && err2 != nil {
-				_write_err239 = thrift.WrapTException(err2)
+			if err2 := _exc259.Write(ctx, oprot); _write_err258 == nil && err2 != nil {
+				_write_err258 = thrift.WrapTException(err2)
 			}
-			if err2 := oprot.WriteMessageEnd(ctx); _write_err239 == nil && err2 != nil {
-				_write_err239 = thrift.WrapTException(err2)
+			if err2 := oprot.WriteMessageEnd(ctx); _write_err258 == nil && err2 != nil {
+				_write_err258 = thrift.WrapTException(err2)
 			}
-			if err2 := oprot.Flush(ctx); _write_err239 == nil && err2 != nil {
-				_write_err239 = thrift.WrapTException(err2)
+			if err2 := oprot.Flush(ctx); _write_err258 == nil && err2 != nil {
+				_write_err258 = thrift.WrapTException(err2)
 			}
-			if _write_err239 != nil {
-				return false, thrift.WrapTException(_write_err239)
+			if _write_err258 != nil {
+				return false, thrift.WrapTException(_write_err258)
 			}
 			return true, err
 		}
@@ -17934,19 +18967,19 @@ func (p *controlProcessorFreezes) Process(ctx context.Context, seqId int32, ipro
 	}
 	tickerCancel()
 	if err2 := oprot.WriteMessageBegin(ctx, "freezes", thrift.REPLY, seqId); err2 != nil {
-		_write_err239 = thrift.WrapTException(err2)
+		_write_err258 = thrift.WrapTException(err2)
 	}
-	if err2 := result.Write(ctx, oprot); _write_err239 == nil && err2 != nil {
-		_write_err239 = thrift.WrapTException(err2)
+	if err2 := result.Write(ctx, oprot); _write_err258 == nil && err2 != nil {
+		_write_err258 = thrift.WrapTException(err2)
 	}
-	if err2 := oprot.WriteMessageEnd(ctx); _write_err239 == nil && err2 != nil {
-		_write_err239 = thrift.WrapTException(err2)
+	if err2 := oprot.WriteMessageEnd(ctx); _write_err258 == nil && err2 != nil {
+		_write_err258 = thrift.WrapTException(err2)
 	}
-	if err2 := oprot.Flush(ctx); _write_err239 == nil && err2 != nil {
-		_write_err239 = thrift.WrapTException(err2)
+	if err2 := oprot.Flush(ctx); _write_err258 == nil && err2 != nil {
+		_write_err258 = thrift.WrapTException(err2)
 	}
-	if _write_err239 != nil {
-		return false, thrift.WrapTException(_write_err239)
+	if _write_err258 != nil {
+		return false, thrift.WrapTException(_write_err258)
 	}
 	return true, err
 }
@@ -17956,7 +18989,7 @@ type controlProcessorThaw struct {
 }
 
 func (p *controlProcessorThaw) Process(ctx context.Context, seqId int32, iprot, oprot thrift.TProtocol) (success bool, err thrift.TException) {
-	var _write_err241 error
+	var _write_err260 error
 	args := ControlThawArgs{}
 	if err2 := args.Read(ctx, iprot); err2 != nil {
 		iprot.ReadMessageEnd(ctx)
@@ -18006,21 +19039,21 @@ func (p *controlProcessorThaw) Process(ctx context.Context, seqId int32, iprot, 
 			if errors.Is(err2, thrift.ErrAbandonRequest) {
 				return false, thrift.WrapTException(err2)
 			}
-			_exc242 := thrift.NewTApplicationException(thrift.INTERNAL_ERROR, "Internal error processing thaw: "+err2.Error())
+			_exc261 := thrift.NewTApplicationException(thrift.INTERNAL_ERROR, "Internal error processing thaw: "+err2.Error())
 			if err2 := oprot.WriteMessageBegin(ctx, "thaw", thrift.EXCEPTION, seqId); err2 != nil {
-				_write_err241 = thrift.WrapTException(err2)
+				_write_err260 = thrift.WrapTException(err2)
 			}
-			if err2 := _exc242.Write(ctx, oprot); _write_err241 == nil && err2 != nil {
-				_write_err241 = thrift.WrapTException(err2)
+			if err2 := _exc261.Write(ctx, oprot); _write_err260 == nil && err2 != nil {
+				_write_err260 = thrift.WrapTException(err2)
 			}
-			if err2 := oprot.WriteMessageEnd(ctx); _write_err241 == nil && err2 != nil {
-				_write_err241 = thrift.WrapTException(err2)
+			if err2 := oprot.WriteMessageEnd(ctx); _write_err260 == nil && err2 != nil {
+				_write_err260 = thrift.WrapTException(err2)
 			}
-			if err2 := oprot.Flush(ctx); _write_err241 == nil && err2 != nil {
-				_write_err241 = thrift.WrapTException(err2)
+			if err2 := oprot.Flush(ctx); _write_err260 == nil && err2 != nil {
+				_write_err260 = thrift.WrapTException(err2)
 			}
-			if _write_err241 != nil {
-				return false, thrift.WrapTException(_write_err241)
+			if _write_err260 != nil {
+				return false, thrift.WrapTException(_write_err260)
 			}
 			return true, err
 		}
@@ -18029,19 +19062,19 @@ func (p *controlProcessorThaw) Process(ctx context.Context, seqId int32, iprot, 
 	}
 	tickerCancel()
 	if err2 := oprot.WriteMessageBegin(ctx, "thaw", thrift.REPLY, seqId); err2 != nil {
-		_write_err241 = thrift.WrapTException(err2)
+		_write_err260 = thrift.WrapTException(err2)
 	}
-	if err2 := result.Write(ctx, oprot); _write_err241 == nil && err2 != nil {
-		_write_err241 = thrift.WrapTException(err2)
+	if err2 := result.Write(ctx, oprot); _write_err260 == nil && err2 != nil {
+		_write_err260 = thrift.WrapTException(err2)
 	}
-	if err2 := oprot.WriteMessageEnd(ctx); _write_err241 == nil && err2 != nil {
-		_write_err241 = thrift.WrapTException(err2)
+	if err2 := oprot.WriteMessageEnd(ctx); _write_err260 == nil && err2 != nil {
+		_write_err260 = thrift.WrapTException(err2)
 	}
-	if err2 := oprot.Flush(ctx); _write_err241 == nil && err2 != nil {
-		_write_err241 = thrift.WrapTException(err2)
+	if err2 := oprot.Flush(ctx); _write_err260 == nil && err2 != nil {
+		_write_err260 = thrift.WrapTException(err2)
 	}
-	if _write_err241 != nil {
-		return false, thrift.WrapTException(_write_err241)
+	if _write_err260 != nil {
+		return false, thrift.WrapTException(_write_err260)
 	}
 	return true, err
 }
@@ -18051,7 +19084,7 @@ type controlProcessorExpect struct {
 }
 
 func (p *controlProcessorExpect) Process(ctx context.Context, seqId int32, iprot, oprot thrift.TProtocol) (success bool, err thrift.TException) {
-	var _write_err243 error
+	var _write_err262 error
 	args := ControlExpectArgs{}
 	if err2 := args.Read(ctx, iprot); err2 != nil {
 		iprot.ReadMessageEnd(ctx)
@@ -18101,21 +19134,21 @@ func (p *controlProcessorExpect) Process(ctx context.Context, seqId int32, iprot
 			if errors.Is(err2, thrift.ErrAbandonRequest) {
 				return false, thrift.WrapTException(err2)
 			}
-			_exc244 := thrift.NewTApplicationException(thrift.INTERNAL_ERROR, "Internal error processing expect: "+err2.Error())
+			_exc263 := thrift.NewTApplicationException(thrift.INTERNAL_ERROR, "Internal error processing expect: "+err2.Error())
 			if err2 := oprot.WriteMessageBegin(ctx, "expect", thrift.EXCEPTION, seqId); err2 != nil {
-				_write_err243 = thrift.WrapTException(err2)
+				_write_err262 = thrift.WrapTException(err2)
 			}
-			if err2 := _exc244.Write(ctx, oprot); _write_err243 == nil && err2 != nil {
-				_write_err243 = thrift.WrapTException(err2)
+			if err2 := _exc263.Write(ctx, oprot); _write_err262 == nil && err2 != nil {
+				_write_err262 = thrift.WrapTException(err2)
 			}
-			if err2 := oprot.WriteMessageEnd(ctx); _write_err243 == nil && err2 != nil {
-				_write_err243 = thrift.WrapTException(err2)
+			if err2 := oprot.WriteMessageEnd(ctx); _write_err262 == nil && err2 != nil {
+				_write_err262 = thrift.WrapTException(err2)
 			}
-			if err2 := oprot.Flush(ctx); _write_err243 == nil && err2 != nil {
-				_write_err243 = thrift.WrapTException(err2)
+			if err2 := oprot.Flush(ctx); _write_err262 == nil && err2 != nil {
+				_write_err262 = thrift.WrapTException(err2)
 			}
-			if _write_err243 != nil {
-				return false, thrift.WrapTException(_write_err243)
+			if _write_err262 != nil {
+				return false, thrift.WrapTException(_write_err262)
 			}
 			return true, err
 		}
@@ -18124,19 +19157,19 @@ func (p *controlProcessorExpect) Process(ctx context.Context, seqId int32, iprot
 	}
 	tickerCancel()
 	if err2 := oprot.WriteMessageBegin(ctx, "expect", thrift.REPLY, seqId); err2 != nil {
-		_write_err243 = thrift.WrapTException(err2)
+		_write_err262 = thrift.WrapTException(err2)
 	}
-	if err2 := result.Write(ctx, oprot); _write_err243 == nil && err2 != nil {
-		_write_err243 = thrift.WrapTException(err2)
+	if err2 := result.Write(ctx, oprot); _write_err262 == nil && err2 != nil {
+		_write_err262 = thrift.WrapTException(err2)
 	}
-	if err2 := oprot.WriteMessageEnd(ctx); _write_err243 == nil && err2 != nil {
-		_write_err243 = thrift.WrapTException(err2)
+	if err2 := oprot.WriteMessageEnd(ctx); _write_err262 == nil && err2 != nil {
+		_write_err262 = thrift.WrapTException(err2)
 	}
-	if err2 := oprot.Flush(ctx); _write_err243 == nil && err2 != nil {
-		_write_err243 = thrift.WrapTException(err2)
+	if err2 := oprot.Flush(ctx); _write_err262 == nil && err2 != nil {
+		_write_err262 = thrift.WrapTException(err2)
 	}
-	if _write_err243 != nil {
-		return false, thrift.WrapTException(_write_err243)
+	if _write_err262 != nil {
+		return false, thrift.WrapTException(_write_err262)
 	}
 	return true, err
 }
@@ -18146,7 +19179,7 @@ type controlProcessorExpectations struct {
 }
 
 func (p *controlProcessorExpectations) Process(ctx context.Context, seqId int32, iprot, oprot thrift.TProtocol) (success bool, err thrift.TException) {
-	var _write_err245 error
+	var _write_err264 error
 	args := ControlExpectationsArgs{}
 	if err2 := args.Read(ctx, iprot); err2 != nil {
 		iprot.ReadMessageEnd(ctx)
@@ -18196,21 +19229,21 @@ func (p *controlProcessorExpectations) Process(ctx context.Context, seqId int32,
 			if errors.Is(err2, thrift.ErrAbandonRequest) {
 				return false, thrift.WrapTException(err2)
 			}
-			_exc246 := thrift.NewTApplicationException(thrift.INTERNAL_ERROR, "Internal error processing expectations: "+err2.Error())
+			_exc265 := thrift.NewTApplicationException(thrift.INTERNAL_ERROR, "Internal error processing expectations: "+err2.Error())
 			if err2 := oprot.WriteMessageBegin(ctx, "expectations", thrift.EXCEPTION, seqId); err2 != nil {
-				_write_err245 = thrift.WrapTException(err2)
+				_write_err264 = thrift.WrapTException(err2)
 			}
-			if err2 := _exc246.Write(ctx, oprot); _write_err245 == nil && err2 != nil {
-				_write_err245 = thrift.WrapTException(err2)
+			if err2 := _exc265.Write(ctx, oprot); _write_err264 == nil && err2 != nil {
+				_write_err264 = thrift.WrapTException(err2)
 			}
-			if err2 := oprot.WriteMessageEnd(ctx); _write_err245 == nil && err2 != nil {
-				_write_err245 = thrift.WrapTException(err2)
+			if err2 := oprot.WriteMessageEnd(ctx); _write_err264 == nil && err2 != nil {
+				_write_err264 = thrift.WrapTException(err2)
 			}
-			if err2 := oprot.Flush(ctx); _write_err245 == nil && err2 != nil {
-				_write_err245 = thrift.WrapTException(err2)
+			if err2 := oprot.Flush(ctx); _write_err264 == nil && err2 != nil {
+				_write_err264 = thrift.WrapTException(err2)
 			}
-			if _write_err245 != nil {
-				return false, thrift.WrapTException(_write_err245)
+			if _write_err264 != nil {
+				return false, thrift.WrapTException(_write_err264)
 			}
 			return true, err
 		}
@@ -18219,19 +19252,19 @@ func (p *controlProcessorExpectations) Process(ctx context.Context, seqId int32,
 	}
 	tickerCancel()
 	if err2 := oprot.WriteMessageBegin(ctx, "expectations", thrift.REPLY, seqId); err2 != nil {
-		_write_err245 = thrift.WrapTException(err2)
+		_write_err264 = thrift.WrapTException(err2)
 	}
-	if err2 := result.Write(ctx, oprot); _write_err245 == nil && err2 != nil {
-		_write_err245 = thrift.WrapTException(err2)
+	if err2 := result.Write(ctx, oprot); _write_err264 == nil && err2 != nil {
+		_write_err264 = thrift.WrapTException(err2)
 	}
-	if err2 := oprot.WriteMessageEnd(ctx); _write_err245 == nil && err2 != nil {
-		_write_err245 = thrift.WrapTException(err2)
+	if err2 := oprot.WriteMessageEnd(ctx); _write_err264 == nil && err2 != nil {
+		_write_err264 = thrift.WrapTException(err2)
 	}
-	if err2 := oprot.Flush(ctx); _write_err245 == nil && err2 != nil {
-		_write_err245 = thrift.WrapTException(err2)
+	if err2 := oprot.Flush(ctx); _write_err264 == nil && err2 != nil {
+		_write_err264 = thrift.WrapTException(err2)
 	}
-	if _write_err245 != nil {
-		return false, thrift.WrapTException(_write_err245)
+	if _write_err264 != nil {
+		return false, thrift.WrapTException(_write_err264)
 	}
 	return true, err
 }
@@ -18241,7 +19274,7 @@ type controlProcessorUnexpect struct {
 }
 
 func (p *controlProcessorUnexpect) Process(ctx context.Context, seqId int32, iprot, oprot thrift.TProtocol) (success bool, err thrift.TException) {
-	var _write_err247 error
+	var _write_err266 error
 	args := ControlUnexpectArgs{}
 	if err2 := args.Read(ctx, iprot); err2 != nil {
 		iprot.ReadMessageEnd(ctx)
@@ -18291,21 +19324,21 @@ func (p *controlProcessorUnexpect) Process(ctx context.Context, seqId int32, ipr
 			if errors.Is(err2, thrift.ErrAbandonRequest) {
 				return false, thrift.WrapTException(err2)
 			}
-			_exc248 := thrift.NewTApplicationException(thrift.INTERNAL_ERROR, "Internal error processing unexpect: "+err2.Error())
+			_exc267 := thrift.NewTApplicationException(thrift.INTERNAL_ERROR, "Internal error processing unexpect: "+err2.Error())
 			if err2 := oprot.WriteMessageBegin(ctx, "unexpect", thrift.EXCEPTION, seqId); err2 != nil {
-				_write_err247 = thrift.WrapTException(err2)
+				_write_err266 = thrift.WrapTException(err2)
 			}
-			if err2 := _exc248.Write(ctx, oprot); _write_err247 == nil && err2 != nil {
-				_write_err247 = thrift.WrapTException(err2)
+			if err2 := _exc267.Write(ctx, oprot); _write_err266 == nil && err2 != nil {
+				_write_err266 = thrift.WrapTException(err2)
 			}
-			if err2 := oprot.WriteMessageEnd(ctx); _write_err247 == nil && err2 != nil {
-				_write_err247 = thrift.WrapTException(err2)
+			if err2 := oprot.WriteMessageEnd(ctx); _write_err266 == nil && err2 != nil {
+				_write_err266 = thrift.WrapTException(err2)
 			}
-			if err2 := oprot.Flush(ctx); _write_err247 == nil && err2 != nil {
-				_write_err247 = thrift.WrapTException(err2)
+			if err2 := oprot.Flush(ctx); _write_err266 == nil && err2 != nil {
+				_write_err266 = thrift.WrapTException(err2)
 			}
-			if _write_err247 != nil {
-				return false, thrift.WrapTException(_write_err247)
+			if _write_err266 != nil {
+				return false, thrift.WrapTException(_write_err266)
 			}
 			return true, err
 		}
@@ -18314,19 +19347,19 @@ func (p *controlProcessorUnexpect) Process(ctx context.Context, seqId int32, ipr
 	}
 	tickerCancel()
 	if err2 := oprot.WriteMessageBegin(ctx, "unexpect", thrift.REPLY, seqId); err2 != nil {
-		_write_err247 = thrift.WrapTException(err2)
+		_write_err266 = thrift.WrapTException(err2)
 	}
-	if err2 := result.Write(ctx, oprot); _write_err247 == nil && err2 != nil {
-		_write_err247 = thrift.WrapTException(err2)
+	if err2 := result.Write(ctx, oprot); _write_err266 == nil && err2 != nil {
+		_write_err266 = thrift.WrapTException(err2)
 	}
-	if err2 := oprot.WriteMessageEnd(ctx); _write_err247 == nil && err2 != nil {
-		_write_err247 = thrift.WrapTException(err2)
+	if err2 := oprot.WriteMessageEnd(ctx); _write_err266 == nil && err2 != nil {
+		_write_err266 = thrift.WrapTException(err2)
 	}
-	if err2 := oprot.Flush(ctx); _write_err247 == nil && err2 != nil {
-		_write_err247 = thrift.WrapTException(err2)
+	if err2 := oprot.Flush(ctx); _write_err266 == nil && err2 != nil {
+		_write_err266 = thrift.WrapTException(err2)
 	}
-	if _write_err247 != nil {
-		return false, thrift.WrapTException(_write_err247)
+	if _write_err266 != nil {
+		return false, thrift.WrapTException(_write_err266)
 	}
 	return true, err
 }
@@ -18336,7 +19369,7 @@ type controlProcessorVips struct {
 }
 
 func (p *controlProcessorVips) Process(ctx context.Context, seqId int32, iprot, oprot thrift.TProtocol) (success bool, err thrift.TException) {
-	var _write_err249 error
+	var _write_err268 error
 	args := ControlVipsArgs{}
 	if err2 := args.Read(ctx, iprot); err2 != nil {
 		iprot.ReadMessageEnd(ctx)
@@ -18386,21 +19419,21 @@ func (p *controlProcessorVips) Process(ctx context.Context, seqId int32, iprot, 
 			if errors.Is(err2, thrift.ErrAbandonRequest) {
 				return false, thrift.WrapTException(err2)
 			}
-			_exc250 := thrift.NewTApplicationException(thrift.INTERNAL_ERROR, "Internal error processing vips: "+err2.Error())
+			_exc269 := thrift.NewTApplicationException(thrift.INTERNAL_ERROR, "Internal error processing vips: "+err2.Error())
 			if err2 := oprot.WriteMessageBegin(ctx, "vips", thrift.EXCEPTION, seqId); err2 != nil {
-				_write_err249 = thrift.WrapTException(err2)
+				_write_err268 = thrift.WrapTException(err2)
 			}
-			if err2 := _exc250.Write(ctx, oprot); _write_err249 == nil && err2 != nil {
-				_write_err249 = thrift.WrapTException(err2)
+			if err2 := _exc269.Write(ctx, oprot); _write_err268 == nil && err2 != nil {
+				_write_err268 = thrift.WrapTException(err2)
 			}
-			if err2 := oprot.WriteMessageEnd(ctx); _write_err249 == nil && err2 != nil {
-				_write_err249 = thrift.WrapTException(err2)
+			if err2 := oprot.WriteMessageEnd(ctx); _write_err268 == nil && err2 != nil {
+				_write_err268 = thrift.WrapTException(err2)
 			}
-			if err2 := oprot.Flush(ctx); _write_err249 == nil && err2 != nil {
-				_write_err249 = thrift.WrapTException(err2)
+			if err2 := oprot.Flush(ctx); _write_err268 == nil && err2 != nil {
+				_write_err268 = thrift.WrapTException(err2)
 			}
-			if _write_err249 != nil {
-				return false, thrift.WrapTException(_write_err249)
+			if _write_err268 != nil {
+				return false, thrift.WrapTException(_write_err268)
 			}
 			return true, err
 		}
@@ -18409,19 +19442,19 @@ func (p *controlProcessorVips) Process(ctx context.Context, seqId int32, iprot, 
 	}
 	tickerCancel()
 	if err2 := oprot.WriteMessageBegin(ctx, "vips", thrift.REPLY, seqId); err2 != nil {
-		_write_err249 = thrift.WrapTException(err2)
+		_write_err268 = thrift.WrapTException(err2)
 	}
-	if err2 := result.Write(ctx, oprot); _write_err249 == nil && err2 != nil {
-		_write_err249 = thrift.WrapTException(err2)
+	if err2 := result.Write(ctx, oprot); _write_err268 == nil && err2 != nil {
+		_write_err268 = thrift.WrapTException(err2)
 	}
-	if err2 := oprot.WriteMessageEnd(ctx); _write_err249 == nil && err2 != nil {
-		_write_err249 = thrift.WrapTException(err2)
+	if err2 := oprot.WriteMessageEnd(ctx); _write_err268 == nil && err2 != nil {
+		_write_err268 = thrift.WrapTException(err2)
 	}
-	if err2 := oprot.Flush(ctx); _write_err249 == nil && err2 != nil {
-		_write_err249 = thrift.WrapTException(err2)
+	if err2 := oprot.Flush(ctx); _write_err268 == nil && err2 != nil {
+		_write_err268 = thrift.WrapTException(err2)
 	}
-	if _write_err249 != nil {
-		return false, thrift.WrapTException(_write_err249)
+	if _write_err268 != nil {
+		return false, thrift.WrapTException(_write_err268)
 	}
 	return true, err
 }
@@ -18431,7 +19464,7 @@ type controlProcessorOrderVip struct {
 }
 
 func (p *controlProcessorOrderVip) Process(ctx context.Context, seqId int32, iprot, oprot thrift.TProtocol) (success bool, err thrift.TException) {
-	var _write_err251 error
+	var _write_err270 error
 	args := ControlOrderVipArgs{}
 	if err2 := args.Read(ctx, iprot); err2 != nil {
 		iprot.ReadMessageEnd(ctx)
@@ -18481,21 +19514,21 @@ func (p *controlProcessorOrderVip) Process(ctx context.Context, seqId int32, ipr
 			if errors.Is(err2, thrift.ErrAbandonRequest) {
 				return false, thrift.WrapTException(err2)
 			}
-			_exc252 := thrift.NewTApplicationException(thrift.INTERNAL_ERROR, "Internal error processing order_vip: "+err2.Error())
+			_exc271 := thrift.NewTApplicationException(thrift.INTERNAL_ERROR, "Internal error processing order_vip: "+err2.Error())
 			if err2 := oprot.WriteMessageBegin(ctx, "order_vip", thrift.EXCEPTION, seqId); err2 != nil {
-				_write_err251 = thrift.WrapTException(err2)
+				_write_err270 = thrift.WrapTException(err2)
 			}
-			if err2 := _exc252.Write(ctx, oprot); _write_err251 == nil && err2 != nil {
-				_write_err251 = thrift.WrapTException(err2)
+			if err2 := _exc271.Write(ctx, oprot); _write_err270 == nil && err2 != nil {
+				_write_err270 = thrift.WrapTException(err2)
 			}
-			if err2 := oprot.WriteMessageEnd(ctx); _write_err251 == nil && err2 != nil {
-				_write_err251 = thrift.WrapTException(err2)
+			if err2 := oprot.WriteMessageEnd(ctx); _write_err270 == nil && err2 != nil {
+				_write_err270 = thrift.WrapTException(err2)
 			}
-			if err2 := oprot.Flush(ctx); _write_err251 == nil && err2 != nil {
-				_write_err251 = thrift.WrapTException(err2)
+			if err2 := oprot.Flush(ctx); _write_err270 == nil && err2 != nil {
+				_write_err270 = thrift.WrapTException(err2)
 			}
-			if _write_err251 != nil {
-				return false, thrift.WrapTException(_write_err251)
+			if _write_err270 != nil {
+				return false, thrift.WrapTException(_write_err270)
 			}
 			return true, err
 		}
@@ -18504,19 +19537,19 @@ func (p *controlProcessorOrderVip) Process(ctx context.Context, seqId int32, ipr
 	}
 	tickerCancel()
 	if err2 := oprot.WriteMessageBegin(ctx, "order_vip", thrift.REPLY, seqId); err2 != nil {
-		_write_err251 = thrift.WrapTException(err2)
+		_write_err270 = thrift.WrapTException(err2)
 	}
-	if err2 := result.Write(ctx, oprot); _write_err251 == nil && err2 != nil {
-		_write_err251 = thrift.WrapTException(err2)
+	if err2 := result.Write(ctx, oprot); _write_err270 == nil && err2 != nil {
+		_write_err270 = thrift.WrapTException(err2)
 	}
-	if err2 := oprot.WriteMessageEnd(ctx); _write_err251 == nil && err2 != nil {
-		_write_err251 = thrift.WrapTException(err2)
+	if err2 := oprot.WriteMessageEnd(ctx); _write_err270 == nil && err2 != nil {
+		_write_err270 = thrift.WrapTException(err2)
 	}
-	if err2 := oprot.Flush(ctx); _write_err251 == nil && err2 != nil {
-		_write_err251 = thrift.WrapTException(err2)
+	if err2 := oprot.Flush(ctx); _write_err270 == nil && err2 != nil {
+		_write_err270 = thrift.WrapTException(err2)
 	}
-	if _write_err251 != nil {
-		return false, thrift.WrapTException(_write_err251)
+	if _write_err270 != nil {
+		return false, thrift.WrapTException(_write_err270)
 	}
 	return true, err
 }
@@ -21093,6 +22126,928 @@ func (p *ControlImportZoneResult) String() string {
 }
 
 // Attributes:
+//   - Name
+//   - File
+//   - Content
+//   - Doer
+type ControlImportMapArgs struct {
+	Name    string `thrift:"name,1" db:"name" json:"name"`
+	File    string `thrift:"file,2" db:"file" json:"file"`
+	Content []byte `thrift:"content,3" db:"content" json:"content"`
+	Doer    *Doer  `thrift:"doer,4" db:"doer" json:"doer"`
+}
+
+func NewControlImportMapArgs() *ControlImportMapArgs {
+	return &ControlImportMapArgs{}
+}
+
+func (p *ControlImportMapArgs) GetName() string {
+	return p.Name
+}
+
+func (p *ControlImportMapArgs) GetFile() string {
+	return p.File
+}
+
+func (p *ControlImportMapArgs) GetContent() []byte {
+	return p.Content
+}
+
+var ControlImportMapArgs_Doer_DEFAULT *Doer
+
+func (p *ControlImportMapArgs) GetDoer() *Doer {
+	if !p.IsSetDoer() {
+		return ControlImportMapArgs_Doer_DEFAULT
+	}
+	return p.Doer
+}
+func (p *ControlImportMapArgs) IsSetDoer() bool {
+	return p.Doer != nil
+}
+
+func (p *ControlImportMapArgs) Read(ctx context.Context, iprot thrift.TProtocol) error {
+	if _, err := iprot.ReadStructBegin(ctx); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T read error: ", p), err)
+	}
+
+	for {
+		_, fieldTypeId, fieldId, err := iprot.ReadFieldBegin(ctx)
+		if err != nil {
+			return thrift.PrependError(fmt.Sprintf("%T field %d read error: ", p, fieldId), err)
+		}
+		if fieldTypeId == thrift.STOP {
+			break
+		}
+		switch fieldId {
+		case 1:
+			if fieldTypeId == thrift.STRING {
+				if err := p.ReadField1(ctx, iprot); err != nil {
+					return err
+				}
+			} else {
+				if err := iprot.Skip(ctx, fieldTypeId); err != nil {
+					return err
+				}
+			}
+		case 2:
+			if fieldTypeId == thrift.STRING {
+				if err := p.ReadField2(ctx, iprot); err != nil {
+					return err
+				}
+			} else {
+				if err := iprot.Skip(ctx, fieldTypeId); err != nil {
+					return err
+				}
+			}
+		case 3:
+			if fieldTypeId == thrift.STRING {
+				if err := p.ReadField3(ctx, iprot); err != nil {
+					return err
+				}
+			} else {
+				if err := iprot.Skip(ctx, fieldTypeId); err != nil {
+					return err
+				}
+			}
+		case 4:
+			if fieldTypeId == thrift.STRUCT {
+				if err := p.ReadField4(ctx, iprot); err != nil {
+					return err
+				}
+			} else {
+				if err := iprot.Skip(ctx, fieldTypeId); err != nil {
+					return err
+				}
+			}
+		default:
+			if err := iprot.Skip(ctx, fieldTypeId); err != nil {
+				return err
+			}
+		}
+		if err := iprot.ReadFieldEnd(ctx); err != nil {
+			return err
+		}
+	}
+	if err := iprot.ReadStructEnd(ctx); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T read struct end error: ", p), err)
+	}
+	return nil
+}
+
+func (p *ControlImportMapArgs) ReadField1(ctx context.Context, iprot thrift.TProtocol) error {
+	if v, err := iprot.ReadString(ctx); err != nil {
+		return thrift.PrependError("error reading field 1: ", err)
+	} else {
+		p.Name = v
+	}
+	return nil
+}
+
+func (p *ControlImportMapArgs) ReadField2(ctx context.Context, iprot thrift.TProtocol) error {
+	if v, err := iprot.ReadString(ctx); err != nil {
+		return thrift.PrependError("error reading field 2: ", err)
+	} else {
+		p.File = v
+	}
+	return nil
+}
+
+func (p *ControlImportMapArgs) ReadField3(ctx context.Context, iprot thrift.TProtocol) error {
+	if v, err := iprot.ReadBinary(ctx); err != nil {
+		return thrift.PrependError("error reading field 3: ", err)
+	} else {
+		p.Content = v
+	}
+	return nil
+}
+
+func (p *ControlImportMapArgs) ReadField4(ctx context.Context, iprot thrift.TProtocol) error {
+	p.Doer = &Doer{}
+	if err := p.Doer.Read(ctx, iprot); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T error reading struct: ", p.Doer), err)
+	}
+	return nil
+}
+
+func (p *ControlImportMapArgs) Write(ctx context.Context, oprot thrift.TProtocol) error {
+	if err := oprot.WriteStructBegin(ctx, "import_map_args"); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T write struct begin error: ", p), err)
+	}
+	if p != nil {
+		if err := p.writeField1(ctx, oprot); err != nil {
+			return err
+		}
+		if err := p.writeField2(ctx, oprot); err != nil {
+			return err
+		}
+		if err := p.writeField3(ctx, oprot); err != nil {
+			return err
+		}
+		if err := p.writeField4(ctx, oprot); err != nil {
+			return err
+		}
+	}
+	if err := oprot.WriteFieldStop(ctx); err != nil {
+		return thrift.PrependError("write field stop error: ", err)
+	}
+	if err := oprot.WriteStructEnd(ctx); err != nil {
+		return thrift.PrependError("write struct stop error: ", err)
+	}
+	return nil
+}
+
+func (p *ControlImportMapArgs) writeField1(ctx context.Context, oprot thrift.TProtocol) (err error) {
+	if err := oprot.WriteFieldBegin(ctx, "name", thrift.STRING, 1); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T write field begin error 1:name: ", p), err)
+	}
+	if err := oprot.WriteString(ctx, string(p.Name)); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T.name (1) field write error: ", p), err)
+	}
+	if err := oprot.WriteFieldEnd(ctx); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T write field end error 1:name: ", p), err)
+	}
+	return err
+}
+
+func (p *ControlImportMapArgs) writeField2(ctx context.Context, oprot thrift.TProtocol) (err error) {
+	if err := oprot.WriteFieldBegin(ctx, "file", thrift.STRING, 2); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T write field begin error 2:file: ", p), err)
+	}
+	if err := oprot.WriteString(ctx, string(p.File)); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T.file (2) field write error: ", p), err)
+	}
+	if err := oprot.WriteFieldEnd(ctx); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T write field end error 2:file: ", p), err)
+	}
+	return err
+}
+
+func (p *ControlImportMapArgs) writeField3(ctx context.Context, oprot thrift.TProtocol) (err error) {
+	if err := oprot.WriteFieldBegin(ctx, "content", thrift.STRING, 3); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T write field begin error 3:content: ", p), err)
+	}
+	if err := oprot.WriteBinary(ctx, p.Content); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T.content (3) field write error: ", p), err)
+	}
+	if err := oprot.WriteFieldEnd(ctx); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T write field end error 3:content: ", p), err)
+	}
+	return err
+}
+
+func (p *ControlImportMapArgs) writeField4(ctx context.Context, oprot thrift.TProtocol) (err error) {
+	if err := oprot.WriteFieldBegin(ctx, "doer", thrift.STRUCT, 4); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T write field begin error 4:doer: ", p), err)
+	}
+	if err := p.Doer.Write(ctx, oprot); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T error writing struct: ", p.Doer), err)
+	}
+	if err := oprot.WriteFieldEnd(ctx); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T write field end error 4:doer: ", p), err)
+	}
+	return err
+}
+
+func (p *ControlImportMapArgs) String() string {
+	if p == nil {
+		return "<nil>"
+	}
+	return fmt.Sprintf("ControlImportMapArgs(%+v)", *p)
+}
+
+// Attributes:
+//   - Success
+//   - Refused
+type ControlImportMapResult struct {
+	Success *answer.Change  `thrift:"success,0" db:"success" json:"success,omitempty"`
+	Refused *answer.Refused `thrift:"refused,1" db:"refused" json:"refused,omitempty"`
+}
+
+func NewControlImportMapResult() *ControlImportMapResult {
+	return &ControlImportMapResult{}
+}
+
+var ControlImportMapResult_Success_DEFAULT *answer.Change
+
+func (p *ControlImportMapResult) GetSuccess() *answer.Change {
+	if !p.IsSetSuccess() {
+		return ControlImportMapResult_Success_DEFAULT
+	}
+	return p.Success
+}
+
+var ControlImportMapResult_Refused_DEFAULT *answer.Refused
+
+func (p *ControlImportMapResult) GetRefused() *answer.Refused {
+	if !p.IsSetRefused() {
+		return ControlImportMapResult_Refused_DEFAULT
+	}
+	return p.Refused
+}
+func (p *ControlImportMapResult) IsSetSuccess() bool {
+	return p.Success != nil
+}
+
+func (p *ControlImportMapResult) IsSetRefused() bool {
+	return p.Refused != nil
+}
+
+func (p *ControlImportMapResult) Read(ctx context.Context, iprot thrift.TProtocol) error {
+	if _, err := iprot.ReadStructBegin(ctx); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T read error: ", p), err)
+	}
+
+	for {
+		_, fieldTypeId, fieldId, err := iprot.ReadFieldBegin(ctx)
+		if err != nil {
+			return thrift.PrependError(fmt.Sprintf("%T field %d read error: ", p, fieldId), err)
+		}
+		if fieldTypeId == thrift.STOP {
+			break
+		}
+		switch fieldId {
+		case 0:
+			if fieldTypeId == thrift.STRUCT {
+				if err := p.ReadField0(ctx, iprot); err != nil {
+					return err
+				}
+			} else {
+				if err := iprot.Skip(ctx, fieldTypeId); err != nil {
+					return err
+				}
+			}
+		case 1:
+			if fieldTypeId == thrift.STRUCT {
+				if err := p.ReadField1(ctx, iprot); err != nil {
+					return err
+				}
+			} else {
+				if err := iprot.Skip(ctx, fieldTypeId); err != nil {
+					return err
+				}
+			}
+		default:
+			if err := iprot.Skip(ctx, fieldTypeId); err != nil {
+				return err
+			}
+		}
+		if err := iprot.ReadFieldEnd(ctx); err != nil {
+			return err
+		}
+	}
+	if err := iprot.ReadStructEnd(ctx); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T read struct end error: ", p), err)
+	}
+	return nil
+}
+
+func (p *ControlImportMapResult) ReadField0(ctx context.Context, iprot thrift.TProtocol) error {
+	p.Success = &answer.Change{}
+	if err := p.Success.Read(ctx, iprot); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T error reading struct: ", p.Success), err)
+	}
+	return nil
+}
+
+func (p *ControlImportMapResult) ReadField1(ctx context.Context, iprot thrift.TProtocol) error {
+	p.Refused = &answer.Refused{}
+	if err := p.Refused.Read(ctx, iprot); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T error reading struct: ", p.Refused), err)
+	}
+	return nil
+}
+
+func (p *ControlImportMapResult) Write(ctx context.Context, oprot thrift.TProtocol) error {
+	if err := oprot.WriteStructBegin(ctx, "import_map_result"); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T write struct begin error: ", p), err)
+	}
+	if p != nil {
+		if err := p.writeField0(ctx, oprot); err != nil {
+			return err
+		}
+		if err := p.writeField1(ctx, oprot); err != nil {
+			return err
+		}
+	}
+	if err := oprot.WriteFieldStop(ctx); err != nil {
+		return thrift.PrependError("write field stop error: ", err)
+	}
+	if err := oprot.WriteStructEnd(ctx); err != nil {
+		return thrift.PrependError("write struct stop error: ", err)
+	}
+	return nil
+}
+
+func (p *ControlImportMapResult) writeField0(ctx context.Context, oprot thrift.TProtocol) (err error) {
+	if p.IsSetSuccess() {
+		if err := oprot.WriteFieldBegin(ctx, "success", thrift.STRUCT, 0); err != nil {
+			return thrift.PrependError(fmt.Sprintf("%T write field begin error 0:success: ", p), err)
+		}
+		if err := p.Success.Write(ctx, oprot); err != nil {
+			return thrift.PrependError(fmt.Sprintf("%T error writing struct: ", p.Success), err)
+		}
+		if err := oprot.WriteFieldEnd(ctx); err != nil {
+			return thrift.PrependError(fmt.Sprintf("%T write field end error 0:success: ", p), err)
+		}
+	}
+	return err
+}
+
+func (p *ControlImportMapResult) writeField1(ctx context.Context, oprot thrift.TProtocol) (err error) {
+	if p.IsSetRefused() {
+		if err := oprot.WriteFieldBegin(ctx, "refused", thrift.STRUCT, 1); err != nil {
+			return thrift.PrependError(fmt.Sprintf("%T write field begin error 1:refused: ", p), err)
+		}
+		if err := p.Refused.Write(ctx, oprot); err != nil {
+			return thrift.PrependError(fmt.Sprintf("%T error writing struct: ", p.Refused), err)
+		}
+		if err := oprot.WriteFieldEnd(ctx); err != nil {
+			return thrift.PrependError(fmt.Sprintf("%T write field end error 1:refused: ", p), err)
+		}
+	}
+	return err
+}
+
+func (p *ControlImportMapResult) String() string {
+	if p == nil {
+		return "<nil>"
+	}
+	return fmt.Sprintf("ControlImportMapResult(%+v)", *p)
+}
+
+type ControlMapsArgs struct {
+}
+
+func NewControlMapsArgs() *ControlMapsArgs {
+	return &ControlMapsArgs{}
+}
+
+func (p *ControlMapsArgs) Read(ctx context.Context, iprot thrift.TProtocol) error {
+	if _, err := iprot.ReadStructBegin(ctx); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T read error: ", p), err)
+	}
+
+	for {
+		_, fieldTypeId, fieldId, err := iprot.ReadFieldBegin(ctx)
+		if err != nil {
+			return thrift.PrependError(fmt.Sprintf("%T field %d read error: ", p, fieldId), err)
+		}
+		if fieldTypeId == thrift.STOP {
+			break
+		}
+		if err := iprot.Skip(ctx, fieldTypeId); err != nil {
+			return err
+		}
+		if err := iprot.ReadFieldEnd(ctx); err != nil {
+			return err
+		}
+	}
+	if err := iprot.ReadStructEnd(ctx); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T read struct end error: ", p), err)
+	}
+	return nil
+}
+
+func (p *ControlMapsArgs) Write(ctx context.Context, oprot thrift.TProtocol) error {
+	if err := oprot.WriteStructBegin(ctx, "maps_args"); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T write struct begin error: ", p), err)
+	}
+	if p != nil {
+	}
+	if err := oprot.WriteFieldStop(ctx); err != nil {
+		return thrift.PrependError("write field stop error: ", err)
+	}
+	if err := oprot.WriteStructEnd(ctx); err != nil {
+		return thrift.PrependError("write struct stop error: ", err)
+	}
+	return nil
+}
+
+func (p *ControlMapsArgs) String() string {
+	if p == nil {
+		return "<nil>"
+	}
+	return fmt.Sprintf("ControlMapsArgs(%+v)", *p)
+}
+
+// Attributes:
+//   - Success
+//   - Refused
+type ControlMapsResult struct {
+	Success []*MapState     `thrift:"success,0" db:"success" json:"success,omitempty"`
+	Refused *answer.Refused `thrift:"refused,1" db:"refused" json:"refused,omitempty"`
+}
+
+func NewControlMapsResult() *ControlMapsResult {
+	return &ControlMapsResult{}
+}
+
+var ControlMapsResult_Success_DEFAULT []*MapState
+
+func (p *ControlMapsResult) GetSuccess() []*MapState {
+	return p.Success
+}
+
+var ControlMapsResult_Refused_DEFAULT *answer.Refused
+
+func (p *ControlMapsResult) GetRefused() *answer.Refused {
+	if !p.IsSetRefused() {
+		return ControlMapsResult_Refused_DEFAULT
+	}
+	return p.Refused
+}
+func (p *ControlMapsResult) IsSetSuccess() bool {
+	return p.Success != nil
+}
+
+func (p *ControlMapsResult) IsSetRefused() bool {
+	return p.Refused != nil
+}
+
+func (p *ControlMapsResult) Read(ctx context.Context, iprot thrift.TProtocol) error {
+	if _, err := iprot.ReadStructBegin(ctx); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T read error: ", p), err)
+	}
+
+	for {
+		_, fieldTypeId, fieldId, err := iprot.ReadFieldBegin(ctx)
+		if err != nil {
+			return thrift.PrependError(fmt.Sprintf("%T field %d read error: ", p, fieldId), err)
+		}
+		if fieldTypeId == thrift.STOP {
+			break
+		}
+		switch fieldId {
+		case 0:
+			if fieldTypeId == thrift.LIST {
+				if err := p.ReadField0(ctx, iprot); err != nil {
+					return err
+				}
+			} else {
+				if err := iprot.Skip(ctx, fieldTypeId); err != nil {
+					return err
+				}
+			}
+		case 1:
+			if fieldTypeId == thrift.STRUCT {
+				if err := p.ReadField1(ctx, iprot); err != nil {
+					return err
+				}
+			} else {
+				if err := iprot.Skip(ctx, fieldTypeId); err != nil {
+					return err
+				}
+			}
+		default:
+			if err := iprot.Skip(ctx, fieldTypeId); err != nil {
+				return err
+			}
+		}
+		if err := iprot.ReadFieldEnd(ctx); err != nil {
+			return err
+		}
+	}
+	if err := iprot.ReadStructEnd(ctx); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T read struct end error: ", p), err)
+	}
+	return nil
+}
+
+func (p *ControlMapsResult) ReadField0(ctx context.Context, iprot thrift.TProtocol) error {
+	_, size, err := iprot.ReadListBegin(ctx)
+	if err != nil {
+		return thrift.PrependError("error reading list begin: ", err)
+	}
+	tSlice := make([]*MapState, 0, size)
+	p.Success = tSlice
+	for i := 0; i < size; i++ {
+		_elem272 := &MapState{}
+		if err := _elem272.Read(ctx, iprot); err != nil {
+			return thrift.PrependError(fmt.Sprintf("%T error reading struct: ", _elem272), err)
+		}
+		p.Success = append(p.Success, _elem272)
+	}
+	if err := iprot.ReadListEnd(ctx); err != nil {
+		return thrift.PrependError("error reading list end: ", err)
+	}
+	return nil
+}
+
+func (p *ControlMapsResult) ReadField1(ctx context.Context, iprot thrift.TProtocol) error {
+	p.Refused = &answer.Refused{}
+	if err := p.Refused.Read(ctx, iprot); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T error reading struct: ", p.Refused), err)
+	}
+	return nil
+}
+
+func (p *ControlMapsResult) Write(ctx context.Context, oprot thrift.TProtocol) error {
+	if err := oprot.WriteStructBegin(ctx, "maps_result"); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T write struct begin error: ", p), err)
+	}
+	if p != nil {
+		if err := p.writeField0(ctx, oprot); err != nil {
+			return err
+		}
+		if err := p.writeField1(ctx, oprot); err != nil {
+			return err
+		}
+	}
+	if err := oprot.WriteFieldStop(ctx); err != nil {
+		return thrift.PrependError("write field stop error: ", err)
+	}
+	if err := oprot.WriteStructEnd(ctx); err != nil {
+		return thrift.PrependError("write struct stop error: ", err)
+	}
+	return nil
+}
+
+func (p *ControlMapsResult) writeField0(ctx context.Context, oprot thrift.TProtocol) (err error) {
+	if p.IsSetSuccess() {
+		if err := oprot.WriteFieldBegin(ctx, "success", thrift.LIST, 0); err != nil {
+			return thrift.PrependError(fmt.Sprintf("%T write field begin error 0:success: ", p), err)
+		}
+		if err := oprot.WriteListBegin(ctx, thrift.STRUCT, len(p.Success)); err != nil {
+			return thrift.PrependError("error writing list begin: ", err)
+		}
+		for _, v := range p.Success {
+			if err := v.Write(ctx, oprot); err != nil {
+				return thrift.PrependError(fmt.Sprintf("%T error writing struct: ", v), err)
+			}
+		}
+		if err := oprot.WriteListEnd(ctx); err != nil {
+			return thrift.PrependError("error writing list end: ", err)
+		}
+		if err := oprot.WriteFieldEnd(ctx); err != nil {
+			return thrift.PrependError(fmt.Sprintf("%T write field end error 0:success: ", p), err)
+		}
+	}
+	return err
+}
+
+func (p *ControlMapsResult) writeField1(ctx context.Context, oprot thrift.TProtocol) (err error) {
+	if p.IsSetRefused() {
+		if err := oprot.WriteFieldBegin(ctx, "refused", thrift.STRUCT, 1); err != nil {
+			return thrift.PrependError(fmt.Sprintf("%T write field begin error 1:refused: ", p), err)
+		}
+		if err := p.Refused.Write(ctx, oprot); err != nil {
+			return thrift.PrependError(fmt.Sprintf("%T error writing struct: ", p.Refused), err)
+		}
+		if err := oprot.WriteFieldEnd(ctx); err != nil {
+			return thrift.PrependError(fmt.Sprintf("%T write field end error 1:refused: ", p), err)
+		}
+	}
+	return err
+}
+
+func (p *ControlMapsResult) String() string {
+	if p == nil {
+		return "<nil>"
+	}
+	return fmt.Sprintf("ControlMapsResult(%+v)", *p)
+}
+
+// Attributes:
+//   - Name
+//   - After
+type ControlMapContentArgs struct {
+	Name  string `thrift:"name,1" db:"name" json:"name"`
+	After string `thrift:"after,2" db:"after" json:"after"`
+}
+
+func NewControlMapContentArgs() *ControlMapContentArgs {
+	return &ControlMapContentArgs{}
+}
+
+func (p *ControlMapContentArgs) GetName() string {
+	return p.Name
+}
+
+func (p *ControlMapContentArgs) GetAfter() string {
+	return p.After
+}
+func (p *ControlMapContentArgs) Read(ctx context.Context, iprot thrift.TProtocol) error {
+	if _, err := iprot.ReadStructBegin(ctx); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T read error: ", p), err)
+	}
+
+	for {
+		_, fieldTypeId, fieldId, err := iprot.ReadFieldBegin(ctx)
+		if err != nil {
+			return thrift.PrependError(fmt.Sprintf("%T field %d read error: ", p, fieldId), err)
+		}
+		if fieldTypeId == thrift.STOP {
+			break
+		}
+		switch fieldId {
+		case 1:
+			if fieldTypeId == thrift.STRING {
+				if err := p.ReadField1(ctx, iprot); err != nil {
+					return err
+				}
+			} else {
+				if err := iprot.Skip(ctx, fieldTypeId); err != nil {
+					return err
+				}
+			}
+		case 2:
+			if fieldTypeId == thrift.STRING {
+				if err := p.ReadField2(ctx, iprot); err != nil {
+					return err
+				}
+			} else {
+				if err := iprot.Skip(ctx, fieldTypeId); err != nil {
+					return err
+				}
+			}
+		default:
+			if err := iprot.Skip(ctx, fieldTypeId); err != nil {
+				return err
+			}
+		}
+		if err := iprot.ReadFieldEnd(ctx); err != nil {
+			return err
+		}
+	}
+	if err := iprot.ReadStructEnd(ctx); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T read struct end error: ", p), err)
+	}
+	return nil
+}
+
+func (p *ControlMapContentArgs) ReadField1(ctx context.Context, iprot thrift.TProtocol) error {
+	if v, err := iprot.ReadString(ctx); err != nil {
+		return thrift.PrependError("error reading field 1: ", err)
+	} else {
+		p.Name = v
+	}
+	return nil
+}
+
+func (p *ControlMapContentArgs) ReadField2(ctx context.Context, iprot thrift.TProtocol) error {
+	if v, err := iprot.ReadString(ctx); err != nil {
+		return thrift.PrependError("error reading field 2: ", err)
+	} else {
+		p.After = v
+	}
+	return nil
+}
+
+func (p *ControlMapContentArgs) Write(ctx context.Context, oprot thrift.TProtocol) error {
+	if err := oprot.WriteStructBegin(ctx, "map_content_args"); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T write struct begin error: ", p), err)
+	}
+	if p != nil {
+		if err := p.writeField1(ctx, oprot); err != nil {
+			return err
+		}
+		if err := p.writeField2(ctx, oprot); err != nil {
+			return err
+		}
+	}
+	if err := oprot.WriteFieldStop(ctx); err != nil {
+		return thrift.PrependError("write field stop error: ", err)
+	}
+	if err := oprot.WriteStructEnd(ctx); err != nil {
+		return thrift.PrependError("write struct stop error: ", err)
+	}
+	return nil
+}
+
+func (p *ControlMapContentArgs) writeField1(ctx context.Context, oprot thrift.TProtocol) (err error) {
+	if err := oprot.WriteFieldBegin(ctx, "name", thrift.STRING, 1); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T write field begin error 1:name: ", p), err)
+	}
+	if err := oprot.WriteString(ctx, string(p.Name)); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T.name (1) field write error: ", p), err)
+	}
+	if err := oprot.WriteFieldEnd(ctx); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T write field end error 1:name: ", p), err)
+	}
+	return err
+}
+
+func (p *ControlMapContentArgs) writeField2(ctx context.Context, oprot thrift.TProtocol) (err error) {
+	if err := oprot.WriteFieldBegin(ctx, "after", thrift.STRING, 2); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T write field begin error 2:after: ", p), err)
+	}
+	if err := oprot.WriteString(ctx, string(p.After)); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T.after (2) field write error: ", p), err)
+	}
+	if err := oprot.WriteFieldEnd(ctx); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T write field end error 2:after: ", p), err)
+	}
+	return err
+}
+
+func (p *ControlMapContentArgs) String() string {
+	if p == nil {
+		return "<nil>"
+	}
+	return fmt.Sprintf("ControlMapContentArgs(%+v)", *p)
+}
+
+// Attributes:
+//   - Success
+//   - Refused
+type ControlMapContentResult struct {
+	Success *MapPage        `thrift:"success,0" db:"success" json:"success,omitempty"`
+	Refused *answer.Refused `thrift:"refused,1" db:"refused" json:"refused,omitempty"`
+}
+
+func NewControlMapContentResult() *ControlMapContentResult {
+	return &ControlMapContentResult{}
+}
+
+var ControlMapContentResult_Success_DEFAULT *MapPage
+
+func (p *ControlMapContentResult) GetSuccess() *MapPage {
+	if !p.IsSetSuccess() {
+		return ControlMapContentResult_Success_DEFAULT
+	}
+	return p.Success
+}
+
+var ControlMapContentResult_Refused_DEFAULT *answer.Refused
+
+func (p *ControlMapContentResult) GetRefused() *answer.Refused {
+	if !p.IsSetRefused() {
+		return ControlMapContentResult_Refused_DEFAULT
+	}
+	return p.Refused
+}
+func (p *ControlMapContentResult) IsSetSuccess() bool {
+	return p.Success != nil
+}
+
+func (p *ControlMapContentResult) IsSetRefused() bool {
+	return p.Refused != nil
+}
+
+func (p *ControlMapContentResult) Read(ctx context.Context, iprot thrift.TProtocol) error {
+	if _, err := iprot.ReadStructBegin(ctx); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T read error: ", p), err)
+	}
+
+	for {
+		_, fieldTypeId, fieldId, err := iprot.ReadFieldBegin(ctx)
+		if err != nil {
+			return thrift.PrependError(fmt.Sprintf("%T field %d read error: ", p, fieldId), err)
+		}
+		if fieldTypeId == thrift.STOP {
+			break
+		}
+		switch fieldId {
+		case 0:
+			if fieldTypeId == thrift.STRUCT {
+				if err := p.ReadField0(ctx, iprot); err != nil {
+					return err
+				}
+			} else {
+				if err := iprot.Skip(ctx, fieldTypeId); err != nil {
+					return err
+				}
+			}
+		case 1:
+			if fieldTypeId == thrift.STRUCT {
+				if err := p.ReadField1(ctx, iprot); err != nil {
+					return err
+				}
+			} else {
+				if err := iprot.Skip(ctx, fieldTypeId); err != nil {
+					return err
+				}
+			}
+		default:
+			if err := iprot.Skip(ctx, fieldTypeId); err != nil {
+				return err
+			}
+		}
+		if err := iprot.ReadFieldEnd(ctx); err != nil {
+			return err
+		}
+	}
+	if err := iprot.ReadStructEnd(ctx); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T read struct end error: ", p), err)
+	}
+	return nil
+}
+
+func (p *ControlMapContentResult) ReadField0(ctx context.Context, iprot thrift.TProtocol) error {
+	p.Success = &MapPage{}
+	if err := p.Success.Read(ctx, iprot); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T error reading struct: ", p.Success), err)
+	}
+	return nil
+}
+
+func (p *ControlMapContentResult) ReadField1(ctx context.Context, iprot thrift.TProtocol) error {
+	p.Refused = &answer.Refused{}
+	if err := p.Refused.Read(ctx, iprot); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T error reading struct: ", p.Refused), err)
+	}
+	return nil
+}
+
+func (p *ControlMapContentResult) Write(ctx context.Context, oprot thrift.TProtocol) error {
+	if err := oprot.WriteStructBegin(ctx, "map_content_result"); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T write struct begin error: ", p), err)
+	}
+	if p != nil {
+		if err := p.writeField0(ctx, oprot); err != nil {
+			return err
+		}
+		if err := p.writeField1(ctx, oprot); err != nil {
+			return err
+		}
+	}
+	if err := oprot.WriteFieldStop(ctx); err != nil {
+		return thrift.PrependError("write field stop error: ", err)
+	}
+	if err := oprot.WriteStructEnd(ctx); err != nil {
+		return thrift.PrependError("write struct stop error: ", err)
+	}
+	return nil
+}
+
+func (p *ControlMapContentResult) writeField0(ctx context.Context, oprot thrift.TProtocol) (err error) {
+	if p.IsSetSuccess() {
+		if err := oprot.WriteFieldBegin(ctx, "success", thrift.STRUCT, 0); err != nil {
+			return thrift.PrependError(fmt.Sprintf("%T write field begin error 0:success: ", p), err)
+		}
+		if err := p.Success.Write(ctx, oprot); err != nil {
+			return thrift.PrependError(fmt.Sprintf("%T error writing struct: ", p.Success), err)
+		}
+		if err := oprot.WriteFieldEnd(ctx); err != nil {
+			return thrift.PrependError(fmt.Sprintf("%T write field end error 0:success: ", p), err)
+		}
+	}
+	return err
+}
+
+func (p *ControlMapContentResult) writeField1(ctx context.Context, oprot thrift.TProtocol) (err error) {
+	if p.IsSetRefused() {
+		if err := oprot.WriteFieldBegin(ctx, "refused", thrift.STRUCT, 1); err != nil {
+			return thrift.PrependError(fmt.Sprintf("%T write field begin error 1:refused: ", p), err)
+		}
+		if err := p.Refused.Write(ctx, oprot); err != nil {
+			return thrift.PrependError(fmt.Sprintf("%T error writing struct: ", p.Refused), err)
+		}
+		if err := oprot.WriteFieldEnd(ctx); err != nil {
+			return thrift.PrependError(fmt.Sprintf("%T write field end error 1:refused: ", p), err)
+		}
+	}
+	return err
+}
+
+func (p *ControlMapContentResult) String() string {
+	if p == nil {
+		return "<nil>"
+	}
+	return fmt.Sprintf("ControlMapContentResult(%+v)", *p)
+}
+
+// Attributes:
 //   - Record
 //   - ForMs
 //   - WholeName
@@ -21636,11 +23591,11 @@ func (p *ControlOverridesResult) ReadField0(ctx context.Context, iprot thrift.TP
 	tSlice := make([]*Override, 0, size)
 	p.Success = tSlice
 	for i := 0; i < size; i++ {
-		_elem253 := &Override{}
-		if err := _elem253.Read(ctx, iprot); err != nil {
-			return thrift.PrependError(fmt.Sprintf("%T error reading struct: ", _elem253), err)
+		_elem273 := &Override{}
+		if err := _elem273.Read(ctx, iprot); err != nil {
+			return thrift.PrependError(fmt.Sprintf("%T error reading struct: ", _elem273), err)
 		}
-		p.Success = append(p.Success, _elem253)
+		p.Success = append(p.Success, _elem273)
 	}
 	if err := iprot.ReadListEnd(ctx); err != nil {
 		return thrift.PrependError("error reading list end: ", err)
@@ -23948,11 +25903,11 @@ func (p *ControlHoldsResult) ReadField0(ctx context.Context, iprot thrift.TProto
 	tSlice := make([]*Hold, 0, size)
 	p.Success = tSlice
 	for i := 0; i < size; i++ {
-		_elem254 := &Hold{}
-		if err := _elem254.Read(ctx, iprot); err != nil {
-			return thrift.PrependError(fmt.Sprintf("%T error reading struct: ", _elem254), err)
+		_elem274 := &Hold{}
+		if err := _elem274.Read(ctx, iprot); err != nil {
+			return thrift.PrependError(fmt.Sprintf("%T error reading struct: ", _elem274), err)
 		}
-		p.Success = append(p.Success, _elem254)
+		p.Success = append(p.Success, _elem274)
 	}
 	if err := iprot.ReadListEnd(ctx); err != nil {
 		return thrift.PrependError("error reading list end: ", err)
@@ -25401,11 +27356,11 @@ func (p *ControlFreezesResult) ReadField0(ctx context.Context, iprot thrift.TPro
 	tSlice := make([]*Freeze, 0, size)
 	p.Success = tSlice
 	for i := 0; i < size; i++ {
-		_elem255 := &Freeze{}
-		if err := _elem255.Read(ctx, iprot); err != nil {
-			return thrift.PrependError(fmt.Sprintf("%T error reading struct: ", _elem255), err)
+		_elem275 := &Freeze{}
+		if err := _elem275.Read(ctx, iprot); err != nil {
+			return thrift.PrependError(fmt.Sprintf("%T error reading struct: ", _elem275), err)
 		}
-		p.Success = append(p.Success, _elem255)
+		p.Success = append(p.Success, _elem275)
 	}
 	if err := iprot.ReadListEnd(ctx); err != nil {
 		return thrift.PrependError("error reading list end: ", err)
@@ -26298,11 +28253,11 @@ func (p *ControlExpectationsResult) ReadField0(ctx context.Context, iprot thrift
 	tSlice := make([]*Expectation, 0, size)
 	p.Success = tSlice
 	for i := 0; i < size; i++ {
-		_elem256 := &Expectation{}
-		if err := _elem256.Read(ctx, iprot); err != nil {
-			return thrift.PrependError(fmt.Sprintf("%T error reading struct: ", _elem256), err)
+		_elem276 := &Expectation{}
+		if err := _elem276.Read(ctx, iprot); err != nil {
+			return thrift.PrependError(fmt.Sprintf("%T error reading struct: ", _elem276), err)
 		}
-		p.Success = append(p.Success, _elem256)
+		p.Success = append(p.Success, _elem276)
 	}
 	if err := iprot.ReadListEnd(ctx); err != nil {
 		return thrift.PrependError("error reading list end: ", err)
@@ -26838,11 +28793,11 @@ func (p *ControlVipsResult) ReadField0(ctx context.Context, iprot thrift.TProtoc
 	tSlice := make([]*VipState, 0, size)
 	p.Success = tSlice
 	for i := 0; i < size; i++ {
-		_elem257 := &VipState{}
-		if err := _elem257.Read(ctx, iprot); err != nil {
-			return thrift.PrependError(fmt.Sprintf("%T error reading struct: ", _elem257), err)
+		_elem277 := &VipState{}
+		if err := _elem277.Read(ctx, iprot); err != nil {
+			return thrift.PrependError(fmt.Sprintf("%T error reading struct: ", _elem277), err)
 		}
-		p.Success = append(p.Success, _elem257)
+		p.Success = append(p.Success, _elem277)
 	}
 	if err := iprot.ReadListEnd(ctx); err != nil {
 		return thrift.PrependError("error reading list end: ", err)

@@ -11,7 +11,7 @@ import (
 func newMap() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "map WHAT", Short: "maps: which PoP serves whom",
-		Long: `map computes maps, compares them, and tells what would be. A map takes the prefix of a client to a PoP, and says who takes over.`,
+		Long: `map takes maps that you have, computes maps, compares them, and tells what would be. A map takes the prefix of a client to a PoP, and says who takes over.`,
 		Args: func(cmd *cobra.Command, args []string) error {
 			if len(args) == 0 {
 				return misused(cmd, errors.New("map takes what to do"))
@@ -20,6 +20,6 @@ func newMap() *cobra.Command {
 		},
 		RunE: func(*cobra.Command, []string) error { return nil },
 	}
-	cmd.AddCommand(newMapExplain(), newMapCompute(), newMapDiff(), newMapWhatIf(), newMapAlgorithms(), newMapWhy())
+	cmd.AddCommand(newMapList(), newMapImport(), newMapExport(), newMapExplain(), newMapCompute(), newMapDiff(), newMapWhatIf(), newMapAlgorithms(), newMapWhy(), newMapPicture())
 	return cmd
 }

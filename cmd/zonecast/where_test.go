@@ -85,7 +85,7 @@ var storeless = map[string]bool{
 	"zonecast config get": true, "zonecast config list": true, "zonecast config watch": true, // this machine's proxy
 	"zonecast operator keygen": true, "zonecast key new": true, "zonecast key show": true, "zonecast host refused": true,
 	"zonecast run host": true, "zonecast host doctor": true, "zonecast host options": true, "zonecast host exec": true, "zonecast man": true, // of one machine
-	"zonecast map compute": true, "zonecast map diff": true, "zonecast map what-if": true, "zonecast map algorithms": true, // of files
+	"zonecast map compute": true, "zonecast map diff": true, "zonecast map what-if": true, "zonecast map algorithms": true, "zonecast map picture": true, // of files
 	"zonecast map why": true, // asks the mapper
 }
 

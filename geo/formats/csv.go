@@ -19,9 +19,10 @@ import (
 const maxCSV = 1 << 30
 
 // ReadCSV reads a map (RFC 4180). The first line names the columns, in any order: prefix;
-// location or pop; and, if there is one, pops: the PoPs of the location, in order, parted
-// by spaces. An order has to be said once, beside any prefix of its location. file names
-// the input in errors.
+// location, and, if there is one, pops: the PoPs of the location, in order, parted by
+// spaces, which has to be said once, beside any prefix of its location. Or prefix and pop,
+// and, if there are, second and third: the PoPs that take over, as `zonecast map compute`
+// writes. file names the input in errors.
 func ReadCSV(r io.Reader, file string) (*Import, error) {
 	limited := &io.LimitedReader{R: r, N: maxCSV + 1}
 	in := bufio.NewReaderSize(limited, 1<<16)
@@ -38,9 +39,9 @@ func ReadCSV(r io.Reader, file string) (*Import, error) {
 		return nil, csvError(file, err)
 	}
 	i := &Import{}
-	prefix, location, pops := -1, -1, -1
+	prefix, location, pops, second, third := -1, -1, -1, -1, -1
 	for k, name := range head {
-		to := map[string]*int{"prefix": &prefix, "location": &location, "pop": &location, "pops": &pops}[strings.ToLower(strings.TrimSpace(name))]
+		to := map[string]*int{"prefix": &prefix, "location": &location, "pop": &location, "pops": &pops, "second": &second, "third": &third}[strings.ToLower(strings.TrimSpace(name))]
 		switch {
 		case to == nil:
 			i.note(file+":1", "column %q is not read", clip(name))
@@ -52,6 +53,9 @@ func ReadCSV(r io.Reader, file string) (*Import, error) {
 	}
 	if prefix < 0 || location < 0 {
 		return nil, fmt.Errorf("%s:1: columns %s, expected prefix and location (or pop), and, if orders are said, pops", file, among(slices.Clone(head)))
+	}
+	if (second >= 0 || third >= 0) && (second < 0 || pops >= 0 || !strings.EqualFold(strings.TrimSpace(head[location]), "pop")) {
+		return nil, fmt.Errorf("%s:1: columns %s, expected second and third beside pop alone", file, among(slices.Clone(head)))
 	}
 	b := csvMap{file: file, out: i, names: map[string]record.Location{}, orders: map[record.Location]said{}}
 	for {
@@ -66,11 +70,16 @@ func ReadCSV(r io.Reader, file string) (*Import, error) {
 			return nil, csvError(file, err)
 		}
 		line, _ := c.FieldPos(0)
-		order := ""
-		if pops >= 0 {
+		order, place := "", row[location]
+		switch {
+		case pops >= 0:
 			order = row[pops]
+		case second >= 0:
+			if place, order, err = b.takeovers(row, location, second, third); err != nil {
+				return nil, fmt.Errorf("%s:%d: %w", file, line, err)
+			}
 		}
-		if err := b.add(row[prefix], row[location], order, line); err != nil {
+		if err := b.add(row[prefix], place, order, line); err != nil {
 			return nil, err
 		}
 	}
@@ -138,6 +147,25 @@ func (m *csvMap) add(prefix, location, order string, line int) error {
 	m.out.Map.Entries = append(m.out.Map.Entries, geo.Entry{Prefix: p, Location: l})
 	m.lines = append(m.lines, int32(line))
 	return nil
+}
+
+// takeovers gives the location and the order of a PoP and those that take over.
+func (m *csvMap) takeovers(row []string, columns ...int) (location, order string, err error) {
+	var pops []string
+	for _, c := range columns {
+		if c < 0 || row[c] == "" {
+			continue
+		}
+		if strings.ContainsAny(row[c], " \t") || slices.Contains(pops, row[c]) {
+			return "", "", fmt.Errorf("PoPs are %s, expected each once and without spaces", among(append(pops, row[c])))
+		}
+		pops = append(pops, row[c])
+	}
+	l := (&Import{}).order(pops, "/")
+	if len(pops) < 2 {
+		return string(l), "", nil
+	}
+	return string(l), strings.Join(pops, " "), nil
 }
 
 // maxEntries bounds the prefixes of a file, as geo bounds those of a map.

@@ -48,6 +48,26 @@ func TestCSV(t *testing.T) {
 	}
 }
 
+// TestCSVTakeovers reads what `zonecast map compute` writes.
+func TestCSVTakeovers(t *testing.T) {
+	i, err := ReadCSV(strings.NewReader("prefix,pop,second,third\n192.0.2.0/24,esams,drmrs,eqiad\n198.51.100.0/24,esams,,\n203.0.113.0/24,esams,drmrs,eqiad\n"), "map.csv")
+	if err != nil {
+		t.Fatal(err)
+	}
+	i.Map.Name = "m"
+	if err := i.Map.Check(); err != nil {
+		t.Fatal(err)
+	}
+	for address, want := range map[string]string{"192.0.2.1": "esams drmrs eqiad", "198.51.100.1": "esams", "203.0.113.1": "esams drmrs eqiad"} {
+		if got := served(&i.Map, address); got != want {
+			t.Errorf("%s: %q, expected %q", address, got, want)
+		}
+	}
+	if len(i.Map.Orders) != 1 {
+		t.Errorf("orders %v", i.Map.Orders)
+	}
+}
+
 func TestCSVRefused(t *testing.T) {
 	for _, c := range []struct{ text, want string }{
 		{"", "map.csv: empty, expected a first line such as prefix,location"},
@@ -62,6 +82,8 @@ func TestCSVRefused(t *testing.T) {
 		{"prefix,location\n192.0.2.0/24," + strings.Repeat("x", 256) + "\n", "location has 256 octets"},
 		{"prefix,location,pops\n192.0.2.0/24,a,b c\n198.51.100.0/24,a,c\n", `map.csv:3: the PoPs of location "a" are "c", and "b c" in line 2`},
 		{"prefix,location,pops\n192.0.2.0/24,,b\n", "pops without a location"},
+		{"prefix,location,second\n", "expected second and third beside pop alone"},
+		{"prefix,pop,second\n192.0.2.0/24,a,a\n", "map.csv:2: PoPs are \"a\", \"a\", expected each once"},
 	} {
 		_, err := ReadCSV(strings.NewReader(c.text), "map.csv")
 		if err == nil || !strings.Contains(err.Error(), c.want) {

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"math"
 	"net/netip"
+	"path"
 	"slices"
 	"strconv"
 	"strings"
@@ -141,7 +142,7 @@ type gdMap struct {
 
 	tree *level // nil: no map stanza
 	def  *dclist
-	nets []net
+	nets []subnet
 }
 
 // dclist is an ordered list of datacenters.
@@ -164,8 +165,8 @@ type child struct {
 	more *level
 }
 
-// net is a prefix of a nets stanza.
-type net struct {
+// subnet is a prefix of a nets stanza.
+type subnet struct {
 	prefix netip.Prefix
 	list   *dclist
 	place  string
@@ -209,7 +210,10 @@ func newGDMap(g GDNSD, name string, v *value) (*gdMap, error) {
 			return nil, err
 		}
 	}
-	if db != nil && (m.tree != nil || m.coords != nil) {
+	if db != nil {
+		if m.tree == nil && m.coords == nil {
+			return nil, db.errorf("geoip2_db without map and auto_dc_coords, expected one of both, or no database: gdnsd does not start so")
+		}
 		if len(g.Databases) == 0 {
 			return nil, db.errorf("map %q needs a database of places (%q), and none is given", name, clip(db.text))
 		}
@@ -466,7 +470,11 @@ func (m *gdMap) readNets(v *value) error {
 		return nil
 	}
 	if v.kind == textValue {
-		in, err := parseVSCF(m.FS, v.text)
+		file := path.Join("geoip", v.text) // where gdnsd has it, below its configuration
+		if _, err := fs.Stat(m.FS, file); err != nil {
+			file = v.text
+		}
+		in, err := parseVSCF(m.FS, file)
 		if err != nil {
 			return v.errorf("nets: %w", err)
 		}
@@ -475,7 +483,7 @@ func (m *gdMap) readNets(v *value) error {
 	if err := v.is(hashValue, "nets"); err != nil {
 		return err
 	}
-	seen := map[netip.Prefix]net{}
+	seen := map[netip.Prefix]subnet{}
 	var errs []error
 	for _, pair := range v.pairs {
 		p, err := m.prefix(pair)
@@ -491,7 +499,7 @@ func (m *gdMap) readNets(v *value) error {
 			errs = append(errs, fmt.Errorf("%s: %s is there twice with other datacenters, before at %s, expected one list", pair.place, p, before.place))
 			continue
 		}
-		n := net{p, l, pair.place}
+		n := subnet{p, l, pair.place}
 		if _, twice := seen[p]; !twice {
 			seen[p] = n
 			m.nets = append(m.nets, n)

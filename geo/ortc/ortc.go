@@ -2,6 +2,7 @@ package ortc
 
 import (
 	"fmt"
+	"math"
 	"net/netip"
 	"slices"
 	"strings"
@@ -41,6 +42,60 @@ func Over(base, over []geo.Entry) ([]geo.Entry, error) {
 		}
 	}
 	return out, nil
+}
+
+// Moved tells which part of all addresses of IPv4, and of 2000::/3 of IPv6, which is what
+// the Internet has, is at another location after than before, from 0 to 1.
+func Moved(before, after []geo.Entry) (v4, v6 float64, err error) {
+	names := locations(before, after)
+	part := func(width int, from, to number) (share float64, err error) {
+		a, err := flatten(before, width, names)
+		if err != nil {
+			return 0, err
+		}
+		b, err := flatten(after, width, names)
+		if err != nil {
+			return 0, err
+		}
+		size := func(n number) float64 { return float64(n.hi)*0x1p64 + float64(n.lo) }
+		whole := size(to) - size(from)
+		for i, j := 0, 0; i < len(a) && j < len(b); {
+			start, end := a[i].start, to
+			if start.less(b[j].start) {
+				start = b[j].start
+			}
+			if start.less(from) {
+				start = from
+			}
+			differ := max(a[i].value, none) != max(b[j].value, none)
+			nextA, nextB := i+1 < len(a), j+1 < len(b)
+			switch {
+			case nextA && (!nextB || a[i+1].start.less(b[j+1].start)):
+				i++
+				end = a[i].start
+			case nextB && (!nextA || b[j+1].start.less(a[i+1].start)):
+				j++
+				end = b[j].start
+			case nextA:
+				i, j = i+1, j+1
+				end = a[i].start
+			default:
+				i = len(a)
+			}
+			if to.less(end) {
+				end = to
+			}
+			if differ && start.less(end) {
+				share += (size(end) - size(start)) / whole
+			}
+		}
+		return share, nil
+	}
+	if v4, err = part(32, number{}, number{math.MaxUint64, 0}); err != nil {
+		return 0, 0, err
+	}
+	v6, err = part(128, number{1 << 61, 0}, number{1 << 62, 0})
+	return v4, v6, err
 }
 
 // Values of ranges: unsaid, or 1 + the place of the location in the sorted list, which

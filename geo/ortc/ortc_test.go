@@ -1,6 +1,7 @@
 package ortc
 
 import (
+	"math"
 	"math/rand/v2"
 	"net/netip"
 	"strings"
@@ -53,6 +54,26 @@ func TestOver(t *testing.T) {
 				t.Errorf("got  %s\nwant %s", text(got), c.want)
 			}
 		})
+	}
+}
+
+func TestMoved(t *testing.T) {
+	for _, c := range []struct {
+		before, after string
+		v4, v6        float64
+	}{
+		{"", "", 0, 0},
+		{"0.0.0.0/0=a ::/0=a", "0.0.0.0/0=b ::/0=a", 1, 0},
+		{"0.0.0.0/0=a", "0.0.0.0/0=a 128.0.0.0/2=b", 0.25, 0},
+		{"0.0.0.0/0=a 255.255.255.255/32=b", "0.0.0.0/0=a", 0x1p-32, 0},
+		{"2000::/4=a 1000::/4=b", "2000::/4=c", 0, 0.5},
+		{"10.0.0.0/8=a 10.0.0.0/9=b", "10.0.0.0/8=a 10.128.0.0/9=b", 1. / 256, 0},
+		{"0.0.0.0/1=", "", 0, 0},
+	} {
+		v4, v6, err := Moved(entries(c.before), entries(c.after))
+		if err != nil || math.Abs(v4-c.v4) > 1e-9*max(c.v4, 0x1p-32) || math.Abs(v6-c.v6) > 1e-9 {
+			t.Errorf("%q to %q: %g of IPv4, %g of IPv6, %v, expected %g and %g", c.before, c.after, v4, v6, err, c.v4, c.v6)
+		}
 	}
 }
 

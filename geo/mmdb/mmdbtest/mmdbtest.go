@@ -2,8 +2,10 @@ package mmdbtest
 
 import (
 	"bytes"
+	"cmp"
 	"net"
 	"net/netip"
+	"slices"
 	"testing"
 
 	"github.com/maxmind/mmdbwriter"
@@ -37,10 +39,14 @@ func write(t testing.TB, o mmdbwriter.Options, networks map[string]Record) []byt
 	if err != nil {
 		t.Fatal(err)
 	}
-	for text, r := range networks {
-		p := netip.MustParsePrefix(text)
-		if err := w.Insert(&net.IPNet{IP: p.Addr().AsSlice(), Mask: net.CIDRMask(p.Bits(), p.Addr().BitLen())}, r); err != nil {
-			t.Fatal(text, err)
+	var order []netip.Prefix // wider ones first: of two the later counts
+	for text := range networks {
+		order = append(order, netip.MustParsePrefix(text))
+	}
+	slices.SortFunc(order, func(a, b netip.Prefix) int { return cmp.Or(a.Bits()-b.Bits(), a.Compare(b)) })
+	for _, p := range order {
+		if err := w.Insert(&net.IPNet{IP: p.Addr().AsSlice(), Mask: net.CIDRMask(p.Bits(), p.Addr().BitLen())}, networks[p.String()]); err != nil {
+			t.Fatal(p, err)
 		}
 	}
 	var b bytes.Buffer
