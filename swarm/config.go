@@ -121,6 +121,7 @@ type pace struct {
 	report   time.Duration // between two reports of progress to the store
 	list     time.Duration // between two readings of the peers, at first
 	term     time.Duration // how long the same doors are roots; see roots
+	termBy   int64         // octets a second; a term is as long as the file takes at this rate, if that is more
 	settle   time.Duration // the most that is waited for others who begin at the same time
 	settleBy int64         // octets of the file for a millisecond of that; 0: it is waited in full
 
@@ -136,5 +137,5 @@ type pace struct {
 // that a line of 1 Gbit/s takes for the file.
 var defaultPace = pace{
 	look: 250 * time.Millisecond, patience: 3 * time.Second, stall: 15 * time.Second, silent: 10 * time.Second,
-	report: 5 * time.Second, list: 2 * time.Second, term: 30 * time.Second, settle: 500 * time.Millisecond, settleBy: 1_250_000,
+	report: 5 * time.Second, list: 2 * time.Second, term: 30 * time.Second, termBy: 10e6 / 8, settle: 500 * time.Millisecond, settleBy: 1_250_000,
 }

@@ -24,7 +24,8 @@ const (
 	doors = 2
 	// roots is how many doors fetch from publishers; the other doors fetch from doors. A
 	// publisher so sends each octet about that many times at most, whatever the number of sites.
-	// They are others from term to term: one with a slow line does not make the whole fleet wait.
+	// They are others from term to term, so that the whole fleet does not wait for a slow line; but a
+	// term is long enough for others to have all of it, since a new root fetches what is left anew.
 	roots = 2
 	// maxNear and maxFar bound the peers of the own and of other sites that are connected to at
 	// a time. A swarm needs few to be well mixed: ln of ten thousand is 9.
@@ -135,7 +136,7 @@ func (j *job) part(from map[netip.AddrPort]bool, still bool) {
 // by a hash that changes with the term. The peers of all sites are spread evenly over buckets, which
 // are read in an order that is everybody's.
 func (j *job) elsewhere(ctx context.Context, door bool, now time.Time) (out []tree.SwarmPeer, root bool) {
-	id, at := j.ref.ID.String(), uint64(now.UnixNano())/uint64(j.pace.term)
+	id, at := j.ref.ID.String(), uint64(now.UnixNano())/uint64(j.term())
 	start := sha256.Sum256(binary.BigEndian.AppendUint64(j.ref.ID[:], at))
 	read, found := 0, 0
 	for i := range tree.SwarmBuckets {
@@ -165,6 +166,14 @@ func (j *job) elsewhere(ctx context.Context, door bool, now time.Time) (out []tr
 	}
 	// Where too few are known, whoever looks is one: better once too often than nobody.
 	return out, root || door && found < roots
+}
+
+// term is how long the same doors are roots of the fetch.
+func (j *job) term() time.Duration {
+	if by := j.pace.termBy; by > 0 {
+		return max(j.pace.term, time.Duration(j.ref.Size/by)*time.Second)
+	}
+	return j.pace.term
 }
 
 // weight orders peers by a hash of what they fetch.
