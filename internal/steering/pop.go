@@ -23,7 +23,7 @@ import (
 // and PoPs are in. No map has this name.
 const (
 	Source    record.Source = "map/pops"
-	zoneShard               = "zone.maps"
+	zoneShard string        = "zone.maps"
 )
 
 // MaxPoPs is how many there may be: our own choice.
