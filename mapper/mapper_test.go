@@ -274,9 +274,12 @@ func TestDrain(t *testing.T) {
 		w.want("192.0.2.1", "eqiad/eqsin")
 		w.want("198.51.100.1", "eqiad/eqsin")
 		w.want("2001:db8::1", "eqsin/eqiad")
+		w.stop() // one after the other, and nobody looks between
+		w.stop = nil
 		for _, name := range []string{"eqiad", "eqsin"} {
 			w.change(name, func(p *tree.PoP) { p.Capacity = 0 })
 		}
+		w.start()
 		w.pass(time.Second)
 		w.want("192.0.2.1", "eqiad/eqsin")
 		if s := w.source(); !strings.Contains(s.Error, "no PoP is open") || w.m.Trouble() != s.Error || s.Since == 0 {

@@ -321,12 +321,17 @@ func (e *estimator) cell(i, j int) (int32, Level) {
 	return unknown, Nothing
 }
 
-// shift moves an estimate by how much slower than others' the prefix's own times are.
+// shift moves an estimate by how much slower than others' the prefix's own times are. Without
+// places these do not say where it is - who is close to one PoP is far from another - and a guess is
+// never as good as the best of what was measured.
 func (e *estimator) shift(i, j int, v int32, others func(k int) int32) int32 {
 	f, m := e.f, len(e.f.t.PoPs)
 	e.values = e.values[:0]
+	low := int32(0)
+	best := int32(assign.MaxRTT)
 	for k := range m {
 		if f.has(i*m + k) {
+			best = min(best, f.t.RTT[i*m+k])
 			if o := others(k); o != table.Missing {
 				e.values = append(e.values, f.t.RTT[i*m+k]-o)
 			}
@@ -335,9 +340,11 @@ func (e *estimator) shift(i, j int, v int32, others func(k int) int32) int32 {
 	if len(e.values) > 0 {
 		v += median(e.values)
 	}
-	low := int32(0)
-	if f.places != nil && f.places[i].Located && f.t.PoPs[j].Located && !f.Suspect[j] {
+	switch {
+	case f.places != nil && f.places[i].Located && f.t.PoPs[j].Located && !f.Suspect[j]:
 		low = f.places[i].floor(f.t.PoPs[j])
+	case best < assign.MaxRTT:
+		low = best + 1
 	}
 	return min(max(v, low), assign.MaxRTT)
 }

@@ -159,6 +159,27 @@ func TestLevels(t *testing.T) {
 	}
 }
 
+// Who is close to one PoP is not for that close to all: without places nobody leaves a PoP that
+// was measured for one that was not.
+func TestGuessIsNoMeasurement(t *testing.T) {
+	tab := rows(sites(),
+		[]int32{20, 90, 220, none},
+		[]int32{95, 12, 160, none},
+		[]int32{none, 170, 30, none}, // its others are 130 ms faster than all prefixes' median
+		[]int32{80, 25, none, none},
+	)
+	if _, err := fill.Fill(tab, nil); err != nil {
+		t.Fatal(err)
+	}
+	for i, best := range []int{0, 1, 2, 1} {
+		for j, v := range tab.Row(i) {
+			if j != best && v <= tab.Row(i)[best] {
+				t.Errorf("prefix %d: PoP %d is taken for %d µs, the best that was measured is PoP %d with %d", i, j, v, best, tab.Row(i)[best])
+			}
+		}
+	}
+}
+
 // A PoP that nothing was measured to is filled by distance, and without places is avoided.
 func TestNewPoP(t *testing.T) {
 	for _, located := range []bool{true, false} {
