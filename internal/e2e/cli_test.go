@@ -84,6 +84,9 @@ func TestDocumentedJSON(t *testing.T) {
 				keys("", v, sets[i])
 			}
 		}
+		if args[0] == "vip" && len(sets[1]) == 0 {
+			clear(sets[0]) // there are none here; TestInteropGuide has some
+		}
 		if args[0] == "rings" { // there are none here; TestRings reads those that are
 			maps.DeleteFunc(sets[0], func(k string, _ bool) bool {
 				return (strings.HasPrefix(k, ".trial") || strings.HasPrefix(k, ".rings[]")) && !sets[1][k]

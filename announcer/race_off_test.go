@@ -1,0 +1,7 @@
+//go:build !race
+
+package announcer
+
+import "testing"
+
+func withoutRace(*testing.T) {}
