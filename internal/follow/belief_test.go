@@ -5,12 +5,15 @@ import (
 	"crypto/ed25519"
 	"errors"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/zonecast/zonecast/internal/follow"
+	"github.com/zonecast/zonecast/internal/tree"
 	"github.com/zonecast/zonecast/snapshot/journal"
+	"github.com/zonecast/zonecast/store"
 )
 
 // beliefs is a set of keys that changes.
@@ -84,6 +87,47 @@ func TestRevokedBefore(t *testing.T) {
 			t.Errorf("asked %d times, expected 4: not with each version", asked)
 		}
 		mu.Unlock()
+	})
+}
+
+// TestRevokedBeforeRefresh: the watch says nothing any more, and what a thief signed meanwhile is found
+// by asking anew: so is what tells of revocations, first.
+func TestRevokedBeforeRefresh(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		thief := key(2)
+		o := newOrigin(t)
+		o.publish()
+		o.putManifest([]byte("garbage")) // lets the follower ask
+		nodes, rev, err := o.st.List(t.Context(), tree.OutPrefix(dataset))
+		if err != nil {
+			t.Fatal(err)
+		}
+		st := &swapped{counting: counting{Store: o.st.Peer(), n: make(chan struct{}, 1)}, watch: make(chan store.Batch)}
+		h := newHost(t, o.public())
+		b := newBeliefs(thief, o.key)
+		var stolen atomic.Bool
+		stop := h.run(o, nil, b.use, func(c *follow.Config) {
+			c.Store = st
+			c.Revoked = func(context.Context) error {
+				if stolen.CompareAndSwap(true, false) {
+					b.revoke(true)
+				}
+				return nil
+			}
+		})
+		defer stop()
+		st.watch <- store.Batch{Reset: true, Revision: rev, Puts: nodes}
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		stolen.Store(true)
+		o.putManifest(o.signed(o.manifest(), thief))
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		if resets, deltas, _ := h.counts(); resets+deltas > 0 {
+			t.Errorf("%d resets and %d deltas by the word of a revoked key", resets, deltas)
+		}
+		o.sign()
+		h.reaches(o)
 	})
 }
 

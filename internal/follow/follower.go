@@ -215,7 +215,11 @@ func (f *Follower) refresh(ctx context.Context) {
 		f.again(err) // what we know is looked at once more all the same
 		return
 	}
+	before := f.view.manifest.Modified
 	f.view.list(nodes, rev, f.at.Version())
+	if f.view.manifest.Modified != before && f.cfg.Revoked != nil {
+		f.unsure, f.heard = true, time.Now() // not by the watch: what watches revocations may be at fault, too
+	}
 	f.judged, f.judgedHead, f.deadEnd = 0, 0, position{}
 }
 
