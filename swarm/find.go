@@ -27,8 +27,9 @@ const (
 	// They are others from term to term, so that the whole fleet does not wait for a slow line; but a
 	// term is long enough for others to have all of it, since a new root fetches what is left anew.
 	roots = 2
-	// maxNear and maxFar bound the peers of the own and of other sites that are connected to at
-	// a time. A swarm needs few to be well mixed: ln of ten thousand is 9.
+	// maxNear and maxFar bound the peers of the own and of other sites that are named to the library
+	// at a time; Config.MaxPeers bounds connections. A swarm needs few to be well mixed: ln of ten
+	// thousand is 9.
 	maxNear = 24
 	maxFar  = 8
 	// maxBuckets is how many of tree.SwarmBuckets are read at most to find doors, where they have

@@ -164,7 +164,7 @@ func (g *gate) Dial(ctx context.Context, address string) (net.Conn, error) {
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if g.isBanned(at.Addr()) || len(g.conns) >= g.maxPeers || g.stopped {
+	if _, known = g.real[alias.Addr()]; !known || g.isBanned(at.Addr()) || len(g.conns) >= g.maxPeers || g.stopped {
 		return nil, errors.Join(errors.New("peer is not wanted any more"), c.Close())
 	}
 	return g.admit(c, alias.Addr(), at), nil

@@ -397,6 +397,22 @@ func (w *world) at(name string) string {
 	return p.Address
 }
 
+// Who is not to be connected to any more, while that is under way, is not.
+func TestPartWhileConnecting(t *testing.T) {
+	w := newWorld(t)
+	g, far := w.start("near", false).gate, w.start("far", false)
+	at := far.self
+	p, ok := g.peer(at)
+	if !ok {
+		t.Fatal("not a peer")
+	}
+	g.dialer.Control = func(string, string, syscall.RawConn) error { g.part(at); return nil }
+	if c, err := g.Dial(t.Context(), p.Addr.String()); err == nil {
+		_ = c.Close()
+		t.Error("connected to a peer that was left meanwhile")
+	}
+}
+
 // Connections, and what is remembered of addresses, are bounded.
 func TestGateBounds(t *testing.T) {
 	w := newWorld(t)
