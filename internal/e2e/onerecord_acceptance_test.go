@@ -125,10 +125,13 @@ func (r *oneRecord) measure(hosts []*nettest.Host, processes []*Process, w *writ
 	for i := range warm {
 		step(i)
 	}
-	quiet := 10 * time.Second
-	before := octets()
-	time.Sleep(quiet)
-	idle := octets() - before
+	const quiet = 10 * time.Second
+	silence := func() int64 {
+		before := octets()
+		time.Sleep(quiet)
+		return octets() - before
+	}
+	idle := silence()
 	before, cpu, began := octets(), used(), time.Now()
 	for i := range r.changes {
 		took := step(warm + i)
@@ -137,9 +140,12 @@ func (r *oneRecord) measure(hosts []*nettest.Host, processes []*Process, w *writ
 	}
 	span := time.Since(began)
 	all := int64(len(hosts) * r.changes)
-	f.octets = (octets() - before - int64(float64(idle)*span.Seconds()/quiet.Seconds())) / all
-	f.idle = idle / int64(len(hosts)) / int64(quiet/time.Second)
+	total := octets() - before
 	f.cpu = (used() - cpu) / time.Duration(all)
+	// Hundreds of interfaces that have just come say more than later: what is taken away is the least.
+	idle = min(idle, silence())
+	f.octets = (total - int64(float64(idle)*span.Seconds()/quiet.Seconds())) / all
+	f.idle = idle / int64(len(hosts)) / int64(quiet/time.Second)
 	return f
 }
 
