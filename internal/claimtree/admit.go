@@ -1,6 +1,7 @@
 package claimtree
 
 import (
+	"cmp"
 	"slices"
 
 	"github.com/zonecast/zonecast/record"
@@ -27,9 +28,28 @@ func PassesOver(s record.Source, old, now []record.Claim) bool {
 	return Passes(s, old) && Passes(s, now)
 }
 
-// Same tells whether two shards claim the same.
+// Same tells whether two shards claim the same, in whatever order.
 func Same(a, b []record.Claim) bool {
-	return slices.EqualFunc(a, b, func(a, b record.Claim) bool {
-		return a.RRset.Equal(b.RRset) && a.Source == b.Source && a.Provenance == b.Provenance && a.Place == b.Place && a.Fallback == b.Fallback
-	})
+	if len(a) != len(b) {
+		return false
+	}
+	return slices.EqualFunc(a, b, same) ||
+		slices.EqualFunc(slices.SortedFunc(slices.Values(a), order), slices.SortedFunc(slices.Values(b), order), same)
+}
+
+func same(a, b record.Claim) bool {
+	return a.RRset.Equal(b.RRset) && a.Source == b.Source && a.Provenance == b.Provenance && a.Place == b.Place && a.Fallback == b.Fallback
+}
+
+// order is any in which claims that are not the same have places of their own.
+func order(a, b record.Claim) int {
+	fallback := 0
+	if a.Fallback != b.Fallback {
+		fallback = 1
+		if b.Fallback {
+			fallback = -1
+		}
+	}
+	return cmp.Or(a.Key.Compare(b.Key), cmp.Compare(a.TTL, b.TTL), slices.Compare(a.Data, b.Data), cmp.Compare(a.Source, b.Source), cmp.Compare(a.Place, b.Place), fallback,
+		cmp.Compare(a.Author, b.Author), cmp.Compare(a.Reason, b.Reason), a.Time.Compare(b.Time), cmp.Compare(a.Revision, b.Revision))
 }
