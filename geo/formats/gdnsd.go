@@ -181,7 +181,11 @@ func newGDMap(g GDNSD, name string, v *value) (*gdMap, error) {
 			return nil, fmt.Errorf("%s: map %q has the key %q, expected geoip2_db, datacenters, ignore_ecs, nets, map, auto_dc_coords or auto_dc_limit", p.place, name, clip(p.key))
 		}
 	}
-	if err := m.datacenters(v.get("datacenters")); err != nil {
+	dcs := v.get("datacenters")
+	if dcs == nil {
+		return nil, v.errorf("map %q has no datacenters, expected datacenters => [ NAME, … ]", name)
+	}
+	if err := m.datacenters(dcs); err != nil {
 		return nil, err
 	}
 	if err := m.automatic(v.get("auto_dc_coords"), v.get("auto_dc_limit")); err != nil {

@@ -261,6 +261,12 @@ func TestGDNSDRefused(t *testing.T) {
 			}
 		})
 	}
+	t.Run("chosen, and no map", func(t *testing.T) {
+		_, err := GDNSD{FS: fstest.MapFS{"maps": {Data: []byte("a => { datacenters => x }\nb => { nets => {} }")}}, File: "maps", Map: "b"}.Read()
+		if err == nil || !strings.Contains(err.Error(), `maps:2: map "b" has no datacenters`) {
+			t.Error(err)
+		}
+	})
 	t.Run("a database of systems", func(t *testing.T) {
 		asn := database(t, "Test-ASN", 6, map[string]mmdbtest.Record{"192.0.2.0/24": mmdbtest.System(64500, "Example")})
 		_, err := GDNSD{FS: fstest.MapFS{"maps": {Data: []byte("m => { datacenters => x, geoip2_db => y, map => { EU => x } }")}}, File: "maps", Databases: []*mmdb.DB{asn}}.Read()
