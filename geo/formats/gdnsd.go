@@ -78,9 +78,12 @@ func (g GDNSD) Read() (*Import, error) {
 	for _, e := range entries {
 		used[e.Location] = true
 	}
-	for l := range i.Map.Orders {
-		if !used[l] {
+	for l, pops := range i.Map.Orders {
+		switch {
+		case !used[l]:
 			delete(i.Map.Orders, l)
+		case m.skipFirst:
+			i.Map.Orders[l] = pops[1:]
 		}
 	}
 	if m.noECS {
@@ -136,6 +139,8 @@ type gdMap struct {
 	dcs   []string          // as the file says, in its order
 	pops  map[string]string // datacenter → its name here
 	noECS bool
+
+	skipFirst bool // of the resource: orders begin with the second
 
 	coords map[string][2]float64 // radians; nil: no automatic lists
 	limit  int                   // datacenters of an automatic list

@@ -433,6 +433,28 @@ www.example.net. A @"d" 192.0.2.4
 	}
 }
 
+// TestSkipFirst has lists by distance, which are made from the database only: the first of
+// each is skipped as well, unless it is alone.
+func TestSkipFirst(t *testing.T) {
+	const config = `plugins => { geoip => {
+  maps => { m => { geoip2_db => x.mmdb, datacenters => [us, ie, sg]
+    auto_dc_coords => { us => [38.9, -77], ie => [53.3, -6.3], sg => [1.3, 103.9] }
+    map => { default => [sg, us, ie], EU => auto, NA => [us] } } }
+  resources => { second => { map => m, skip_first => true, dcmap => { us => 192.0.2.1, ie => 192.0.2.2, sg => 192.0.2.3 } } } } }`
+	i, err := GDNSD{
+		FS: fstest.MapFS{"config": {Data: []byte(config)}}, File: "config", Databases: []*mmdb.DB{world(t)},
+		Resource: "second", Names: names(t, "www.example.net"), TTL: 60,
+	}.Read()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for address, want := range map[string]string{"192.0.2.1": "us sg", "198.51.100.1": "us ie", "192.0.2.129": "us"} {
+		if got := served(&i.Map, address); got != want {
+			t.Errorf("%s: PoPs %s, expected %s", address, got, want)
+		}
+	}
+}
+
 // TestWikimedia reads the maps that the Wikimedia Foundation kept by hand in 2019
 // (operations-dns, commit 26687700).
 func TestWikimedia(t *testing.T) {

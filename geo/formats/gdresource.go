@@ -80,20 +80,11 @@ func (g GDNSD) resource(root *value, m *gdMap) error {
 		}
 	}
 	sortSets(m.out.Sets)
-	if textOf(r.get("skip_first")) != "" && strings.EqualFold(r.get("skip_first").text, "true") {
-		m.skipFirst()
-	}
+	m.skipFirst = strings.EqualFold(textOf(r.get("skip_first")), "true")
 	if h := firstOf([]*value{r, plugin}, "service_types"); h != nil && textOf(h) != "up" {
 		m.out.note(h.place, "what gdnsd checks (service_types, up_thresh) is not read: PoPs are up until they are said to be down")
 	}
 	return nil
-}
-
-// skipFirst makes the orders of the map begin with the second.
-func (m *gdMap) skipFirst() {
-	for l, pops := range m.out.Map.Orders {
-		m.out.Map.Orders[l] = pops[1:]
-	}
 }
 
 func textOf(v *value) string {
