@@ -101,12 +101,11 @@ func (p *vscf) file(file string, depth int) (*value, error) {
 	if p.left -= len(b); p.left < 0 {
 		return nil, fmt.Errorf("%s and what it includes have more than %d octets", file, maxVSCF)
 	}
-	t := text{vscf: p, file: file, rest: b, line: 1, depth: depth}
-	v, err := t.top()
-	if err != nil {
-		return nil, err
+	if i := bytes.IndexByte(b, 0); i >= 0 { // as where a disk lost what was written
+		return nil, fmt.Errorf("%s:%d: found an octet of zero, expected text", file, 1+bytes.Count(b[:i], []byte("\n")))
 	}
-	return v, nil
+	t := text{vscf: p, file: file, rest: b, line: 1, depth: depth}
+	return t.top()
 }
 
 // text is what is left of a file.

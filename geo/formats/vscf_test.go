@@ -63,6 +63,7 @@ func TestVSCFRefused(t *testing.T) {
 	for _, c := range []struct{ text, want string }{
 		{"a => {\nb => c", `c/file:2: found the end of the file, expected '}' for the hash of c/file:1`},
 		{"a => [", "expected ']' for the array"},
+		{"a => b\n\x00\nc => d", "c/file:2: found an octet of zero"},
 		{"a\nb", `c/file:2: found "b", expected => behind key "a"`},
 		{"a =>", "found the end of the file, expected a key or a value"},
 		{"a => b\na => c", `c/file:2: key "a" is there twice, before at c/file:1`},
