@@ -2,6 +2,7 @@ package formats
 
 import (
 	"fmt"
+	"hash/fnv"
 	"slices"
 	"strings"
 
@@ -42,7 +43,10 @@ func (i *Import) order(pops []string, between string) record.Location {
 	}
 	l := record.Location(strings.Join(pops, between))
 	if len(l) > record.MaxLocation {
-		l = record.Location(fmt.Sprintf("%.200s%s%016x", pops[0], between, hash(string(l))))
+		h := fnv.New64a()
+		h.Write([]byte(l))
+		first := strings.ToValidUTF8(pops[0][:min(len(pops[0]), 200)], "")
+		l = record.Location(fmt.Sprintf("%s%s%016x", first, between, h.Sum64()))
 	}
 	if len(pops) > 1 {
 		if i.Map.Orders == nil {
@@ -55,15 +59,6 @@ func (i *Import) order(pops []string, between string) record.Location {
 		}
 	}
 	return l
-}
-
-// hash is FNV-1a of 64 bits.
-func hash(s string) uint64 {
-	h := uint64(14695981039346656037)
-	for _, c := range []byte(s) {
-		h = (h ^ uint64(c)) * 1099511628211
-	}
-	return h
 }
 
 // For makes the map hold for names: by client subnet and by the address that asks.
