@@ -2,6 +2,7 @@ package picture
 
 import (
 	"cmp"
+	"encoding/xml"
 	"fmt"
 	"math"
 	"slices"
@@ -132,26 +133,10 @@ type drawing struct {
 
 func (d *drawing) printf(format string, args ...any) { fmt.Fprintf(&d.b, format, args...) }
 
-// escape makes a text one of XML. Octets that XML has no form for are left out.
+// escape makes a text one of XML. Octets that XML has no form for become U+FFFD.
 func escape(s string) string {
 	var b strings.Builder
-	for _, r := range strings.ToValidUTF8(s, "\uFFFD") {
-		switch {
-		case r == '<':
-			b.WriteString("&lt;")
-		case r == '>':
-			b.WriteString("&gt;")
-		case r == '&':
-			b.WriteString("&amp;")
-		case r == '"':
-			b.WriteString("&#34;")
-		case r == '\'':
-			b.WriteString("&#39;")
-		case r < ' ' || r == 0x7f || r == 0xFFFE || r == 0xFFFF:
-		default:
-			b.WriteRune(r)
-		}
-	}
+	xml.EscapeText(&b, []byte(s)) // a Builder takes all
 	return b.String()
 }
 
