@@ -253,11 +253,21 @@ func (b *Beacon) accept(ctx context.Context, l net.Listener) error {
 			return nil
 		}
 		conn, err := l.Accept()
-		if ctx.Err() != nil {
-			return nil
-		}
 		if err != nil {
-			return fmt.Errorf("accept dnstap: %w", err)
+			<-room
+			if ctx.Err() != nil {
+				return nil
+			}
+			if errors.Is(err, net.ErrClosed) {
+				return fmt.Errorf("accept dnstap: %w", err)
+			}
+			// Out of file descriptors, most likely: others may give some back.
+			b.log.Warn("authorities cannot connect, trying again", "listen", l.Addr().String(), "error", err)
+			select {
+			case <-ctx.Done():
+			case <-time.After(acceptPause):
+			}
+			continue
 		}
 		readers.Go(func() {
 			defer func() { <-room }()
@@ -270,8 +280,10 @@ func (b *Beacon) accept(ctx context.Context, l net.Listener) error {
 	}
 }
 
-// maxAuthorities are the connections of one socket; more wait.
-const maxAuthorities = 1024
+const (
+	maxAuthorities = 1024                   // connections of one socket; more wait
+	acceptPause    = 100 * time.Millisecond // after an error
+)
 
 // query takes what an authority tells of one.
 func (b *Beacon) query(q dnslog.Query) {

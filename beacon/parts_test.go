@@ -1,6 +1,7 @@
 package beacon
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -11,6 +12,8 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -44,6 +47,41 @@ func TestPublic(t *testing.T) {
 	}
 	if _, ok := keyOfSubnet(netip.Prefix{}); ok {
 		t.Error("no subnet is one")
+	}
+}
+
+// exhausted is a listener whose first connection finds no file descriptor.
+type exhausted struct {
+	net.Listener
+	asked atomic.Int32
+}
+
+func (e *exhausted) Accept() (net.Conn, error) {
+	if e.asked.Add(1) == 1 {
+		return nil, &net.OpError{Op: "accept", Err: os.NewSyscallError("accept4", syscall.EMFILE)}
+	}
+	return e.Listener.Accept()
+}
+
+func TestAcceptAgain(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	e := &exhausted{Listener: l}
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- (&Beacon{log: slog.New(slog.DiscardHandler)}).accept(ctx, e) }()
+	for e.asked.Load() < 2 {
+		select {
+		case err := <-ended:
+			t.Fatalf("no authority is accepted any more: %v", err)
+		case <-time.After(time.Millisecond):
+		}
+	}
+	cancel()
+	if err := <-ended; err != nil {
+		t.Error(err)
 	}
 }
 
