@@ -1,6 +1,7 @@
 package beacon
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"log/slog"
@@ -123,7 +124,7 @@ func (f *files) list() (paths []string, began []time.Time, err error) {
 			slots = append(slots, slot{filepath.Join(f.dir, e.Name()), unix})
 		}
 	}
-	slices.SortFunc(slots, func(a, b slot) int { return int(min(max(a.unix-b.unix, -1), 1)) })
+	slices.SortFunc(slots, func(a, b slot) int { return cmp.Compare(a.unix, b.unix) })
 	for _, s := range slots {
 		paths, began = append(paths, s.path), append(began, time.Unix(s.unix, 0))
 	}

@@ -9,6 +9,7 @@ import (
 	"io"
 	"math/rand/v2"
 	"net/http"
+	"net/netip"
 	"slices"
 	"strconv"
 	"strings"
@@ -145,17 +146,26 @@ func (b *Beacon) serveStart(w http.ResponseWriter, r *http.Request) {
 	json.NewEncoder(w).Encode(started{text, names, b.suffix}) // an error is the reader's hanging up
 }
 
-func (b *Beacon) mayStart(w http.ResponseWriter, r *http.Request) string {
+// admit gives the client of a request, or why the request is not taken.
+func (b *Beacon) admit(w http.ResponseWriter, r *http.Request) (a netip.Addr, key rtt.Key, refused string) {
 	if !b.open(w, r) {
-		return "origin"
+		return a, key, "origin"
 	}
 	if optedOut(r) {
-		return "opted_out"
+		return a, key, "opted_out"
 	}
 	a, ok := clientOf(r, b.proxies)
 	key, public := keyOf(rtt.Client, a)
 	if !ok || !public {
-		return "private"
+		return a, key, "private"
+	}
+	return a, key, ""
+}
+
+func (b *Beacon) mayStart(w http.ResponseWriter, r *http.Request) string {
+	_, key, refused := b.admit(w, r)
+	if refused != "" {
+		return refused
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -184,16 +194,9 @@ func (b *Beacon) serveReport(w http.ResponseWriter, r *http.Request) {
 }
 
 func (b *Beacon) report(w http.ResponseWriter, r *http.Request) string {
-	if !b.open(w, r) {
-		return "origin"
-	}
-	if optedOut(r) {
-		return "opted_out"
-	}
-	a, ok := clientOf(r, b.proxies)
-	key, public := keyOf(rtt.Client, a)
-	if !ok || !public {
-		return "private"
+	a, key, refused := b.admit(w, r)
+	if refused != "" {
+		return refused
 	}
 	now := time.Now()
 	b.mu.Lock()

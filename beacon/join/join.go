@@ -176,8 +176,6 @@ func (q *queue) front() *entry {
 func (q *queue) pop() {
 	q.all[q.from] = nil
 	if q.from++; q.from > 1024 && q.from > len(q.all)/2 {
-		q.all = append(q.all[:0], q.all[q.from:]...)
-		clear(q.all[len(q.all):cap(q.all)])
-		q.from = 0
+		q.all, q.from = slices.Delete(q.all, 0, q.from), 0
 	}
 }
