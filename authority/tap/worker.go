@@ -57,7 +57,7 @@ func (w *Worker) Always(query []byte) bool {
 	if len(query) < headerSize+1 || query[4]|query[5] == 0 { // QDCOUNT (RFC 1035 §4.1.1)
 		return false
 	}
-	for i := headerSize; i < len(query); i += 1 + int(query[i]) {
+	for i := headerSize; i < min(len(query), headerSize+maxName); i += 1 + int(query[i]) {
 		if query[i] == 0 || query[i] > maxLabel {
 			return false
 		}
@@ -74,6 +74,7 @@ func (w *Worker) Always(query []byte) bool {
 const (
 	headerSize = 12 // RFC 1035 §4.1.1
 	maxLabel   = 63 // longer ones are pointers, which the first name of a message cannot be
+	maxName    = 255
 )
 
 // equalFold compares the rest of a name with one in lower case. That ends with the root,
