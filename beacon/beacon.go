@@ -45,7 +45,8 @@ type Beacon struct {
 	taps    []net.Listener
 	files   *files
 
-	keys atomic.Pointer[token.Keys]
+	keys   atomic.Pointer[token.Keys]
+	keysAt time.Time // of the file that was read; Run's
 
 	mu      sync.Mutex // guards below
 	joiner  *join.Joiner
@@ -80,6 +81,7 @@ func New(cfg Config, deps Deps) (b *Beacon, err error) {
 		b.suffix += ":" + strconv.Itoa(cfg.Port)
 	}
 	b.suffix += pixelPath
+	b.keysAt = modified(cfg.Keys) // before it is read: what is written meanwhile is read again
 	if cfg.Keys == "" {
 		b.keys.Store(token.Random())
 	} else if err := b.loadKeys(); err != nil {
@@ -136,7 +138,7 @@ const (
 func (b *Beacon) follow(ctx context.Context) error {
 	ticks := time.NewTicker(min(tick, b.cfg.Grace/4))
 	defer ticks.Stop()
-	written, looked, keysAt := time.Now(), time.Now(), modified(b.cfg.Keys)
+	written, looked := time.Now(), time.Now()
 	for {
 		select {
 		case <-ctx.Done():
@@ -154,8 +156,8 @@ func (b *Beacon) follow(ctx context.Context) error {
 		}
 		if b.cfg.Keys != "" && now.Sub(looked) >= keyCheck {
 			looked = now
-			if at := modified(b.cfg.Keys); at != keysAt {
-				keysAt = at
+			if at := modified(b.cfg.Keys); at != b.keysAt {
+				b.keysAt = at
 				if err := b.loadKeys(); err != nil {
 					b.log.Error("beacon keys cannot be read, those of before hold", "error", err)
 				} else {
