@@ -16,9 +16,6 @@ type Query struct {
 	// Name is the name that was asked, in wire form and as it was written. It is good until the
 	// next message.
 	Name []byte
-	// Sampled tells that it was taken by chance, and others were left out; else it is one of those
-	// of which nothing is left out.
-	Sampled bool
 }
 
 var errMessage = errors.New("no DNS message with one question")

@@ -21,8 +21,7 @@ const (
 	handshakeTime = 5 * time.Second
 )
 
-// ErrMessage is what Count is told of a message that is left out.
-var ErrMessage = errors.New("message that is no query to an authority, or damaged")
+var errEvent = errors.New("event that is no query to an authority, or damaged")
 
 // Read takes the messages of one connection until it ends or ctx does; both are no errors. each
 // is called for each query; wrong for each message that is left out. The connection is closed.
@@ -64,23 +63,22 @@ func Read(ctx context.Context, conn net.Conn, each func(Query), wrong func()) er
 func decode(b []byte, event *dnstap.Dnstap) (q Query, err error) {
 	event.Reset()
 	if err := proto.Unmarshal(b, event); err != nil {
-		return q, ErrMessage
+		return q, errEvent
 	}
 	m := event.GetMessage()
 	message := m.GetQueryMessage()
 	switch m.GetType() {
 	case dnstap.Message_AUTH_QUERY:
 	case dnstap.Message_AUTH_RESPONSE:
-		q.Sampled = true
 		if len(message) == 0 {
 			message = m.GetResponseMessage()
 		}
 	default:
-		return q, ErrMessage
+		return q, errEvent
 	}
 	from, ok := netip.AddrFromSlice(m.GetQueryAddress())
 	if !ok {
-		return q, ErrMessage
+		return q, errEvent
 	}
 	q.From = from.Unmap()
 	q.Name, q.Subnet, err = parse(message)
