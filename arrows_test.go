@@ -75,6 +75,7 @@ var arrows = table{
 		"api/configapi":   rpc,
 		"api/registryapi": rpc,
 
+		"internal/addrbits":          pure,
 		"internal/atomicfile":        pure,
 		"internal/sandbox":           pure,
 		"internal/daemon":            mechanism,

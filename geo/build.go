@@ -137,7 +137,7 @@ func (b *builder) family(f family) int {
 	begin(number{}, 0)
 	var around []open // the prefixes around the next one, outermost first
 	closeUntil := func(at number, all bool) {
-		for n := len(around) - 1; n >= 0 && (all || !around[n].over && !at.less(around[n].end)); n-- {
+		for n := len(around) - 1; n >= 0 && (all || !around[n].over && !at.Less(around[n].end)); n-- {
 			top := around[n]
 			around = around[:n]
 			if top.over {
@@ -165,7 +165,7 @@ func (b *builder) family(f family) int {
 		entries = binary.LittleEndian.AppendUint32(entries, uint32(e.Prefix.Bits()))
 		begin(at, location)
 		o := open{entry: i, location: location}
-		o.end, o.over = at.after(e.Prefix.Bits())
+		o.end, o.over = at.After(e.Prefix.Bits())
 		around = append(around, o)
 	}
 	closeUntil(number{}, true)
@@ -181,9 +181,9 @@ func (b *builder) family(f family) int {
 
 func appendStart(dst []byte, n number, family int) []byte {
 	if family == 4 {
-		return binary.LittleEndian.AppendUint32(dst, uint32(n.hi>>32))
+		return binary.LittleEndian.AppendUint32(dst, uint32(n.Hi>>32))
 	}
-	return binary.LittleEndian.AppendUint64(binary.LittleEndian.AppendUint64(dst, n.hi), n.lo)
+	return binary.LittleEndian.AppendUint64(binary.LittleEndian.AppendUint64(dst, n.Hi), n.Lo)
 }
 
 // uses writes what maps are used for, in the order of Atlas.Uses.

@@ -165,9 +165,9 @@ type table struct {
 
 func (t *table) start(of []byte, i int) number {
 	if t.family == 4 {
-		return number{uint64(binary.LittleEndian.Uint32(of[4*i:])) << 32, 0}
+		return number{Hi: uint64(binary.LittleEndian.Uint32(of[4*i:])) << 32}
 	}
-	return number{binary.LittleEndian.Uint64(of[16*i:]), binary.LittleEndian.Uint64(of[16*i+8:])}
+	return number{Hi: binary.LittleEndian.Uint64(of[16*i:]), Lo: binary.LittleEndian.Uint64(of[16*i+8:])}
 }
 
 // last is the last of n ascending starts that is not above a; -1: none.
@@ -175,7 +175,7 @@ func (t *table) last(of []byte, n int, a number) int {
 	low, high := 0, n // the first above a is in [low, high]
 	for low < high {
 		mid := int(uint(low+high) / 2)
-		if a.less(t.start(of, mid)) {
+		if a.Less(t.start(of, mid)) {
 			high = mid
 		} else {
 			low = mid + 1
@@ -224,10 +224,10 @@ func (c *Chart) locate(m []byte, addr netip.Addr, length int) (location, scope i
 	// The largest prefix around a that is within the range: it must differ from the
 	// address before the range, and from the one behind it.
 	if i > 0 {
-		scope = t.start(t.starts, i).before(t.family).common(a) + 1
+		scope = before(t.start(t.starts, i), t.family).Common(a) + 1
 	}
 	if i+1 < t.ranges {
-		scope = max(scope, t.start(t.starts, i+1).common(a)+1)
+		scope = max(scope, t.start(t.starts, i+1).Common(a)+1)
 	}
 	scope = min(scope, addr.BitLen())
 	if scope <= length {
@@ -241,7 +241,7 @@ func (t *table) enclosing(a number, length int) int {
 	i := t.last(t.entries, t.count, a)
 	for n := 0; i >= 0 && i < t.count && n <= 129; n++ { // no more are nested
 		e := t.around[entrySize*i:]
-		if bits := int(binary.LittleEndian.Uint32(e[8:])); bits <= length && a.mask(bits) == t.start(t.entries, i) {
+		if bits := int(binary.LittleEndian.Uint32(e[8:])); bits <= length && a.Mask(bits) == t.start(t.entries, i) {
 			return int(binary.LittleEndian.Uint32(e))
 		}
 		i = int(binary.LittleEndian.Uint32(e[4:])) - 1

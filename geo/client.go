@@ -131,10 +131,10 @@ func (c *Client) Scope(same func(order []uint16) bool) int {
 		// The prefix must differ from the address before low, and from the one behind high.
 		left, right := 0, 0
 		if low > 0 {
-			left = t.start(low).before(t.family()).common(c.at) + 1
+			left = before(t.start(low), t.family()).Common(c.at) + 1
 		}
 		if high+1 < t.len() {
-			right = t.start(high+1).common(c.at) + 1
+			right = t.start(high+1).Common(c.at) + 1
 		}
 		// The nearer of the two decides; when it does, the other is farther.
 		if scope = max(left, right); scope == 0 {

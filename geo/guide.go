@@ -243,7 +243,7 @@ func (b *block) each(yield func(e entry, location []byte) bool) {
 			size = 16
 			a = numberOf(netip.AddrFrom16([16]byte(rd[1:17])))
 		} else {
-			a.hi = uint64(rd[1])<<56 | uint64(rd[2])<<48 | uint64(rd[3])<<40 | uint64(rd[4])<<32
+			a.Hi = uint64(rd[1])<<56 | uint64(rd[2])<<48 | uint64(rd[3])<<40 | uint64(rd[4])<<32
 		}
 		if !yield(entry{at: a, bits: rd[1+size]}, rd[2+size:]) {
 			return
@@ -459,13 +459,13 @@ func (c *chartOf) enclosing(family int, area entry, least uint8, of func(*block)
 	bits = -1
 	blocks := c.blocks[family]
 	for n := 0; n <= int(area.bits); n++ {
-		around := entry{at: area.at.mask(n), bits: uint8(n)}
+		around := entry{at: area.at.Mask(n), bits: uint8(n)}
 		i, found := slices.BinarySearchFunc(blocks, around, func(b *block, a entry) int { return b.in.compare(a) })
 		if !found || of != nil && !of(blocks[i]) {
 			continue
 		}
 		for e, l := range blocks[i].each {
-			if area.at.less(e.at) {
+			if area.at.Less(e.at) {
 				break
 			}
 			if e.bits >= least && e.around(area) && int(e.bits) >= bits {
@@ -496,7 +496,7 @@ var private = func() (all [2][]entry) {
 // privateBits is the length of the private network that an address is in; 0: none.
 func privateBits(family int, a number) uint8 {
 	for _, p := range private[family] {
-		if a.mask(int(p.bits)) == p.at {
+		if a.Mask(int(p.bits)) == p.at {
 			return p.bits
 		}
 	}

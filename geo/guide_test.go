@@ -171,13 +171,13 @@ func TestScopes(t *testing.T) {
 		edge := func(p netip.Prefix) {
 			probes = append(probes, p.Addr())
 			for b := range p.Bits() { // right beside each prefix around it
-				n := numberOf(p.Addr()).mask(b + 1)
+				n := numberOf(p.Addr()).Mask(b + 1)
 				if b < 64 {
-					n.hi ^= 1 << (63 - b)
+					n.Hi ^= 1 << (63 - b)
 				} else {
-					n.lo ^= 1 << (127 - b)
+					n.Lo ^= 1 << (127 - b)
 				}
-				probes = append(probes, addrOf(n, width))
+				probes = append(probes, n.Addr(width))
 			}
 		}
 		for _, e := range m.entries {
@@ -232,17 +232,6 @@ func TestScopes(t *testing.T) {
 			}
 		}
 	})
-}
-
-func addrOf(n number, width int) netip.Addr {
-	if width == 32 {
-		return netip.AddrFrom4([4]byte{byte(n.hi >> 56), byte(n.hi >> 48), byte(n.hi >> 40), byte(n.hi >> 32)})
-	}
-	var b [16]byte
-	for i := range 8 {
-		b[i], b[8+i] = byte(n.hi>>(56-8*i)), byte(n.lo>>(56-8*i))
-	}
-	return netip.AddrFrom16(b)
 }
 
 // TestGuideFollows changes a map step by step: each Guide made of the one before answers as

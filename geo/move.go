@@ -145,8 +145,8 @@ func first(order []string) string {
 // text is the entry's prefix.
 func (e entry) text(family int) string {
 	if family == 0 {
-		x := e.at.hi >> 32
+		x := e.at.Hi >> 32
 		return fmt.Sprintf("%d.%d.%d.%d/%d", x>>24, x>>16&0xff, x>>8&0xff, x&0xff, e.bits)
 	}
-	return fmt.Sprintf("%s/%d", addressOf(e.at), e.bits)
+	return fmt.Sprintf("%s/%d", e.at.Addr(128), e.bits)
 }

@@ -32,9 +32,9 @@ func (r *ranges) slots() int { return 1 << r.bits }
 // all of it.
 func (r *ranges) slot(a number) int {
 	if !r.six {
-		return int(a.hi >> (64 - r.bits))
+		return int(a.Hi >> (64 - r.bits))
 	}
-	return int(a.hi>>(64-3-r.bits)) - r.slots() // 2000::/3 is the second eighth
+	return int(a.Hi>>(64-3-r.bits)) - r.slots() // 2000::/3 is the second eighth
 }
 
 func (r *ranges) len() int { return len(r.starts) + len(r.hi) }
@@ -42,7 +42,7 @@ func (r *ranges) len() int { return len(r.starts) + len(r.hi) }
 // find gives the range that an address is in.
 func (r *ranges) find(a number) int {
 	if !r.six {
-		x := uint32(a.hi >> 32)
+		x := uint32(a.Hi >> 32)
 		s := x >> ((32 - r.bits) & 31)
 		low, high := r.index[s], r.index[s+1]
 		key := r.rest(x)<<16 | 0xffff
@@ -67,7 +67,7 @@ func (r *ranges) find(a number) int {
 	}
 	for low < high {
 		mid := int(uint(low+high) / 2)
-		if r.hi[mid] < a.hi || r.hi[mid] == a.hi && r.lo[mid] <= a.lo {
+		if r.hi[mid] < a.Hi || r.hi[mid] == a.Hi && r.lo[mid] <= a.Lo {
 			low = mid + 1
 		} else {
 			high = mid
@@ -88,9 +88,9 @@ func (r *ranges) value(i int) uint16 {
 
 func (r *ranges) start(i int) number {
 	if !r.six {
-		return number{uint64(r.starts[i]) << 32, 0}
+		return number{Hi: uint64(r.starts[i]) << 32}
 	}
-	return number{r.hi[i], r.lo[i]}
+	return number{Hi: r.hi[i], Lo: r.lo[i]}
 }
 
 // family is 4 or 6.
@@ -129,10 +129,10 @@ func (r *ranges) add(at number, value uint16) {
 		return
 	}
 	if r.six {
-		r.hi, r.lo, r.values = append(r.hi, at.hi), append(r.lo, at.lo), append(r.values, value)
+		r.hi, r.lo, r.values = append(r.hi, at.Hi), append(r.lo, at.Lo), append(r.values, value)
 		return
 	}
-	x := uint32(at.hi >> 32)
+	x := uint32(at.Hi >> 32)
 	r.starts, r.packed = append(r.starts, x), append(r.packed, r.rest(x)<<16|uint32(value))
 }
 
@@ -181,16 +181,16 @@ type entry struct {
 
 func (e entry) compare(f entry) int {
 	switch {
-	case e.at.less(f.at):
+	case e.at.Less(f.at):
 		return -1
-	case f.at.less(e.at):
+	case f.at.Less(e.at):
 		return 1
 	}
 	return int(e.bits) - int(f.bits)
 }
 
 // around tells whether e has all of f.
-func (e entry) around(f entry) bool { return e.bits <= f.bits && f.at.mask(int(e.bits)) == e.at }
+func (e entry) around(f entry) bool { return e.bits <= f.bits && f.at.Mask(int(e.bits)) == e.at }
 
 // with gives the ranges with those in each of the areas made anew: value is what holds for an
 // area as a whole, of gives the entries within it, in order. Areas are in order and none lies
@@ -201,7 +201,7 @@ func (r *ranges) with(areas []entry, entries int, of func(area entry, to []entry
 	var inside []entry
 	var open []entry
 	for _, area := range areas {
-		end, last := area.at.after(int(area.bits))
+		end, last := area.at.After(int(area.bits))
 		before := r.find(area.at)
 		if r.start(before) != area.at {
 			before++ // ranges that begin before the area
@@ -213,8 +213,8 @@ func (r *ranges) with(areas []entry, entries int, of func(area entry, to []entry
 		leave := func(at number, all bool) {
 			for len(open) > 1 {
 				top := open[len(open)-1]
-				to, over := top.at.after(int(top.bits))
-				if !all && (over || at.less(to)) {
+				to, over := top.at.After(int(top.bits))
+				if !all && (over || at.Less(to)) {
 					return
 				}
 				open = open[:len(open)-1]

@@ -8,8 +8,12 @@ import (
 	"strings"
 
 	"github.com/zonecast/zonecast/geo"
+	"github.com/zonecast/zonecast/internal/addrbits"
 	"github.com/zonecast/zonecast/record"
 )
+
+// number is an address, whatever its family.
+type number = addrbits.Number
 
 // maxNodes bounds the tree of one family: 2^27 nodes of 12 octets are 1.5 GiB.
 const maxNodes = 1 << 27
@@ -57,23 +61,23 @@ func Moved(before, after []geo.Entry) (v4, v6 float64, err error) {
 		if err != nil {
 			return 0, err
 		}
-		size := func(n number) float64 { return float64(n.hi)*0x1p64 + float64(n.lo) }
+		size := func(n number) float64 { return float64(n.Hi)*0x1p64 + float64(n.Lo) }
 		whole := size(to) - size(from)
 		for i, j := 0, 0; i < len(a) && j < len(b); {
 			start, end := a[i].start, to
-			if start.less(b[j].start) {
+			if start.Less(b[j].start) {
 				start = b[j].start
 			}
-			if start.less(from) {
+			if start.Less(from) {
 				start = from
 			}
 			differ := max(a[i].value, none) != max(b[j].value, none)
 			nextA, nextB := i+1 < len(a), j+1 < len(b)
 			switch {
-			case nextA && (!nextB || a[i+1].start.less(b[j+1].start)):
+			case nextA && (!nextB || a[i+1].start.Less(b[j+1].start)):
 				i++
 				end = a[i].start
-			case nextB && (!nextA || b[j+1].start.less(a[i+1].start)):
+			case nextB && (!nextA || b[j+1].start.Less(a[i+1].start)):
 				j++
 				end = b[j].start
 			case nextA:
@@ -82,19 +86,19 @@ func Moved(before, after []geo.Entry) (v4, v6 float64, err error) {
 			default:
 				i = len(a)
 			}
-			if to.less(end) {
+			if to.Less(end) {
 				end = to
 			}
-			if differ && start.less(end) {
+			if differ && start.Less(end) {
 				share += (size(end) - size(start)) / whole
 			}
 		}
 		return share, nil
 	}
-	if v4, err = part(32, number{}, number{math.MaxUint64, 0}); err != nil {
+	if v4, err = part(32, number{}, number{Hi: math.MaxUint64}); err != nil {
 		return 0, 0, err
 	}
-	v6, err = part(128, number{1 << 61, 0}, number{1 << 62, 0})
+	v6, err = part(128, number{Hi: 1 << 61}, number{Hi: 1 << 62})
 	return v4, v6, err
 }
 
@@ -159,19 +163,19 @@ func flatten(entries []geo.Entry, width int, names []record.Location) (spans, er
 			continue
 		}
 		i, _ := slices.BinarySearch(names, e.Location)
-		o := one{numberOf(p.Addr()), p.Bits(), int32(i) + 1}
+		o := one{addrbits.Of(p.Addr()), p.Bits(), int32(i) + 1}
 		if n := len(all); n > 0 && sorted {
 			last := all[n-1]
-			sorted = last.at.less(o.at) || last.at == o.at && last.bits < o.bits
+			sorted = last.at.Less(o.at) || last.at == o.at && last.bits < o.bits
 		}
 		all = append(all, o)
 	}
 	if !sorted {
 		slices.SortFunc(all, func(a, b one) int {
 			switch {
-			case a.at.less(b.at):
+			case a.at.Less(b.at):
 				return -1
-			case b.at.less(a.at):
+			case b.at.Less(a.at):
 				return 1
 			}
 			return a.bits - b.bits
@@ -185,7 +189,7 @@ func flatten(entries []geo.Entry, width int, names []record.Location) (spans, er
 	s := spans{{value: unsaid}}
 	var around []open // outermost first
 	leave := func(until number, all bool) {
-		for n := len(around) - 1; n >= 0 && (all || !around[n].over && !until.less(around[n].end)); n-- {
+		for n := len(around) - 1; n >= 0 && (all || !around[n].over && !until.Less(around[n].end)); n-- {
 			top := around[n]
 			around = around[:n]
 			if top.over {
@@ -203,11 +207,11 @@ func flatten(entries []geo.Entry, width int, names []record.Location) (spans, er
 			if all[i-1].value == o.value {
 				continue
 			}
-			return nil, fmt.Errorf("%s is there twice, with locations %q and %q, expected one", netip.PrefixFrom(o.at.addr(width), o.bits), names[all[i-1].value-1], names[o.value-1])
+			return nil, fmt.Errorf("%s is there twice, with locations %q and %q, expected one", netip.PrefixFrom(o.at.Addr(width), o.bits), names[all[i-1].value-1], names[o.value-1])
 		}
 		leave(o.at, false)
 		s = s.add(o.at, o.value)
-		end, over := o.at.after(o.bits)
+		end, over := o.at.After(o.bits)
 		around = append(around, open{end, over, o.value})
 	}
 	leave(number{}, true)
@@ -222,16 +226,16 @@ func lay(base, over spans) spans {
 		if v == unsaid {
 			v = max(base[i].value, none)
 		}
-		if start.less(base[i].start) {
+		if start.Less(base[i].start) {
 			start = base[i].start
 		}
 		out = out.add(start, v)
 		switch lastI, lastJ := i+1 == len(base), j+1 == len(over); {
 		case lastI && lastJ:
 			return out
-		case lastJ || !lastI && base[i+1].start.less(over[j+1].start):
+		case lastJ || !lastI && base[i+1].start.Less(over[j+1].start):
 			i++
-		case lastI || over[j+1].start.less(base[i+1].start):
+		case lastI || over[j+1].start.Less(base[i+1].start):
 			j++
 		default:
 			i, j = i+1, j+1
@@ -271,12 +275,12 @@ func (t *tree) build(s spans, at number, bits int) (int32, error) {
 	if len(t.nodes) >= maxNodes {
 		return 0, fmt.Errorf("the prefixes make a tree of more than %d nodes; make fewer of them, or shorter ones", maxNodes)
 	}
-	middle := at.bit(bits)
+	middle := at.Bit(bits)
 	k, found := slices.BinarySearchFunc(s, middle, func(x span, m number) int {
 		switch {
-		case x.start.less(m):
+		case x.start.Less(m):
 			return -1
-		case m.less(x.start):
+		case m.Less(x.start):
 			return 1
 		}
 		return 0
@@ -364,9 +368,9 @@ func (t *tree) emit(out []geo.Entry, child int32, at number, bits int, value int
 		out = append(out, t.entry(at, bits, value))
 	}
 	out = t.emit(out, n.left, at, bits+1, value)
-	return t.emit(out, n.right, at.bit(bits), bits+1, value)
+	return t.emit(out, n.right, at.Bit(bits), bits+1, value)
 }
 
 func (t *tree) entry(at number, bits int, value int32) geo.Entry {
-	return geo.Entry{Prefix: netip.PrefixFrom(at.addr(t.width), bits), Location: t.names[value-1]}
+	return geo.Entry{Prefix: netip.PrefixFrom(at.Addr(t.width), bits), Location: t.names[value-1]}
 }
