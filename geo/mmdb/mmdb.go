@@ -133,8 +133,8 @@ func (n Network) Found() bool { return !n.outside && n.result.Found() }
 // record in the file.
 func (n Network) ID() uint64 { return uint64(n.result.Offset()) }
 
-func (n Network) decode(into any, path ...any) error {
-	if err := n.result.DecodePath(into, path...); err != nil {
+func (n Network) decode(into any) error {
+	if err := n.result.Decode(into); err != nil {
 		return n.db.damaged(n.Prefix, err)
 	}
 	return nil
