@@ -10,6 +10,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"unicode"
 
 	"github.com/zonecast/zonecast/geo"
 	"github.com/zonecast/zonecast/record"
@@ -57,7 +58,7 @@ func ReadCSV(r io.Reader, file string) (*Import, error) {
 	if (second >= 0 || third >= 0) && (second < 0 || pops >= 0 || !strings.EqualFold(strings.TrimSpace(head[location]), "pop")) {
 		return nil, fmt.Errorf("%s:1: columns %s, expected second and third beside pop alone", file, among(slices.Clone(head)))
 	}
-	b := csvMap{file: file, out: i, names: map[string]record.Location{}, orders: map[record.Location]said{}}
+	b := csvMap{file: file, out: i, names: map[string]record.Location{}, orders: map[record.Location]said{}, takeover: second >= 0}
 	for {
 		row, err := c.Read()
 		if errors.Is(err, io.EOF) {
@@ -103,6 +104,8 @@ type csvMap struct {
 	lines  []int32 // of the entries
 	names  map[string]record.Location
 	orders map[record.Location]said
+
+	takeover bool // PoPs stand in pop, second and third
 }
 
 // said is an order and where it stands.
@@ -156,16 +159,12 @@ func (m *csvMap) takeovers(row []string, columns ...int) (location, order string
 		if c < 0 || row[c] == "" {
 			continue
 		}
-		if strings.ContainsAny(row[c], " \t") || slices.Contains(pops, row[c]) {
+		if strings.ContainsFunc(row[c], unicode.IsSpace) || slices.Contains(pops, row[c]) {
 			return "", "", fmt.Errorf("PoPs are %s, expected each once and without spaces", among(append(pops, row[c])))
 		}
 		pops = append(pops, row[c])
 	}
-	l := (&Import{}).order(pops, "/")
-	if len(pops) < 2 {
-		return string(l), "", nil
-	}
-	return string(l), strings.Join(pops, " "), nil
+	return string((&Import{}).order(pops, "/")), strings.Join(pops, " "), nil
 }
 
 // maxEntries bounds the prefixes of a file, as geo bounds those of a map.
@@ -187,6 +186,9 @@ func (m *csvMap) done() error {
 		var pops []record.Location
 		for p := range strings.FieldsSeq(s.text) {
 			pops = append(pops, record.Location(p))
+		}
+		if m.takeover && len(pops) == 1 { // its location is the PoP itself
+			continue
 		}
 		if m.out.Map.Orders == nil {
 			m.out.Map.Orders = map[record.Location][]record.Location{}

@@ -83,6 +83,7 @@ func TestCSVRefused(t *testing.T) {
 		{"prefix,location,pops\n192.0.2.0/24,a,b c\n198.51.100.0/24,a,c\n", `map.csv:3: the PoPs of location "a" are "c", and "b c" in line 2`},
 		{"prefix,location,pops\n192.0.2.0/24,,b\n", "pops without a location"},
 		{"prefix,location,second\n", "expected second and third beside pop alone"},
+		{"prefix,pop,second\n192.0.2.0/24,a/b,\n198.51.100.0/24,a,b\n", `map.csv:3: the PoPs of location "a/b" are "a b", and "a/b" in line 2`},
 		{"prefix,pop,second\n192.0.2.0/24,a,a\n", "map.csv:2: PoPs are \"a\", \"a\", expected each once"},
 	} {
 		_, err := ReadCSV(strings.NewReader(c.text), "map.csv")
