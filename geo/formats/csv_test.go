@@ -5,10 +5,12 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"unicode/utf8"
 
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/zonecast/zonecast/geo"
+	"github.com/zonecast/zonecast/record"
 )
 
 func TestCSV(t *testing.T) {
@@ -65,6 +67,16 @@ func TestCSVTakeovers(t *testing.T) {
 	}
 	if len(i.Map.Orders) != 1 {
 		t.Errorf("orders %v", i.Map.Orders)
+	}
+}
+
+// TestLongOrder has names whose octets are more than their characters.
+func TestLongOrder(t *testing.T) {
+	long := strings.Repeat("\u6771", record.MaxLocation/3)
+	i := &Import{}
+	a, b := i.order([]string{long, "x"}, ","), i.order([]string{long, "y"}, ",")
+	if len(a) > record.MaxLocation || !utf8.ValidString(string(a)) || a == b || len(i.Map.Orders) != 2 {
+		t.Errorf("%q of %d octets, and %q", a, len(a), b)
 	}
 }
 
