@@ -1,6 +1,7 @@
 package tap
 
 import (
+	"bytes"
 	"log/slog"
 	"net"
 	"strings"
@@ -56,6 +57,10 @@ func TestAlways(t *testing.T) {
 		if w.Always(good[:i]) {
 			t.Errorf("%d octets of a query are taken for one", i)
 		}
+	}
+	long := append(good[:headerSize:headerSize], bytes.Repeat([]byte("\x01x"), 30_000)...)
+	if w.Always(append(long, good[headerSize:]...)) {
+		t.Error("what is behind 60,000 octets is taken for the end of a name")
 	}
 	good[4], good[5] = 0, 0
 	if w.Always(good) {
