@@ -174,15 +174,16 @@ func (t *trying) act(ctx context.Context, now time.Time) error {
 		t.drop("it is for other hosts")
 		return nil
 	}
-	parts, _, err := t.deps.Store.List(ctx, tree.TrialPartsPrefix(t.cfg.Dataset, o.Number))
-	if err == nil && len(parts) == 0 {
-		err = errors.New("its delta is not there (composed anew?)")
-	}
+	parts, err := t.parts(ctx, o)
 	if err != nil {
 		if t.on != nil && (t.on.ID != o.ID || t.on.Number != o.Number) {
 			t.drop("another one was offered, and cannot be read")
 		}
 		return fmt.Errorf("read trial %s: %w", o.ID, err)
+	}
+	if _, err := trial.Verify(t.offered, t.ring.Keys().Believed, t.cfg.Dataset); err != nil {
+		refuse(follow.KindSignature, err)
+		return nil
 	}
 	delta := trial.Parts(parts)
 	if _, err := o.Open(delta); err != nil {
@@ -203,6 +204,19 @@ func (t *trying) act(ctx context.Context, now time.Time) error {
 	}
 	t.on, t.judged = o, t.offered
 	return nil
+}
+
+// parts reads the parts of a delta that is offered, after the store's revocations: what tells that a key
+// is revoked may come later than what it signed.
+func (t *trying) parts(ctx context.Context, o *trial.Offer) ([]store.Node, error) {
+	if err := t.ring.Read(ctx, t.deps.Store); err != nil {
+		return nil, fmt.Errorf("revocations: %w", err)
+	}
+	parts, _, err := t.deps.Store.List(ctx, tree.TrialPartsPrefix(t.cfg.Dataset, o.Number))
+	if err == nil && len(parts) == 0 {
+		err = errors.New("its delta is not there (composed anew?)")
+	}
+	return parts, err
 }
 
 // gone tells whether what is on may go: the authority answers what was signed when it was no longer

@@ -17,6 +17,7 @@ import (
 	"github.com/zonecast/zonecast/internal/serving"
 	"github.com/zonecast/zonecast/internal/tree"
 	"github.com/zonecast/zonecast/internal/trial"
+	"github.com/zonecast/zonecast/internal/trust"
 	"github.com/zonecast/zonecast/reconcile"
 	"github.com/zonecast/zonecast/record"
 	"github.com/zonecast/zonecast/snapshot"
@@ -206,4 +207,17 @@ func TestTryOffers(t *testing.T) {
 		t.Fatal(err)
 	}
 	has("it lasts too long", false)
+
+	// What tells that a key is revoked may come later than what it signed.
+	line, err := trust.Statement{Void: true, Time: now, Reason: "stolen"}.Sign(private)
+	if err != nil {
+		t.Fatal(err)
+	}
+	id := snapshot.KeyID(private.Public().(ed25519.PublicKey))
+	if _, err := st.Commit(t.Context(), store.Txn{Do: []store.Op{{Path: tree.RevocationPath(id), Value: []byte(line)}}}); err != nil {
+		t.Fatal(err)
+	}
+	offered(13, private, "host0", hour, delta)
+	has("signed by a key that the store says is revoked", false)
+	refused("believed here")
 }
