@@ -42,7 +42,22 @@ func (b *beliefs) revoke(void bool) {
 	b.mu.Lock()
 	b.set = &journal.KeySet{Believed: b.set.Believed[1:], Revoked: []journal.Revoked{{Key: b.set.Believed[0], Void: void}}}
 	b.mu.Unlock()
-	b.changed <- struct{}{}
+	b.tell()
+}
+
+// add believes another key, which is the first.
+func (b *beliefs) add(k ed25519.PrivateKey) {
+	b.mu.Lock()
+	b.set = &journal.KeySet{Believed: append([]ed25519.PublicKey{k.Public().(ed25519.PublicKey)}, b.set.Believed...), Revoked: b.set.Revoked}
+	b.mu.Unlock()
+	b.tell()
+}
+
+func (b *beliefs) tell() {
+	select {
+	case b.changed <- struct{}{}:
+	default:
+	}
 }
 
 func (b *beliefs) use(c *follow.Config) { c.Keys, c.KeysChanged = b.keys, b.changed }
@@ -125,6 +140,39 @@ func TestRevokedBeforeRefresh(t *testing.T) {
 		synctest.Wait()
 		if resets, deltas, _ := h.counts(); resets+deltas > 0 {
 			t.Errorf("%d resets and %d deltas by the word of a revoked key", resets, deltas)
+		}
+		o.sign()
+		h.reaches(o)
+	})
+}
+
+// TestKeyAddedAfterItsRevocation: a key comes into a host's files that was revoked when nobody here
+// knew it. What it signed is not taken before the store was asked for revocations.
+func TestKeyAddedAfterItsRevocation(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		thief := key(2)
+		o := newOrigin(t)
+		o.publish()
+		o.sign()
+		h := newHost(t, o.public())
+		b := newBeliefs(o.key)
+		stop := h.run(o, nil, b.use, func(c *follow.Config) {
+			c.Revoked = func(context.Context) error {
+				if len(b.keys().Believed) > 1 {
+					b.revoke(true)
+				}
+				return nil
+			}
+		})
+		defer stop()
+		h.reaches(o)
+		o.publish()
+		o.putManifest(o.signed(o.manifest(), thief))
+		h.refuses(follow.KindSignature)
+		b.add(thief)
+		synctest.Wait()
+		if got := h.version(); got != 1 {
+			t.Errorf("took version %d by the word of a key that is revoked", got)
 		}
 		o.sign()
 		h.reaches(o)

@@ -25,8 +25,9 @@ type Config struct {
 	// thing that happens.
 	KeysChanged <-chan struct{}
 	// Revoked, unless nil, reads from the store which keys are revoked, so that Keys knows. It is
-	// asked at the beginning and after silences, before anything is believed that came then: what
-	// tells of a revocation may come later than what the key signed meanwhile.
+	// asked at the beginning, after silences, and when Keys gives another key, before anything is
+	// believed that came then: what tells of a revocation may come later than what the key signed
+	// meanwhile, or may have been passed over.
 	Revoked func(ctx context.Context) error
 	// Manifest is the signed one under which the state to go on from was taken; nil: it is
 	// not known.

@@ -170,7 +170,7 @@ func (f *Follower) Run(ctx context.Context) error {
 				f.view.touched(b, f.cfg.LogTouched)
 			}
 			f.view.take(b, f.at.Version())
-			f.unsure = f.unsure || f.cfg.Revoked != nil && time.Since(f.heard) >= silence
+			f.unsure = f.unsure || time.Since(f.heard) >= silence
 			f.heard = time.Now()
 		case <-f.cfg.KeysChanged:
 		case <-f.retry.C:
@@ -192,9 +192,10 @@ func (f *Follower) Run(ctx context.Context) error {
 	}
 }
 
-// sure tells whether it is known which keys are revoked, as far as the store tells.
+// sure tells whether it is known which keys are revoked, as far as the store tells. Of a key that
+// was not believed before it may be that what revokes it was passed over.
 func (f *Follower) sure(ctx context.Context) bool {
-	if !f.unsure {
+	if f.cfg.Revoked == nil || !f.unsure && !f.cfg.Keys().Adds(f.believed) {
 		return true
 	}
 	ctx, cancel := context.WithTimeout(ctx, patience)
@@ -217,7 +218,7 @@ func (f *Follower) refresh(ctx context.Context) {
 	}
 	before := f.view.manifest.Modified
 	f.view.list(nodes, rev, f.at.Version())
-	if f.view.manifest.Modified != before && f.cfg.Revoked != nil {
+	if f.view.manifest.Modified != before {
 		f.unsure, f.heard = true, time.Now() // not by the watch: what watches revocations may be at fault, too
 	}
 	f.judged, f.judgedHead, f.deadEnd = 0, 0, position{}

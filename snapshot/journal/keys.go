@@ -55,6 +55,13 @@ func (s *KeySet) Find(id string) (Revoked, bool) {
 	return Revoked{}, false
 }
 
+// Adds tells whether the set believes a key that another, nil for none, did not.
+func (s *KeySet) Adds(to *KeySet) bool {
+	return s != to && slices.ContainsFunc(s.Believed, func(k ed25519.PublicKey) bool {
+		return to == nil || !slices.ContainsFunc(to.Believed, func(other ed25519.PublicKey) bool { return other.Equal(k) })
+	})
+}
+
 // SignedBy gives the ids of the keys, believed or revoked, that have signed a manifest.
 func (s *KeySet) SignedBy(manifest []byte) []string { return snapshot.SignersOf(manifest, s.Known()) }
 
