@@ -325,6 +325,29 @@ func TestFloor(t *testing.T) {
 	h.reaches(o)
 }
 
+// A snapshot below the floor is fetched where deltas lead from it to what is not below.
+func TestSnapshotBelowTheFloor(t *testing.T) {
+	o, f := newOrigin(t), &fetcher{}
+	for range 3 {
+		o.publish()
+	}
+	o.snapshot()
+	f.offer(o)
+	o.publish()
+	o.sign()
+	o.trim(4)
+	h := newHost(t, o.public())
+	h.run(o, f, func(c *follow.Config) { c.Floor = 5 })
+	h.refuses(follow.KindOlder)
+	o.publish()
+	o.publish()
+	o.sign()
+	h.reaches(o)
+	if resets, _, _ := h.counts(); resets != 1 {
+		t.Errorf("%d resets, expected 1: nothing below the floor is taken", resets)
+	}
+}
+
 func TestRefusals(t *testing.T) {
 	flip := func(b []byte, at int) []byte {
 		c := append([]byte(nil), b...)
