@@ -138,7 +138,7 @@ func (f *Follower) finish(ctx context.Context, job *fetch) error {
 		return nil
 	}
 	err := f.replace(ctx, Reset{Dataset: job.dataset, Path: job.path, Manifest: job.target.manifest, Took: job.took, Size: ref.Size})
-	if err == nil {
+	if err == nil && f.at == job.dataset {
 		f.cfg.Log.Info("snapshot taken", "dataset", f.cfg.Dataset, "version", ref.Version, "id", short(ref.ID), "took", job.took)
 	}
 	return err
