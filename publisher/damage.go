@@ -26,18 +26,25 @@ func (p *Publisher) touched(version uint64) {
 // inspect looks through the log, if that is to be done.
 func (s *signer) inspect(ctx context.Context) {
 	s.mu.Lock()
-	suspect, v := s.suspect, s.newest
+	v := s.newest
+	due := s.suspect && v.version > 0 && s.last.Version >= v.version
+	if due {
+		s.suspect = false // what is touched from here on may not be in what is listed
+	}
 	s.mu.Unlock()
-	if !suspect || v.version == 0 || s.last.Version < v.version {
+	if !due {
 		return
 	}
 	at, err := follow.Damaged(ctx, s.deps.Store, s.cfg.Dataset, v.version, v.chain, max(s.last.Snapshot.Version+1, s.oldest, 1))
 	if err != nil {
+		s.mu.Lock()
+		s.suspect = true
+		s.mu.Unlock()
 		s.deps.Log.Debug("log not looked through, trying again", "dataset", s.cfg.Dataset, "error", err)
 		return
 	}
 	s.mu.Lock()
-	s.suspect, s.wanted, s.status.Damage = false, s.wanted || at > 0, ""
+	s.wanted, s.status.Damage = s.wanted || at > 0, ""
 	if at > 0 {
 		s.status.Damage = fmt.Sprintf("delta %d was damaged in the store, or is gone: hosts below it wait for a snapshot, which is made with the next version", at)
 	}
