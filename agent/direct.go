@@ -215,11 +215,13 @@ func (g *glass) call(w http.ResponseWriter, r *http.Request) {
 	operators, _ := g.who() // whose error is said
 	now := time.Now()
 	s, id, err := operators.Verify(signed, now)
-	switch {
-	case err != nil:
+	if err != nil {
 		refuse(http.StatusForbidden, "%v", err)
 		return
-	case g.of(s.Dataset) == nil:
+	}
+	takes := g.of(s.Dataset) // once: the host may drop the dataset at any time
+	switch {
+	case takes == nil:
 		var carries []string
 		for _, a := range g.carries() {
 			carries = append(carries, a.cfg.Dataset)
@@ -230,7 +232,7 @@ func (g *glass) call(w http.ResponseWriter, r *http.Request) {
 		refuse(http.StatusForbidden, "%s may not override", s.Operator)
 		return
 	}
-	g = g.of(s.Dataset)
+	g = takes
 	var status int
 	switch s.Action {
 	case direct.ActionSet:
