@@ -207,7 +207,7 @@ func (a *Agent) bring(ctx context.Context, all map[string]*running, want []strin
 		errs = append(errs, fmt.Errorf("%s goes when the authority answers %s", strings.Join(kept, ", "), strings.Join(missing, ", ")))
 	}
 	if err := a.tellCarried(names); err != nil {
-		return true, errors.Join(append(errs, err)...) // what was carried stays, so that both know the same
+		return false, errors.Join(append(errs, err)...) // what was carried stays, so that both know the same
 	}
 	a.carried.mu.Lock()
 	a.carried.agents = agents
