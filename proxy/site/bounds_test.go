@@ -288,3 +288,25 @@ func TestNoSession(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// What is given in the store's place is forgotten when the store is there: it may be as large as all that
+// agents report.
+func TestStandInsGo(t *testing.T) {
+	r, _ := desk(t)
+	done := r.wishes(t, r.session(t, new(conn)), put("/hosts/a"))
+	if got := r.over("/hosts/", result{}).nodes; len(got) != 1 {
+		t.Fatalf("%d nodes, expected 1", len(got))
+	}
+	if _, err := r.do(t.Context(), nil, r.next()); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+	if len(r.standIns) > 0 {
+		t.Errorf("%d are kept", len(r.standIns))
+	}
+	if got := r.over("/hosts/", result{}); got.rev != r.last || got.nodes[0].Modified != r.last {
+		t.Errorf("revision %d, node of %d, the store said %d", got.rev, got.nodes[0].Modified, r.last)
+	}
+}

@@ -762,6 +762,7 @@ func (r *reports) done(b *batch, rev store.Revision) {
 	defer r.mu.Unlock()
 	r.commits++
 	r.last = max(r.last, rev)
+	clear(r.standIns) // the store is there, and says itself what it has
 	for _, p := range b.paths {
 		n, sent := r.nodes[p], b.sent[p]
 		if n == nil {
