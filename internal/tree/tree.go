@@ -6,8 +6,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"hash/fnv"
-	"slices"
-	"strconv"
 	"strings"
 
 	"github.com/zonecast/zonecast/record"
@@ -64,30 +62,6 @@ const (
 	ConfigMarks = "/configmarks/"
 )
 
-// ConfigHeadPath is the path of the ConfigHead. Names that start with "@" belong to
-// the tree itself; no configuration has one.
-const ConfigHeadPath = Config + "@head"
-
-// ConfigStagedPrefix is the prefix of what of a large landing is not copied yet.
-const ConfigStagedPrefix = Config + "@staged/"
-
-// ConfigPath is the path of a configuration.
-func ConfigPath(path string) string { return Config + path }
-
-// ConfigStagedPath is the path of a chunk of the landing called version.
-func ConfigStagedPath(version uint64, n int) string {
-	return fmt.Sprintf("%s%020d/%06d", ConfigStagedPrefix, version, n)
-}
-
-// ConfigPartPath is the path of a part of the value with this SHA-256. Parts are not
-// below Config: who follows configurations is not sent values, but gets those it needs.
-func ConfigPartPath(sha256 string, n int) string {
-	return fmt.Sprintf("/configparts/%s/%06d", sha256, n)
-}
-
-// ConfigMarkPath is the path of the ConfigMark of a value.
-func ConfigMarkPath(sha256 string) string { return ConfigMarks + sha256 }
-
 // Elections.
 const (
 	ElectPresenter = "/elect/presenter" // followed by /<dataset>
@@ -101,52 +75,6 @@ const (
 	ElectFleetFile    = "/elect/fleetfile"
 	ElectZoneFiles    = "/elect/zonefiles"
 )
-
-// SwarmSitePrefix is the prefix of a site's peers, with a final slash; SwarmSites that of all
-// sites.
-func SwarmSitePrefix(dataset, site string) string { return SwarmSites(dataset) + site + "/" }
-
-// SwarmSites: see SwarmSitePrefix.
-func SwarmSites(dataset string) string { return Swarm + dataset + "/sites/" }
-
-// SwarmSeeds is the prefix of the publishers among the peers, with a final slash.
-func SwarmSeeds(dataset string) string { return Swarm + dataset + "/seeds/" }
-
-// SwarmBuckets is how many parts the peers of all sites are spread over, evenly: who looks for
-// some of them reads one part.
-const SwarmBuckets = 64
-
-// SwarmBucketPrefix is the prefix of one of these parts, with a final slash.
-func SwarmBucketPrefix(dataset string, bucket int) string {
-	return fmt.Sprintf("%s%s/any/%02d/", Swarm, dataset, bucket)
-}
-
-// SwarmBucket is the part that a peer is in.
-func SwarmBucket(name string) int {
-	h := fnv.New32a()
-	_, _ = h.Write([]byte(name)) // does not fail
-	return int(h.Sum32() % SwarmBuckets)
-}
-
-// TorrentPrefix is the prefix of the parts of a snapshot's metainfo, with a final slash: in their
-// order, and joined, they are a BEP 3 file.
-func TorrentPrefix(dataset, id string) string { return Torrents + dataset + "/" + id + "/" }
-
-// TorrentPath is the path of a part.
-func TorrentPath(dataset, id string, n int) string {
-	return fmt.Sprintf("%s%06d", TorrentPrefix(dataset, id), n)
-}
-
-// MaxTorrent bounds a metainfo, in octets: with a manifest it goes into one transaction.
-const MaxTorrent = 10 * store.MaxValue
-
-// TorrentOps puts a metainfo. The values alias it.
-func TorrentOps(dataset, id string, metainfo []byte) (ops []store.Op) {
-	for part := range slices.Chunk(metainfo, store.MaxValue) {
-		ops = append(ops, store.Op{Path: TorrentPath(dataset, id, len(ops)), Value: part})
-	}
-	return ops
-}
 
 // MutatorProgress is the path of Progress.
 const MutatorProgress = "/progress/mutator"
@@ -204,104 +132,6 @@ func FailurePath(s record.Source, shard, server string) string {
 	return FailuresPrefix(s) + shard
 }
 
-// DatasetPrefix is the prefix of everything of one dataset, with a final slash.
-func DatasetPrefix(dataset string) string { return Datasets + dataset + "/" }
-
-// OutPrefix is the prefix of what hosts follow of a dataset: of the rest a new version brings
-// them nothing.
-func OutPrefix(dataset string) string { return DatasetPrefix(dataset) + "out/" }
-
-// HeadPath, ManifestPath, FilesPath and LogPrefix are the parts of a dataset.
-func HeadPath(dataset string) string     { return DatasetPrefix(dataset) + "head" }
-func ManifestPath(dataset string) string { return OutPrefix(dataset) + "manifest" }
-func FilesPath(dataset string) string    { return OutPrefix(dataset) + "files" }
-func LogPrefix(dataset string) string    { return OutPrefix(dataset) + "log/" }
-
-// LogPath is the path of the delta that made version; the number is written with 20
-// digits so that paths sort as numbers do.
-func LogPath(dataset string, version uint64) string {
-	return fmt.Sprintf("%s%020d", LogPrefix(dataset), version)
-}
-
-// AllPartsPrefix is the prefix of the parts of all large deltas of a dataset. It is
-// not below DatasetPrefix: who watches a dataset is not sent parts, but gets those
-// it needs.
-func AllPartsPrefix(dataset string) string { return "/parts/" + dataset + "/" }
-
-// PartsPrefix is the prefix of the parts of a large delta.
-func PartsPrefix(dataset string, version uint64) string {
-	return fmt.Sprintf("%s%020d/", AllPartsPrefix(dataset), version)
-}
-
-// PartPath is the path of one part.
-func PartPath(dataset string, version uint64, n int) string {
-	return fmt.Sprintf("%s%06d", PartsPrefix(dataset, version), n)
-}
-
-// LogVersion reads the version out of a path made by LogPath.
-func LogVersion(dataset, path string) (uint64, bool) {
-	rest, ok := strings.CutPrefix(path, LogPrefix(dataset))
-	if !ok {
-		return 0, false
-	}
-	v, err := strconv.ParseUint(rest, 10, 64)
-	return v, err == nil
-}
-
-// AdmittedPath is the path of what of a shard of claims is in force, of one dataset.
-func AdmittedPath(dataset string, s record.Source, shard string) string {
-	return AdmittedPrefix(dataset) + string(s) + "/" + shard
-}
-
-// AdmittedPrefix is the prefix of what AdmittedPath makes.
-func AdmittedPrefix(dataset string) string { return Admitted + dataset + "/" }
-
-// SplitAdmitted takes a path made by AdmittedPath apart.
-func SplitAdmitted(dataset, path string) (s record.Source, shard string, ok bool) {
-	rest, ok := strings.CutPrefix(path, AdmittedPrefix(dataset))
-	i := strings.LastIndexByte(rest, '/')
-	if !ok || i <= 0 {
-		return "", "", false
-	}
-	return record.Source(rest[:i]), rest[i+1:], true
-}
-
-// AdmittingPrefix is the prefix of what is to take its place below Admitted and Holds.
-func AdmittingPrefix(dataset string) string { return "/admitting/" + dataset + "/" }
-
-// AdmittingPath is the path of Admitting.
-func AdmittingPath(dataset string) string { return AdmittingPrefix(dataset) + "@whole" }
-
-// staged is what may lie staged: below which prefix it belongs, and what it is called there.
-func staged(dataset string) [4][2]string {
-	return [...][2]string{{AdmittedPrefix(dataset), "claims/"}, {Holds, "holds/"}, {Expected, "expected/"}, {Audit, "audit/"}}
-}
-
-// StagedPath is where what belongs at a path below Admitted, Holds, Expected or Audit lies
-// before.
-func StagedPath(dataset, path string) string {
-	for _, k := range staged(dataset) {
-		if rest, ok := strings.CutPrefix(path, k[0]); ok {
-			return AdmittingPrefix(dataset) + k[1] + rest
-		}
-	}
-	panic("tree: nothing is staged of " + path) // our own paths only
-}
-
-// UnstagedPath is the path that StagedPath was given.
-func UnstagedPath(dataset, path string) (string, bool) {
-	rest, ok := strings.CutPrefix(path, AdmittingPrefix(dataset))
-	if !ok {
-		return "", false
-	}
-	for _, k := range staged(dataset) {
-		if name, is := strings.CutPrefix(rest, k[1]); is {
-			return k[0] + name, true
-		}
-	}
-	return "", false
-}
-
 // HoldPath and FreezePath are the paths of a Hold and a Freeze.
 func HoldPath(id string) string   { return Holds + id }
 func FreezePath(id string) string { return Freezes + id }
@@ -309,54 +139,6 @@ func FreezePath(id string) string { return Freezes + id }
 // GuardsPath is where the presenter of a dataset says by what bounds its guards judge
 // (guard.Bounds.Encode).
 func GuardsPath(dataset string) string { return Guards + dataset }
-
-// TrialPath is the path of the change that is tried (trial.Trial): one at a time. JudgementPath is
-// how far it is (trial.Judgement), WordPath what a person said of it (trial.Word).
-func TrialPath(dataset string) string     { return Trials + dataset + "/trial" }
-func JudgementPath(dataset string) string { return Trials + dataset + "/judgement" }
-func WordPath(dataset string) string      { return Trials + dataset + "/word" }
-
-// AnsweredPrefix is the prefix of which hosts have answered a trial (trial.Answered), spread over
-// AnsweredBuckets nodes.
-func AnsweredPrefix(dataset string) string { return Trials + dataset + "/answered/" }
-
-// AnsweredBuckets is how many nodes say who answered: of 10,000 hosts with names of 40 octets each
-// has 7 KiB, of 64 that it may have.
-const AnsweredBuckets = 64
-
-// AnsweredPath is one of them.
-func AnsweredPath(dataset string, bucket int) string {
-	return fmt.Sprintf("%s%02d", AnsweredPrefix(dataset), bucket)
-}
-
-// AnsweredBucket is the one that a host is in.
-func AnsweredBucket(host string) int {
-	h := fnv.New32a()
-	_, _ = h.Write([]byte(host)) // does not fail
-	return int(h.Sum32() % AnsweredBuckets)
-}
-
-// TrialPartsPrefix is the prefix of the parts of a composition of a trial, with a final slash;
-// AllTrialParts that of all of a dataset. They are not below Trials: who watches gets those it
-// needs.
-func TrialPartsPrefix(dataset string, number uint64) string {
-	return fmt.Sprintf("%s%020d/", AllTrialParts(dataset), number)
-}
-
-// AllTrialParts: see TrialPartsPrefix.
-func AllTrialParts(dataset string) string { return "/trialparts/" + dataset + "/" }
-
-// TrialPartPath is the path of a part.
-func TrialPartPath(dataset string, number uint64, n int) string {
-	return fmt.Sprintf("%s%06d", TrialPartsPrefix(dataset, number), n)
-}
-
-// OffersPrefix is the prefix of what hosts are offered to put on top, with a final slash: of what
-// they follow anyway. OfferPath is the path of the signed offer of a trial.
-func OffersPrefix(dataset string) string { return DatasetPrefix(dataset) + "offers/" }
-
-// OfferPath: see OffersPrefix.
-func OfferPath(dataset string) string { return OffersPrefix(dataset) + "trial" }
 
 // GroupPath is the path of a Group.
 func GroupPath(name string) string { return Groups + name }
@@ -382,12 +164,6 @@ func SamplePath(dataset, host string) string { return Samples + dataset + "/" + 
 // RevocationPath is the path of the line by which a key revokes itself.
 func RevocationPath(id string) string { return Revocations + id }
 
-// TrustPath is the path of a host's Trust, TrustPrefix the prefix of all of a dataset.
-func TrustPath(dataset, host string) string { return TrustPrefix(dataset) + host }
-
-// TrustPrefix: see TrustPath.
-func TrustPrefix(dataset string) string { return Trusts + dataset + "/" }
-
 // DirectPath is the path of a Direct.
 func DirectPath(id string) string { return Directs + id }
 
@@ -408,34 +184,9 @@ func OverrideSource(id string) record.Source { return record.Source(record.KindO
 // PinPath is the path of a dataset's Pin.
 func PinPath(dataset string) string { return Pins + dataset }
 
-// HistoryPrefix is the prefix of a dataset's History nodes, with a final slash.
-func HistoryPrefix(dataset string) string { return "/history/" + dataset + "/" }
-
-// HistoryPath is the path of a version's History, UndoPath that of a piece of its undo.
-func HistoryPath(dataset string, version uint64) string {
-	return fmt.Sprintf("%s%020d", HistoryPrefix(dataset), version)
-}
-
-// UndoPath: see HistoryPath.
-func UndoPath(dataset string, version uint64, n int) string {
-	return fmt.Sprintf("/undo/%s/%020d/%06d", dataset, version, n)
-}
-
-// VersionsPrefix is the prefix of a dataset's Versions, with a final slash; VersionsPath is
-// the path of those from first on.
-func VersionsPrefix(dataset string) string { return "/versions/" + dataset + "/" }
-
-// VersionsPath: see VersionsPrefix.
-func VersionsPath(dataset string, first uint64) string {
-	return fmt.Sprintf("%s%020d", VersionsPrefix(dataset), first)
-}
-
 // AuditPath is the path of an entry: those of one millisecond are told apart by id.
 // Paths sort as their times do.
 func AuditPath(timeMs int64, id string) string { return fmt.Sprintf("%s%020d-%s", Audit, timeMs, id) }
-
-// HostPath is the path of a host's node.
-func HostPath(name string) string { return Hosts + name }
 
 // ServicePath is the path of a process's node.
 func ServicePath(name, id string) string { return Services + name + "/" + id }
@@ -448,129 +199,6 @@ type Progress struct {
 	// Claims is 0 when the claims changed in this very commit: then the node's
 	// own Modified is the revision.
 	Claims store.Revision `json:"claims"`
-}
-
-// Head is the newest version of a dataset.
-type Head struct {
-	Version uint64 `json:"version"`
-	Digest  string `json:"digest"`  // hex, see snapshot.Digest
-	Chain   string `json:"chain"`   // hex, see snapshot.Chain
-	Time    int64  `json:"time_ms"` // unix milliseconds when the presenter made it
-	// Claims is the store revision up to which the claims are in this version, also
-	// when the newest of them changed nothing.
-	Claims store.Revision `json:"claims"`
-	// Content is the last version that changed more than the freshness record.
-	Content uint64 `json:"content"`
-	// Pinned is the version at whose content the dataset is held; zero: at none.
-	Pinned uint64 `json:"pinned,omitempty"`
-	// Gated tells that what is admitted lies in the store; otherwise all claims are.
-	Gated bool `json:"gated,omitempty"`
-}
-
-// Host says what one DNS host has, verified, and answers.
-type Host struct {
-	Name     string                 `json:"name"`
-	DNS      string                 `json:"dns"`  // address:port it answers on
-	HTTP     string                 `json:"http"` // metrics and status; may be empty
-	Datasets map[string]HostDataset `json:"datasets"`
-	// Carries are the datasets that it is to answer, in order; none: it does not say, as those
-	// that can have only one.
-	Carries []string `json:"carries,omitempty"`
-	// Labels are KEY=VALUE: rings name hosts by them.
-	Labels  []string `json:"labels,omitempty"`
-	Refused string   `json:"refused,omitempty"` // last thing it refused, and why
-	// Alarms is what a person should look at though the host serves: a manifest past its
-	// time, clocks that differ, a key that is revoked and still signs what is served.
-	Alarms []string `json:"alarms,omitempty"`
-}
-
-// Carry tells whether the host is to answer a dataset.
-func (h *Host) Carry(dataset string) bool {
-	return len(h.Carries) == 0 || slices.Contains(h.Carries, dataset)
-}
-
-// Trust says whom a host believes, and by whose word it has what it has. It is ephemeral.
-type Trust struct {
-	Host     string       `json:"host"`
-	Believed []string     `json:"believed"` // ids of keys
-	Revoked  []RevokedKey `json:"revoked,omitempty"`
-	// SignedBy are the ids of the keys that signed what its journal has; none: it has nothing.
-	SignedBy []string `json:"signed_by,omitempty"`
-}
-
-// RevokedKey is a key that a host knows and does not believe any more.
-type RevokedKey struct {
-	ID   string `json:"id"`
-	Void bool   `json:"void,omitempty"` // what it signed before is void as well
-	Why  string `json:"why"`
-}
-
-// SwarmPeer is where a host or a publisher gives pieces of snapshots to others.
-type SwarmPeer struct {
-	Name    string `json:"name"`
-	Address string `json:"address"` // address:port, as others reach it
-	Site    string `json:"site"`
-	// Have are the snapshots that it has, whole or in part, at most SwarmMaxHave.
-	Have []SwarmHave `json:"have,omitempty"`
-	// Door is the id of the newest snapshot that it fetches, or fetched, from other sites.
-	Door string `json:"door,omitempty"`
-}
-
-// SwarmMaxHave bounds what one peer says that it has.
-const SwarmMaxHave = 8
-
-// SwarmHave is how much a peer has of a snapshot.
-type SwarmHave struct {
-	ID   string `json:"id"`
-	Have int64  `json:"have"` // octets, verified
-	Size int64  `json:"size"` // octets of the whole
-}
-
-// HostDataset is a host's state of one dataset. The numbers are those the
-// authority serves, not what is still on the way to it.
-type HostDataset struct {
-	Version uint64 `json:"version"`
-	Digest  string `json:"digest"`
-	Time    int64  `json:"time_ms"`  // Delta.Time of that version
-	Since   int64  `json:"since_ms"` // when the host began to answer it
-	// SignedBy are the ids of the keys that signed it; none: it is not known.
-	SignedBy []string `json:"signed_by,omitempty"`
-	// Direct are the overrides that operators put on top of it, on this host.
-	Direct []DirectState `json:"direct,omitempty"`
-	// Trial is what the host tries on top of the dataset; nil: nothing.
-	Trial *TrialState `json:"trial,omitempty"`
-}
-
-// TrialState is a trial as a host has it.
-type TrialState struct {
-	ID     string `json:"id"`
-	Number uint64 `json:"number"`
-	Since  int64  `json:"since_ms"` // the host answers it
-	// Refused is why it is not answered; empty when it is.
-	Refused string `json:"refused,omitempty"`
-	// Before is what the host answered in the minutes before, After since.
-	Before Tally `json:"before"`
-	After  Tally `json:"after"`
-}
-
-// Tally is what a host answered in some time.
-type Tally struct {
-	Milliseconds int64  `json:"ms"`
-	Answers      uint64 `json:"answers"`
-	Servfail     uint64 `json:"servfail"`
-	NXDomain     uint64 `json:"nxdomain"`
-	CPU          int64  `json:"cpu_us"` // processor time of the authority, microseconds
-}
-
-// DirectState is an override that an operator handed to a host, as the host has it.
-type DirectState struct {
-	ID       string `json:"id"`
-	Owner    string `json:"owner"`
-	Type     string `json:"type"`
-	Operator string `json:"operator"`
-	Until    int64  `json:"until_ms"`
-	// Refused is why it is not answered; empty when it is.
-	Refused string `json:"refused,omitempty"`
 }
 
 // Direct is an override that an operator handed to hosts without the store. Its id is that
@@ -692,11 +320,6 @@ type Hold struct {
 	Ring string `json:"ring,omitempty"`
 }
 
-// Admitting tells that all of what is staged is in the version, and takes its place now.
-type Admitting struct {
-	Version uint64 `json:"version"`
-}
-
 // Freeze stops the changes of sources until a person thaws it.
 type Freeze struct {
 	ID string `json:"id"`
@@ -739,50 +362,6 @@ type Pin struct {
 	From    string `json:"from"`
 }
 
-// History is a version that changed content.
-type History struct {
-	Version  uint64 `json:"version"`
-	Time     int64  `json:"time_ms"`
-	Created  int    `json:"created"` // RRsets
-	Replaced int    `json:"replaced"`
-	Removed  int    `json:"removed"`
-	// Causes are the sources whose claims changed, at most 16 of them; Others counts the rest.
-	Causes []Cause `json:"causes"`
-	Others int     `json:"others,omitempty"`
-	// Keys are some of the RRsets that changed: "www.example.net. A".
-	Keys []string `json:"keys"`
-	// Pinned is the version at whose content it was held; zero: at none.
-	Pinned uint64 `json:"pinned,omitempty"`
-	Pieces int    `json:"pieces"` // of the undo; zero: there is no way back
-	// Under is how many pieces after those lead on from the version to what lay below
-	// overrides; zero: there were none in force.
-	Under int `json:"under,omitempty"`
-	// Counted is what guards count of it, and of what was admitted since the version before;
-	// of many zones some are joined under no zone.
-	Counted []Counted `json:"counted,omitempty"`
-}
-
-// Cause is a source whose claims changed, and the newest provenance of what it claims there;
-// that of a source that took everything away is not known.
-type Cause struct {
-	Source   record.Source `json:"source"`
-	Author   string        `json:"author,omitempty"`
-	Reason   string        `json:"reason,omitempty"`
-	Revision string        `json:"revision,omitempty"`
-	// Released is the hold that a person let through, if it was one.
-	Released string `json:"released,omitempty"`
-}
-
-type Counted struct {
-	Source    record.Source `json:"source"`
-	Zone      string        `json:"zone,omitempty"`
-	Removed   int           `json:"removed,omitempty"` // RRsets
-	Replaced  int           `json:"replaced,omitempty"`
-	Repointed int           `json:"repointed,omitempty"`
-	Created   int           `json:"created,omitempty"`
-	Lowered   int           `json:"lowered,omitempty"`
-}
-
 // AuditEntry is one thing that a person did, or that followed from it. It is never
 // changed.
 type AuditEntry struct {
@@ -797,12 +376,6 @@ type AuditEntry struct {
 	Signed string `json:"signed,omitempty"`
 }
 
-// Versions are some that can no longer be gone back to, the oldest first: how they came
-// about is still told.
-type Versions struct {
-	Versions []History `json:"versions"`
-}
-
 // AuditOps notes an entry in the transaction of what it tells of.
 func AuditOps(e AuditEntry) (store.Cond, store.Op) {
 	var b [4]byte
@@ -811,36 +384,11 @@ func AuditOps(e AuditEntry) (store.Cond, store.Op) {
 	return store.Cond{Path: path}, store.Op{Path: path, Value: Encode(e)}
 }
 
-// ConfigHead is the newest landing of configurations. It is put by every one of them.
-type ConfigHead struct {
-	// Version numbers the landing: unix milliseconds of it, or one more than that of the
-	// landing before if that is greater.
-	Version uint64 `json:"version"`
-	// Revision is that of the source repository up to which everything is here.
-	Revision string `json:"revision"`
-	Time     int64  `json:"time_ms"`
-	// Staged is how many chunks below ConfigStagedPrefix stand above the nodes of the
-	// configurations: a landing too large for one transaction. Zero: none.
-	Staged int `json:"staged,omitempty"`
-}
-
-// ConfigEntry is one configuration, without its value.
-type ConfigEntry struct {
-	Type string `json:"type"` // of the IDL, file.Type
-	// Version is the landing that brought this value, Revision that of the source
-	// repository at which it was made.
-	Version  uint64 `json:"version"`
-	Revision string `json:"revision"`
-	// Sources are files it was made from; More is how many others there are.
-	Sources []string `json:"sources"`
-	More    int      `json:"more,omitempty"`
-	Size    int      `json:"size"`   // octets of the value
-	SHA256  string   `json:"sha256"` // of the value, hex
-}
-
-// ConfigMark says that the parts of a value may belong to no configuration.
-type ConfigMark struct {
-	Size int `json:"size"` // octets of the value
+// bucketOf spreads names over n nodes.
+func bucketOf(name string, n uint32) int {
+	h := fnv.New32a()
+	_, _ = h.Write([]byte(name)) // does not fail
+	return int(h.Sum32() % n)
 }
 
 // Encode gives a small node's value.
