@@ -162,17 +162,27 @@ func (r *reports) do(ctx context.Context, up store.Session, b *batch) (store.Ses
 		r.again(b, true)
 		r.failed(ctx, at, err)
 		return up, err
-	case len(b.paths) > 1 && len(b.wishes) > 1:
+	case len(b.paths) > 1 && len(b.wishes) != 1:
 		return r.each(ctx, up, b)
 	}
 	r.refuse(b, err)
 	return up, nil
 }
 
-// each does the wishes of a batch of which one is not to the store's liking, one by one.
+// each does the wishes of a batch of which one is not to the store's liking, one by one; without wishes,
+// its reports.
 func (r *reports) each(ctx context.Context, up store.Session, b *batch) (store.Session, error) {
-	for i, w := range b.wishes {
-		one := &batch{wishes: []*wish{w}, sent: b.sent}
+	parts := b.wishes
+	if len(parts) == 0 {
+		for _, p := range b.paths {
+			parts = append(parts, &wish{paths: []string{p}})
+		}
+	}
+	for i, w := range parts {
+		one := &batch{sent: b.sent}
+		if len(b.wishes) > 0 {
+			one.wishes = []*wish{w}
+		}
 		for _, o := range b.txn.Do {
 			if slices.Contains(w.paths, o.Path) {
 				one.txn.Do, one.paths = append(one.txn.Do, o), append(one.paths, o.Path)
@@ -187,7 +197,7 @@ func (r *reports) each(ctx context.Context, up store.Session, b *batch) (store.S
 		if len(one.txn.Do) == 0 { // said with one before it
 			r.done(one, 0)
 		} else if up, err = r.do(ctx, up, one); err != nil || up == nil {
-			r.again(&batch{wishes: b.wishes[i+1:]}, false)
+			r.again(&batch{wishes: b.wishes[min(i+1, len(b.wishes)):]}, false)
 			return up, err
 		}
 	}

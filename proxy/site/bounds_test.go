@@ -310,3 +310,28 @@ func TestStandInsGo(t *testing.T) {
 		t.Errorf("revision %d, node of %d, the store said %d", got.rev, got.nodes[0].Modified, r.last)
 	}
 }
+
+// What was acknowledged while the store was away, and is not to its liking when it is back, goes alone:
+// what others reported is written.
+func TestRefusedAlone(t *testing.T) {
+	r, up := desk(t)
+	for _, p := range []string{"/hosts/a", "/hosts/bad", "/hosts/c"} {
+		done := r.wishes(t, r.session(t, new(conn)), put(p))
+		r.keep()
+		if err := <-done; err != nil {
+			t.Fatal(err)
+		}
+	}
+	session, err := r.do(t.Context(), nil, r.next())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer session.Close()
+	nodes, _, err := up.List(t.Context(), "/hosts/")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(nodes) != 2 || len(r.nodes) != 2 || len(r.dirty) > 0 {
+		t.Errorf("the store has %d nodes, the proxy %d, %d to be written; expected 2, 2, 0", len(nodes), len(r.nodes), len(r.dirty))
+	}
+}
