@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"slices"
 	"sync"
 	"time"
 
@@ -20,6 +21,7 @@ import (
 	"github.com/zonecast/zonecast/mapper/plan"
 	"github.com/zonecast/zonecast/mapper/table"
 	"github.com/zonecast/zonecast/record"
+	"github.com/zonecast/zonecast/rtt"
 	"github.com/zonecast/zonecast/store"
 )
 
@@ -304,12 +306,17 @@ func (t *term) previous(in *inputs) plan.Previous {
 	if t.force[0] == nil {
 		return nil
 	}
+	first := len(in.Keys) // of resolvers: keys are in order
+	if i := slices.IndexFunc(in.Keys, func(k rtt.Key) bool { return k.Kind == rtt.Resolver }); i >= 0 {
+		first = i
+	}
+	rests := append(table.Rests(in.Prefixes[:first]), table.Rests(in.Prefixes[first:])...)
 	return func(i int) []string {
 		m := t.force[0]
 		if t.force[1] != nil && in.resolver(i) {
 			m = t.force[1]
 		}
-		l, _ := m.Lookup(in.Prefixes[i])
+		l, _ := m.Lookup(rests[i])
 		return l.Order
 	}
 }

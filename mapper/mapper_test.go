@@ -264,6 +264,29 @@ func TestFollowsMeasurements(t *testing.T) {
 	})
 }
 
+// A prefix that a longer one is in is at home where its own addresses are, however few entries the map
+// has: it does not move for a gain below the threshold.
+func TestNested(t *testing.T) {
+	in(t, func(w *world) {
+		outer := measures{rtt.Client, "10.0.0.0/16", 5, [3]float64{40, 60, 250}}
+		inner := measures{rtt.Client, "10.0.0.0/17", 5, [3]float64{90, 15, 230}}
+		many := asia
+		many.demand = 90
+		w.measured("a@1", outer, inner, many)
+		w.start()
+		w.want("10.0.0.1", "eqiad/esams/eqsin")
+		w.want("10.0.128.1", "esams/eqiad/eqsin")
+		outer.ms = [3]float64{45, 43, 250}
+		w.measured("a@1", outer, inner, many)
+		w.pass(2 * cycle)
+		w.want("10.0.0.1", "eqiad/esams/eqsin")
+		w.want("10.0.128.1", "esams/eqiad/eqsin")
+		if r := w.m.Report(); r.Churn.Moved != 0 {
+			t.Errorf("%+v, expected that nobody moves", r.Churn)
+		}
+	})
+}
+
 // A drained PoP moves its own users at once, and theirs alone; when none is open the map stays.
 func TestDrain(t *testing.T) {
 	in(t, func(w *world) {

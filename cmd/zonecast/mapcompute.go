@@ -10,6 +10,7 @@ import (
 	"net/netip"
 	"os"
 	"runtime"
+	"slices"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -144,8 +145,9 @@ func mapInForce(m *table.Map, t *table.Table) plan.Previous {
 	if m == nil {
 		return nil
 	}
+	rests := table.Rests(t.Prefixes)
 	return func(i int) []string {
-		l, _ := m.Lookup(t.Prefixes[i])
+		l, _ := m.Lookup(rests[i])
 		return l.Order
 	}
 }
@@ -431,8 +433,8 @@ func newMapDiff() *cobra.Command {
 	var demandFile string
 	cmd := &cobra.Command{
 		Use: "diff OLD NEW", Short: "what differs between two maps that are files", Args: exactArgs("OLD", "NEW"),
-		Long: `diff tells how many prefixes have another first PoP in NEW than in OLD, from which to which; with --demand also how much demand that is. Prefixes
-that are in one of the files only are looked up in the other by the longest prefix around them.`,
+		Long: `diff tells how many prefixes have another first PoP in NEW than in OLD, from which to which; with --demand also how much demand that is. What
+counts are the addresses of a prefix that are in no longer one of either file: how a file says it, in few prefixes or in many, makes no difference.`,
 		Example: "  zonecast map diff map.csv new.csv --demand demand.csv",
 	}
 	declare(cmd, "", &o)
@@ -504,7 +506,7 @@ func diffMaps(before, after *table.Map, demand *table.Table) *mapDiff {
 		}
 		return &v.Moves[i], false
 	}
-	for p := range prefixesOf(before, after) {
+	for _, p := range table.Rests(slices.Collect(prefixesOf(before, after))) {
 		v.Prefixes++
 		m, order := move(p)
 		if m != nil {
@@ -515,7 +517,7 @@ func diffMaps(before, after *table.Map, demand *table.Table) *mapDiff {
 		}
 	}
 	moved := 0.0
-	for i, p := range demand.Prefixes {
+	for i, p := range table.Rests(demand.Prefixes) {
 		v.Demand += demand.Demand[i]
 		if m, _ := move(p); m != nil {
 			m.Demand += demand.Demand[i]

@@ -256,8 +256,8 @@ func (d *atlasOf) demand(o *mapPicture, pops []table.PoP) error {
 	if err != nil {
 		return err
 	}
-	for i, p := range t.Prefixes {
-		if t.Demand[i] == 0 {
+	for i, p := range table.Rests(t.Prefixes) {
+		if t.Demand[i] == 0 || !p.IsValid() {
 			continue
 		}
 		pop, ms := d.by.at(p.Addr()), -1.0

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/zonecast/zonecast/geo"
+	"github.com/zonecast/zonecast/mapper/table"
 	"github.com/zonecast/zonecast/record"
 )
 
@@ -84,11 +85,17 @@ func newBudget(p *Plan, entries []geo.Entry, of func(i int) bool) *budget {
 		}
 		b.first[e] = j
 	}
+	var rows []int32
+	var prefixes []netip.Prefix
 	for i, prefix := range p.Table.Prefixes {
-		if !of(i) || p.Table.Demand[i] == 0 {
+		if of(i) {
+			rows, prefixes = append(rows, int32(i)), append(prefixes, prefix)
+		}
+	}
+	for k, prefix := range table.Rests(prefixes) {
+		if p.Table.Demand[rows[k]] == 0 {
 			continue
 		}
-		// Of a prefix that became several entries, all say the same: the first will do.
 		e, found := slices.BinarySearchFunc(entries, prefix, func(x geo.Entry, q netip.Prefix) int {
 			return cmp.Or(x.Prefix.Addr().Compare(q.Addr()), cmp.Compare(x.Prefix.Bits(), q.Bits()))
 		})
@@ -98,7 +105,7 @@ func newBudget(p *Plan, entries []geo.Entry, of func(i int) bool) *budget {
 			}
 		}
 		if e >= 0 {
-			b.members[e] = append(b.members[e], int32(i))
+			b.members[e] = append(b.members[e], rows[k])
 		}
 	}
 	return b

@@ -52,3 +52,25 @@ func TestFewer(t *testing.T) {
 		t.Logf("%d of %d entries: %.3f %% of the demand moves, %.4f ms", len(got), len(entries), 100*loss.Moved, loss.Mean)
 	}
 }
+
+// A prefix that a longer one is in may become other entries than itself: what its clients lose is
+// still told of those that have them.
+func TestFewerNested(t *testing.T) {
+	tab := &table.Table{PoPs: []table.PoP{{Name: "a", Capacity: 1000}, {Name: "m", Capacity: 1000}, {Name: "z", Capacity: 1000}}}
+	for _, row := range []struct {
+		prefix string
+		demand float64
+		rtt    [3]int32
+	}{{"10.0.0.0/8", 10, [3]int32{100_000, 100_000, 10_000}}, {"10.0.0.0/9", 1, [3]int32{10_000, 20_000, 30_000}}, {"172.16.0.0/16", 100, [3]int32{90_000, 5_000, 80_000}}} {
+		tab.Prefixes, tab.Demand, tab.RTT = append(tab.Prefixes, netip.MustParsePrefix(row.prefix)), append(tab.Demand, row.demand), append(tab.RTT, row.rtt[:]...)
+	}
+	p := compute(t, tab, nil, plan.DefaultSettings())
+	entries, err := ortc.Aggregate(p.Map("users").Entries)
+	if err != nil || len(entries) != 4 || entries[1].Prefix != tab.Prefixes[0] || entries[1].Location != "a/m/z" {
+		t.Fatalf("entries %v (%v), expected 10.0.0.0/8 at a, and what is not in 10.0.0.0/9 at z", entries, err)
+	}
+	got, loss := p.Fewer(entries, 3, func(int) bool { return true })
+	if len(got) != 3 || got[1].Location != "z/m/a" && got[1].Location != "z/a/m" || loss.Moved > 1.001/111 {
+		t.Errorf("%v, %v, expected that a tenth of the demand of 10.0.0.0/8 moves, not nine", got, loss)
+	}
+}

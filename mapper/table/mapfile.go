@@ -132,6 +132,48 @@ func compare(a, b netip.Prefix) int {
 
 func within(p, q netip.Prefix) bool { return p.Bits() <= q.Bits() && p.Contains(q.Addr()) }
 
+// Rests gives an address of each prefix that no longer one of them has, as a prefix; the zero
+// Prefix when they have all of it. There is what is said of the prefix: a map with fewer entries
+// that say the same (package ortc) may have another entry for the prefix itself. Each prefix is there once.
+func Rests(prefixes []netip.Prefix) []netip.Prefix {
+	order := make([]int32, len(prefixes))
+	for i := range order {
+		order[i] = int32(i)
+	}
+	slices.SortFunc(order, func(a, b int32) int { return compare(prefixes[a], prefixes[b]) })
+	rests := make([]netip.Prefix, len(prefixes))
+	var open []int32
+	for _, i := range order {
+		p := prefixes[i]
+		for len(open) > 0 && !within(prefixes[open[len(open)-1]], p) {
+			open = open[:len(open)-1]
+		}
+		if n := len(open); n > 0 && p.Contains(rests[open[n-1]].Addr()) {
+			rest := behind(p)
+			if !prefixes[open[n-1]].Contains(rest) {
+				rest = netip.Addr{}
+			}
+			rests[open[n-1]] = netip.PrefixFrom(rest, rest.BitLen())
+		}
+		rests[i] = netip.PrefixFrom(p.Addr(), p.Addr().BitLen())
+		open = append(open, i)
+	}
+	return rests
+}
+
+// behind is the first address after a prefix; the zero Addr when there is none.
+func behind(p netip.Prefix) netip.Addr {
+	b := p.Addr().AsSlice()
+	for i := p.Bits() - 1; i >= 0; i-- {
+		bit := byte(0x80) >> (i % 8)
+		if b[i/8] ^= bit; b[i/8]&bit != 0 {
+			a, _ := netip.AddrFromSlice(b)
+			return a
+		}
+	}
+	return netip.Addr{}
+}
+
 // Lines are those of the map, in the order of addresses.
 func (m *Map) Lines() []Line { return m.lines }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/netip"
 	"slices"
 	"strings"
 	"testing"
@@ -180,6 +181,24 @@ func TestMap(t *testing.T) {
 	} {
 		if _, err := table.ReadMap(strings.NewReader(in), "map.csv"); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%q: %v, expected %q", in, err, want)
+		}
+	}
+}
+
+// What is said of a prefix is where no longer one is.
+func TestRests(t *testing.T) {
+	rests := map[string]string{
+		"0.0.0.0/0": "0.0.0.0/32", "10.0.0.0/8": "", "10.0.0.0/9": "10.64.0.0/32", "10.0.0.0/10": "10.0.0.0/32", "10.128.0.0/9": "10.128.0.0/32",
+		"255.0.0.0/8": "255.0.0.0/32", "255.128.0.0/9": "255.128.0.0/32", "255.255.255.254/31": "", "255.255.255.254/32": "255.255.255.254/32",
+		"255.255.255.255/32": "255.255.255.255/32", "2001:db8::/32": "2001:db8:c000::/128", "2001:db8::/33": "2001:db8::/128", "2001:db8:8000::/34": "2001:db8:8000::/128",
+	}
+	var prefixes []netip.Prefix
+	for p := range rests { // in any order
+		prefixes = append(prefixes, netip.MustParsePrefix(p))
+	}
+	for i, got := range table.Rests(prefixes) {
+		if want := rests[prefixes[i].String()]; want == "" && got.IsValid() || want != "" && got.String() != want {
+			t.Errorf("%s: %s, expected %q", prefixes[i], got, want)
 		}
 	}
 }
