@@ -298,7 +298,7 @@ func (t *term) report(ctx context.Context, trouble error) {
 		t.deps.Log.Warn("state of the map is not written", "source", t.source, "error", err)
 		return
 	}
-	t.said = said
+	t.said, t.seen = said, "" // the inputs of before are to take it back
 }
 
 // previous says where rows are served now.

@@ -317,6 +317,27 @@ func TestDrain(t *testing.T) {
 	})
 }
 
+// What was wrong is taken back when the inputs are again what they were.
+func TestInputsAsBefore(t *testing.T) {
+	in(t, func(w *world) {
+		w.measured("a@1", europe, america, asia)
+		w.change("eqiad", func(p *tree.PoP) { p.Drained = true })
+		w.change("eqsin", func(p *tree.PoP) { p.Drained = true })
+		w.start()
+		w.want("192.0.2.1", "esams")
+		w.change("esams", func(p *tree.PoP) { p.Drained = true })
+		w.pass(time.Second)
+		if s := w.source(); !strings.Contains(s.Error, "no PoP is open") {
+			t.Errorf("source %+v", s)
+		}
+		w.change("esams", func(p *tree.PoP) { p.Drained = false })
+		w.pass(2 * cycle)
+		if s := w.source(); s.Error != "" || w.m.Trouble() != "" {
+			t.Errorf("source %+v, trouble %q, expected neither", s, w.m.Trouble())
+		}
+	})
+}
+
 // One liar among many, and one alone, move nobody.
 func TestLiars(t *testing.T) {
 	in(t, func(w *world) {
