@@ -56,8 +56,8 @@ const (
 	fewest = 3
 	// most is of how many it is at most; they are taken evenly from all.
 	most = 1001
-	// unknown is the estimate to a PoP to which nobody was measured, in microseconds: nobody is
-	// sent there who can go elsewhere.
+	// unknown is the least estimate to a PoP to which nobody was measured, in microseconds: nobody
+	// is sent there who can go elsewhere.
 	unknown = 1_000_000
 	// stretch is how much longer paths take than light in vacuum along the great circle: 1.5 for
 	// fibre, times 1.4 for where fibres lie. Only how PoPs compare depends on it.
@@ -318,7 +318,19 @@ func (e *estimator) cell(i, j int) (int32, Level) {
 			return e.shift(i, j, v, func(k int) int32 { return f.known(l, i, k) }), l
 		}
 	}
-	return unknown, Nothing
+	return max(unknown, f.worse(i)), Nothing
+}
+
+// worse is a time that is longer than the best that was measured from prefix i; 0: nothing was.
+func (f *Filled) worse(i int) int32 {
+	m := len(f.t.PoPs)
+	best := int32(table.Missing)
+	for j := range m {
+		if cell := i*m + j; f.has(cell) && (best == table.Missing || f.t.RTT[cell] < best) {
+			best = f.t.RTT[cell]
+		}
+	}
+	return min(best+1, assign.MaxRTT)
 }
 
 // shift moves an estimate by how much slower than others' the prefix's own times are. Without
@@ -327,11 +339,8 @@ func (e *estimator) cell(i, j int) (int32, Level) {
 func (e *estimator) shift(i, j int, v int32, others func(k int) int32) int32 {
 	f, m := e.f, len(e.f.t.PoPs)
 	e.values = e.values[:0]
-	low := int32(0)
-	best := int32(assign.MaxRTT)
 	for k := range m {
 		if f.has(i*m + k) {
-			best = min(best, f.t.RTT[i*m+k])
 			if o := others(k); o != table.Missing {
 				e.values = append(e.values, f.t.RTT[i*m+k]-o)
 			}
@@ -340,11 +349,9 @@ func (e *estimator) shift(i, j int, v int32, others func(k int) int32) int32 {
 	if len(e.values) > 0 {
 		v += median(e.values)
 	}
-	switch {
-	case f.places != nil && f.places[i].Located && f.t.PoPs[j].Located && !f.Suspect[j]:
+	low := f.worse(i)
+	if f.places != nil && f.places[i].Located && f.t.PoPs[j].Located && !f.Suspect[j] {
 		low = f.places[i].floor(f.t.PoPs[j])
-	case best < assign.MaxRTT:
-		low = best + 1
 	}
 	return min(max(v, low), assign.MaxRTT)
 }
