@@ -267,6 +267,15 @@ func TestStable(t *testing.T) {
 	})
 }
 
+// A group without demand is at the PoP near it, also when a divided one fills that.
+func TestIdleGroup(t *testing.T) {
+	p := &assign.Problem{RTT: []int32{1000, 2000, 1000, 200_000}, Demand: []int64{12, 0}, Capacity: []int64{10, 10}}
+	a, err := assign.Price{}.Assign(t.Context(), p)
+	if err != nil || a.PoP[1] != 0 {
+		t.Errorf("%v (%v), expected the second group at the first PoP", a.PoP, err)
+	}
+}
+
 // A group stays at home unless it gains more than its Stay.
 func TestStay(t *testing.T) {
 	p := &assign.Problem{

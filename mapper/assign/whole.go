@@ -18,7 +18,7 @@ const (
 // and the rest is solved again around them; then groups are moved out of PoPs that have
 // become too full, and then whatever gains by a move that fits.
 func (f *flow) whole(ctx context.Context) ([]int16, error) {
-	r := repair{p: f.p, capacity: f.capacity}
+	r, price := repair{p: f.p, capacity: f.capacity}, f.price
 	least := int64(large * float64(sum(f.p.Demand)))
 	fixed := map[int32]int16{}
 	for range rounds {
@@ -48,7 +48,7 @@ func (f *flow) whole(ctx context.Context) ([]int16, error) {
 		f.at[g] = j
 	}
 	r.pop, r.load = f.at, r.p.Loads(f.at)
-	r.idle(f.price)
+	r.idle(price) // of the optimum: the rest has PoPs that are full
 	r.fit()
 	r.better()
 	r.swap()
