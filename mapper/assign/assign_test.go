@@ -267,6 +267,15 @@ func TestStable(t *testing.T) {
 	})
 }
 
+// A group that is larger than a PoP does not turn others out of it.
+func TestStableLargeGroup(t *testing.T) {
+	p := &assign.Problem{RTT: []int32{1000, 50_000, 1000, 100_000}, Demand: []int64{5, 50}, Capacity: []int64{10, 100}}
+	a, err := assign.Stable{}.Assign(t.Context(), p)
+	if diff := cmp.Diff([]int16{0, 1}, a.PoP); err != nil || diff != "" {
+		t.Errorf("%v (-want +got):\n%s", err, diff)
+	}
+}
+
 // A group without demand is at the PoP near it, also when a divided one fills that.
 func TestIdleGroup(t *testing.T) {
 	p := &assign.Problem{RTT: []int32{1000, 2000, 1000, 200_000}, Demand: []int64{12, 0}, Capacity: []int64{10, 10}}

@@ -83,6 +83,10 @@ func (Stable) Assign(ctx context.Context, p *Problem) (Assignment, error) {
 		}
 		next[g]++
 		j := lists[g*length+k]
+		if p.Demand[g] > capacity[j] { // never fits: nobody is to make room for it
+			free = append(free, int32(g))
+			continue
+		}
 		pop[g] = j
 		accepted[j].push(ask{loss(g, k), int32(g)})
 		load[j] += p.Demand[g]
