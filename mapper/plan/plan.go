@@ -310,7 +310,7 @@ func (w *work) settle() {
 	for i, d := range w.problem.Demand {
 		total += d
 		h, k := w.Home[i], w.at[i]
-		if h == None || h == k || w.displaced[i] || w.pinned(i) {
+		if h == None || h == k || w.displaced[i] || w.pinned(i) || d == 0 && w.set.MaxChurn > 0 {
 			continue
 		}
 		moved += d

@@ -252,6 +252,27 @@ func TestStability(t *testing.T) {
 	}
 }
 
+// Who has no demand moves for a gain, too, when nobody has any, and not at all when nobody may.
+func TestChurnWithoutDemand(t *testing.T) {
+	tab := world(3, 2, 0.5, 7)
+	tab.Demand = make([]float64, 3)
+	tab.RTT = []int32{10_000, 90_000, 90_000, 10_000, 90_000, 10_000}
+	previous := func(int) []string { return []string{"pop0", "pop1"} }
+	for churn, want := range map[float64][]int16{0: {0, 0, 0}, 0.25: {0, 1, 1}, 1: {0, 1, 1}} {
+		set := plan.DefaultSettings()
+		set.MaxChurn = churn
+		p, err := plan.Compute(t.Context(), tab, previous, set)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i, o := range p.Orders {
+			if o[0] != want[i] {
+				t.Errorf("max-churn %v: prefix %d is at %d, expected %d", churn, i, o[0], want[i])
+			}
+		}
+	}
+}
+
 // More demand than capacity is spread in proportion, headroom or not.
 func TestOverload(t *testing.T) {
 	tab := world(5000, 4, 1.3, 6)

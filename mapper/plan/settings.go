@@ -20,7 +20,7 @@ type Settings struct {
 	HysteresisShare float64
 	// MaxChurn is the part of the demand that may move for a gain, 0 to 1; moves that are
 	// necessary (a PoP closed, too full, new prefixes) are not counted. Those that gain most come first, and
-	// the one that crosses the bound may. One is no bound.
+	// the one that crosses the bound may. Zero is nobody, one no bound; who has no demand is under none but zero.
 	MaxChurn float64
 	// Pins are PoPs that people chose, None for who has none; nil: nobody has. Who is pinned to
 	// a PoP that is closed is assigned like everybody else.
