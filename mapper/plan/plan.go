@@ -110,16 +110,23 @@ func Compute(ctx context.Context, t *table.Table, previous Previous, set Setting
 }
 
 // scale makes demand and capacities whole numbers, of a unit that is a power of two: whole
-// numbers stay what they are.
+// numbers stay what they are, but for capacities above twice the demand. These are as good as that, and
+// would leave no digits for the demand.
 func (w *work) scale() {
 	t := w.Table
 	demand, capacity := 0.0, 0.0
 	for _, d := range t.Demand {
 		demand += d
 	}
+	useful := func(capacity float64) float64 {
+		if demand > 0 {
+			return min(capacity, 2*demand)
+		}
+		return capacity
+	}
 	for _, p := range t.PoPs {
 		if p.Open() {
-			capacity += p.Capacity
+			capacity += useful(p.Capacity)
 		}
 	}
 	exponent := 0
@@ -139,8 +146,8 @@ func (w *work) scale() {
 	}
 	for j, pop := range t.PoPs {
 		if pop.Open() {
-			p.Capacity[j] = max(int64(pop.Capacity*w.unit), 1)
-			w.limit[j] = max(int64(pop.Capacity*(1-w.set.Headroom)*w.unit), 1)
+			p.Capacity[j] = max(int64(useful(pop.Capacity)*w.unit), 1)
+			w.limit[j] = max(int64(useful(pop.Capacity*(1-w.set.Headroom))*w.unit), 1)
 		}
 	}
 }

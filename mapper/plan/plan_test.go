@@ -273,6 +273,20 @@ func TestChurnWithoutDemand(t *testing.T) {
 	}
 }
 
+// A capacity that is as good as none at all takes nothing from how exact the demand is.
+func TestHugeCapacity(t *testing.T) {
+	tab := world(100, 3, 0.5, 7)
+	for i := range tab.Demand {
+		tab.Demand[i] /= 1e6
+	}
+	for j := range tab.PoPs {
+		tab.PoPs[j].Capacity = table.MaxAmount
+	}
+	if f := compute(t, tab, nil, plan.DefaultSettings()).Figures; math.Abs(f.Gap) > 1e-6 || math.Abs(f.Bound-f.Unbounded) > 1e-6 {
+		t.Errorf("%+v, expected that everybody is at the nearest, and a gap of 0", f)
+	}
+}
+
 // More demand than capacity is spread in proportion, headroom or not.
 func TestOverload(t *testing.T) {
 	tab := world(5000, 4, 1.3, 6)
