@@ -74,7 +74,7 @@ type Choice struct {
 	Name   string  `json:"name"`
 	MS     float64 `json:"ms"`
 	From   string  `json:"from"`  // measured, or what it is estimated from
-	Price  float64 `json:"price"` // milliseconds that room there is worth; -1: it is closed
+	Price  float64 `json:"price"` // milliseconds that room there is worth, 0 if the algorithm has no prices; -1: it is closed
 	Chosen bool    `json:"chosen,omitempty"`
 }
 
@@ -105,8 +105,11 @@ func (c *computed) explain(a netip.Addr, resolver bool) Explanation {
 	o := c.Orders[row]
 	x.Prefix, x.Demand, x.Order, x.Why = c.in.Prefixes[row].String(), c.in.Demand[row], c.Names(o), c.why(row)
 	for j, p := range c.in.PoPs {
-		price := -1.0
-		if p.Open() && c.Prices != nil {
+		price := 0.0
+		switch {
+		case !p.Open():
+			price = -1
+		case c.Prices != nil:
 			price = float64(c.Prices[j]) / 1000
 		}
 		x.PoPs = append(x.PoPs, Choice{p.Name, float64(c.in.Row(row)[j]) / 1000, c.filled.Source(row, j).String(), price, int(o[0]) == j})

@@ -48,7 +48,7 @@ type Mapper struct {
 
 	mu      sync.Mutex // guards below
 	trouble string     // why the map stays as it is; "": it is as the inputs say
-	last    *computed  // nil: nothing was computed by this process yet
+	last    *computed  // nil: nothing was computed in this term, or another process leads
 }
 
 // New checks the configuration and registers metrics; it reads no file.
@@ -108,7 +108,11 @@ type term struct {
 // lead is a term.
 func (m *Mapper) lead(ctx context.Context, fence store.Cond) error {
 	t := &term{Mapper: m, fence: fence}
-	defer m.setTrouble("")
+	defer func() {
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		m.trouble, m.last = "", nil // what the next leader computes is not known here
+	}()
 	tick := time.NewTicker(m.cfg.Every)
 	defer tick.Stop()
 	pops := m.deps.Store.Watch(ctx, tree.PoPs, 0)

@@ -529,6 +529,18 @@ func TestExplain(t *testing.T) {
 		if err := json.Unmarshal([]byte(body), &r); err != nil || code != 200 || len(r.PoPs) != 3 || r.PoPs[2].Name != "esams" || r.PoPs[2].Load != 50 {
 			t.Errorf("%d %s", code, body)
 		}
+		// Without prices no PoP is taken for closed.
+		w.cfg.Algorithm = "argmin"
+		w.start()
+		if x, ok := w.m.Explain(netip.MustParseAddr("192.0.2.1"), false); !ok || slices.ContainsFunc(x.PoPs, func(c mapper.Choice) bool { return c.Price != 0 }) {
+			t.Errorf("%+v, expected no prices", x)
+		}
+		// Who leads no longer knows nothing.
+		w.stop()
+		w.stop = nil
+		if _, ok := w.m.Explain(netip.MustParseAddr("192.0.2.1"), false); ok || w.m.Report().Leading {
+			t.Errorf("%+v of a mapper that does not lead", w.m.Report())
+		}
 	})
 }
 
