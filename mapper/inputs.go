@@ -49,7 +49,8 @@ type inputs struct {
 // resolver tells whether row i is of resolvers.
 func (in *inputs) resolver(i int) bool { return in.Keys[i].Kind == rtt.Resolver }
 
-// inputs reads everything. Its error says why no map can be made of it.
+// inputs reads everything; of inputs that the claims are of, no more than their fingerprint. Its error says
+// why no map can be made of it.
 func (t *term) inputs(ctx context.Context) (*inputs, error) {
 	now := t.deps.Now()
 	sum := xxh3.New()
@@ -90,12 +91,15 @@ func (t *term) inputs(ctx context.Context) (*inputs, error) {
 	if age := now.Sub(newest); age > t.cfg.Stale {
 		return nil, fmt.Errorf("the newest round-trip time is %s old, expected at most --mapper-stale %s: are beacons running?", age.Round(time.Second), t.cfg.Stale)
 	}
-	if err := t.files(in, sum); err != nil {
+	if err := t.stat(sum); err != nil {
 		return nil, err
 	}
 	in.fingerprint = fmt.Sprintf("%016x", sum.Sum64())
 	if in.fingerprint == t.seen {
 		return in, nil
+	}
+	if err := t.open(in); err != nil {
+		return nil, err
 	}
 	set := measured.Settings{Measurements: t.cfg.Measurements, Clients: t.cfg.Clients, Enough: t.cfg.Enough, Demand: t.cfg.Weight, Queries: t.cfg.Queries}
 	if in.Measured, err = measured.New(tables, pops, set); err != nil {
@@ -123,8 +127,8 @@ func readDemand(file string) (*table.Table, error) {
 	return table.ReadDemand(f, file)
 }
 
-// files notes the files of people in sum, and opens those that are needed.
-func (t *term) files(in *inputs, sum hash.Hash64) error {
+// stat notes in sum which files of people there are.
+func (t *term) stat(sum hash.Hash64) error {
 	for _, file := range append(append(slices.Clone(t.cfg.ASN), t.cfg.City...), t.cfg.DemandFile, t.cfg.PinsFile) {
 		if file == "" {
 			continue
@@ -135,6 +139,11 @@ func (t *term) files(in *inputs, sum hash.Hash64) error {
 		}
 		fmt.Fprintln(sum, file, s.Size(), s.ModTime().UnixNano())
 	}
+	return nil
+}
+
+// open reads the pins and databases, which may be hundreds of megabytes.
+func (t *term) open(in *inputs) error {
 	var err error
 	if t.cfg.PinsFile != "" {
 		if in.pins, err = readPins(t.cfg.PinsFile); err != nil {
