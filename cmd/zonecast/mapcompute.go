@@ -227,6 +227,9 @@ say the same, and 0.0.0.0/0 and ::/0 for everybody else.`,
 		if err := o.set.Check(); err != nil {
 			return misused(cmd, err)
 		}
+		if most < 0 || most == 1 {
+			return misused(cmd, fmt.Errorf("--max-entries is %d, expected 0 or at least 2: 0.0.0.0/0 and ::/0 stay", most))
+		}
 		began := time.Now()
 		before, err := readMap(inForce)
 		if err != nil {
