@@ -11,6 +11,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/zeebo/xxh3"
@@ -168,25 +169,23 @@ func (t *term) open(in *inputs) error {
 // tables reads those of all beacons that are not older than since. With some of them there
 // may be an error beside.
 func (t *term) tables(ctx context.Context, since time.Time) ([]*rtt.Table, error) {
-	var all []*rtt.Table
-	var errs []error
-	for _, from := range t.cfg.RTT {
-		var tables []*rtt.Table
-		var err error
-		if strings.Contains(from, "://") {
-			tables, err = t.fetch(ctx, from, since)
-		} else {
-			tables, err = rtt.ReadDir(from, limit, since)
-		}
-		if err != nil {
-			errs = append(errs, err)
-		}
-		all = append(all, tables...)
+	tables, errs := make([][]*rtt.Table, len(t.cfg.RTT)), make([]error, len(t.cfg.RTT))
+	var wg sync.WaitGroup // one that is away is not to keep the others waiting
+	for i, from := range t.cfg.RTT {
+		wg.Go(func() {
+			if strings.Contains(from, "://") {
+				tables[i], errs[i] = t.fetch(ctx, from, since)
+			} else {
+				tables[i], errs[i] = rtt.ReadDir(from, limit, since)
+			}
+		})
 	}
-	if len(errs) > 0 {
+	wg.Wait()
+	err := errors.Join(errs...)
+	if err != nil {
 		t.metrics.unread.Inc()
 	}
-	return all, errors.Join(errs...)
+	return slices.Concat(tables...), err
 }
 
 // fetch reads the tables of a beacon.
