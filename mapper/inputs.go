@@ -166,8 +166,8 @@ func (t *term) open(in *inputs) error {
 	return nil
 }
 
-// tables reads those of all beacons that are not older than since. With some of them there
-// may be an error beside.
+// tables reads those of all beacons that are not older than since; of a beacon that is away it gives what
+// that said last: its users do not move for it. With some of them there may be an error beside.
 func (t *term) tables(ctx context.Context, since time.Time) ([]*rtt.Table, error) {
 	tables, errs := make([][]*rtt.Table, len(t.cfg.RTT)), make([]error, len(t.cfg.RTT))
 	var wg sync.WaitGroup // one that is away is not to keep the others waiting
@@ -181,6 +181,18 @@ func (t *term) tables(ctx context.Context, since time.Time) ([]*rtt.Table, error
 		})
 	}
 	wg.Wait()
+	for i, from := range t.cfg.RTT {
+		switch {
+		case errs[i] == nil:
+			t.heard[from] = tables[i]
+		case len(tables[i]) == 0:
+			for _, r := range t.heard[from] {
+				if !r.End.Before(since) {
+					tables[i] = append(tables[i], r)
+				}
+			}
+		}
+	}
 	err := errors.Join(errs...)
 	if err != nil {
 		t.metrics.unread.Inc()

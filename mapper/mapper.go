@@ -103,11 +103,13 @@ type term struct {
 	read    bool
 	said    tree.Source
 	seen    string // fingerprint of the inputs that the claims are of
+	// heard is what each of Config.RTT had when it could be read last.
+	heard map[string][]*rtt.Table
 }
 
 // lead is a term.
 func (m *Mapper) lead(ctx context.Context, fence store.Cond) error {
-	t := &term{Mapper: m, fence: fence}
+	t := &term{Mapper: m, fence: fence, heard: map[string][]*rtt.Table{}}
 	defer func() {
 		m.mu.Lock()
 		defer m.mu.Unlock()

@@ -1,9 +1,12 @@
 package mapper_test
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
@@ -12,6 +15,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -38,6 +42,8 @@ type world struct {
 	m    *mapper.Mapper
 	reg  *prometheus.Registry
 	stop func()
+	// client is that of the mapper; nil: its own.
+	client *http.Client
 }
 
 const cycle = 30 * time.Second
@@ -79,7 +85,7 @@ func (w *world) start() {
 		w.stop()
 	}
 	w.reg = prometheus.NewRegistry()
-	m, err := mapper.New(w.cfg, mapper.Deps{Store: w.st, Log: slog.New(slog.DiscardHandler), Metrics: w.reg, Name: "test"})
+	m, err := mapper.New(w.cfg, mapper.Deps{Store: w.st, Log: slog.New(slog.DiscardHandler), Metrics: w.reg, Name: "test", Client: w.client})
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -540,6 +546,51 @@ func TestExplain(t *testing.T) {
 		w.stop = nil
 		if _, ok := w.m.Explain(netip.MustParseAddr("192.0.2.1"), false); ok || w.m.Report().Leading {
 			t.Errorf("%+v of a mapper that does not lead", w.m.Report())
+		}
+	})
+}
+
+type roundTrip func(*http.Request) (*http.Response, error)
+
+func (f roundTrip) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
+
+// The users of a beacon that is away stay where they are, until what it said is too old.
+func TestBeaconAway(t *testing.T) {
+	in(t, func(w *world) {
+		w.measured("far", asia)
+		far := filepath.Join(w.dir, "far"+rtt.Suffix)
+		b, err := os.ReadFile(far)
+		if err == nil {
+			err = os.Remove(far)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		var away atomic.Bool
+		w.client = &http.Client{Transport: roundTrip(func(*http.Request) (*http.Response, error) {
+			if away.Load() {
+				return nil, errors.New("connection refused")
+			}
+			return &http.Response{StatusCode: http.StatusOK, Body: io.NopCloser(bytes.NewReader(b))}, nil
+		})}
+		w.cfg.RTT = append(w.cfg.RTT, "http://beacon.example.net/rtt")
+		w.cfg.MaxAge = time.Hour
+		w.measured("a@1", europe, america)
+		w.start()
+		w.want("2001:db8::1", "eqsin/esams/eqiad")
+		away.Store(true)
+		w.pass(30 * time.Minute)
+		w.measured("a@2", europe, america)
+		w.pass(2 * cycle)
+		w.want("2001:db8::1", "eqsin/esams/eqiad")
+		if r := w.m.Report(); len(r.Warnings) != 1 || !strings.Contains(r.Warnings[0], "connection refused") {
+			t.Errorf("warnings %q", r.Warnings)
+		}
+		w.pass(31 * time.Minute)
+		w.measured("a@3", europe, america)
+		w.pass(2 * cycle)
+		if got := w.at(0, "2001:db8::1"); got == "eqsin/esams/eqiad" {
+			t.Errorf("%q, of what is older than an hour", got)
 		}
 	})
 }
