@@ -55,7 +55,8 @@ type block struct {
 }
 
 // maxSpots is how many locations of a map, and PoPs, are told apart; what comes beyond is
-// none. With more than spareSpots numbers are given anew: a map has fewer (maxLocations).
+// none. With more than spareSpots locations, or when no number is left for a PoP, numbers are
+// given anew: a map has fewer (maxLocations).
 const (
 	maxSpots   = 1<<16 - 1
 	spareSpots = 1 << 15
@@ -75,9 +76,26 @@ func (g *Guide) Apply(put []record.RRset, remove []record.Key) (*Guide, error) {
 		!slices.ContainsFunc(remove, func(k record.Key) bool { return isGuide(k.Type) }) {
 		return g, nil
 	}
-	e := guideEdit{Guide: *g, changed: map[string]*chartEdit{}}
+	e := g.edit(put, remove, false)
+	if e.full {
+		e = g.edit(put, remove, true)
+	}
+	now := e.Guide
+	return &now, errors.Join(e.errs...)
+}
+
+// edit is Apply; with anew the numbers of PoPs and locations are given anew, and those that
+// nobody uses any more have none.
+func (g *Guide) edit(put []record.RRset, remove []record.Key, anew bool) *guideEdit {
+	e := &guideEdit{Guide: *g, changed: map[string]*chartEdit{}, anew: anew}
 	if e.pops == nil {
 		e.pops = &pops{}
+	}
+	if anew {
+		e.pops, e.popped = &pops{number: map[string]uint16{}, state: cloneMap(e.pops.state)}, true
+		for _, c := range g.charts {
+			e.chart(c.name)
+		}
 	}
 	for _, k := range remove {
 		if part, err := e.part(k); err == nil {
@@ -98,7 +116,8 @@ func (g *Guide) Apply(put []record.RRset, remove []record.Key) (*Guide, error) {
 		}
 		e.take(r.Key, part, r.Data)
 	}
-	return e.finish(), errors.Join(e.errs...)
+	e.finish()
+	return e
 }
 
 // isGuide tells whether RRsets of the type are for a Guide.
@@ -109,6 +128,8 @@ type guideEdit struct {
 	Guide
 	changed map[string]*chartEdit
 	popped  bool // pops is ours
+	anew    bool // numbers are given anew
+	full    bool // there was no number for a PoP
 	errs    []error
 }
 
@@ -261,7 +282,7 @@ func (e *guideEdit) ownPops() {
 }
 
 // finish makes the Guide.
-func (e *guideEdit) finish() *Guide {
+func (e *guideEdit) finish() {
 	g := &e.Guide
 	used := false
 	if len(e.changed) > 0 {
@@ -290,7 +311,6 @@ func (e *guideEdit) finish() *Guide {
 			p.unable[i] = p.state[name] != Up
 		}
 	}
-	return g
 }
 
 func sortedNames(m map[string]*chartEdit) []string {
@@ -304,7 +324,7 @@ func sortedNames(m map[string]*chartEdit) []string {
 
 // build makes what is looked up of what changed.
 func (e *guideEdit) build(c *chartEdit) {
-	if len(c.spots) > spareSpots { // most are of names that nobody uses any more
+	if e.anew || len(c.spots) > spareSpots { // most are of names that nobody uses any more
 		c.number, c.spots, c.numbered, c.ordered = map[string]uint16{}, []spot{{}}, true, true
 		for family := range c.areas {
 			if c.tables[family] != nil {
@@ -343,19 +363,26 @@ func (e *guideEdit) build(c *chartEdit) {
 				if n == 0 {
 					continue
 				}
-				numbers := make([]uint16, len(order))
-				for i, p := range order {
-					numbers[i] = e.pop(string(p))
-				}
-				c.spots[n].order = numbers
-			}
-		}
-		for i := 1; i < len(c.spots); i++ {
-			if s := &c.spots[i]; s.order == nil {
-				s.order = []uint16{e.pop(s.name)}
+				c.spots[n].order = e.order(order...)
 			}
 		}
 	}
+	for i := 1; i < len(c.spots); i++ {
+		if s := &c.spots[i]; s.order == nil { // only of spots that are ours
+			s.order = e.order(record.Location(s.name))
+		}
+	}
+}
+
+// order is the numbers of PoPs.
+func (e *guideEdit) order(pops ...record.Location) []uint16 {
+	numbers := make([]uint16, 0, len(pops))
+	for _, p := range pops {
+		if n, ok := e.pop(string(p)); ok {
+			numbers = append(numbers, n)
+		}
+	}
+	return numbers
 }
 
 func asLocations(m map[string][]record.Rdata) map[record.Location][]record.Rdata {
@@ -388,24 +415,25 @@ func (e *guideEdit) number(c *chartEdit, location []byte) uint16 {
 	e.own(c)
 	n, name := uint16(len(c.spots)), string(location)
 	c.number[name] = n
-	c.spots = append(c.spots, spot{name: name, order: []uint16{e.pop(name)}})
+	c.spots = append(c.spots, spot{name: name}) // build has its order
 	return n
 }
 
-// pop is the number of a PoP.
-func (e *guideEdit) pop(name string) uint16 {
+// pop is the number of a PoP; false: there is none left.
+func (e *guideEdit) pop(name string) (uint16, bool) {
 	if n, ok := e.pops.number[name]; ok {
-		return n
+		return n, true
 	}
 	if len(e.pops.name) == maxSpots {
-		e.wrong(fmt.Errorf("PoP %q is the %dth, at most %d are told apart: it is taken for %q", name, maxSpots+1, maxSpots, e.pops.name[0]))
-		return 0
+		e.full = true
+		e.wrong(fmt.Errorf("PoP %q is the %dth, at most %d are told apart: nobody is sent there", name, maxSpots+1, maxSpots))
+		return 0, false
 	}
 	e.ownPops()
 	n := uint16(len(e.pops.name))
 	e.pops.number[name] = n
 	e.pops.name, e.pops.unable = append(e.pops.name, name), append(e.pops.unable, false)
-	return n
+	return n, true
 }
 
 // within gives the entries within an area, in order, and where clients of private networks

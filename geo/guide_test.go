@@ -645,13 +645,16 @@ func TestNamesThatGo(t *testing.T) {
 		m.Entries = append(m.Entries, Entry{Prefix: netip.PrefixFrom(netip.AddrFrom4([4]byte{100, byte(i >> 8), byte(i)}), 24)})
 	}
 	var g *Guide
-	for round := range 4 {
+	for round := range 6 {
 		for i := range m.Entries {
 			m.Entries[i].Location = record.Location(fmt.Sprintf("%d-%d", round, i))
 		}
 		var err error
 		if g, err = g.Apply(rrsetsOf(t, m), nil); err != nil {
 			t.Fatal(err)
+		}
+		if n := len(g.pops.name); n > maxSpots {
+			t.Errorf("round %d: %d PoPs", round, n)
 		}
 		if n := len(g.charts[0].spots); n > spareSpots+entries+1 {
 			t.Errorf("round %d: %d locations are kept, expected at most %d", round, n, spareSpots+entries+1)
