@@ -225,7 +225,7 @@ func (e *guideEdit) take(k record.Key, part Part, data []record.Rdata) {
 		if len(c.areas[family]) == 0 {
 			c.blocks[family] = slices.Clone(c.blocks[family])
 		}
-		i, found := slices.BinarySearchFunc(c.blocks[family], area, func(b *block, a entry) int { return b.in.compare(a) })
+		i, found := search(c.blocks[family], area)
 		switch b := newBlock(area, data); {
 		case data == nil && !found:
 			return
@@ -250,6 +250,11 @@ func newBlock(in entry, data []record.Rdata) *block {
 		b.data = append(append(b.data, byte(len(rd)>>8), byte(len(rd))), rd...)
 	}
 	return b
+}
+
+// search finds the block of a prefix, or where it would be.
+func search(blocks []*block, in entry) (int, bool) {
+	return slices.BinarySearchFunc(blocks, in, func(b *block, in entry) int { return b.in.compare(in) })
 }
 
 // each gives the entries of a block: value is 0, location lies in the block.
@@ -440,7 +445,17 @@ func (e *guideEdit) pop(name string) (uint16, bool) {
 // are unless an entry there says it.
 func (e *guideEdit) within(c *chartEdit, family int, area entry, to []entry) []entry {
 	blocks := c.blocks[family]
-	first, _ := slices.BinarySearchFunc(blocks, area, func(b *block, a entry) int { return b.in.compare(a) })
+	for n := range int(area.bits) { // blocks around it, which have none of it unless blocks overlap
+		if i, found := search(blocks, entry{at: area.at.Mask(n), bits: uint8(n)}); found {
+			for en, location := range blocks[i].each {
+				if area.around(en) {
+					en.value = e.number(c, location)
+					to = append(to, en)
+				}
+			}
+		}
+	}
+	first, _ := search(blocks, area)
 	for _, b := range blocks[first:] {
 		if !area.around(b.in) {
 			break
@@ -488,7 +503,7 @@ func (c *chartOf) enclosing(family int, area entry, least uint8, of func(*block)
 	blocks := c.blocks[family]
 	for n := 0; n <= int(area.bits); n++ {
 		around := entry{at: area.at.Mask(n), bits: uint8(n)}
-		i, found := slices.BinarySearchFunc(blocks, around, func(b *block, a entry) int { return b.in.compare(a) })
+		i, found := search(blocks, around)
 		if !found || of != nil && !of(blocks[i]) {
 			continue
 		}
