@@ -632,12 +632,46 @@ func TestMoves(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		moves := before.Moves(after, old, put)
+		moves := before.Moves(after)
 		if len(moves) != 1 || moves[0].Prefixes != c.moved || moves[0].Of != 101 || len(moves[0].Examples) != min(c.moved, maxMoveExamples) {
 			t.Errorf("%s: %+v, want %d of 101 prefixes", c.what, moves, c.moved)
 		}
-		if fresh := (*Guide)(nil).Moves(after, nil, put); len(fresh) != 0 {
+		if fresh := (*Guide)(nil).Moves(after); len(fresh) != 0 {
 			t.Errorf("%s: a new map moves %+v", c.what, fresh)
+		}
+	}
+}
+
+// TestMovesOfNested: a prefix that others lie in moves when its own addresses do, wherever the
+// others lie in it; and one of IPv6 is not one of IPv4 with the same bits.
+func TestMovesOfNested(t *testing.T) {
+	p := netip.MustParsePrefix
+	many := []Entry{{p("20.0.0.0/8"), "eu"}} // in a block by itself
+	for i := range 600 {
+		many = append(many, Entry{netip.PrefixFrom(netip.AddrFrom4([4]byte{20, byte(i >> 8), byte(i)}), 24), "us"})
+	}
+	for _, c := range []struct {
+		what    string
+		entries []Entry
+		to      map[netip.Prefix]record.Location
+		want    string // examples
+	}{
+		{"the whole", []Entry{{p("198.16.0.0/12"), "eu"}, {p("198.16.0.0/16"), "us"}}, map[netip.Prefix]record.Location{p("198.16.0.0/12"): "us"}, "198.16.0.0/12 eu → us"},
+		{"the part", []Entry{{p("198.16.0.0/12"), "eu"}, {p("198.16.0.0/16"), "us"}}, map[netip.Prefix]record.Location{p("198.16.0.0/16"): "as"}, "198.16.0.0/16 us → as"},
+		{"the whole of many blocks", many, map[netip.Prefix]record.Location{p("20.0.0.0/8"): "us"}, "20.0.0.0/8 eu → us"},
+		{"nobody's", []Entry{{p("192.0.2.0/24"), "eu"}, {p("192.0.2.0/25"), "us"}, {p("192.0.2.128/25"), "us"}}, map[netip.Prefix]record.Location{p("192.0.2.0/24"): "us"}, ""},
+		{"the last addresses", []Entry{{p("0.0.0.0/0"), "eu"}, {p("0.0.0.0/1"), "us"}, {p("128.0.0.0/1"), "us"}}, map[netip.Prefix]record.Location{p("0.0.0.0/0"): "us"}, ""},
+		{"both families", []Entry{{p("0.0.0.0/0"), "eu"}, {p("::/0"), "eu"}}, map[netip.Prefix]record.Location{p("0.0.0.0/0"): "us", p("::/0"): "us"}, "0.0.0.0/0 eu → us, ::/0 eu → us"},
+	} {
+		next := slices.Clone(c.entries)
+		for i, e := range next {
+			if l, ok := c.to[e.Prefix]; ok {
+				next[i].Location = l
+			}
+		}
+		moves := guide(t, []Map{{Name: "world", Entries: c.entries}}).Moves(guide(t, []Map{{Name: "world", Entries: next}}))
+		if got := strings.Join(moves[0].Examples, ", "); got != c.want {
+			t.Errorf("%s: %d moved: %s, want %s", c.what, moves[0].Prefixes, got, c.want)
 		}
 	}
 }

@@ -2,6 +2,7 @@ package geo
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 
 	"github.com/zonecast/zonecast/record"
@@ -19,80 +20,94 @@ type Move struct {
 
 const maxMoveExamples = 3
 
-// Moves tells how many prefixes of each map have another order of PoPs in now than in g, from
-// which now was made by a change that took old away and put others. Prefixes that were cut
-// otherwise and lead to the same PoPs have not moved, nor have those of a location that has
-// another name. A map that was not there has moved nobody.
-func (g *Guide) Moves(now *Guide, old, put []record.RRset) (all []Move) {
-	changed := map[string][]record.RRset{}
-	ordered := map[string]bool{}
-	for _, list := range [2][]record.RRset{old, put} {
-		for _, r := range list {
-			if r.Type != record.TypeMapBlock && r.Type != record.TypeMapOrder {
-				continue
-			}
-			part, err := PartOf(r.Key)
-			if err != nil {
-				continue
-			}
-			if r.Type == record.TypeMapOrder {
-				ordered[part.Map] = true
-			}
-			changed[part.Map] = append(changed[part.Map], r)
-		}
+// Moves tells of each map that differs in now, which was made of g, how many of its prefixes
+// have another order of PoPs there. Prefixes that were cut otherwise and lead to the same PoPs
+// have not moved, nor have those of a location that has another name. A map that was not there
+// has moved nobody. A prefix is judged by the first of its addresses for which it is the
+// longest; one without any has no clients.
+func (g *Guide) Moves(now *Guide) (all []Move) {
+	if g == nil {
+		return nil
 	}
-	for name, rrsets := range changed {
-		was, is := g.chart(name), now.chart(name)
-		m := Move{Map: name, Of: was.entries()}
-		if m.Of == 0 {
+	for _, was := range g.charts {
+		is := now.chart(was.name)
+		m := Move{Map: was.name, Of: was.entries()}
+		if is == was || m.Of == 0 {
 			continue
 		}
-		seen := map[entry]bool{}
-		look := func(family int, e entry) {
-			if seen[e] {
-				return
-			}
-			seen[e] = true
-			before, after := was.orderAt(g, family, e.at), is.orderAt(now, family, e.at)
-			if slices.Equal(before, after) {
-				return
-			}
-			if m.Prefixes++; len(m.Examples) < maxMoveExamples {
-				m.Examples = append(m.Examples, fmt.Sprintf("%s %s → %s", e.text(family), first(before), first(after)))
-			}
-		}
-		for _, r := range rrsets {
-			if r.Type != record.TypeMapBlock {
-				continue
-			}
-			for _, rd := range r.Data {
-				if e, err := parseEntry(string(rd)); err == nil {
-					family := 0
-					if e.Prefix.Addr().Is6() {
-						family = 1
-					}
-					look(family, entry{at: numberOf(e.Prefix.Addr()), bits: uint8(e.Prefix.Bits())})
+		// Another order may be that of any prefix.
+		every := is != nil && !maps.EqualFunc(was.orders, is.orders, slices.Equal[[]record.Rdata])
+		for family := range was.blocks {
+			moved := map[entry]bool{}
+			look := func(e entry, at number) {
+				before, after := was.orderAt(family, at), is.orderAt(family, at)
+				if moved[e] || sameOrder(g, before, now, after) {
+					return
+				}
+				moved[e] = true
+				if m.Prefixes++; len(m.Examples) < maxMoveExamples {
+					m.Examples = append(m.Examples, fmt.Sprintf("%s %s → %s", e.text(family), g.first(before), now.first(after)))
 				}
 			}
-		}
-		if ordered[name] && is != nil { // it may be any
-			for family, blocks := range is.blocks {
-				for _, b := range blocks {
-					for e := range b.each {
-						look(family, e)
-					}
-				}
-			}
+			was.own(family, is, false, look)
+			is.own(family, was, every, look)
 		}
 		all = append(all, m)
 	}
-	slices.SortFunc(all, func(a, b Move) int {
-		if a.Map < b.Map {
-			return -1
-		}
-		return 1
-	})
 	return all
+}
+
+// own gives the entries of the blocks that another map does not have, or of every block, each
+// with the first address for which it is the longest.
+func (c *chartOf) own(family int, other *chartOf, every bool, look func(e entry, at number)) {
+	if c == nil {
+		return
+	}
+	blocks := c.blocks[family]
+	for i, b := range blocks {
+		if !every && other.has(family, b) {
+			continue
+		}
+		var list []entry // of b, and of those behind it as far as they are needed
+		next := i
+		load := func() {
+			for e := range blocks[next].each {
+				list = append(list, e)
+			}
+			next++
+		}
+		load()
+		for k, e := range list[:b.count] {
+			at, over := e.at, false
+			for j := k + 1; !over; j++ {
+				if j == len(list) {
+					if next == len(blocks) || !e.around(blocks[next].in) {
+						break
+					}
+					load()
+				}
+				in := list[j]
+				if !e.around(in) || at.Less(in.at) {
+					break
+				}
+				if in.at == at {
+					at, over = in.at.After(int(in.bits))
+				}
+			}
+			if !over && at.Mask(int(e.bits)) == e.at {
+				look(e, at)
+			}
+		}
+	}
+}
+
+// has tells whether a block of another map is this one's, too.
+func (c *chartOf) has(family int, b *block) bool {
+	if c == nil {
+		return false
+	}
+	i, found := search(c.blocks[family], b.in)
+	return found && c.blocks[family][i] == b
 }
 
 // chart is the map of a name; nil: there is none.
@@ -121,25 +136,26 @@ func entriesOf(blocks []*block) (n int) {
 	return n
 }
 
-// orderAt is the PoPs for an address, by name.
-func (c *chartOf) orderAt(g *Guide, family int, at number) []string {
+// orderAt is the PoPs for an address.
+func (c *chartOf) orderAt(family int, at number) []uint16 {
 	if c == nil || c.tables[family] == nil {
 		return nil
 	}
 	t := c.tables[family]
-	order := c.spots[t.value(t.find(at))].order
-	names := make([]string, len(order))
-	for i, n := range order {
-		names[i] = g.pops.name[n]
-	}
-	return names
+	return c.spots[t.value(t.find(at))].order
 }
 
-func first(order []string) string {
+// sameOrder tells whether two orders, each by the numbers of its Guide, have the same PoPs.
+func sameOrder(g *Guide, a []uint16, now *Guide, b []uint16) bool {
+	return slices.EqualFunc(a, b, func(x, y uint16) bool { return g.pops.name[x] == now.pops.name[y] })
+}
+
+// first is the name of an order's first PoP.
+func (g *Guide) first(order []uint16) string {
 	if len(order) == 0 {
 		return "nowhere"
 	}
-	return order[0]
+	return g.pops.name[order[0]]
 }
 
 // text is the entry's prefix.

@@ -24,7 +24,7 @@ func (j *Judge) moves(change *reconcile.Change) (*geo.Guide, []geo.Move) {
 		return before, nil
 	}
 	after, _ := before.Apply(change.Put, change.Remove) // what is malformed is not let in
-	return after, before.Moves(after, change.Old, change.Put)
+	return after, before.Moves(after)
 }
 
 // steer takes a change into the maps; counted: it uses the bound up.
