@@ -198,7 +198,10 @@ func (c *Control) mapContent(name, after string, most int) (*controlapi.MapPage,
 	var keys []record.Key
 	for _, of := range p.keys {
 		for _, k := range of {
-			if part, err := geo.PartOf(k); err == nil && k.Type.IsOwn() && k.Type != record.TypeTerms && part.Map == name {
+			if !k.Type.IsOwn() {
+				continue
+			}
+			if part, err := geo.PartOf(k); err == nil && part.Map == name {
 				keys = append(keys, k)
 			}
 		}
