@@ -3,9 +3,10 @@ package geo
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
-	"sort"
+	"strings"
 
 	"github.com/zonecast/zonecast/record"
 )
@@ -172,24 +173,15 @@ func (e *guideEdit) chart(name string) *chartEdit {
 	return c
 }
 
+// cloneMap is a copy to be changed, also of nil.
 func cloneMap[K comparable, V any](m map[K]V) map[K]V {
 	to := make(map[K]V, len(m)+1)
-	for k, v := range m {
-		to[k] = v
-	}
+	maps.Copy(to, m)
 	return to
 }
 
 func (g *Guide) find(name string) (int, bool) {
-	return slices.BinarySearchFunc(g.charts, name, func(c *chartOf, n string) int {
-		switch {
-		case c.name < n:
-			return -1
-		case c.name > n:
-			return 1
-		}
-		return 0
-	})
+	return slices.BinarySearchFunc(g.charts, name, func(c *chartOf, n string) int { return strings.Compare(c.name, n) })
 }
 
 // take enters the data of an RRset, nil when it goes.
@@ -293,7 +285,7 @@ func (e *guideEdit) finish() {
 	if len(e.changed) > 0 {
 		g.charts = slices.Clone(g.charts)
 	}
-	for _, name := range sortedNames(e.changed) {
+	for _, name := range slices.Sorted(maps.Keys(e.changed)) {
 		c := e.changed[name]
 		e.build(c)
 		i, found := g.find(name)
@@ -316,15 +308,6 @@ func (e *guideEdit) finish() {
 			p.unable[i] = p.state[name] != Up
 		}
 	}
-}
-
-func sortedNames(m map[string]*chartEdit) []string {
-	names := make([]string, 0, len(m))
-	for n := range m {
-		names = append(names, n)
-	}
-	slices.Sort(names)
-	return names
 }
 
 // build makes what is looked up of what changed.
@@ -361,8 +344,8 @@ func (e *guideEdit) build(c *chartEdit) {
 		for i := range c.spots {
 			c.spots[i].order = nil
 		}
-		for _, label := range sortedKeys(asLocations(c.orders)) {
-			for _, rd := range c.orders[string(label)] {
+		for _, label := range slices.Sorted(maps.Keys(c.orders)) {
+			for _, rd := range c.orders[label] {
 				l, order, _ := parseOrder(string(rd))
 				n := e.number(c, []byte(l))
 				if n == 0 {
@@ -388,14 +371,6 @@ func (e *guideEdit) order(pops ...record.Location) []uint16 {
 		}
 	}
 	return numbers
-}
-
-func asLocations(m map[string][]record.Rdata) map[record.Location][]record.Rdata {
-	to := make(map[record.Location][]record.Rdata, len(m))
-	for k, v := range m {
-		to[record.Location(k)] = v
-	}
-	return to
 }
 
 // own makes number and spots of a map ours, unless they are.
@@ -624,6 +599,6 @@ func (g *Guide) States() []PoP {
 	for name, s := range g.pops.state {
 		all = append(all, PoP{name, s})
 	}
-	sort.Slice(all, func(i, k int) bool { return all[i].Name < all[k].Name })
+	slices.SortFunc(all, func(a, b PoP) int { return strings.Compare(a.Name, b.Name) })
 	return all
 }

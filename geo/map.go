@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 	"strings"
@@ -68,7 +69,7 @@ func (m *Map) check() ([]Entry, error) {
 			f.add("%s is there twice, for %q and %q, expected one location for a prefix", a.Prefix, string(a.Location), string(b.Location))
 		}
 	}
-	for _, l := range sortedKeys(m.Orders) {
+	for _, l := range slices.Sorted(maps.Keys(m.Orders)) {
 		if err := checkOrder(l, m.Orders[l]); err != nil {
 			f.add("%w", err)
 		}
@@ -109,7 +110,7 @@ func (m *Map) CheckPoPs(known []string) error {
 	for _, k := range known {
 		is[record.Location(k)] = true
 	}
-	for _, l := range sortedKeys(m.Orders) {
+	for _, l := range slices.Sorted(maps.Keys(m.Orders)) {
 		for _, p := range m.Orders[l] {
 			if !is[p] {
 				f.add("location %q is served by %q, which is no PoP, expected one of %s", string(l), string(p), list(known))
@@ -224,15 +225,6 @@ func compareEntries(a, b Entry) int {
 		return c
 	}
 	return cmp.Compare(a.Prefix.Bits(), b.Prefix.Bits())
-}
-
-func sortedKeys[V any](m map[record.Location]V) []record.Location {
-	keys := make([]record.Location, 0, len(m))
-	for k := range m {
-		keys = append(keys, k)
-	}
-	slices.Sort(keys)
-	return keys
 }
 
 // State is what a PoP can do now.

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/fnv"
+	"maps"
 	"net/netip"
 	"slices"
 	"strconv"
@@ -77,7 +78,7 @@ func (m *Map) RRsets(zone record.Name) ([]record.RRset, error) {
 		}
 	}
 	buckets := map[string][]record.Rdata{}
-	for _, l := range sortedKeys(m.Orders) {
+	for _, l := range slices.Sorted(maps.Keys(m.Orders)) {
 		rd := appendText(nil, string(l))
 		for _, p := range m.Orders[l] {
 			rd = appendText(rd, string(p))
