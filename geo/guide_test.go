@@ -619,6 +619,8 @@ func TestMoves(t *testing.T) {
 		{"one goes", func(m *Map) { m.Entries = m.Entries[1:] }, 1},
 		{"an order", func(m *Map) { m.Orders["eu"] = []record.Location{"drmrs", "esams"} }, 100},
 		{"all goes", func(m *Map) { m.Entries = nil }, 101},
+		{"no uses", func(m *Map) { m.Uses = nil }, 101},
+		{"other uses", func(m *Map) { m.Uses = m.Uses[:1] }, 0},
 	} {
 		next := Map{Name: m.Name, Entries: slices.Clone(m.Entries), Orders: cloneMap(m.Orders), Uses: m.Uses}
 		c.change(&next)

@@ -23,7 +23,7 @@ const maxMoveExamples = 3
 // Moves tells of each map that differs in now, which was made of g, how many of its prefixes
 // have another order of PoPs there. Prefixes that were cut otherwise and lead to the same PoPs
 // have not moved, nor have those of a location that has another name. A map that was not there
-// has moved nobody. A prefix is judged by the first of its addresses for which it is the
+// has moved nobody; one that goes, or has no uses any more, moves all. A prefix is judged by the first of its addresses for which it is the
 // longest; one without any has no clients.
 func (g *Guide) Moves(now *Guide) (all []Move) {
 	if g == nil {
@@ -34,6 +34,9 @@ func (g *Guide) Moves(now *Guide) (all []Move) {
 		m := Move{Map: was.name, Of: was.entries()}
 		if is == was || m.Of == 0 {
 			continue
+		}
+		if is != nil && len(was.uses) > 0 && len(is.uses) == 0 {
+			is = nil // it holds for no name any more
 		}
 		// Another order may be that of any prefix.
 		every := is != nil && !maps.EqualFunc(was.orders, is.orders, slices.Equal[[]record.Rdata])

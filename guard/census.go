@@ -45,7 +45,7 @@ func (c *census) count(now int64) {
 	}
 	var own []record.RRset
 	for r := range c.all() {
-		if c.guide == nil && isSteering(r.Type) {
+		if c.guide == nil && r.Type.IsOwn() {
 			own = append(own, r)
 		}
 		apex := c.enclosing(r.Owner, nil)

@@ -30,7 +30,8 @@
 //  6. Prefixes of a map that get another order of PoPs, more than a share of those that
 //     it has, within the window. What is only cut otherwise has not moved, so blocks and
 //     orders of maps do not count as RRsets; nor do states of PoPs, of which people, and
-//     what looks at health, have to be able to change all.
+//     what looks at health, have to be able to change all. A map that has no uses any more
+//     moves all of its prefixes.
 //
 // What does not: an override, which is a person's word; freshness records, which are
 // stamped every second; an apex's SOA and NS, which rule 3 has; ACME challenges (RFC

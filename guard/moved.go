@@ -2,7 +2,6 @@ package guard
 
 import (
 	"fmt"
-	"slices"
 	"strings"
 
 	"github.com/zonecast/zonecast/geo"
@@ -19,11 +18,10 @@ func isSteering(t record.Type) bool {
 // moves gives the maps as they are after a change, and which prefixes it moves.
 func (j *Judge) moves(change *reconcile.Change) (*geo.Guide, []geo.Move) {
 	before := j.census.guide
-	ours := func(r record.RRset) bool { return isSteering(r.Type) }
-	if !slices.ContainsFunc(change.Put, ours) && !slices.ContainsFunc(change.Remove, func(k record.Key) bool { return isSteering(k.Type) }) {
+	after, _ := before.Apply(change.Put, change.Remove) // what is malformed is not let in
+	if after == before {
 		return before, nil
 	}
-	after, _ := before.Apply(change.Put, change.Remove) // what is malformed is not let in
 	return after, before.Moves(after)
 }
 

@@ -18,7 +18,7 @@ import (
 // TestMovedPrefixes: a map is held when too many of its prefixes go to other PoPs, at once or
 // little by little; not when they are cut otherwise; and states of PoPs never are.
 func TestMovedPrefixes(t *testing.T) {
-	world := geo.Map{Name: "world"}
+	world := geo.Map{Name: "world", Uses: []geo.Use{{Name: record.Root, Below: true}}}
 	for i := range 1000 {
 		world.Entries = append(world.Entries, geo.Entry{Prefix: netip.PrefixFrom(netip.AddrFrom4([4]byte{198, 18 + byte(i>>8), byte(i)}), 24), Location: "esams"})
 	}
@@ -68,7 +68,7 @@ func TestMovedPrefixes(t *testing.T) {
 		return c
 	}
 	moved := func(m geo.Map, first, n int) geo.Map {
-		to := geo.Map{Name: m.Name, Entries: slices.Clone(m.Entries)}
+		to := geo.Map{Name: m.Name, Entries: slices.Clone(m.Entries), Uses: m.Uses}
 		for i := first; i < first+n; i++ {
 			to.Entries[i].Location = "drmrs"
 		}
@@ -80,7 +80,7 @@ func TestMovedPrefixes(t *testing.T) {
 		t.Errorf("30 %% of a map: %q, want %q", v, want)
 	}
 	// Half of the blocks are cut otherwise, and everybody stays.
-	cut := geo.Map{Name: "world", Entries: slices.Clone(world.Entries[:500])}
+	cut := geo.Map{Name: "world", Entries: slices.Clone(world.Entries[:500]), Uses: world.Uses}
 	for i := 500; i < 1000; i++ {
 		p := world.Entries[i].Prefix
 		half := p.Addr().As4()
@@ -107,6 +107,10 @@ func TestMovedPrefixes(t *testing.T) {
 	// All of it at once goes away.
 	if v := j.Judge("map/world", change(at, geo.Map{Name: "world"}), now.Add(11*time.Minute)); !v.Held() || !strings.Contains(v.String(), "move 1,000 of the 1,000 prefixes") {
 		t.Errorf("the map goes: %q", v)
+	}
+	// It stays, and is of no use to anybody.
+	if v := j.Judge("map/world", change(at, geo.Map{Name: "world", Entries: at.Entries}), now.Add(11*time.Minute)); !v.Held() || !strings.Contains(v.String(), "move 1,000 of the 1,000 prefixes") {
+		t.Errorf("the map has no uses: %q", v)
 	}
 	// Forty PoPs are drained together.
 	var drained reconcile.Change
