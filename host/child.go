@@ -44,6 +44,8 @@ func (c *child) replace(ctx context.Context, p Part) error {
 	return err
 }
 
+func (c *child) next(p Part) { c.d.Next(p.Args) }
+
 func (c *child) outdated(context.Context) bool {
 	s, _ := c.d.State()
 	return s.Adopted && s.Outdated(c.program)

@@ -38,14 +38,15 @@ func (s *Supervisor) watch(ctx context.Context, p *part) {
 		if pid == 0 {
 			continue // starting it is the manager's
 		}
-		if judged == pid && p.now().Stays == "" && time.Now().After(next) && p.has.outdated(ctx) {
+		as := p.now(pid)
+		if judged == pid && as.Stays == "" && time.Now().After(next) && p.has.outdated(ctx) {
 			s.replacing.Lock()
-			s.replace(ctx, p, p.now())
+			s.replace(ctx, p, as)
 			s.replacing.Unlock()
 			next, pause, judged = time.Now().Add(pause), min(2*pause, restartMost), 0
 			continue
 		}
-		err := s.check(ctx, client, p.now())
+		err := s.check(ctx, client, as)
 		if ctx.Err() != nil {
 			return
 		}

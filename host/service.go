@@ -141,6 +141,9 @@ func (s *service) replace(ctx context.Context, p Part) error {
 	return err
 }
 
+// next implements manager: the manager's next process reads the options itself.
+func (s *service) next(Part) {}
+
 var errNotRunning = errors.New("it does not run")
 
 // outdated implements manager: whoever upgrades tells the manager.

@@ -31,6 +31,8 @@ type part struct {
 
 	mu       sync.Mutex // guards below
 	runs     Part       // as it was started last
+	later    *Part      // as the next process is to run, while stayed runs; nil: as runs
+	stayed   int        // the process that was not replaced
 	failures int        // checks in a row
 	why      string     // of the last one
 	trouble  string     // of the last replacement
@@ -47,6 +49,8 @@ type manager interface {
 	// replace has another process in the place of the one that runs, as p says, without a
 	// gap where the part hands over.
 	replace(ctx context.Context, p Part) error
+	// next has the next start be as p says; what runs goes on.
+	next(p Part)
 	// outdated tells whether the process was left by a life before this one, and an
 	// upgrade has put another file in the place of the one that it runs.
 	outdated(ctx context.Context) bool
@@ -109,12 +113,13 @@ func (s *Supervisor) Run(ctx context.Context) error {
 // Replace puts new processes in the place of all that run, one after the other: after an
 // upgrade, or for new options. next are the parts as they are to run, those of New; one that
 // is not among them is replaced as it is. What cannot be replaced goes on, and is a trouble;
-// one that Stays goes on, and that is logged.
+// one that Stays goes on, which is logged, and takes the options with its next start.
 func (s *Supervisor) Replace(ctx context.Context, next []Part) {
 	s.replacing.Lock()
 	defer s.replacing.Unlock()
 	for _, p := range s.parts {
-		as := p.now()
+		pid, _, _ := p.has.state(ctx)
+		as := p.now(pid)
 		for _, n := range next {
 			if n.Name == p.name {
 				as = n
@@ -124,19 +129,30 @@ func (s *Supervisor) Replace(ctx context.Context, next []Part) {
 	}
 }
 
-// now is the part as it was started last.
-func (p *part) now() Part {
+// now is the part as the process pid was started; of none, as the next one will be.
+func (p *part) now(pid int) Part {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if p.later != nil && pid != p.stayed {
+		p.runs, p.later = *p.later, nil
+	}
 	return p.runs
 }
 
+// stay has the process pid go on, and the next one be as p says.
+func (p *part) stay(pid int, as Part) {
+	p.has.next(as)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.later, p.stayed = &as, pid
+}
+
 func (s *Supervisor) replace(ctx context.Context, p *part, as Part) {
-	if why := p.now().Stays; why != "" {
-		if pid, _, _ := p.has.state(ctx); pid != 0 {
-			s.deps.Log.Warn("part not replaced, it goes on as it was", "part", p.name, "why", why)
-			return
-		}
+	pid, _, _ := p.has.state(ctx)
+	if why := p.now(pid).Stays; why != "" && pid != 0 {
+		p.stay(pid, as)
+		s.deps.Log.Warn("part not replaced, it goes on as it was", "part", p.name, "why", why)
+		return
 	}
 	began := time.Now()
 	err := p.has.replace(ctx, as)

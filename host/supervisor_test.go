@@ -65,7 +65,7 @@ func TestReplaceTakesNewOptions(t *testing.T) {
 	if all := strings.Join(s.Troubles(), "; "); !strings.Contains(all, "authority not replaced") {
 		t.Errorf("troubles: %s", all)
 	}
-	if at := s.parts[0].now().DNS.String(); at != "192.0.2.2:53" {
+	if at := s.parts[0].now(pid()).DNS.String(); at != "192.0.2.2:53" {
 		t.Errorf("it is asked at %s", at)
 	}
 	if err := os.Remove(filepath.Join(dir, "said")); err != nil {
@@ -80,8 +80,15 @@ func TestReplaceTakesNewOptions(t *testing.T) {
 	s.parts[0].runs.Stays = "routes would go"
 	was := pid()
 	s.Replace(ctx, part("later", "192.0.2.4:53"))
-	if pid() != was || s.parts[0].now().DNS.String() != "192.0.2.2:53" {
-		t.Errorf("%d was replaced by %d, and is asked at %s", was, pid(), s.parts[0].now().DNS)
+	if pid() != was || s.parts[0].now(pid()).DNS.String() != "192.0.2.2:53" {
+		t.Errorf("%d was replaced by %d, and is asked at %s", was, pid(), s.parts[0].now(pid()).DNS)
+	}
+	if err := syscall.Kill(was, syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	says("later")
+	if now := s.parts[0].now(pid()); now.DNS.String() != "192.0.2.4:53" || now.Stays != "" {
+		t.Errorf("after its end it is asked at %s, and stays: %q", now.DNS, now.Stays)
 	}
 }
 

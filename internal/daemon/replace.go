@@ -37,6 +37,9 @@ func (d *Daemon) Replace(ctx context.Context, args []string, within time.Duratio
 	return d.ask(ctx, r)
 }
 
+// Next has the next start use args; what runs goes on.
+func (d *Daemon) Next(args []string) { d.setArgs(args) }
+
 // Restart ends the process - by force when it does not end in grace - and starts another:
 // for one that hangs.
 func (d *Daemon) Restart(ctx context.Context, grace time.Duration) error {
