@@ -139,8 +139,8 @@ type Part struct {
 	DNS netip.AddrPort
 	// HandsOver: a second process takes over from the first.
 	HandsOver bool
-	// Stays says why the process, once started so, is replaced by no more than its own end;
-	// empty: nothing keeps it from that.
+	// Stays says why the process, once started so, is not ended for another one, not even when
+	// it does not answer; empty: nothing keeps it from that.
 	Stays string
 }
 

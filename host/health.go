@@ -18,7 +18,8 @@ const (
 	restartMost  = 10 * time.Minute
 )
 
-// watch restarts a part that runs and does not answer, and replaces one of an older file.
+// watch restarts a part that runs and does not answer, and replaces one of an older file; one that
+// Stays is left alone.
 func (s *Supervisor) watch(ctx context.Context, p *part) {
 	if s.cfg.CheckEvery == 0 {
 		return
@@ -64,13 +65,16 @@ func (s *Supervisor) watch(ctx context.Context, p *part) {
 		if p.told(err) < s.cfg.CheckFall || time.Now().Before(next) {
 			continue
 		}
+		next, pause = time.Now().Add(pause), min(2*pause, restartMost)
+		if as.Stays != "" { // what keeps this one from answering may do so on all hosts at once
+			s.deps.Log.Error("part does not answer, and is not ended", "part", p.name, "pid", pid, "error", err, "why", as.Stays)
+			continue
+		}
 		s.deps.Log.Error("part does not answer: started again", "part", p.name, "pid", pid, "error", err)
 		p.restarts.Inc()
 		if err := p.has.restart(ctx); err != nil && ctx.Err() == nil {
 			s.deps.Log.Error("part not started again", "part", p.name, "error", err)
 		}
-		next = time.Now().Add(pause)
-		pause = min(2*pause, restartMost)
 		judged = 0
 		p.told(nil)
 	}

@@ -2,6 +2,7 @@ package host
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"log/slog"
 	"net/netip"
@@ -13,7 +14,29 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/testutil"
+
+	"github.com/zonecast/zonecast/internal/ports"
 )
+
+// supervise runs parts, which are scripts of sh, until the test ends.
+func supervise(t *testing.T, cfg Config, parts []Part) *Supervisor {
+	t.Helper()
+	s, err := New(cfg, Deps{Program: "/bin/sh", Parts: parts, Out: io.Discard, Log: slog.New(slog.DiscardHandler), Metrics: prometheus.NewRegistry()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error)
+	go func() { done <- s.Run(ctx) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
+	return s
+}
 
 // TestReplaceTakesNewOptions: what takes the place of a process runs on the options of that moment,
 // and so does what is started after its death; it is asked where it listens by then. One that
@@ -29,19 +52,8 @@ func TestReplaceTakesNewOptions(t *testing.T) {
 	part := func(word, at string) []Part {
 		return []Part{{Name: "authority", Args: []string{program, word}, DNS: netip.MustParseAddrPort(at), HandsOver: true}}
 	}
-	s, err := New(cfg, Deps{Program: "/bin/sh", Parts: part("old", "192.0.2.1:53"), Out: io.Discard, Log: slog.New(slog.DiscardHandler), Metrics: prometheus.NewRegistry()})
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithCancel(t.Context())
-	done := make(chan error)
-	go func() { done <- s.Run(ctx) }()
-	defer func() {
-		cancel()
-		if err := <-done; err != nil {
-			t.Error(err)
-		}
-	}()
+	ctx := t.Context()
+	s := supervise(t, cfg, part("old", "192.0.2.1:53"))
 	pid := func() int {
 		pid, _, _ := s.parts[0].has.state(ctx)
 		return pid
@@ -100,25 +112,43 @@ func TestReplaceWhatDoesNotRun(t *testing.T) {
 	part := func(script string) []Part {
 		return []Part{{Name: "announcer", Args: []string{"-c", script}, Stays: "routes would go"}}
 	}
-	s, err := New(cfg, Deps{Program: "/bin/sh", Parts: part("exit 3"), Out: io.Discard, Log: slog.New(slog.DiscardHandler), Metrics: prometheus.NewRegistry()})
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithCancel(t.Context())
-	done := make(chan error)
-	go func() { done <- s.Run(ctx) }()
-	defer func() {
-		cancel()
-		<-done
-	}()
+	s := supervise(t, cfg, part("exit 3"))
 	for end := time.Now().Add(20 * time.Second); ; time.Sleep(5 * time.Millisecond) {
 		// It may be replaced in a moment in which it runs, which it is not.
-		s.Replace(ctx, part("echo ok >"+dir+"/ok; while :; do sleep 0.02; done"))
+		s.Replace(t.Context(), part("echo ok >"+dir+"/ok; while :; do sleep 0.02; done"))
 		if _, err := os.Stat(filepath.Join(dir, "ok")); err == nil {
 			return
 		}
 		if time.Now().After(end) {
 			t.Fatalf("not started on the new options: %v", s.Troubles())
+		}
+	}
+}
+
+// TestHungPartThatStays: one that does not answer is started again; one whose end would take routes
+// back is not, which is a trouble.
+func TestHungPartThatStays(t *testing.T) {
+	for _, stays := range []string{"", "routes would go"} {
+		cfg := DefaultConfig()
+		cfg.Dir, cfg.Run, cfg.CheckEvery, cfg.CheckFall, cfg.StartGrace = t.TempDir(), []string{"announcer"}, 100*time.Millisecond, 2, 0
+		cfg.HTTP = netip.MustParseAddrPort(fmt.Sprintf("127.0.0.1:%d", ports.Free(t, len(Parts)))) // nobody listens there
+		s := supervise(t, cfg, []Part{{Name: "announcer", Args: []string{"-c", "while :; do sleep 0.02; done"}, Stays: stays}})
+		restarts := func() float64 { return testutil.ToFloat64(s.parts[0].restarts) }
+		failures := func() int {
+			s.parts[0].mu.Lock()
+			defer s.parts[0].mu.Unlock()
+			return s.parts[0].failures
+		}
+		for end := time.Now().Add(20 * time.Second); failures() < 4 && restarts() == 0; time.Sleep(10 * time.Millisecond) {
+			if time.Now().After(end) {
+				t.Fatalf("nothing is found: %v", s.Troubles())
+			}
+		}
+		if started := restarts() > 0; started != (stays == "") {
+			t.Errorf("it stays: %q; started again: %v", stays, started)
+		}
+		if all := strings.Join(s.Troubles(), "; "); stays != "" && !strings.Contains(all, "announcer does not answer") {
+			t.Errorf("troubles: %s", all)
 		}
 	}
 }
