@@ -101,9 +101,9 @@ func (s *service) replace(ctx context.Context, p Part) error {
 	if !s.part.HandsOver {
 		return s.restart(ctx)
 	}
-	first, _, why := s.state(ctx)
+	first, _, _ := s.state(ctx)
 	if first == 0 {
-		return fmt.Errorf("%w: %s", errNotRunning, why)
+		return nil // its next start, which is the manager's, is as p says
 	}
 	ours := exec.Command(s.deps.Program, append(p.Args[:len(p.Args):len(p.Args)], "--http", "")...)
 	ours.Stdout, ours.Stderr = s.deps.Out, s.deps.Out
@@ -143,8 +143,6 @@ func (s *service) replace(ctx context.Context, p Part) error {
 
 // next implements manager: the manager's next process reads the options itself.
 func (s *service) next(Part) {}
-
-var errNotRunning = errors.New("it does not run")
 
 // outdated implements manager: whoever upgrades tells the manager.
 func (s *service) outdated(context.Context) bool { return false }

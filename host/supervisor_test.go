@@ -152,3 +152,23 @@ func TestHungPartThatStays(t *testing.T) {
 		}
 	}
 }
+
+// TestReplaceServiceThatDoesNotRun: the manager starts it on the new options, and by then it is asked
+// where they say.
+func TestReplaceServiceThatDoesNotRun(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "sv"), []byte("#!/bin/sh\necho down: it: 1s\n"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("PATH", dir+":"+os.Getenv("PATH"))
+	cfg := DefaultConfig()
+	cfg.Dir, cfg.CheckEvery, cfg.Run, cfg.Manager = dir, 0, []string{"authority"}, Runit
+	part := func(at string) []Part {
+		return []Part{{Name: "authority", DNS: netip.MustParseAddrPort(at), HandsOver: true}}
+	}
+	s := supervise(t, cfg, part("192.0.2.1:53"))
+	s.Replace(t.Context(), part("192.0.2.2:53"))
+	if at := s.parts[0].now(0).DNS.String(); at != "192.0.2.2:53" {
+		t.Errorf("it is asked at %s; troubles: %v", at, s.Troubles())
+	}
+}
