@@ -86,7 +86,7 @@ func (x *index) whole(before *index) *plan {
 
 // apply brings the dataset to where a delta leads, and plans for what changed.
 func (x *index) apply(d *snapshot.Delta) (*plan, error) {
-	if d.Full || x.Version() == 0 {
+	if x.Version() == 0 {
 		before := &index{Dataset: x.Clone()}
 		if err := x.Apply(d); err != nil {
 			return nil, err
@@ -94,16 +94,20 @@ func (x *index) apply(d *snapshot.Delta) (*plan, error) {
 		x.holds = newIndex(x.Dataset).holds
 		return x.whole(before), nil
 	}
+	put, remove := d.Put, d.Remove
+	if d.Full {
+		put, remove = x.difference(d.Put)
+	}
 	p := newPlan(d.Version, d.Time)
 	var keys []record.Key
 	gone, fresh := map[record.Key]bool{}, map[record.Key]bool{}
-	for _, r := range d.Put {
+	for _, r := range put {
 		keys = append(keys, r.Key)
 		if _, there := x.Get(r.Key); !there {
 			fresh[r.Key] = true
 		}
 	}
-	for _, k := range d.Remove {
+	for _, k := range remove {
 		keys = append(keys, k)
 		gone[k] = true
 	}
@@ -145,6 +149,23 @@ func (x *index) apply(d *snapshot.Delta) (*plan, error) {
 		p.zones = x.zones()
 	}
 	return p, nil
+}
+
+// difference is what becomes otherwise when the dataset is all of whole and nothing else.
+func (x *index) difference(whole []record.RRset) (put []record.RRset, remove []record.Key) {
+	there := make(map[record.Key]bool, len(whole))
+	for _, r := range whole {
+		there[r.Key] = true
+		if old, ok := x.Get(r.Key); !ok || !old.Equal(r) {
+			put = append(put, r)
+		}
+	}
+	for r := range x.All() {
+		if !there[r.Key] {
+			remove = append(remove, r.Key)
+		}
+	}
+	return put, remove
 }
 
 func (x *index) apex(n record.Name) bool {

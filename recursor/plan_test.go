@@ -127,6 +127,33 @@ func TestPlan(t *testing.T) {
 	}
 }
 
+// A whole version flushes what it changes, and no more: each zone would be a walk through the cache.
+func TestPlanFull(t *testing.T) {
+	x := newTestIndex(t, "example.net SOA", "www.example.net A", "ftp.example.net A", "example.org SOA", "www.example.org A", "gone.example SOA")
+	var whole []record.RRset
+	for _, line := range []string{"example.net SOA", "www.example.net B", "example.org SOA", "www.example.org A", "new.example SOA"} {
+		whole = append(whole, set(t, line))
+	}
+	delta, err := x.Replace(2, whole)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, err := x.apply(delta)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := []string{"flush_zone gone.example.", "flush_zone new.example.", "flush ftp.example.net.", "flush www.example.net.", "flush_type example.net. SOA"}
+	if diff := cmp.Diff(want, p.commands(x.ZoneOf)); diff != "" {
+		t.Error(diff)
+	}
+	if len(p.zones) != 3 {
+		t.Errorf("zones are %v", p.zones)
+	}
+	if diff := cmp.Diff(newIndex(x.Dataset).holds, x.holds); diff != "" {
+		t.Errorf("names that exist (-anew +kept):\n%s", diff)
+	}
+}
+
 // A freshness record that is replaced costs its own flush and nothing else.
 func TestPlanFreshness(t *testing.T) {
 	x := newTestIndex(t, "example.net SOA", "_fresh.internal.example.net TXT")
