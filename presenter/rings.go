@@ -357,7 +357,7 @@ func (p *Presenter) endTrial(ctx context.Context) error {
 		return err
 	}
 	p.log.Info("trial ended", "id", r.trial.ID, "source", r.trial.Source)
-	r.trial, r.over = nil, false
+	r.trial, r.over, r.footing = nil, false, footing{}
 	for _, w := range p.gate.pending {
 		if w.waits != "" {
 			p.wake() // the next one

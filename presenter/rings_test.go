@@ -286,6 +286,38 @@ func TestRingsOnceBegun(t *testing.T) {
 	})
 }
 
+// TestRingsSameChangeAgain: a change that comes a second time stands on what is there by then.
+func TestRingsSameChangeAgain(t *testing.T) {
+	bubble(t, func(t *testing.T, st *memstore.Store) {
+		put(t, st, "zone", zone())
+		a, b := claimed("a", 1), claimed("b", 1)
+		put(t, st, "people", a, b, claimed("www", 1), claimed("ftp", 1))
+		p := run(t, st, byRings, func(c *Config, _ *Deps) { c.Trial.Large, c.Trial.Sources = 2, nil })
+		defer func() { p.stop(t) }()
+		settle()
+		www, ftp := claimed("www", 2), claimed("ftp", 2)
+		put(t, st, "people", a, b, www, ftp)
+		settle()
+		first, _ := onTrial(t, st)
+		judged(t, st, first, trial.Passed)
+		put(t, st, "people", b, www, ftp) // too little to be tried
+		settle()
+		put(t, st, "people", www, ftp)
+		settle()
+		put(t, st, "people", a, b, www, ftp)
+		settle()
+		again, _ := onTrial(t, st)
+		if again == nil || again.ID != first.ID || again.Created != 2 {
+			t.Fatalf("%+v, then %+v", first, again)
+		}
+		put(t, st, "all", address("a", 7)) // below what is tried
+		settle()
+		if anew, _ := onTrial(t, st); anew == nil || anew.ID != first.ID || anew.Number == again.Number || anew.Replaced != 1 {
+			t.Fatalf("%+v, then %+v", again, anew)
+		}
+	})
+}
+
 // TestRingsFooting: while a change is tried, whatever others change, it is composed anew where
 // that matters to it, and nowhere else: a presenter that starts, and looks at all of it, finds
 // nothing to do.
