@@ -65,6 +65,22 @@ func onTrial(t *testing.T, st store.Store) (*trial.Trial, *snapshot.Delta) {
 	return nil, nil
 }
 
+// begun has people's www tried, which a rule has otherwise.
+func begun(t *testing.T, st store.Store) (*running, *trial.Trial, *snapshot.Delta) {
+	t.Helper()
+	put(t, st, "zone", zone())
+	put(t, st, "all", address("www", 1))
+	p := run(t, st, byRings)
+	settle()
+	put(t, st, "people", claimed("www", 2))
+	settle()
+	x, d := onTrial(t, st)
+	if x == nil {
+		t.Fatal("nothing is tried")
+	}
+	return p, x, d
+}
+
 func judged(t *testing.T, st store.Store, x *trial.Trial, state trial.State, evidence ...string) {
 	t.Helper()
 	do(t, st, store.Op{Path: tree.JudgementPath("internal"), Value: tree.Encode(trial.Judgement{ID: x.ID, Begun: x.Since, Number: x.Number, State: state, Text: "as the test says", Evidence: evidence})})
@@ -183,14 +199,8 @@ func TestRingsWithoutJudge(t *testing.T) {
 // stands on.
 func TestRingsInTurn(t *testing.T) {
 	bubble(t, func(t *testing.T, st *memstore.Store) {
-		put(t, st, "zone", zone())
-		put(t, st, "all", address("www", 1))
-		p := run(t, st, byRings)
+		p, first, d := begun(t, st)
 		defer func() { p.stop(t) }()
-		settle()
-		put(t, st, "people", claimed("www", 2))
-		settle()
-		first, d := onTrial(t, st)
 		other := claimed("ftp", 3)
 		other.Source = "config/ftp"
 		put(t, st, "ftp", other)
@@ -224,14 +234,8 @@ func TestRingsInTurn(t *testing.T) {
 // other: neither an earlier one, nor one that changes in the turn that hears of it.
 func TestRingsPassWhatWasTried(t *testing.T) {
 	bubble(t, func(t *testing.T, st *memstore.Store) {
-		put(t, st, "zone", zone())
-		put(t, st, "all", address("www", 1))
-		p := run(t, st, byRings)
+		p, first, _ := begun(t, st)
 		defer func() { p.stop(t) }()
-		settle()
-		put(t, st, "people", claimed("www", 2))
-		settle()
-		first, _ := onTrial(t, st)
 		put(t, st, "all", address("www", 7)) // below what is tried
 		settle()
 		second, _ := onTrial(t, st)
