@@ -217,7 +217,7 @@ var arrows = table{
 		{"github.com/BurntSushi/toml", []string{"service"}, "the configuration file"},
 		{"github.com/fsnotify/fsnotify", []string{"registry", "update", "agent", "snapshot/journal"}, "files that people and agents change"},
 		{"github.com/anacrolix/torrent", []string{"swarm"}, "BitTorrent; one package, so that a client of our own could take its place"},
-		{"golang.org/x/time", []string{"swarm"}, "the limiters that it takes"},
+		{"golang.org/x/time", []string{"swarm", "agent"}, "limiters: those that the swarm's library takes, and of log lines"},
 		{"golang.org/x/sys", []string{"store/etcd", "authority/wire", "internal/dnsload", "internal/sandbox", "internal/nettest", "snapshot/journal", "configurator/repo"}, "system calls that syscall has not"},
 		{"golang.org/x/net", []string{"service"}, "netutil: a bound on connections"},
 		{"golang.org/x/sync", []string{"api", "internal/replay", "every stage"}, "errgroup, semaphore: goroutines with an owner, and bounds"},

@@ -13,7 +13,10 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
+
+	"golang.org/x/time/rate"
 
 	"github.com/zonecast/zonecast/internal/direct"
 	"github.com/zonecast/zonecast/internal/operator"
@@ -31,6 +34,8 @@ const (
 	// directCalls bounds the calls that are under way, directTime how long one takes.
 	directCalls = 16
 	directTime  = 10 * time.Second
+	// refusalsAtOnce refused calls are logged one by one, then one a second.
+	refusalsAtOnce = 20
 	// answeredWithin is how long a call waits until the authority answers what it set.
 	answeredWithin = 3 * time.Second
 	// handInEvery is how often the store is tried while something is to be handed in.
@@ -49,6 +54,9 @@ type glass struct {
 	operators operator.File
 	aside     string    // what became of a damaged file at the start; "": there was none
 	began     time.Time // of this life
+
+	refusals *rate.Limiter // of log lines
+	unsaid   atomic.Int64  // refusals without one since the last line
 
 	mu   sync.Mutex // guards below
 	kept direct.Kept
@@ -74,7 +82,7 @@ func newGlass(a *Agent) (*glass, error) {
 
 // openGlass reads what was kept; it does not listen.
 func openGlass(a *Agent) (*glass, error) {
-	g := &glass{Agent: a, path: direct.Path(a.cfg.Journal), began: time.Now()}
+	g := &glass{Agent: a, path: direct.Path(a.cfg.Journal), began: time.Now(), refusals: rate.NewLimiter(1, refusalsAtOnce)}
 	if _, _, err := g.operators.Now(a.cfg.Operators); err != nil {
 		return nil, err
 	}
@@ -204,7 +212,11 @@ func reply(w http.ResponseWriter, status int, v tree.DirectReply) {
 func (g *glass) call(w http.ResponseWriter, r *http.Request) {
 	refuse := func(status int, format string, args ...any) {
 		text := fmt.Sprintf(format, args...)
-		g.deps.Log.Warn("direct override refused", "caller", r.RemoteAddr, "error", text)
+		if g.refusals.Allow() {
+			g.deps.Log.Warn("direct override refused", "caller", r.RemoteAddr, "error", text, "unsaid", g.unsaid.Swap(0))
+		} else {
+			g.unsaid.Add(1) // whoever reaches this port may call
+		}
 		reply(w, status, tree.DirectReply{Host: g.cfg.Host, Error: text})
 	}
 	signed, err := io.ReadAll(http.MaxBytesReader(w, r.Body, operator.MaxSigned))

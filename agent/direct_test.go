@@ -142,6 +142,24 @@ func setA(owner, address string) operator.Act {
 	return direct.Set(owner, "A", 60, []string{address}, time.Hour, false, "no store")
 }
 
+// TestDirectFlood: calls that are refused fill no disk, and how many there were is said.
+func TestDirectFlood(t *testing.T) {
+	h := newGlassHost(t)
+	if err := h.start(); err != nil {
+		t.Fatal(err)
+	}
+	const calls = 200
+	for range calls {
+		h.refuses([]byte("nothing that is signed"), http.StatusForbidden, "")
+	}
+	if n := strings.Count(h.log.String(), "direct override refused"); n < refusalsAtOnce || n > calls/2 {
+		t.Errorf("%d calls are logged in %d lines", calls, n)
+	}
+	if n := h.direct.unsaid.Load(); n == 0 {
+		t.Error("nothing is left to be said")
+	}
+}
+
 // TestDirectDamaged: a file that is damaged is moved aside and said, and the host takes what
 // comes; three of them are kept. One that cannot be read for another reason ends the start.
 func TestDirectDamaged(t *testing.T) {
