@@ -93,8 +93,8 @@ func declareGroupWait(cmd *cobra.Command, wait *bool) {
 	cmd.Flags().BoolVar(wait, "wait", false, "return when the live hosts of the group answer what they are to carry, and nothing else (--timeout)")
 }
 
-// groupLook is how often it is looked whether hosts follow.
-const groupLook = 100 * time.Millisecond
+// groupLook is how often it is looked whether hosts follow: as often as they say what they answer.
+const groupLook = time.Second
 
 // awaitGroups waits until the live hosts that selectors name carry what groups say.
 func awaitGroups(ctx context.Context, w io.Writer, st store.Store, selectors []string) error {
