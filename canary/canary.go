@@ -176,9 +176,20 @@ func (c *Canary) judge(ctx context.Context, fence store.Cond) error {
 		if !b.heard[tree.Trials] || !b.heard[tree.Hosts] {
 			continue
 		}
-		if err := b.step(ctx, time.Now()); err != nil && ctx.Err() == nil && !errors.Is(err, store.ErrConflict) {
+		now := time.Now()
+		if err := b.step(ctx, now); err != nil && ctx.Err() == nil && !errors.Is(err, store.ErrConflict) {
 			c.deps.Log.Warn("trial not judged, trying again", "dataset", c.cfg.Dataset, "error", err)
 		}
+		b.deaf(time.Since(now))
+	}
+}
+
+// deaf takes note that for so long - a replay takes its time - nothing was heard of hosts: that is no
+// silence of theirs.
+func (b *bench) deaf(d time.Duration) {
+	for name, x := range b.beats {
+		x.since = x.since.Add(d)
+		b.beats[name] = x
 	}
 }
 

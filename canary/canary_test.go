@@ -348,3 +348,26 @@ func TestReplayTrouble(t *testing.T) {
 		w.judged(trial.Withdrawn, 0, "100 % of 10 sampled queries would lose their answer")
 	})
 }
+
+// TestSlowReplay: hosts that were not listened to, while queries were replayed, are not silent.
+func TestSlowReplay(t *testing.T) {
+	inWorld(t, func(w *world) {
+		w.answers = func() (replay.Server, error) {
+			time.Sleep(2 * time.Minute)
+			return simple{}, nil
+		}
+		w.try("1")
+		w.trial.Policy.Rings[0].Hosts, w.trial.Policy.Rings[0].Soak = []string{"dns*"}, 10*time.Minute
+		w.commit(store.Op{Path: tree.TrialPath("internal"), Value: tree.Encode(w.trial)})
+		for i := range 20 {
+			w.host(fmt.Sprintf("dns%d", i), true, "", tree.Tally{})
+		}
+		w.settle(10 * time.Second)
+		since := w.judged(trial.Soaking, 0, "20 hosts").Since
+		w.sample("dns1", "www.example.net.")
+		w.settle(5 * time.Minute)
+		if j := w.judged(trial.Soaking, 0, "0 % of 10 sampled queries"); j.Since != since {
+			t.Errorf("it soaks since %d, before since %d", j.Since, since)
+		}
+	})
+}
