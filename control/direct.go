@@ -66,8 +66,8 @@ func (c *Control) takeIn(ctx context.Context, n store.Node) (done bool, err erro
 		c.deps.Log.Error("direct override cannot be read", "error", err)
 		return true, nil
 	}
-	if !c.takesIn(d) {
-		return true, nil
+	if ours, err := c.takesIn(d); !ours {
+		return err == nil, err
 	}
 	now := c.deps.Now()
 	if d.Outcome != "" {
@@ -124,23 +124,24 @@ func (c *Control) takeIn(ctx context.Context, n store.Node) (done bool, err erro
 }
 
 // takesIn tells whether an override is this control's to decide about, where several are in a
-// process: of its dataset, or, for the first, of none that is here.
-func (c *Control) takesIn(d tree.Direct) bool {
+// process: of its dataset, or, for the first, of none that is here. An error means that it is not
+// known yet.
+func (c *Control) takesIn(d tree.Direct) (bool, error) {
 	if len(c.beside) == 0 || c.cfg.Operators == "" {
-		return c.first
+		return c.first, nil
 	}
 	all, err := c.who()
 	if err != nil {
-		return c.first
+		return false, err
 	}
 	s, _, err := all.Verify(d.Signed, time.Time{})
 	switch {
 	case err != nil:
-		return c.first
+		return c.first, nil
 	case s.Dataset == c.cfg.Dataset:
-		return true
+		return true, nil
 	}
-	return c.first && !slices.Contains(c.beside, s.Dataset)
+	return c.first && !slices.Contains(c.beside, s.Dataset), nil
 }
 
 // takeOver makes an ordinary override of one that is in force on hosts.

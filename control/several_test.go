@@ -221,12 +221,24 @@ func TestSeveralTakesIn(t *testing.T) {
 		}
 		var by []string
 		for _, c := range s.all {
-			if c.takesIn(tree.Direct{Signed: signed}) {
+			ours, err := c.takesIn(tree.Direct{Signed: signed})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if ours {
 				by = append(by, c.cfg.Dataset)
 			}
 		}
 		if !slices.Equal(by, []string{want}) {
 			t.Errorf("signed for %q: decided by %q, want %s", dataset, by, want)
+		}
+	}
+	// While operators cannot be read nobody lets go of it.
+	for _, c := range s.all {
+		c.operators, c.cfg.Operators = operator.File{}, filepath.Join(t.TempDir(), "none")
+		node := store.Node{Path: tree.DirectPath("5ad3c1e0"), Value: tree.Encode(tree.Direct{Signed: []byte("x")})}
+		if done, err := c.takeIn(t.Context(), node); done || err == nil {
+			t.Errorf("%s is done with it: %v, %v", c.cfg.Dataset, done, err)
 		}
 	}
 }
