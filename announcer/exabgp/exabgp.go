@@ -167,15 +167,23 @@ func (s *Speaker) await(ctx context.Context, said []*line) error {
 		t := time.NewTimer(time.Until(l.until))
 		select {
 		case <-l.done:
+		case <-ctx.Done():
+		case <-t.C:
+		}
+		t.Stop()
+		select {
+		case <-l.done: // also when it was late: it is not said again
 			if l.err != nil {
 				errs = append(errs, fmt.Errorf("%s: %w", l.text, l.err))
 			}
-		case <-ctx.Done():
-			errs = append(errs, ctx.Err())
-		case <-t.C:
+			continue
+		default:
+		}
+		if err := ctx.Err(); err != nil {
+			errs = append(errs, err)
+		} else {
 			errs = append(errs, fmt.Errorf("%s: ExaBGP has not acknowledged it within %v: does it run with exabgp.api.ack=true?", l.text, s.timeout))
 		}
-		t.Stop()
 	}
 	return errors.Join(errs...)
 }

@@ -156,3 +156,15 @@ func TestWithoutAcknowledgements(t *testing.T) {
 		t.Errorf("gone: %v", err)
 	}
 }
+
+// TestLateAcknowledgement: a line that was acknowledged late is done, and is not said again.
+func TestLateAcknowledgement(t *testing.T) {
+	s := &Speaker{}
+	for range 100 {
+		l := &line{done: make(chan struct{}), until: time.Now().Add(-time.Second)}
+		l.end(nil)
+		if err := s.await(t.Context(), []*line{l}); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
