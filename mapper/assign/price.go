@@ -147,6 +147,18 @@ type flow struct {
 
 	edges []edge  // from × m + to; made when a PoP is passed first
 	reach []int64 // of each PoP: for how much loss its edges were made; 0: not yet
+
+	// What edges cost, from × m + to, and by whom; of a PoP whose row is stale it is looked up
+	// anew when that is passed: most rows are what they were at the search before.
+	ways  []way
+	stale []bool
+}
+
+// way is what it costs to move something along an edge.
+type way struct {
+	loss  int64 // microseconds, before prices; far: there is nothing to move
+	group int32 // or slack
+	known bool  // else the loss is a bound that is not above it
 }
 
 func newFlow(p *Problem, price []int64) *flow {
@@ -154,7 +166,10 @@ func newFlow(p *Problem, price []int64) *flow {
 	f := &flow{
 		p: p, m: m, capacity: p.capacities(), price: append([]int64(nil), price...),
 		at: make([]int16, len(p.Demand)), divided: map[int32][]portion{}, slack: make([]int64, m),
-		edges: make([]edge, m*m), reach: make([]int64, m),
+		edges: make([]edge, m*m), reach: make([]int64, m), ways: make([]way, m*m), stale: make([]bool, m),
+	}
+	for j := range f.stale {
+		f.stale[j] = true
 	}
 	least := int64(math.MaxInt64)
 	for j, c := range f.capacity {
@@ -191,7 +206,7 @@ func (f *flow) over(j int) int64 { return f.load[j] + f.slack[j] - f.capacity[j]
 
 // run moves demand until no PoP has more than its capacity.
 func (f *flow) run(ctx context.Context) error {
-	s := search{dist: make([]int64, f.m), from: make([]int, f.m), by: make([]int32, f.m), known: make([]bool, f.m), done: make([]bool, f.m)}
+	s := search{dist: make([]int64, f.m), from: make([]int, f.m), by: make([]way, f.m), done: make([]bool, f.m)}
 	for steps := 0; ; steps++ {
 		if steps%256 == 0 && ctx.Err() != nil {
 			return ctx.Err()
@@ -202,7 +217,7 @@ func (f *flow) run(ctx context.Context) error {
 		}
 		again := false
 		for k := to; s.from[k] >= 0; k = s.from[k] {
-			if !s.known[k] {
+			if !s.by[k].known {
 				f.grow(s.from[k])
 				again = true
 			}
@@ -218,22 +233,21 @@ func (f *flow) run(ctx context.Context) error {
 		size := -f.over(to)
 		k := to
 		for ; s.from[k] >= 0; k = s.from[k] {
-			size = min(size, f.size(s.by[k], s.from[k]))
+			size = min(size, f.size(s.by[k].group, s.from[k]))
 		}
 		size = min(size, f.over(k))
 		for k := to; s.from[k] >= 0; k = s.from[k] {
-			f.move(s.by[k], s.from[k], k, size)
+			f.move(s.by[k].group, s.from[k], k, size)
 		}
 	}
 }
 
 // search is the state of one search for the shortest path.
 type search struct {
-	dist  []int64
-	from  []int   // the PoP before, -1: none
-	by    []int32 // the group that goes, or slack
-	known []bool  // the way here is an edge that was looked up, not a bound below it
-	done  []bool
+	dist []int64
+	from []int // the PoP before, -1: none
+	by   []way // the way from there
+	done []bool
 }
 
 const far = math.MaxInt64
@@ -266,42 +280,52 @@ func (f *flow) shortest(s *search) int {
 			return j
 		}
 		s.done[j] = true
-		if f.reach[j] == 0 {
-			f.grow(j)
-		}
-		for k := range f.m {
-			if s.done[k] || f.capacity[k] == 0 {
+		here := s.dist[j] - f.price[j]
+		for k, w := range f.from(j) {
+			if w.loss == far || s.done[k] {
 				continue
 			}
-			loss, by, known := f.edge(j, k)
-			if loss == far {
-				continue
-			}
-			if d := s.dist[j] + loss + f.price[k] - f.price[j]; d < s.dist[k] {
-				s.dist[k], s.from[k], s.by[k], s.known[k] = d, j, by, known
+			if d := here + w.loss + f.price[k]; d < s.dist[k] {
+				s.dist[k], s.from[k], s.by[k] = d, j, w
 			}
 		}
 	}
 }
 
-// edge tells what it costs to move something from j to k, and what that is. When it is
-// not known, the cost is a bound that is not above it.
-func (f *flow) edge(j, k int) (loss int64, by int32, known bool) {
+// from are the ways from PoP j to each other.
+func (f *flow) from(j int) []way {
+	ways := f.ways[j*f.m : (j+1)*f.m]
+	if f.reach[j] == 0 {
+		f.grow(j)
+	}
+	if f.stale[j] {
+		for k := range ways {
+			if ways[k] = (way{loss: far}); k != j && f.capacity[k] > 0 {
+				ways[k] = f.edge(j, k)
+			}
+		}
+		f.stale[j] = false
+	}
+	return ways
+}
+
+// edge tells what it costs to move something from j to k, and what that is.
+func (f *flow) edge(j, k int) way {
 	e := &f.edges[j*f.m+k]
 	for len(e.items) > 0 && f.size(e.items[0].group, j) == 0 {
 		e.pop()
 	}
-	loss, known = far, true
+	w := way{loss: far, known: true}
 	switch {
 	case len(e.items) > 0:
-		loss, by = int64(e.items[0].loss), e.items[0].group
+		w.loss, w.group = int64(e.items[0].loss), e.items[0].group
 	case e.limit != far:
-		loss, known = e.limit+1, false
+		w.loss, w.known = e.limit+1, false
 	}
-	if f.slack[j] > 0 && loss >= 0 {
-		loss, by, known = 0, slack, true
+	if f.slack[j] > 0 && w.loss >= 0 {
+		w = way{0, slack, true}
 	}
-	return loss, by, known
+	return w
 }
 
 // size is how much of a group is at PoP j.
@@ -324,6 +348,7 @@ func (f *flow) size(g int32, j int) int64 {
 
 // move brings part of a group from j to k.
 func (f *flow) move(g int32, j, k int, size int64) {
+	f.stale[j], f.stale[k] = true, true
 	if g == slack {
 		f.slack[j] -= size
 		f.slack[k] += size
@@ -393,6 +418,7 @@ func (f *flow) grow(j int) {
 	default:
 		f.reach[j] = far
 	}
+	f.stale[j] = true
 	from := f.edges[j*f.m : (j+1)*f.m]
 	for k := range from {
 		e := &from[k]

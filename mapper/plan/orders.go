@@ -5,7 +5,10 @@ import (
 	"context"
 	"fmt"
 	"math"
+	"runtime"
 	"slices"
+
+	"golang.org/x/sync/errgroup"
 
 	"github.com/zonecast/zonecast/mapper/assign"
 )
@@ -24,20 +27,23 @@ func (w *work) orders(ctx context.Context) error {
 		members[j] = append(members[j], int32(i))
 	}
 	load := w.problem.Loads(w.at)
+	g, ctx := errgroup.WithContext(ctx)
+	g.SetLimit(runtime.GOMAXPROCS(0))
 	for lost, rows := range members {
-		if len(rows) == 0 {
-			continue
+		if len(rows) > 0 {
+			g.Go(func() error { return w.without(ctx, lost, rows, load) })
 		}
-		if err := w.without(ctx, lost, rows, load); err != nil {
-			return err
-		}
+	}
+	if err := g.Wait(); err != nil {
+		return err
 	}
 	w.pairs()
 	w.thirds()
 	return nil
 }
 
-// without assigns who is at a PoP to the others.
+// without assigns who is at a PoP to the others. It writes the orders of these alone, so that
+// several PoPs can be looked at at once.
 func (w *work) without(ctx context.Context, lost int, rows []int32, load []int64) error {
 	p := assign.Problem{RTT: w.problem.RTT, Rows: rows, Demand: make([]int64, len(rows)), Capacity: make([]int64, len(load))}
 	room, open := int64(0), 0
