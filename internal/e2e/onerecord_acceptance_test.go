@@ -291,6 +291,9 @@ func (r *oneRecord) bind() recordFigures {
 	r.Cleanup(func() { _ = conn.Close() })
 	soa := func(c *dns.Conn) uint32 {
 		m := new(dns.Msg).SetQuestion("example.net.", dns.TypeSOA)
+		if err := c.SetDeadline(time.Now().Add(10 * time.Second)); err != nil { // that of the last change is over
+			r.Fatal(err)
+		}
 		if err := c.WriteMsg(m); err != nil {
 			r.Fatal(err)
 		}
