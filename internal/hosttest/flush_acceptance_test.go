@@ -30,9 +30,15 @@ func TestFlushCost(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { os.RemoveAll(dir) })
+	free, err := net.ListenPacket("udp4", "127.0.0.1:0") // nobody asks it, but it wants a port
+	if err != nil {
+		t.Fatal(err)
+	}
+	port := free.LocalAddr().(*net.UDPAddr).Port
+	free.Close()
 	conf := filepath.Join(dir, "unbound.conf")
-	text := fmt.Sprintf("server:\n directory: %q\n username: \"\"\n chroot: \"\"\n port: 0\n do-daemonize: no\n use-syslog: no\n logfile: \"\"\n pidfile: %q\n rrset-cache-size: 2g\n msg-cache-size: 2g\n num-threads: 1\n"+
-		"remote-control:\n control-enable: yes\n control-interface: %q\n control-use-cert: no\n", dir, dir+"/pid", dir+"/ctl")
+	text := fmt.Sprintf("server:\n directory: %q\n username: \"\"\n chroot: \"\"\n interface: 127.0.0.1@%d\n do-daemonize: no\n use-syslog: no\n logfile: \"\"\n pidfile: %q\n rrset-cache-size: 2g\n msg-cache-size: 2g\n num-threads: 1\n"+
+		"remote-control:\n control-enable: yes\n control-interface: %q\n control-use-cert: no\n", dir, port, dir+"/pid", dir+"/ctl")
 	if err := os.WriteFile(conf, []byte(text), 0o644); err != nil {
 		t.Fatal(err)
 	}
