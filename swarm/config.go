@@ -120,8 +120,8 @@ type pace struct {
 	silent   time.Duration // a peer owes octets and sends none for so long: it is left
 	report   time.Duration // between two reports of progress to the store
 	list     time.Duration // between two readings of the peers, at first
-	term     time.Duration // how long the same doors are roots; see roots
-	termBy   int64         // octets a second; a term is as long as the file takes at this rate, if that is more
+	term     time.Duration // with less than what is fair, until a host lets more doors be roots
+	fair     int64         // octets a second
 	settle   time.Duration // the most that is waited for others who begin at the same time
 	settleBy int64         // octets of the file for a millisecond of that; 0: it is waited in full
 
@@ -134,8 +134,8 @@ type pace struct {
 // The numbers: a TCP connection survives the loss of several segments in a row in 7 s (RFC 6298:
 // 1 + 2 + 4 s), hence silent and stall; a peer of the site that is about to have pieces has them
 // within seconds, hence patience. By settleBy the wait at the beginning is at most a tenth of the time
-// that a line of 1 Gbit/s takes for the file.
+// that a line of 1 Gbit/s takes for the file. Less than 10 Mbit/s is no line between sites.
 var defaultPace = pace{
 	look: 250 * time.Millisecond, patience: 3 * time.Second, stall: 15 * time.Second, silent: 10 * time.Second,
-	report: 5 * time.Second, list: 2 * time.Second, term: 30 * time.Second, termBy: 10e6 / 8, settle: 500 * time.Millisecond, settleBy: 1_250_000,
+	report: 5 * time.Second, list: 2 * time.Second, term: 30 * time.Second, fair: 10e6 / 8, settle: 500 * time.Millisecond, settleBy: 1_250_000,
 }

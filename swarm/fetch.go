@@ -6,9 +6,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -81,6 +83,12 @@ type job struct {
 	pause   time.Duration // until the next listing
 	told    time.Time     // last line in the log
 	without int           // bad answers of the store
+	roots   int           // how many there may be, as this host sees it
+	since   time.Time     // of the term in which it is looked whether that is enough
+	had     int64         // octets at since
+
+	order []int // pieces in an order of this host's own that are not yet ahead of others
+	ahead []int // pieces that are asked for before others
 }
 
 func (s *Swarm) fetch(ctx context.Context, ref snapshot.Ref, dir string, progress func(done, total int64)) (_ string, err error) {
@@ -100,7 +108,7 @@ func (s *Swarm) fetch(ctx context.Context, ref snapshot.Ref, dir string, progres
 	if path, ok, err := s.kept(ctx, ref, dir); ok || err != nil {
 		return path, err
 	}
-	j := &job{Swarm: s, ref: ref, tell: progress, broken: make(chan error, 1), began: time.Now(), moved: time.Now(), pause: s.pace.list, far: map[netip.AddrPort]bool{}, seeds: map[netip.AddrPort]bool{}}
+	j := &job{Swarm: s, ref: ref, tell: progress, broken: make(chan error, 1), began: time.Now(), moved: time.Now(), pause: s.pace.list, roots: roots, since: time.Now(), far: map[netip.AddrPort]bool{}, seeds: map[netip.AddrPort]bool{}}
 	nodes, _, err := s.deps.Store.List(ctx, tree.TorrentPrefix(s.deps.Dataset, ref.ID.String()))
 	if err != nil {
 		return "", fmt.Errorf("read metainfo: %w", err)
@@ -220,7 +228,34 @@ func (j *job) run(ctx context.Context, resumed bool) error {
 		return err
 	}
 	t.DownloadAll()
+	j.order = rand.Perm(t.NumPieces())
 	return j.await(ctx, t.Complete().Bool)
+}
+
+// Of pieces that equally few peers have the library asks for those with the least index, so that
+// all hosts would want the same pieces at the same time, and only whoever fetches from a publisher
+// had something to give. So each host asks for some pieces before others, in an order of its own.
+const (
+	aheadOctets = 16 << 20 // what is ahead at a time: at 500 Mbit/s until the next look
+	aheadPieces = 64       // at least
+	aheadShare  = 8        // at most this part of all pieces, if that is more than aheadPieces
+)
+
+// goAhead names the next pieces to ask for before others.
+func (j *job) goAhead() {
+	if len(j.order) == 0 {
+		return
+	}
+	j.ahead = slices.DeleteFunc(j.ahead, func(i int) bool { return j.torrent.PieceState(i).Complete })
+	n := max(min(int(aheadOctets/j.info.PieceLength), j.torrent.NumPieces()/aheadShare), aheadPieces)
+	for len(j.ahead) < n && len(j.order) > 0 {
+		i := j.order[0]
+		j.order = j.order[1:]
+		if !j.torrent.PieceState(i).Complete {
+			j.torrent.Piece(i).SetPriority(torrent.PiecePriorityHigh)
+			j.ahead = append(j.ahead, i)
+		}
+	}
 }
 
 // settle is how long others who begin at the same time are waited for.
@@ -343,6 +378,7 @@ func (j *job) await(ctx context.Context, done func() bool) error {
 			j.note(j.torrent.BytesCompleted())
 			return nil
 		}
+		j.goAhead()
 		select {
 		case <-ctx.Done():
 			return causeOf(ctx, ctx.Err())

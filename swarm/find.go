@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"crypto/sha256"
-	"encoding/binary"
 	"math/rand/v2"
 	"net/netip"
 	"slices"
@@ -24,9 +23,10 @@ const (
 	doors = 2
 	// roots is how many doors fetch from publishers; the other doors fetch from doors. A
 	// publisher so sends each octet about that many times at most, whatever the number of sites.
-	// They are others from term to term, so that the whole fleet does not wait for a slow line; but a
-	// term is long enough for others to have all of it, since a new root fetches what is left anew.
-	roots = 2
+	// Doors that get less than pace.fair while roots are slow let as many more be roots after each
+	// pace.term, so that the whole fleet does not wait for a slow line; at most maxRoots, so that
+	// in a fleet whose lines are all slow the publisher's is not left to everybody.
+	roots, maxRoots = 2, 8
 	// maxNear and maxFar bound the peers of the own and of other sites that are named to the library
 	// at a time; Config.MaxPeers bounds connections. A swarm needs few to be well mixed: ln of ten
 	// thousand is 9.
@@ -55,6 +55,7 @@ func (j *job) findPeers(ctx context.Context, now time.Time) {
 		return
 	}
 	stuck := now.Sub(j.moved) >= j.pace.patience
+	j.hurry(now)
 	door := j.isDoor(near)
 	j.beDoor(door)
 	if first && door { // the other doors are to be known when the roots are found
@@ -68,7 +69,7 @@ func (j *job) findPeers(ctx context.Context, now time.Time) {
 	var far, seeds []tree.SwarmPeer
 	root := false
 	if door || stuck {
-		far, root = j.elsewhere(ctx, door, now)
+		far, root = j.elsewhere(ctx, door)
 	}
 	if root || stuck {
 		if seeds, err = j.list(ctx, tree.SwarmSeeds(j.deps.Dataset)); err == nil {
@@ -97,9 +98,9 @@ func (j *job) findPeers(ctx context.Context, now time.Time) {
 // and another snapshot has others.
 func (j *job) isDoor(near []tree.SwarmPeer) bool {
 	id, first := j.ref.ID.String(), 0
-	own := weight(j.ref.ID, 0, j.deps.Name)
+	own := weight(j.ref.ID, j.deps.Name)
 	for _, p := range near {
-		if slices.ContainsFunc(p.Have, func(h tree.SwarmHave) bool { return h.ID == id }) && weight(j.ref.ID, 0, p.Name) < own {
+		if slices.ContainsFunc(p.Have, func(h tree.SwarmHave) bool { return h.ID == id }) && weight(j.ref.ID, p.Name) < own {
 			first++
 		}
 	}
@@ -133,18 +134,34 @@ func (j *job) part(from map[netip.AddrPort]bool, still bool) {
 	}
 }
 
+// hurry lets more doors be roots when this host has had less than is fair for a while.
+func (j *job) hurry(now time.Time) {
+	if now.Sub(j.since) < j.pace.term {
+		return
+	}
+	fair := j.pace.fair
+	for _, bound := range []int64{j.cfg.Up, j.cfg.Down} {
+		if bound > 0 {
+			fair = min(fair, bound/2) // others' lines are like this one
+		}
+	}
+	if float64(j.best-j.had) < float64(fair)*now.Sub(j.since).Seconds() {
+		j.roots = min(j.roots+roots, maxRoots)
+	}
+	j.since, j.had = now, j.best
+}
+
 // elsewhere are some doors of other sites, and whether this one is among the roots: the first
-// by a hash that changes with the term. The peers of all sites are spread evenly over buckets, which
-// are read in an order that is everybody's.
-func (j *job) elsewhere(ctx context.Context, door bool, now time.Time) (out []tree.SwarmPeer, root bool) {
-	id, at := j.ref.ID.String(), uint64(now.UnixNano())/uint64(j.term())
-	start := sha256.Sum256(binary.BigEndian.AppendUint64(j.ref.ID[:], at))
+// in an order that is everybody's. The peers of all sites are spread evenly over buckets, which are
+// read in that order.
+func (j *job) elsewhere(ctx context.Context, door bool) (out []tree.SwarmPeer, root bool) {
+	id := j.ref.ID.String()
 	read, found := 0, 0
 	for i := range tree.SwarmBuckets {
-		if i >= maxBuckets && read >= fewPeers || len(out) >= maxFar && found >= roots {
+		if i >= maxBuckets && read >= fewPeers || len(out) >= maxFar && found >= j.roots {
 			break
 		}
-		bucket := (int(start[0]) + i) % tree.SwarmBuckets
+		bucket := (int(j.ref.ID[0]) + i) % tree.SwarmBuckets
 		some, err := j.list(ctx, tree.SwarmBucketPrefix(j.deps.Dataset, bucket))
 		if err != nil {
 			break
@@ -155,10 +172,10 @@ func (j *job) elsewhere(ctx context.Context, door bool, now time.Time) (out []tr
 			some = append(some, tree.SwarmPeer{Name: j.deps.Name, Site: j.cfg.Site})
 		}
 		slices.SortFunc(some, func(a, b tree.SwarmPeer) int {
-			return cmp.Compare(weight(j.ref.ID, at, a.Name), weight(j.ref.ID, at, b.Name))
+			return cmp.Compare(weight(j.ref.ID, a.Name), weight(j.ref.ID, b.Name))
 		})
 		for _, p := range some {
-			root = root || found < roots && p.Name == j.deps.Name
+			root = root || found < j.roots && p.Name == j.deps.Name
 			found++
 			if p.Site != j.cfg.Site && len(out) < maxFar {
 				out = append(out, p)
@@ -166,20 +183,12 @@ func (j *job) elsewhere(ctx context.Context, door bool, now time.Time) (out []tr
 		}
 	}
 	// Where too few are known, whoever looks is one: better once too often than nobody.
-	return out, root || door && found < roots
-}
-
-// term is how long the same doors are roots of the fetch.
-func (j *job) term() time.Duration {
-	if by := j.pace.termBy; by > 0 {
-		return max(j.pace.term, time.Duration(j.ref.Size/by)*time.Second)
-	}
-	return j.pace.term
+	return out, root || door && found < j.roots
 }
 
 // weight orders peers by a hash of what they fetch.
-func weight(id snapshot.ID, term uint64, name string) string {
-	sum := sha256.Sum256(append(binary.BigEndian.AppendUint64(id[:], term), name...))
+func weight(id snapshot.ID, name string) string {
+	sum := sha256.Sum256(append(id[:], name...))
 	return string(sum[:])
 }
 

@@ -433,7 +433,7 @@ func TestPublisherSendsToRoots(t *testing.T) {
 // A root that gets next to nothing is not what the fleet waits for.
 func TestSlowRoot(t *testing.T) {
 	w := newWorld(t)
-	hurry := func(_ *Config, _ *Deps, p *pace) { p.term = time.Second }
+	hurry := func(_ *Config, _ *Deps, p *pace) { p.term, p.fair = time.Second, 1<<20 }
 	p := w.start("p", true)
 	ref, path := w.random(16 << 20)
 	var meta []byte

@@ -36,7 +36,7 @@ const dataset = "internal"
 // fastPace is for tests: what takes seconds in a fleet takes tenths.
 var fastPace = pace{
 	look: 10 * time.Millisecond, patience: 500 * time.Millisecond, stall: 8 * time.Second, silent: 700 * time.Millisecond,
-	report: 20 * time.Millisecond, list: 100 * time.Millisecond, term: 30 * time.Second, settle: 50 * time.Millisecond,
+	report: 20 * time.Millisecond, list: 100 * time.Millisecond, term: 30 * time.Second, fair: 10e6 / 8, settle: 50 * time.Millisecond,
 }
 
 // patient is for tests in which nobody is to go elsewhere, or to leave a peer, because the machine
@@ -572,5 +572,40 @@ func TestClosedUnderTheLibrary(t *testing.T) {
 	}
 	if _, err := c.Read(make([]byte, 1)); err == nil {
 		t.Error("read from a closed connection")
+	}
+}
+
+// A host does not ask for pieces in the order of the file, as all others would.
+func TestOrderOfItsOwn(t *testing.T) {
+	w := newWorld(t)
+	p := w.start("p", true)
+	ref, path := w.random(4 << 20)
+	var meta []byte
+	var err error
+	if ref.Torrent, meta, err = p.Offer(ref, path); err != nil {
+		t.Fatal(err)
+	}
+	w.register(ref, meta)
+	h := w.start("h", false, func(c *Config, _ *Deps, _ *pace) { c.Down = 1 << 20 })
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	late, done := 0, false // pieces of the second half that are there before a third of all is
+	_, err = h.Fetch(ctx, ref, filepath.Join(w.dir, "fetch"), func(have, _ int64) {
+		if done || have < ref.Size/8 {
+			return
+		}
+		if done = true; have > ref.Size/3 {
+			t.Errorf("%d of %d octets came at once", have, ref.Size)
+		}
+		torrent := h.client.Torrents()[0]
+		for i := torrent.NumPieces() / 2; i < torrent.NumPieces(); i++ {
+			if torrent.PieceState(i).Complete {
+				late++
+			}
+		}
+		cancel()
+	})
+	if !done || late < 4 {
+		t.Errorf("of the second half %d pieces were among the first (%v)", late, err)
 	}
 }
