@@ -3,6 +3,7 @@ package recursor
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -19,7 +20,7 @@ type metrics struct {
 	recursor *Recursor
 
 	flushes              *prometheus.CounterVec
-	after                prometheus.Histogram
+	after                *prometheus.HistogramVec
 	refused, unreachable prometheus.Counter
 	unfit                prometheus.Counter
 
@@ -40,6 +41,9 @@ type number struct {
 func newMetrics(r *Recursor, reg prometheus.Registerer) (*metrics, error) {
 	labels := prometheus.Labels{"dataset": r.cfg.Dataset}
 	desc := func(name, help string, of ...string) *prometheus.Desc {
+		if slices.Contains(of, "dataset") { // one that the host carries; else it is that of the options
+			return prometheus.NewDesc("zonecast_recursor_"+name, help, of, nil)
+		}
 		return prometheus.NewDesc("zonecast_recursor_"+name, help, of, labels)
 	}
 	counter := func(name, help string) prometheus.Counter {
@@ -48,25 +52,22 @@ func newMetrics(r *Recursor, reg prometheus.Registerer) (*metrics, error) {
 	m := &metrics{
 		recursor: r,
 		flushes: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "zonecast_recursor_flushes_total", ConstLabels: labels,
+			Name: "zonecast_recursor_flushes_total",
 			Help: "What was taken out of Unbound's cache because the dataset changed: flush (a name), flush_type (a name and type), flush_zone (all at and below a name).",
-		}, []string{"command"}),
-		after: prometheus.NewHistogram(prometheus.HistogramOpts{
-			Name: "zonecast_recursor_flush_seconds", ConstLabels: labels, Buckets: prometheus.ExponentialBuckets(0.001, 2, 16),
+		}, []string{"dataset", "command"}),
+		after: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name: "zonecast_recursor_flush_seconds", Buckets: prometheus.ExponentialBuckets(0.001, 2, 16),
 			Help: "From the making of a version to the cache having nothing older, by this host's clock and the maker's.",
-		}),
+		}, []string{"dataset"}),
 		refused:     counter("refused_commands_total", "Commands that Unbound refused."),
 		unreachable: counter("unreachable_total", "Commands that could not be given to Unbound, and were tried again."),
 		unfit:       counter("refused_configurations_total", "Configurations that unbound-checkconf refused whole; the one before stayed."),
 		up:          desc("up", "1 when Unbound answers its remote control."),
-		version:     desc("version", "Version of the dataset up to which Unbound's cache has nothing old; 0 is none yet."),
-		zones:       desc("zones", "Zones of the dataset that Unbound asks the authority for."),
-		left:        desc("refused_zones", "Zones of the dataset that are left out because Unbound refuses them."),
+		version:     desc("version", "Version of the dataset up to which Unbound's cache has nothing old; 0 is none yet.", "dataset"),
+		zones:       desc("zones", "Zones of the dataset that Unbound asks the authority for.", "dataset"),
+		left:        desc("refused_zones", "Zones that are left out because Unbound refuses them."),
 		starts:      desc("starts_total", "Starts of Unbound by this process."),
 		rcodes:      desc("answers_total", "Answers of Unbound to clients.", "rcode"),
-	}
-	for _, command := range []string{"flush", "flush_type", "flush_zone"} {
-		m.flushes.WithLabelValues(command)
 	}
 	for _, n := range []struct {
 		kind            prometheus.ValueType
@@ -101,11 +102,25 @@ func newMetrics(r *Recursor, reg prometheus.Registerer) (*metrics, error) {
 	return m, nil
 }
 
+// begin has what is counted of a dataset begin at 0.
+func (m *metrics) begin(dataset string) {
+	m.after.WithLabelValues(dataset)
+	for _, command := range []string{"flush", "flush_type", "flush_zone"} {
+		m.flushes.WithLabelValues(dataset, command)
+	}
+}
+
+// end forgets what was counted of a dataset.
+func (m *metrics) end(dataset string) {
+	m.after.DeleteLabelValues(dataset)
+	m.flushes.DeletePartialMatch(prometheus.Labels{"dataset": dataset})
+}
+
 // flushed counts commands that were given.
-func (m *metrics) flushed(commands []string) {
+func (m *metrics) flushed(dataset string, commands []string) {
 	for _, c := range commands {
 		command, _, _ := strings.Cut(c, " ")
-		m.flushes.WithLabelValues(command).Inc()
+		m.flushes.WithLabelValues(dataset, command).Inc()
 	}
 }
 
@@ -126,11 +141,13 @@ func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 	defer m.mu.Unlock()
 	s := m.recursor.Status()
 	starts := m.recursor.process().Starts
-	gauge := func(d *prometheus.Desc, v float64) {
-		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v)
+	gauge := func(d *prometheus.Desc, v float64, of ...string) {
+		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, of...)
 	}
-	gauge(m.version, float64(s.Version))
-	gauge(m.zones, float64(s.Zones))
+	for _, c := range s.Carried {
+		gauge(m.version, float64(c.Version), c.Dataset)
+		gauge(m.zones, float64(c.Zones), c.Dataset)
+	}
 	gauge(m.left, float64(len(s.Refused)))
 	ch <- prometheus.MustNewConstMetric(m.starts, prometheus.CounterValue, float64(starts))
 

@@ -35,7 +35,7 @@ func marks(h tree.HostDataset) (all []string) {
 
 // keysOnTop are the RRsets that lie on top. A trial that cannot be read is an error: it
 // may have gone at this moment.
-func (r *Recursor) keysOnTop(h tree.HostDataset) ([]record.Key, error) {
+func (c *carried) keysOnTop(h tree.HostDataset) ([]record.Key, error) {
 	var keys []record.Key
 	for _, d := range h.Direct {
 		owner, err := record.ParseName(d.Owner)
@@ -51,7 +51,7 @@ func (r *Recursor) keysOnTop(h tree.HostDataset) ([]record.Key, error) {
 	if h.Trial == nil || h.Trial.Refused != "" {
 		return keys, nil
 	}
-	_, encoded, err := trial.Read(trial.Path(r.cfg.Journal))
+	_, encoded, err := trial.Read(trial.Path(c.dir))
 	if err != nil {
 		return keys, err
 	}
@@ -66,23 +66,23 @@ func (r *Recursor) keysOnTop(h tree.HostDataset) ([]record.Key, error) {
 }
 
 // lookOnTop gives a plan when what lies on top is not what it was; nil: it is.
-func (r *Recursor) lookOnTop(h tree.HostDataset) *plan {
+func (c *carried) lookOnTop(h tree.HostDataset) *plan {
 	now := marks(h)
-	if slices.Equal(now, r.top.mark) {
+	if slices.Equal(now, c.top.mark) {
 		return nil
 	}
-	keys, err := r.keysOnTop(h)
+	keys, err := c.keysOnTop(h)
 	if err != nil {
-		r.log.Debug("what lies on top of the dataset cannot be read", "error", err)
+		c.log.Debug("what lies on top of the dataset cannot be read", "error", err)
 	}
-	before := r.top.keys
-	r.top = onTop{now, keys}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.index == nil {
+	before := c.top.keys
+	c.top = onTop{now, keys}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.index == nil {
 		return nil // all is flushed when it is there
 	}
-	return r.index.over(append(slices.Clone(before), keys...))
+	return c.index.over(append(slices.Clone(before), keys...))
 }
 
 // over plans for RRsets that are answered otherwise than the dataset has them. Zones that

@@ -12,7 +12,7 @@ import (
 // An override that the authority answers on top of the dataset is flushed when it comes
 // and when it goes, and not in between; one that it refuses changes nothing.
 func TestOnTop(t *testing.T) {
-	r := &Recursor{log: slog.New(slog.DiscardHandler), index: newTestIndex(t, "example.net SOA", "*.w.example.net A", "www.example.net A")}
+	r := &carried{Recursor: &Recursor{log: slog.New(slog.DiscardHandler)}, index: newTestIndex(t, "example.net SOA", "*.w.example.net A", "www.example.net A")}
 	over := func(owner, refused string) tree.HostDataset {
 		return tree.HostDataset{Version: 1, Direct: []tree.DirectState{{ID: "1", Owner: owner, Type: "A", Until: 9, Refused: refused}}}
 	}

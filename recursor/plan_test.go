@@ -328,7 +328,7 @@ func TestValidate(t *testing.T) {
 // dataset of a lower version than those that waited is flushed when that is answered.
 func TestPlansAreBounded(t *testing.T) {
 	x := newTestIndex(t, "example.net SOA", "example.org SOA", "gone.example SOA", "www.gone.example A")
-	r := &Recursor{index: x, wake: make(chan struct{}, 1), log: slog.New(slog.DiscardHandler), cfg: Config{Dataset: "internal"}}
+	r := &carried{Recursor: &Recursor{wake: make(chan struct{}, 1), log: slog.New(slog.DiscardHandler)}, index: x, dataset: "internal"}
 	size := func() (n int) {
 		for _, p := range r.pending {
 			n += len(p.names) + len(p.types) + len(p.subtrees)

@@ -2,6 +2,7 @@ package recursor
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -17,11 +18,9 @@ import (
 
 	"github.com/zonecast/zonecast/internal/atomicfile"
 	"github.com/zonecast/zonecast/internal/daemon"
-	"github.com/zonecast/zonecast/internal/serving"
-	"github.com/zonecast/zonecast/internal/trust"
+	"github.com/zonecast/zonecast/internal/datasets"
 	"github.com/zonecast/zonecast/record"
 	"github.com/zonecast/zonecast/service"
-	"github.com/zonecast/zonecast/snapshot/journal"
 )
 
 const (
@@ -49,26 +48,24 @@ const (
 type Recursor struct {
 	cfg      Config
 	log      *slog.Logger
-	ring     *trust.Ring
 	programs programs // of the goroutine of Run
 	control  control
 	metrics  *metrics
 
 	wake chan struct{} // there is something to do; holds one
 
-	mu      sync.Mutex // guards below
-	index   *index     // nil: no state of the journal yet
-	pending []*plan    // by version: what the authority does not answer yet, or could not be flushed
-	state   Status
-	daemon  *daemon.Daemon // nil: somebody else runs it, or not yet
-	waits   time.Time      // since when the first of pending waits
+	mu         sync.Mutex        // guards below
+	carried    []*carried        // in order; replaced, not changed
+	left       []*carried        // carried no more, and in the cache still
+	remembered map[string][]zone // of the life before, by dataset
+	state      Status
+	daemon     *daemon.Daemon // nil: somebody else runs it, or not yet
 
 	// Of the goroutine that works.
 	conf   []byte // in force: what Unbound runs on, or is started with
 	zones  []zone // in conf
+	kept   []byte // the file of remembered zones
 	later  []again
-	top    onTop
-	absent bool      // the authority said nothing at the last look
 	silent time.Time // since when Unbound cannot be spoken to; zero: it can
 }
 
@@ -80,14 +77,12 @@ type again struct {
 
 // Status is how it stands.
 type Status struct {
-	Version uint64    `json:"version"` // up to which the cache has nothing old; 0: none yet
-	Zones   int       `json:"zones"`
-	Unbound string    `json:"unbound"` // its version
-	Refused []string  `json:"refused,omitempty"`
-	Problem string    `json:"problem,omitempty"` // of the configuration
-	Control string    `json:"control,omitempty"` // why it cannot be spoken to
-	Journal string    `json:"journal,omitempty"`
-	Flushed time.Time `json:"flushed"`
+	Carried []CarriedStatus `json:"carried"` // the datasets of the host, in order
+	Unbound string          `json:"unbound"` // its version
+	Refused []string        `json:"refused,omitempty"`
+	Problem string          `json:"problem,omitempty"` // of the configuration
+	Control string          `json:"control,omitempty"` // why it cannot be spoken to
+	List    string          `json:"list,omitempty"`    // why it is not known which datasets the host carries
 }
 
 // New reads the keys.
@@ -99,8 +94,8 @@ func New(cfg Config, deps Deps) (*Recursor, error) {
 	if cfg.Dir, err = filepath.Abs(cfg.Dir); err != nil {
 		return nil, fmt.Errorf("recursor: %w", err)
 	}
-	r := &Recursor{cfg: cfg, log: deps.Log, wake: make(chan struct{}, 1), absent: true}
-	if r.ring, err = trust.Open(trust.Config{Keys: cfg.Keys, Revoked: cfg.Revoked, Memory: trust.MemoryFile(cfg.Journal), Reader: true, Log: deps.Log}); err != nil {
+	r := &Recursor{cfg: cfg, log: deps.Log, wake: make(chan struct{}, 1)}
+	if _, err = r.open(cfg.Dataset); err != nil { // keys that cannot be read are said at once
 		return nil, err
 	}
 	r.control = socketControl{cfg.socket()}
@@ -121,14 +116,16 @@ func New(cfg Config, deps Deps) (*Recursor, error) {
 func (r *Recursor) Status() Status {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.state
+	s := r.state
+	for _, c := range r.carried {
+		s.Carried = append(s.Carried, c.said)
+	}
+	return s
 }
 
 // Troubles are what a person should mend.
 func (r *Recursor) Troubles() (all []string) {
-	r.mu.Lock()
-	s, waits := r.state, r.waits
-	r.mu.Unlock()
+	s := r.Status()
 	add := func(text, hint string) {
 		if text != "" {
 			all = append(all, text+hint)
@@ -139,9 +136,20 @@ func (r *Recursor) Troubles() (all []string) {
 		add(text, "")
 	}
 	add(s.Control, "; changes wait until it can be reached")
-	add(s.Journal, "")
-	if !waits.IsZero() && time.Since(waits) > lateAfter {
-		add(fmt.Sprintf("the authority has not said for %s that it answers the newest version: is it running, and is --recursor-status-dir its directory?", time.Since(waits).Round(time.Second)), "")
+	add(s.List, "")
+	now, _ := r.carries()
+	for _, c := range now {
+		r.mu.Lock()
+		journal, waits := c.said.Journal, c.waits
+		r.mu.Unlock()
+		of := ""
+		if len(now) > 1 {
+			of = " of " + c.dataset
+		}
+		add(journal, "")
+		if !waits.IsZero() && time.Since(waits) > lateAfter {
+			add(fmt.Sprintf("the authority has not said for %s that it answers the newest version%s: is it running, and is --recursor-status-dir its directory?", time.Since(waits).Round(time.Second), of), "")
+		}
 	}
 	if d := r.process(); d.Pid == 0 && d.Ended != "" {
 		add("Unbound does not run: "+d.Ended, "")
@@ -165,16 +173,25 @@ func (r *Recursor) process() (s daemon.State) {
 func (r *Recursor) Run(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	var wg sync.WaitGroup
+	defer func() {
+		now, _ := r.carries()
+		for _, c := range now {
+			c.end()
+		}
+	}()
 	defer wg.Wait()
 	defer cancel()
 	if err := r.prepare(); err != nil {
 		return fmt.Errorf("recursor: %w", err)
 	}
-	wg.Go(func() { r.ring.Run(ctx, nil, nil) })
-	wg.Go(func() { r.follow(ctx) })
 	if err := r.begin(ctx); err != nil {
 		return err
 	}
+	wg.Go(func() {
+		datasets.FollowCarried(ctx, r.cfg.Journal, r.cfg.Dataset, func(want []string) error { return r.carry(ctx, want) }, func(err error) {
+			r.trouble(func(s *Status) *string { return &s.List }, err)
+		})
+	})
 	if r.cfg.Start {
 		d := daemon.New(daemon.Config{
 			Path: r.programs.unbound, Args: []string{"-d", "-c", r.cfg.path("unbound.conf")}, Dir: r.cfg.Dir,
@@ -208,18 +225,38 @@ func (r *Recursor) prepare() (err error) {
 }
 
 // begin makes the configuration that Unbound is started with: with the zones of the
-// journal, or those of the life before.
+// journals, or those of the life before.
 func (r *Recursor) begin(ctx context.Context) error {
 	old, err := os.ReadFile(r.cfg.path("unbound.conf"))
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("recursor: %w", err)
 	}
-	zones, remembered := r.recall()
-	if !remembered {
-		zones = r.firstZones(ctx)
+	zones, were, remembered := r.recall()
+	want, err := datasets.ReadCarried(r.cfg.Journal, r.cfg.Dataset)
+	if err != nil {
+		if want = were; len(want) == 0 {
+			want = []string{r.cfg.Dataset}
+		}
+		r.log.Error("what the host carries cannot be read; going on with what it did", "datasets", want, "error", err)
 	}
-	r.conf, r.zones = old, zones
-	if err := r.configure(ctx, zones, true); err != nil {
+	r.mu.Lock()
+	r.remembered = zones
+	for _, d := range were { // dropped meanwhile, while an Unbound may have gone on with its cache
+		if !slices.Contains(want, d) {
+			r.left = append(r.left, &carried{Recursor: r, dataset: d, asks: zones[d]})
+		}
+	}
+	r.mu.Unlock()
+	if err := r.carry(ctx, want); err != nil {
+		return fmt.Errorf("recursor: %w", err)
+	}
+	if !remembered {
+		r.firstZones(ctx)
+	}
+	r.mu.Lock()
+	r.conf, r.zones = old, r.asked()
+	r.mu.Unlock()
+	if err := r.configure(ctx, true); err != nil {
 		if old == nil {
 			return fmt.Errorf("recursor: %w", err)
 		}
@@ -228,40 +265,32 @@ func (r *Recursor) begin(ctx context.Context) error {
 	return nil
 }
 
-// firstZones waits for the zones of the journal, not for long.
-func (r *Recursor) firstZones(ctx context.Context) []zone {
-	end := time.Now().Add(firstWait)
-	for time.Now().Before(end) && ctx.Err() == nil {
+// firstZones waits for the zones of the journals, not for long, and takes them for remembered
+// ones.
+func (r *Recursor) firstZones(ctx context.Context) {
+	for end := time.Now().Add(firstWait); ; {
+		var missing []string
 		r.mu.Lock()
-		x := r.index
-		var zones []zone
-		if x != nil {
-			zones = x.zones()
+		for _, c := range r.carried {
+			if c.index == nil {
+				missing = append(missing, c.dir)
+			} else {
+				r.remembered[c.dataset] = c.index.zones()
+			}
 		}
 		r.mu.Unlock()
-		if x != nil {
-			return zones
+		if len(missing) == 0 || ctx.Err() != nil {
+			return
+		}
+		if time.Now().After(end) {
+			for _, dir := range missing {
+				r.log.Warn("journal has no dataset yet; Unbound starts without its zones", "dir", dir)
+			}
+			return
 		}
 		select {
 		case <-ctx.Done():
 		case <-time.After(look):
-		}
-	}
-	r.log.Warn("journal has no dataset yet; Unbound starts without its zones", "dir", r.cfg.Journal)
-	return nil
-}
-
-// follow follows the journal and plans.
-func (r *Recursor) follow(ctx context.Context) {
-	for ctx.Err() == nil {
-		err := journal.Follow(ctx, r.cfg.Journal, r.ring.Keys, r.event)
-		if ctx.Err() != nil {
-			return
-		}
-		r.trouble(func(s *Status) *string { return &s.Journal }, err)
-		select {
-		case <-ctx.Done():
-		case <-time.After(retry):
 		}
 	}
 }
@@ -280,88 +309,6 @@ func (r *Recursor) trouble(of func(*Status) *string, err error) {
 	if news && err != nil {
 		r.log.Warn("recursor cannot follow; Unbound goes on with what it has", "error", err)
 	}
-}
-
-func (r *Recursor) event(e journal.Event) error {
-	if e.Problem != nil {
-		r.trouble(func(s *Status) *string { return &s.Journal }, e.Problem)
-		return nil
-	}
-	var p *plan
-	switch {
-	case e.Reset != nil:
-		if e.Reset.Name() != r.cfg.Dataset {
-			return fmt.Errorf("journal %s has the dataset %q, expected %q: check --recursor-journal and --recursor-dataset", r.cfg.Journal, e.Reset.Name(), r.cfg.Dataset)
-		}
-		x := newIndex(e.Reset)
-		r.mu.Lock()
-		before := r.index
-		r.index = x
-		r.mu.Unlock()
-		if x.Version() > 0 {
-			p = x.whole(before)
-		}
-	case e.Delta != nil:
-		r.mu.Lock()
-		var err error
-		p, err = r.index.apply(e.Delta)
-		r.mu.Unlock()
-		if err != nil {
-			return err
-		}
-	}
-	r.trouble(func(s *Status) *string { return &s.Journal }, nil)
-	if p == nil {
-		return nil
-	}
-	r.mu.Lock()
-	if r.waits.IsZero() {
-		r.waits = time.Now()
-	}
-	if e.Reset != nil {
-		r.anew(p)
-	} else {
-		r.plan(p)
-	}
-	r.mu.Unlock()
-	r.poke()
-	return nil
-}
-
-// maxPending is how many versions wait for the authority each by itself; those after are
-// flushed together. It is a quarter of an hour of freshness records.
-const maxPending = 1000
-
-// plan has p wait for the authority. The caller holds mu.
-func (r *Recursor) plan(p *plan) {
-	if n := len(r.pending); n >= maxPending {
-		r.pending[n-1].add(p)
-		r.pending[n-1].fold(r.index.ZoneOf)
-		return
-	}
-	r.pending = append(r.pending, p)
-}
-
-// anew has p, which is for all of the dataset, wait in the place of all that waited: its
-// version may be less than theirs. The caller holds mu.
-func (r *Recursor) anew(p *plan) {
-	for _, q := range r.pending {
-		q.zones = nil
-		p.join(q)
-	}
-	p.fold(r.index.ZoneOf)
-	r.pending = []*plan{p}
-}
-
-// back has p, which could not be flushed, wait again before all others. The caller holds mu.
-func (r *Recursor) back(p *plan) {
-	if len(r.pending) > 0 && r.pending[0].version <= p.version { // the dataset was read anew meanwhile
-		p.zones = nil
-		r.pending[0].join(p)
-	} else {
-		r.pending = append([]*plan{p}, r.pending...)
-	}
-	r.pending[0].fold(r.index.ZoneOf)
 }
 
 func (r *Recursor) poke() {
@@ -399,84 +346,23 @@ const idle = 100 * time.Millisecond
 
 // step does what can be done now, and says when to look again.
 func (r *Recursor) step(ctx context.Context) time.Duration {
-	answers, err := serving.Read(r.cfg.StatusDir)
-	switch {
-	case err == nil && r.absent:
-		// While it was away Unbound found it dead, and would ask it less and less.
-		if _, err := r.control.do(ctx, "flush_infra "+at(r.cfg.authority())); err == nil {
-			r.absent = false
-		}
-	case err != nil:
-		r.absent = true
-	}
-	p := r.take(answers.Version)
-	if err == nil {
-		if q := r.lookOnTop(answers); q != nil && p == nil {
-			p = q
-		} else if q != nil {
-			p.join(q)
-		}
-	}
-	if p == nil {
-		return r.again(ctx)
-	}
-	if err := r.do(ctx, p); err != nil {
-		r.mu.Lock()
-		r.back(p)
-		r.mu.Unlock()
+	if r.leave(ctx) != nil {
 		return retry
 	}
-	r.again(ctx)
-	return 0
-}
-
-// take gives all that is planned up to a version, as one; nil is nothing.
-func (r *Recursor) take(version uint64) *plan {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	var p *plan
-	for len(r.pending) > 0 && r.pending[0].version <= version {
-		if p == nil {
-			p = r.pending[0]
-		} else {
-			p.add(r.pending[0])
+	now, _ := r.carries()
+	some := false
+	for _, c := range now {
+		did, err := c.step(ctx)
+		if err != nil {
+			return retry
 		}
-		r.pending = r.pending[1:]
+		some = some || did
 	}
-	if len(r.pending) == 0 {
-		r.waits = time.Time{}
-	} else if p != nil {
-		r.waits = time.Now()
+	pause := r.again(ctx)
+	if some {
+		return 0
 	}
-	return p
-}
-
-// do brings configuration and cache to where a plan leads.
-func (r *Recursor) do(ctx context.Context, p *plan) error {
-	if p.zones != nil {
-		if err := r.configure(ctx, p.zones, false); err != nil {
-			if errors.Is(err, errUnreachable) {
-				return err
-			}
-			r.log.Error("configuration with the zones of the new version is refused; Unbound goes on with the one before", "version", p.version, "error", err)
-		}
-	}
-	r.mu.Lock()
-	commands := p.commands(r.index.ZoneOf)
-	r.mu.Unlock()
-	if err := r.tell(ctx, commands); err != nil {
-		return err
-	}
-	now := time.Now()
-	r.metrics.flushed(commands)
-	if p.version > r.Status().Version {
-		r.metrics.after.Observe(max(0, now.Sub(time.UnixMilli(p.time)).Seconds()))
-	}
-	r.later = append(r.later, again{now.Add(settle), commands})
-	r.mu.Lock()
-	r.state.Version, r.state.Flushed = max(r.state.Version, p.version), now
-	r.mu.Unlock()
-	return nil
+	return pause
 }
 
 // again flushes once more what is due, and says when the next is.
@@ -489,7 +375,7 @@ func (r *Recursor) again(ctx context.Context) time.Duration {
 		r.later = r.later[1:]
 	}
 	r.mu.Lock()
-	waits := len(r.pending) > 0
+	waits := slices.ContainsFunc(r.carried, func(c *carried) bool { return len(c.pending) > 0 })
 	r.mu.Unlock()
 	switch {
 	case waits:
@@ -537,30 +423,66 @@ func (r *Recursor) reached(err error) {
 const remembered = "zones.json"
 
 type rememberedZone struct {
-	Apex   record.Name `json:"apex"`
-	Signed bool        `json:"signed,omitempty"`
+	Dataset string      `json:"dataset,omitempty"` // empty: that of the options
+	Apex    record.Name `json:"apex"`
+	Signed  bool        `json:"signed,omitempty"`
 }
 
-func (r *Recursor) recall() ([]zone, bool) {
+// recall gives the zones of the life before by dataset, and these in their order; zones is
+// never nil.
+func (r *Recursor) recall() (zones map[string][]zone, were []string, ok bool) {
+	zones = map[string][]zone{}
 	b, err := os.ReadFile(r.cfg.path(remembered))
 	if err != nil {
-		return nil, false
+		return zones, nil, false
 	}
 	var all []rememberedZone
 	if err := json.Unmarshal(b, &all); err != nil {
 		r.log.Warn("zones of an earlier life cannot be read; the journal has them", "file", r.cfg.path(remembered), "error", err)
-		return nil, false
+		return zones, nil, false
 	}
-	zones := make([]zone, len(all))
-	for i, z := range all {
-		zones[i] = zone{z.Apex, z.Signed}
+	for _, z := range all {
+		d := cmp.Or(z.Dataset, r.cfg.Dataset)
+		if zones[d] == nil {
+			were = append(were, d)
+		}
+		zones[d] = append(zones[d], zone{z.Apex, z.Signed})
 	}
-	return zones, true
+	return zones, were, true
 }
 
-// configure puts a configuration with these zones in force: checked first, then in
+// remember is the file that recall reads, when these zones are in force, and counts them.
+func (r *Recursor) remember(zones []zone) ([]byte, error) {
+	in := map[zone]bool{}
+	for _, z := range zones {
+		in[z] = true
+	}
+	list := []rememberedZone{}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, c := range r.carried {
+		asks := c.asks
+		if asks == nil {
+			asks = r.remembered[c.dataset]
+		}
+		c.said.Zones = 0
+		for _, z := range asks {
+			if in[z] {
+				delete(in, z) // another dataset's zone of the name is not asked for
+				c.said.Zones++
+				list = append(list, rememberedZone{c.dataset, z.apex, z.signed})
+			}
+		}
+	}
+	return json.Marshal(list)
+}
+
+// configure puts a configuration with the zones of all datasets in force: checked first, then in
 // place, then told to Unbound if it runs. Zones that the checker refuses are left out.
-func (r *Recursor) configure(ctx context.Context, zones []zone, start bool) error {
+func (r *Recursor) configure(ctx context.Context, start bool) error {
+	r.mu.Lock()
+	zones := r.asked()
+	r.mu.Unlock()
 	slices.SortFunc(zones, compareZones)
 	conf, bad, err := r.programs.fit(ctx, r.cfg, zones)
 	r.trouble(func(s *Status) *string { return &s.Problem }, err)
@@ -574,29 +496,31 @@ func (r *Recursor) configure(ctx context.Context, zones []zone, start bool) erro
 		zones = slices.DeleteFunc(slices.Clone(zones), func(z zone) bool { return z == b.zone })
 	}
 	r.mu.Lock()
-	r.state.Refused, r.state.Zones = texts, len(zones)
+	r.state.Refused = texts
 	r.mu.Unlock()
 	for _, text := range texts {
 		r.log.Error("zone left out of Unbound's configuration", "why", text)
 	}
+	text, err := r.remember(zones)
+	if err != nil {
+		return fmt.Errorf("write configuration: %w", err)
+	}
 	before, old := r.conf, r.zones
-	if bytes.Equal(conf, before) {
-		r.zones = zones
-		return nil
-	}
-	list := make([]rememberedZone, len(zones))
-	for i, z := range zones {
-		list[i] = rememberedZone{z.apex, z.signed}
-	}
-	text, err := json.Marshal(list)
-	if err == nil {
+	same := bytes.Equal(conf, before)
+	if !same {
 		err = atomicfile.Write(r.cfg.path("unbound.conf"), 0o644, conf)
 	}
-	if err == nil {
-		err = atomicfile.Write(r.cfg.path(remembered), 0o644, text)
+	if err == nil && !bytes.Equal(text, r.kept) {
+		if err = atomicfile.Write(r.cfg.path(remembered), 0o644, text); err == nil {
+			r.kept = text
+		}
 	}
 	if err != nil {
 		return fmt.Errorf("write configuration: %w", err)
+	}
+	if same {
+		r.zones = zones
+		return nil
 	}
 	if err := r.swap(ctx, old, zones, start); err != nil {
 		return err

@@ -182,7 +182,7 @@ func TestInteropRecursorUnreachable(t *testing.T) {
 	h.config.Start = false
 	r, _ := h.recurse()
 	troubled(t, r, "remote control cannot be reached")
-	if r.Status().Version != 0 {
+	if r.Status().Carried[0].Version != 0 {
 		t.Error("the cache counts as flushed")
 	}
 	h.run("unbound", func(ctx context.Context) error {
@@ -194,7 +194,7 @@ func TestInteropRecursorUnreachable(t *testing.T) {
 		return nil
 	})
 	h.see("www.example.net", "A", "NOERROR 192.0.2.1")
-	eventually(t, "flushed, and no trouble", func() bool { return r.Status().Version == 1 && len(r.Troubles()) == 0 })
+	eventually(t, "flushed, and no trouble", func() bool { return r.Status().Carried[0].Version == 1 && len(r.Troubles()) == 0 })
 	h.publish("www.example.net. 86400 IN A 192.0.2.2")
 	h.see("www.example.net", "A", "NOERROR 192.0.2.2")
 }
@@ -208,5 +208,5 @@ func TestInteropRecursorByProgram(t *testing.T) {
 	h.see("www.example.net", "A", "NOERROR 192.0.2.1")
 	h.publish("www.example.net. 86400 IN A 192.0.2.2")
 	h.see("www.example.net", "A", "NOERROR 192.0.2.2")
-	eventually(t, "flushed", func() bool { return r.Status().Version == 2 })
+	eventually(t, "flushed", func() bool { return r.Status().Carried[0].Version == 2 })
 }
