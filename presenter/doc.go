@@ -10,6 +10,9 @@
 // No version is made while there are no claims at all, nor while this process has
 // seen less of the claims than the head has: both are held, and said in Status.
 //
+// What it made it keeps until a publisher has signed it, at most 64 MiB: the log has it
+// from nobody else when it is lost there.
+//
 // A presenter keeps no snapshot.Dataset: the digest follows from what reconcile
 // says was replaced and put. At its start it reads the published dataset (package
 // follow); when that cannot be had, and the reconciled digest is not the head's,

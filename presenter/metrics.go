@@ -8,12 +8,12 @@ import (
 
 // metrics are those of one dataset.
 type metrics struct {
-	versions, changed, failures, unreadable prometheus.Counter
-	version, records, claims, leading, held prometheus.Gauge
-	waiting                                 prometheus.Gauge
-	conflicts                               *prometheus.GaugeVec
-	trials                                  *prometheus.CounterVec
-	gather, reconcile, commit, latency      prometheus.Histogram
+	versions, changed, failures, unreadable, mended prometheus.Counter
+	version, records, claims, leading, held         prometheus.Gauge
+	waiting                                         prometheus.Gauge
+	conflicts                                       *prometheus.GaugeVec
+	trials                                          *prometheus.CounterVec
+	gather, reconcile, commit, latency              prometheus.Histogram
 }
 
 // buckets are seconds: from 50 µs, below which nothing here is interesting, to 27 s.
@@ -35,6 +35,7 @@ func newMetrics(reg prometheus.Registerer, dataset string) (*metrics, error) {
 		changed:    counter("changed_rrsets_total", "RRsets put and removed by versions."),
 		failures:   counter("failures_total", "Times a version could not be made and was tried again."),
 		unreadable: counter("unreadable_total", "Batches of claims with shards that could not be read."),
+		mended:     counter("mended_total", "Versions put back into the log, which had lost them or had them otherwise, before any publisher had followed."),
 		version:    gauge("version", "Last version made by this process."),
 		records:    gauge("rrsets", "RRsets of the reconciled dataset."),
 		claims:     gauge("claims", "Claims in force."),
@@ -56,7 +57,7 @@ func newMetrics(reg prometheus.Registerer, dataset string) (*metrics, error) {
 		m.trials.WithLabelValues(outcome)
 	}
 	for _, c := range []prometheus.Collector{
-		m.versions, m.changed, m.failures, m.unreadable, m.version, m.records, m.claims, m.leading, m.held, m.waiting,
+		m.versions, m.changed, m.failures, m.unreadable, m.mended, m.version, m.records, m.claims, m.leading, m.held, m.waiting,
 		m.gather, m.reconcile, m.commit, m.latency, m.conflicts, m.trials,
 	} {
 		if err := reg.Register(c); err != nil {

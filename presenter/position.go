@@ -63,17 +63,21 @@ func (p *Presenter) readHead(ctx context.Context) (position, error) {
 // past it by a whole version alone, since a publisher that could make a snapshot beyond it would have.
 // When that cannot be found out it is not.
 func (p *Presenter) damaged(ctx context.Context, pos position) bool {
-	var offered uint64
-	if whole, err := follow.ReadManifest(ctx, p.deps.Store, p.cfg.Dataset); err == nil {
-		if m, err := snapshot.DecodeManifest(whole); err == nil {
-			offered = m.Snapshot.Version
-		}
-	}
-	at, err := follow.Damaged(ctx, p.deps.Store, p.cfg.Dataset, pos.version, pos.chain, offered+1)
+	m, _ := p.manifest(ctx) // one that cannot be read offers nothing
+	at, err := follow.Damaged(ctx, p.deps.Store, p.cfg.Dataset, pos.version, pos.chain, m.Snapshot.Version+1)
 	if err != nil || at == 0 {
 		return false
 	}
+	if !p.fits() {
+		p.log.Error("log is damaged, and the dataset is too large for one whole version", "version", at)
+		return false
+	}
 	p.log.Error("log is damaged: the next version is whole", "version", at)
+	return true
+}
+
+// fits tells whether there can be a whole version.
+func (p *Presenter) fits() bool {
 	size := 0
 	for r := range p.active().All() {
 		size += len(r.Owner) + len(r.Location) + 9
@@ -81,12 +85,12 @@ func (p *Presenter) damaged(ctx context.Context, pos position) bool {
 			size += 2 + len(data)
 		}
 	}
-	return size < snapshot.MaxDelta-1<<10 // else there is no such version
+	return size < snapshot.MaxDelta-1<<10
 }
 
 // start reads what is published, and gives the change from there to the reconciled
-// state; full means that the base cannot be had, or that the position is above it,
-// and the change is the whole dataset.
+// state; full means that the base cannot be had, here or by publishers, or that the
+// position is above it, and the change is the whole dataset.
 func (p *Presenter) start(ctx context.Context) (pos position, change reconcile.Change, full bool, err error) {
 	pos, err = p.readHead(ctx)
 	if err != nil {
@@ -107,6 +111,10 @@ func (p *Presenter) start(ctx context.Context) (pos position, change reconcile.C
 	if pos.modified == 0 {
 		change.Put = slices.Collect(p.active().All())
 		return pos, change, false, nil
+	}
+	if p.unsigned.leap {
+		change.Put = slices.Collect(p.active().All())
+		return pos, change, true, nil
 	}
 	published, err := follow.Load(ctx, follow.Config{Dataset: p.cfg.Dataset, Store: p.deps.Store, Fetcher: p.deps.Fetcher, Log: p.log})
 	switch {

@@ -53,6 +53,8 @@ type Presenter struct {
 	pause   time.Duration  // the last pause
 	asked   time.Time      // when it was read what hosts answer
 	ends    ends           // of overrides
+	// unsigned is what no publisher has signed yet.
+	unsigned unsigned
 	// inForce are the bounds of guards as they are told, told those that the store has, as far
 	// as this term knows; nil: it does not.
 	inForce, told []byte
@@ -211,6 +213,8 @@ func (p *Presenter) Run(ctx context.Context) error {
 	}
 	timer := time.NewTimer(0)
 	defer timer.Stop()
+	mend := time.NewTicker(mendEvery)
+	defer mend.Stop()
 	for {
 		due, waits := p.due()
 		if end, ok := p.nextEnd(); ok && (!waits || end.Before(due)) {
@@ -240,6 +244,8 @@ func (p *Presenter) Run(ctx context.Context) error {
 			p.lead(t)
 		case <-p.term.lost():
 			p.depose("the session ended")
+		case <-mend.C:
+			p.mend(ctx)
 		case <-timer.C:
 			if end, ok := p.nextEnd(); ok && !time.Now().Before(end) {
 				p.end(ctx)
@@ -348,7 +354,7 @@ func (p *Presenter) take(b store.Batch) {
 // lead begins a term.
 func (p *Presenter) lead(t *term) {
 	p.depose("another term began")
-	p.term, p.attempt, p.held, p.archived, p.told = t, nil, false, nil, nil
+	p.term, p.attempt, p.held, p.archived, p.told, p.unsigned = t, nil, false, nil, nil, unsigned{}
 	p.forgetPosition()
 	p.again, p.pause = time.Time{}, 0
 	p.metrics.leading.Set(1)

@@ -21,7 +21,8 @@ import (
 // attempt is a version, or a head with newer Claims, on its way into the store.
 type attempt struct {
 	next    position
-	version bool // a new version; otherwise the head alone
+	version bool   // a new version; otherwise the head alone
+	encoded []byte // its delta
 	parts   []store.Txn
 	txn     store.Txn
 	staged  []store.Op // what takes its place when it is there
@@ -195,7 +196,7 @@ func (p *Presenter) prepare(change reconcile.Change, full bool) (*attempt, error
 	for _, ops := range batches {
 		t.parts = append(t.parts, store.Txn{If: t.txn.If, Do: ops})
 	}
-	t.version, t.records = true, len(change.Put)+len(change.Remove)
+	t.version, t.encoded, t.records = true, encoded, len(change.Put)+len(change.Remove)
 	t.next.version, t.next.time, t.next.digest, t.next.chain = d.Version, d.Time, d.Digest, snapshot.ChainOf(encoded)
 	if full || slices.ContainsFunc(change.Put, matters) || slices.ContainsFunc(change.Old, matters) {
 		t.next.content = d.Version
@@ -297,6 +298,8 @@ func (p *Presenter) done(ctx context.Context, t *attempt, rev store.Revision) er
 
 // made notes a new version.
 func (p *Presenter) made(t *attempt) {
+	p.unsigned.keep(t.next.version, t.encoded)
+	p.unsigned.leap = false
 	if t.entry != nil {
 		p.past = append(p.past, *t.entry)
 		p.gate.counted = nil

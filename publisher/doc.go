@@ -14,4 +14,4 @@ package publisher
 // If the directory is lost, the publisher starts from the log; where the log is
 // trimmed, from a snapshot that another publisher still offers; where nobody offers
 // one, it cannot sign and says so (refused, kind unreachable), hosts go on with what
-// they have, and the presenter's next full delta, which needs no base, heals it.
+// they have, and after a minute the presenter makes a full delta, which needs no base.
