@@ -3,6 +3,7 @@ package fleettest
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strings"
 
 	"github.com/zonecast/zonecast/internal/tree"
@@ -16,6 +17,8 @@ func (w *world) fake(process string, st store.Store) store.Store {
 		return timeless{st}
 	case w.without == anew && (strings.HasPrefix(process, "presenter") || strings.HasPrefix(process, "mutator")):
 		return unaware{st}
+	case w.without == putBack && strings.HasPrefix(process, "presenter"):
+		return incurious{st}
 	case w.without == past && strings.HasPrefix(process, "publisher"):
 		return untouched{st}
 	}
@@ -37,6 +40,16 @@ func (t timeless) Get(ctx context.Context, path string) (store.Node, error) {
 	h.Time = 0
 	n.Value = tree.Encode(h)
 	return n, nil
+}
+
+// incurious does not learn what is signed.
+type incurious struct{ store.Store }
+
+func (i incurious) Get(ctx context.Context, path string) (store.Node, error) {
+	if path == tree.ManifestPath(dataset) {
+		return store.Node{}, fmt.Errorf("get %s: %w", path, store.ErrUnavailable)
+	}
+	return i.Store.Get(ctx, path)
 }
 
 // filtered gives batches of a watch as change leaves them; those of which it leaves nothing are

@@ -39,6 +39,8 @@ const (
 	converges promise = "converges" // 3: and follows again when the others are back
 	equal     promise = "equal"     // 4: equal claims give equal datasets
 	guarded   promise = "guarded"   // 5: a loss is not taken for a wish
+	ringed    promise = "ringed"    // 5: a trial is answered by its rings, for as long as it is offered
+	judged    promise = "judged"    // 5: what does harm in its rings becomes no version
 	runs      promise = "runs"      // no process ends by itself
 )
 
@@ -53,11 +55,11 @@ type promises struct {
 	all       map[promise]bool // that were broken
 	published map[snapshot.Chain]made
 	head      tree.Head
-	log       map[string][]byte // nodes of the log as presenters made them
-	last      store.Node        // of the log that was written
-	signed    uint64            // newest version that was signed
-	manifests [][]byte          // the newest that were
+	signed    uint64   // newest version that was signed
+	manifests [][]byte // the newest that were
 	checks    int
+	tried     tried
+	laid      int               // times a host was found to answer a trial
 	claims    map[string]*shard // by path
 	rich      uint64            // version from which on everybody has what accidents take away; 0: not yet
 }
@@ -74,7 +76,7 @@ type made struct {
 }
 
 func newPromises(w *world) *promises {
-	return &promises{w: w, all: map[promise]bool{}, published: map[snapshot.Chain]made{}, log: map[string][]byte{}, claims: map[string]*shard{}}
+	return &promises{w: w, all: map[promise]bool{}, published: map[snapshot.Chain]made{}, claims: map[string]*shard{}, tried: tried{made: map[uint64]string{}, offered: map[uint64]time.Time{}}}
 }
 
 // broken notes the first promise that is broken. It may be called with mu held by nobody.
@@ -104,6 +106,12 @@ func (p *promises) committed(n store.Node, deleted bool) {
 	switch {
 	case n.Path == tree.HeadPath(dataset):
 		p.newHead(n)
+	case n.Path == tree.TrialPath(dataset) || n.Path == tree.OfferPath(dataset):
+		p.trialNode(n, deleted)
+	case !deleted && strings.HasPrefix(n.Path, tree.AllTrialParts(dataset)):
+		if p.tried.parts = append(p.tried.parts, store.Op{Path: n.Path, Value: n.Value}); len(p.tried.parts) > 8 {
+			p.tried.parts = p.tried.parts[1:]
+		}
 	case n.Path == tree.ManifestPath(dataset):
 		m, err := snapshot.VerifyManifest(n.Value, p.w.publicKeys())
 		if err != nil {
@@ -116,8 +124,6 @@ func (p *promises) committed(n store.Node, deleted bool) {
 		if p.manifests = append(p.manifests, n.Value); len(p.manifests) > 400 {
 			p.manifests = slices.Clone(p.manifests[200:])
 		}
-	case !deleted && strings.HasPrefix(n.Path, tree.LogPrefix(dataset)):
-		p.last = n
 	case p.claims[n.Path] != nil:
 		s := p.claims[n.Path]
 		s.now = s.ids[string(n.Value)]
@@ -131,7 +137,7 @@ func (p *promises) committed(n store.Node, deleted bool) {
 func (p *promises) putBack() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	for _, s := range p.w.people.shards {
+	for _, s := range p.w.people.all() {
 		n, _ := p.w.c.Node(s.path)
 		if s.now = s.ids[string(n.Value)]; s.now < s.acked {
 			p.broke(kept, "%s: change %d was acknowledged, the store has change %d", s.path, s.acked, s.now)
@@ -150,9 +156,6 @@ func (p *promises) newHead(n store.Node) {
 	if err := errors.Join(err, err2); err != nil {
 		p.broke(oneWay, "head: %v", err)
 		return
-	}
-	if h.Version != p.head.Version { // its delta is in the same commit
-		p.log[p.last.Path] = p.last.Value
 	}
 	old := p.head
 	switch {
@@ -177,6 +180,7 @@ type served struct {
 	floor  uint64 // version that must not be undercut
 	began  time.Time
 	turns  int
+	top    top
 }
 
 // life begins a server's life.
@@ -186,7 +190,7 @@ func (s *served) life(h *simHost) {
 	if h.rotten {
 		s.floor = 0
 	}
-	s.d, s.at, s.chain, s.began = nil, 0, snapshot.Chain{}, time.Now()
+	s.d, s.at, s.chain, s.began, s.top = nil, 0, snapshot.Chain{}, time.Now(), top{}
 }
 
 // ended says that the process ended while the machine goes on: what was served and is in the
@@ -231,10 +235,13 @@ func (s *served) takes(h *simHost, d *snapshot.Dataset) bool {
 		p.broke(forward, "%s serves version %d and had version %d", h.name, d.Version(), s.floor)
 	case p.rich > 0 && d.Version() >= p.rich && !has(d, treasure):
 		p.broke(guarded, "%s serves version %d without %s, which an accident took away and nobody released", h.name, d.Version(), treasure)
+	case has(d, harm):
+		p.broke(judged, "%s serves version %d with %s, which did harm in its rings and nobody released", h.name, d.Version(), harm)
 	case s.turns%32 == 0 && count(d) != d.Digest():
 		p.broke(whole, "%s serves version %d whose records have digest %s, it says %s", h.name, d.Version(), count(d), d.Digest())
 	}
 	s.d, s.at, s.chain, s.digest = d, d.Version(), d.Chain(), d.Digest()
+	s.lay()
 	return true
 }
 
@@ -290,6 +297,8 @@ type people struct {
 	reg      *registry.Registry // of the process that runs
 	shards   []*shard
 	servers  []*server
+	ringed   *shard    // its changes go by rings
+	amended  time.Time // when it was changed so that everything comes together
 	calls    sync.WaitGroup
 }
 
@@ -320,7 +329,8 @@ type server struct {
 }
 
 func newPeople(w *world) *people {
-	q := &people{w: w, client: w.c.Client("people")}
+	q := &people{w: w, client: w.c.Client("people"), ringed: newRinged()}
+	w.p.claims[q.ringed.path] = q.ringed
 	q.whole, q.bare = fortune()
 	for i, source := range []record.Source{"zone/example.net", "config/web", "update/key"} {
 		for k := range []int{1, 8, 8}[i] {
@@ -370,7 +380,7 @@ func (q *people) restored() string {
 		if err := tree.Decode(n, &h); err != nil {
 			return err.Error()
 		}
-		if h.Source != "zone/example.org" && h.Decision == "" {
+		if h.Source != "zone/example.org" && h.Source != ringSource && h.Decision == "" {
 			h.Decision, h.Author = "release", "people"
 			q.w.put(store.Op{Path: n.Path, Value: tree.Encode(h)}, store.Cond{Path: n.Path, Modified: n.Modified})
 		}
@@ -416,10 +426,16 @@ func (s *shard) content(n int, draw func(int) int) []record.Claim {
 	return out
 }
 
-// claim changes a shard. Who is not answered reads what became of it before the next change.
+// claim changes a shard.
 func (q *people) claim(i int, draw func(int) int) {
-	p := q.w.p
 	s := q.shards[i]
+	q.change(s, draw, func(n int) []record.Claim { return s.content(n, draw) })
+}
+
+// change changes a shard to what content says of its change of a number. Who is not answered reads
+// what became of it before the next change.
+func (q *people) change(s *shard, draw func(int) int, content func(n int) []record.Claim) {
+	p := q.w.p
 	p.mu.Lock()
 	if s.busy {
 		p.mu.Unlock()
@@ -428,7 +444,7 @@ func (q *people) claim(i int, draw func(int) int) {
 	s.busy, s.open = true, true
 	s.next++
 	n, known, modified := s.next, s.known, s.modified
-	op := claimtree.Ops(s.source, s.name, s.content(n, draw))
+	op := claimtree.Ops(s.source, s.name, content(n))
 	if s.ids[string(op.Value)] == 0 {
 		s.ids[string(op.Value)] = n
 	}
@@ -536,7 +552,7 @@ func (q *people) settled(draw func(int) int) string {
 func (p *promises) held() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	for _, s := range p.w.people.shards {
+	for _, s := range p.w.people.all() {
 		if s.now < s.acked {
 			p.broke(kept, "%s: change %d was acknowledged, the store has %d", s.path, s.acked, s.now)
 		}

@@ -1,7 +1,6 @@
 package fleettest
 
 import (
-	"bytes"
 	"context"
 	"crypto/ed25519"
 	"fmt"
@@ -16,7 +15,7 @@ import (
 	"github.com/zonecast/zonecast/internal/follow"
 	"github.com/zonecast/zonecast/internal/simstore"
 	"github.com/zonecast/zonecast/internal/tree"
-	"github.com/zonecast/zonecast/publisher"
+	"github.com/zonecast/zonecast/internal/trial"
 	"github.com/zonecast/zonecast/record"
 	"github.com/zonecast/zonecast/snapshot"
 	"github.com/zonecast/zonecast/snapshot/journal"
@@ -183,6 +182,7 @@ func steps() []step {
 			h.crash(faultfs.Lost)
 			h.rotten = true
 			h.setDisk(faultfs.New())
+			_ = os.Remove(trial.Path(h.path("journal"))) // mostly there is none
 			h.served.crashed(0)
 			h.boot()
 			return h.name + " gets a new disk"
@@ -214,6 +214,19 @@ func steps() []step {
 			w.c.SetFaults(simstore.Faults{Late: 200, Twice: 200})
 			return "many commits come late and twice"
 		}},
+		{"gap", 4, func(w *world) string { return w.gap() }},
+		{"try", 25, func(w *world) string {
+			harmful := w.rng.IntN(3) == 0
+			w.people.try(w.rng.IntN, harmful)
+			return fmt.Sprintf("claim %s, harmful %v", w.people.ringed.path, harmful)
+		}},
+		{"word", 6, func(w *world) string { return w.word(w.rng.IntN(2) == 0) }},
+		{"desert", 3, func(w *world) string { return w.desert() }},
+		{"lure", 6, func(w *world) string {
+			w.lure([]ed25519.PrivateKey{w.thief, w.stolen}[w.rng.IntN(2)])
+			return "a thief offers a trial"
+		}},
+		{"reoffer", 6, func(w *world) string { return w.reoffer() }},
 	}
 }
 
@@ -316,28 +329,35 @@ func (w *world) replay() []byte {
 	return w.p.manifests[w.rng.IntN(len(w.p.manifests))]
 }
 
-// lose deletes a node of the log. A publisher that leads and has followed beyond it gets hosts past
-// it; were there none, only the presenter's next term would (docs/simulation.md).
+// lose deletes a node of the log. Whoever has followed beyond it gets the others past it: a publisher
+// by a snapshot, the presenter until one is signed.
 func (w *world) lose() string {
 	nodes := w.c.Nodes(tree.LogPrefix(dataset))
 	if len(nodes) == 0 {
 		return ""
 	}
 	n := nodes[w.rng.IntN(len(nodes))]
-	version, _ := tree.LogVersion(dataset, n.Path)
+	w.put(store.Op{Path: n.Path, Delete: true})
+	return n.Path + " is lost"
+}
+
+// gap deletes the newest node of the log when no publisher has it.
+func (w *world) gap() string {
 	for _, s := range w.control {
-		w.mu.Lock()
-		status := w.status[s.name]
-		w.mu.Unlock()
-		if s.done == nil || s.cut || status == nil || !strings.HasPrefix(s.name, "publisher") {
-			continue
-		}
-		if st := status().(publisher.Status); st.Leading && st.Followed >= version {
-			w.put(store.Op{Path: n.Path, Delete: true})
-			return n.Path + " is lost"
+		if strings.HasPrefix(s.name, "publisher") {
+			s.setCut(true)
 		}
 	}
-	return ""
+	w.people.claim(w.rng.IntN(len(w.people.shards)), w.rng.IntN)
+	time.Sleep(time.Duration(500+w.rng.IntN(1500)) * time.Millisecond)
+	synctest.Wait()
+	nodes := w.c.Nodes(tree.LogPrefix(dataset))
+	if len(nodes) == 0 {
+		return ""
+	}
+	n := nodes[len(nodes)-1]
+	w.put(store.Op{Path: n.Path, Delete: true})
+	return n.Path + " is lost, publishers are cut off"
 }
 
 // spoil damages a node of the log.
@@ -410,6 +430,7 @@ func (w *world) play() {
 		}
 		w.pause()
 		w.p.stillServes(w.hosts[w.n%len(w.hosts)])
+		w.p.tries(w.hosts[w.n%len(w.hosts)])
 		if w.n%w.quiet == 0 || w.n == w.steps {
 			w.converge()
 		}
@@ -452,29 +473,18 @@ func (w *world) mend() {
 	}
 }
 
-// mendLog puts back what somebody wrote into the log, also by a message that came late.
-func (w *world) mendLog() {
-	for _, n := range w.c.Nodes(tree.LogPrefix(dataset)) {
-		w.p.mu.Lock()
-		was := w.p.log[n.Path]
-		w.p.mu.Unlock()
-		if !bytes.Equal(was, n.Value) {
-			w.put(store.Op{Path: n.Path, Value: was, Delete: was == nil}, store.Cond{Path: n.Path, Modified: n.Modified})
-		}
-	}
-}
-
-// converge heals all, and holds that everything comes together within two minutes.
+// converge heals all, and holds that everything comes together within four minutes.
 func (w *world) converge() {
 	w.mend()
 	began := time.Now()
 	var missing string
 	var least uint64
-	person := false // has looked
 	for time.Since(began) < 4*time.Minute {
-		w.mendLog()
 		if missing = w.people.restored(); missing == "" {
 			missing = w.people.settled(w.rng.IntN)
+		}
+		if missing == "" {
+			missing = w.people.untried(w.rng.IntN)
 		}
 		if missing == "" {
 			if least == 0 {
@@ -492,13 +502,11 @@ func (w *world) converge() {
 				return
 			}
 		}
-		if time.Since(began) > 90*time.Second && !person && w.without != past {
-			person = w.allStuck()
-		}
 		time.Sleep(time.Second)
 		synctest.Wait()
 		for _, h := range w.hosts {
 			w.p.stillServes(h)
+			w.p.tries(h)
 		}
 	}
 	w.mu.Lock()
@@ -507,33 +515,6 @@ func (w *world) converge() {
 		missing += fmt.Sprintf("\n%s: %+v", name, status())
 	}
 	w.p.broken(converges, "%s after everything was healed: %s", time.Since(began), missing)
-}
-
-// allStuck restarts the presenters if no publisher can follow what is published: then it is for the
-// presenter's next term to make a whole version, as docs/simulation.md says.
-func (w *world) allStuck() bool {
-	w.p.mu.Lock()
-	head := w.p.head.Version
-	w.p.mu.Unlock()
-	for _, s := range w.control {
-		if !strings.HasPrefix(s.name, "publisher") {
-			continue
-		}
-		w.mu.Lock()
-		status := w.status[s.name]
-		w.mu.Unlock()
-		if st, ok := status().(publisher.Status); ok && st.Followed+10 >= head {
-			return false
-		}
-	}
-	for _, s := range w.control {
-		if strings.HasPrefix(s.name, "presenter") {
-			s.kill()
-			s.start()
-		}
-	}
-	w.note("a person restarts the presenters: no publisher can follow")
-	return true
 }
 
 // apart tells what is not yet as it is to be.
@@ -548,7 +529,13 @@ func (w *world) apart(least uint64) string {
 	if head.Digest != want {
 		return fmt.Sprintf("version %d has digest %s, the claims make %s", head.Version, head.Digest, want)
 	}
+	if n, there := w.c.Node(tree.OfferPath(dataset)); there && w.rings() {
+		return fmt.Sprintf("offered is %.200s, and nothing is tried", n.Value)
+	}
 	for _, h := range w.hosts {
+		if h.served.tries() {
+			return h.name + " tries something, and nothing is offered"
+		}
 		if v, digest := h.served.answers(); v < least || digest != want {
 			status := h.status()
 			return fmt.Sprintf("%s serves version %d, digest %.12s, expected %d or more, %.12s; its agent has %d; refused: %s; trouble: %s",

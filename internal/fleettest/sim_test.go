@@ -27,7 +27,7 @@ func simulate(t *testing.T, s scene) (broken map[promise]bool, report string) {
 		if len(broken) > 0 {
 			report = w.report()
 		}
-		t.Logf("seed %d: %d steps, %d versions, %d states served, %s of simulated time", s.seed, w.n-1, w.p.head.Version, w.p.checks, time.Since(time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC)))
+		t.Logf("seed %d: %d steps, %d versions, %d states served, %d looks at trials, %s of simulated time", s.seed, w.n-1, w.p.head.Version, w.p.checks, w.p.laid, time.Since(time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC)))
 	})
 	return broken, report
 }
@@ -72,6 +72,10 @@ func TestDefences(t *testing.T) {
 		{"a revoked key signs", 75, map[string]int{"claim": 10, "stolen": 3}, revoked, 1, verified},
 		{"a source loses nearly everything", 75, map[string]int{"claim": 10, "accident": 3, "crash": 2, "wait": 2}, holds, 1, guarded},
 		{"the log is damaged", 150, map[string]int{"claim": 10, "lose": 4, "spoil": 2, "partition": 6, "wait": 2}, past, 1, converges},
+		{"nobody has what the log loses", 75, map[string]int{"claim": 10, "gap": 2, "heal": 2, "wait": 2}, putBack, 1, converges},
+		{"what is tried does harm", 150, map[string]int{"claim": 10, "try": 2, "wait": 8}, counted, 1, judged},
+		{"nobody confirms a trial", 75, map[string]int{"claim": 10, "try": 1, "desert": 1, "heal": 1, "wait": 2}, lease, 1, ringed},
+		{"a thief offers a trial", 75, map[string]int{"claim": 10, "try": 1, "lure": 3, "wait": 4}, keysCheck, 1, verified},
 		{"peers send garbage", 225, map[string]int{"claim": 10, "garbage": 1, "trim": 1}, contents, 1, verified},
 	} {
 		t.Run(c.fault, func(t *testing.T) {

@@ -62,7 +62,10 @@ const (
 	lapse     defence = "the session of who is dead ends"
 	revoked   defence = "a revoked key is not believed"
 	past      defence = "a damaged log makes a snapshot due"
+	putBack   defence = "who made a version keeps it until it is signed"
 	holds     defence = "what a source loses at once is held"
+	counted   defence = "what hosts answer in rings is counted"
+	lease     defence = "a trial that nobody confirms is not answered"
 )
 
 // scene is what a world consists of and what happens in it.
@@ -146,6 +149,9 @@ func newWorld(t testing.TB, s scene) *world {
 	}
 	w.people = newPeople(w)
 	w.control = append(w.control, w.people.registry)
+	if s.rings() {
+		w.control = append(w.control, w.newStage("canary0", w.canary), w.newStage("canary1", w.canary))
+	}
 	for i := range s.hosts {
 		w.hosts = append(w.hosts, w.newHost(fmt.Sprint("host", i)))
 	}
@@ -251,6 +257,9 @@ func (w *world) presenter(ctx context.Context, s *stage, st store.Store) error {
 	cfg.Guards, cfg.History, cfg.Audit = w.without != holds, 30, 60
 	// What random claims do in a second is let through, what an accident takes at once is not.
 	cfg.Guard = guard.Bounds{Window: time.Second, Few: 1, Source: guard.Limits{Removed: guard.Bound{Floor: wealth - 5, Ceiling: wealth - 5}}}
+	if w.rings() {
+		cfg.Trial = ringPolicy()
+	}
 	p, err := presenter.New(cfg, presenter.Deps{
 		Store: st, Log: w.log, Metrics: prometheus.NewRegistry(), Policy: reconcile.DefaultPolicy(), Fetcher: w.fetcher(s), Name: s.name, Now: w.now(s.name),
 	})
@@ -312,6 +321,7 @@ type simHost struct {
 	disk   *simDisk
 	rotten bool // its disk lost or changed what it had said was written
 	served served
+	saying sync.Mutex // held by who writes what is answered
 }
 
 // simDisk is a host's disk. Snapshots are fetched to the real file system, whose calls a bubble
@@ -350,6 +360,11 @@ func (w *world) newHost(name string) *simHost {
 	h.agent = w.newStage(name+"/agent", h.runAgent)
 	h.server = w.newStage(name+"/server", h.runServer)
 	h.setDisk(faultfs.New())
+	if w.rings() { // the file of a trial is on the real file system
+		if err := os.MkdirAll(h.path(""), 0o755); err != nil {
+			w.t.Fatal(err)
+		}
+	}
 	return h
 }
 
@@ -462,6 +477,11 @@ func (h *simHost) runServer(ctx context.Context, _ *stage, _ store.Store) error 
 	for _, name := range []string{agent.ServingFile, agent.ServingFile + ".new"} {
 		_ = disk.Remove(filepath.Join(h.path("status"), name)) // it answers nothing yet
 	}
+	if h.w.rings() {
+		var top sync.WaitGroup
+		defer top.Wait()
+		top.Go(func() { h.followTrial(ctx, disk) })
+	}
 	for ctx.Err() == nil {
 		var d *snapshot.Dataset
 		err := journal.FollowIn(ctx, disk, h.path("journal"), journal.Fixed(h.keys()...), func(e journal.Event) error {
@@ -492,6 +512,8 @@ func (h *simHost) runServer(ctx context.Context, _ *stage, _ store.Store) error 
 
 // say writes what is answered where the agent reads it.
 func (h *simHost) say(disk *simDisk, d *snapshot.Dataset) {
+	h.saying.Lock()
+	defer h.saying.Unlock()
 	path := filepath.Join(h.path("status"), agent.ServingFile)
 	if disk.MkdirAll(h.path("status"), 0o755) != nil {
 		return
@@ -502,7 +524,10 @@ func (h *simHost) say(disk *simDisk, d *snapshot.Dataset) {
 		return
 	}
 	defer f.Close()
-	b := tree.Encode(tree.HostDataset{Version: d.Version(), Digest: d.Digest().String(), Time: d.Time(), Since: time.Now().UnixMilli()})
+	h.served.mu.Lock()
+	said := tree.HostDataset{Version: d.Version(), Digest: d.Digest().String(), Time: d.Time(), Since: time.Now().UnixMilli(), Trial: h.served.top.state()}
+	h.served.mu.Unlock()
+	b := tree.Encode(said)
 	if _, err := f.Write(b); err == nil {
 		_ = disk.Rename(path+".new", path) // else the agent goes on saying less: safe
 	}
