@@ -34,7 +34,7 @@ up: build
 	@mkdir -p .zonecast
 	@test -e .zonecast/zones || cp -R examples/wikimedia-cut/zones .zonecast/zones
 	@test -e .zonecast/fleet.jsonl || cp examples/wikimedia-cut/fleet.jsonl .zonecast/fleet.jsonl
-	./bin/zonecast up --dir .zonecast/data --zones .zonecast/zones --fleet .zonecast/fleet.jsonl
+	./bin/zonecast up --dir .zonecast --zones .zonecast/zones --fleet .zonecast/fleet.jsonl
 
 deps:
 	scripts/install-test-deps.sh

@@ -122,7 +122,7 @@ func (o *keyStoreOptions) Validate() error {
 // withStore has cmd work with the store that --store names.
 func withStore(cmd *cobra.Command, o *keyStoreOptions, work func(ctx context.Context, st store.Store, args []string) error) {
 	*o = keyStoreOptions{Dataset: "internal", Timeout: 10 * time.Second}
-	so, d := storeOptions{Store: defaultStore}, dirOptions{}
+	so, d := clientStore{}, dirOptions{}
 	declare(cmd, "", o)
 	declareStore(cmd, &so, &d)
 	cmd.RunE = func(cmd *cobra.Command, args []string) (err error) {
@@ -135,13 +135,14 @@ func withStore(cmd *cobra.Command, o *keyStoreOptions, work func(ctx context.Con
 		}
 		ctx, cancel := context.WithTimeout(cmd.Context(), o.Timeout)
 		defer cancel()
-		st, err := openNow(ctx, so, d.Dir, log)
+		here := so.here(d.Dir)
+		st, err := openNow(ctx, here, d.Dir, log)
 		if err != nil {
 			return err
 		}
 		defer func() { err = errors.Join(err, st.Close()) }()
 		if err := work(ctx, st, args); err != nil {
-			return hinted{err, "--store says where the store is, as in the services that run"}
+			return hinted{err, "the store that was asked is " + here.public() + "; --store names another, as in the services that run"}
 		}
 		return nil
 	}

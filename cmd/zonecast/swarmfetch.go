@@ -31,7 +31,7 @@ type swarmFetchOptions struct {
 	JSON    bool     `option:"json" help:"print JSON and nothing else"`
 
 	swarm swarm.Config
-	store storeOptions
+	store clientStore
 
 	embedded dirOptions
 }
@@ -48,7 +48,7 @@ func (o *swarmFetchOptions) Validate() error {
 }
 
 func newSwarmFetch() *cobra.Command {
-	o := swarmFetchOptions{Dataset: "internal", swarm: swarm.DefaultConfig(), store: storeOptions{Store: defaultStore}}
+	o := swarmFetchOptions{Dataset: "internal", swarm: swarm.DefaultConfig()}
 	cmd := &cobra.Command{
 		Use: "fetch", Short: "fetch the newest snapshot, as a host does", Args: exactArgs(),
 		Long: `fetch fetches the newest snapshot of a dataset, as a host that joins does: from peers when --swarm-listen says where this machine gives to others, from
@@ -82,7 +82,7 @@ func (o *swarmFetchOptions) run(ctx context.Context, out, errs io.Writer) (err e
 	if err != nil {
 		return err
 	}
-	st, err := openNow(ctx, o.store, o.embedded.Dir, log)
+	st, err := openNow(ctx, o.store.here(o.embedded.Dir), o.embedded.Dir, log)
 	if err != nil {
 		return err
 	}

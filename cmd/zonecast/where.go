@@ -51,7 +51,7 @@ type dirOptions struct {
 const defaultDir = ".zonecast"
 
 // declareStore puts the options that say where the store is on cmd.
-func declareStore(cmd *cobra.Command, o *storeOptions, d *dirOptions) {
+func declareStore(cmd *cobra.Command, o any, d *dirOptions) {
 	d.Dir = defaultDir
 	declare(cmd, "", o)
 	declare(cmd, "", d)
@@ -316,6 +316,23 @@ func (o *clientStore) Validate() error {
 		return nil
 	}
 	return o.storeOptions.Validate()
+}
+
+// here is the store that is meant when none is named: that of the `zonecast up` in dir, if one runs
+// there, otherwise the one that a store is by default.
+func (o *clientStore) here(dir string) storeOptions {
+	found := o.storeOptions
+	if found.Store != "" {
+		return found
+	}
+	found.Store = defaultStore
+	if socket, err := embeddedSocket(dir); err == nil {
+		if c, err := net.Dial("unix", socket); err == nil {
+			_ = c.Close() // it was only to see whether somebody listens
+			found.Store = embedded
+		}
+	}
+	return found
 }
 
 // declare puts the options on cmd; all but --store and --dir, which are seldom needed, are

@@ -55,7 +55,7 @@ func TestDrain(t *testing.T) {
 	st := openStore(t, u)
 	pop := func(args ...string) (string, int) {
 		t.Helper()
-		stdout, stderr, status := Run(t, append(append([]string{"pop"}, args...), "--store", "embedded", "--dir", u.Dir)...)
+		stdout, stderr, status := Run(t, append(append([]string{"pop"}, args...), "--dir", u.Dir)...)
 		return stdout + stderr, status
 	}
 	for _, name := range []string{"esams", "drmrs"} {
