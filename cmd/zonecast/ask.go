@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"maps"
 	"slices"
 	"strings"
 	"text/tabwriter"
@@ -54,9 +55,14 @@ func viewRecord(r *controlapi.RecordSet) recordView {
 }
 
 func newGet() *cobra.Command {
-	return clientCommand("get NAME [TYPE]", "show the records of a name as published", "get shows the records of a name as they are published, in zone-file form.",
+	client := ""
+	cmd := clientCommand("get NAME [TYPE]", "show the records of a name as published", `get shows the records of a name as they are published, in zone-file form: those of all locations, or with --client those that a client at an address, or
+in a prefix, is answered, by the maps and states of PoPs that are published. `+"`zonecast map explain`"+` tells why.`,
 		nameAndType, func(ctx context.Context, s *session, args []string) error {
 			r, err := s.Control.GetRecords(ctx, args[0], second(args))
+			if err == nil && client != "" {
+				err = s.keepClients(ctx, args[0], client, r)
+			}
 			if err != nil {
 				return err
 			}
@@ -85,11 +91,39 @@ func newGet() *cobra.Command {
 			if !s.JSON {
 				s.writeOverrides(s.err, above)
 			}
+			if err == nil && len(views) == 0 && client != "" {
+				return hinted{fmt.Errorf("%s has no such records for %s in version %d", strings.Join(args, " "), client, r.Version), "`zonecast map explain " + client + " " + args[0] + "` tells how it is answered"}
+			}
 			if err == nil && len(views) == 0 {
 				return hinted{fmt.Errorf("%s has no such records in version %d", strings.Join(args, " "), r.Version), "`zonecast why " + args[0] + "` shows who claims something there"}
 			}
 			return err
 		})
+	cmd.Example = `  zonecast get www.example.net
+  zonecast get www.example.net A --client 192.0.2.1`
+	cmd.Flags().StringVar(&client, "client", "", "address or prefix of a client: only what it is answered")
+	return cmd
+}
+
+// keepClients keeps of the records of a name those that a client is answered.
+func (s *session) keepClients(ctx context.Context, name, client string, r *controlapi.Records) error {
+	resolver, _, _ := strings.Cut(client, "/")
+	located := map[string]bool{} // types that differ by location
+	for _, x := range r.Records {
+		located[x.Type] = located[x.Type] || x.Location != ""
+	}
+	pops := map[string]string{}
+	for _, typ := range slices.Sorted(maps.Keys(located)) {
+		x, err := s.Control.Steer(ctx, client, resolver, name, typ)
+		if err != nil {
+			return err
+		}
+		if pops[typ] = x.Pop; !located[typ] {
+			pops[typ] = ""
+		}
+	}
+	r.Records = slices.DeleteFunc(r.Records, func(x *controlapi.RecordSet) bool { return x.Location != pops[x.Type] })
+	return nil
 }
 
 // claimView is a claim and its verdict as JSON.
