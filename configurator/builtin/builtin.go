@@ -93,6 +93,13 @@ func checkRecordSet(x *idl.Instance) error {
 			return fmt.Errorf("%s: %w", text(x, "name"), err)
 		}
 	}
+	weights, said := x.Get("weights").([]idl.Value)
+	if _, most := x.Get("most").(int64); (most || said) && t != record.TypeA && t != record.TypeAAAA {
+		return fmt.Errorf("%s: weights or most beside %s, expected them beside A or AAAA: addresses alone are chosen", text(x, "name"), t)
+	}
+	if said && len(weights) != len(data) {
+		return fmt.Errorf("%s: %d weights of %d records, expected one of each", text(x, "name"), len(weights), len(data))
+	}
 	return nil
 }
 

@@ -77,6 +77,16 @@ type gathered struct {
 	ttl  uint32
 	data []record.Rdata
 	pos  syntax.Position
+
+	weights map[record.Rdata]weight
+	most    int // answered; 0: all
+	mostAt  syntax.Position
+}
+
+// weight is one that was said, and where.
+type weight struct {
+	n   uint32
+	pos syntax.Position
 }
 
 func (g *gatherer) fail(pos syntax.Position, format string, args ...any) {
@@ -152,6 +162,45 @@ func (g *gatherer) add(x *idl.Instance, around syntax.Position) {
 		data = append(data, rd)
 	}
 	g.put(k, g.ttlOf(x), data, pos)
+	g.terms(k, x, data, pos)
+}
+
+// terms takes what a record set says of weights, and how many are answered.
+func (g *gatherer) terms(k record.Key, x *idl.Instance, data []record.Rdata, pos syntax.Position) {
+	s := g.sets[k]
+	weights, _ := x.Get("weights").([]idl.Value)
+	for i := range weights {
+		n, _ := weights[i].(int64)
+		rd, w := data[i], weight{uint32(n), pos}
+		if before, ok := s.weights[rd]; ok && before.n != w.n {
+			g.fail(pos, "%s has a record with the weight %d here and %d at %s: expected one weight", k, w.n, before.n, before.pos)
+			return
+		}
+		if s.weights == nil {
+			s.weights = map[record.Rdata]weight{}
+		}
+		s.weights[rd] = w
+	}
+	if most, ok := x.Get("most").(int64); ok {
+		if s.most > 0 && s.most != int(most) {
+			g.fail(pos, "%s has most = %d here and %d at %s: expected one number", k, most, s.most, s.mostAt)
+			return
+		}
+		s.most, s.mostAt = int(most), pos
+	}
+}
+
+// set is the RRset with its terms.
+func (s *gathered) set(r record.RRset) record.Set {
+	out := record.Set{RRset: r, Choose: s.most}
+	for _, rd := range r.Data {
+		w := uint32(1)
+		if said, ok := s.weights[rd]; ok {
+			w = said.n
+		}
+		out.Terms = append(out.Terms, record.Terms{TTL: r.TTL, Weight: w})
+	}
+	return out
 }
 
 // doubled tells whether a relative name, completed, has the zone's name twice at its
@@ -214,6 +263,40 @@ func (g *gatherer) claims() []record.Claim {
 		}
 		claims = append(claims, c)
 	}
+	return g.withTerms(claims)
+}
+
+// withTerms adds the claims of terms, each beside those that it is about.
+func (g *gatherer) withTerms(claims []record.Claim) []record.Claim {
+	type at struct {
+		owner    record.Name
+		location record.Location
+	}
+	sets, places := map[at][]record.Set{}, map[at]string{}
+	for _, c := range claims {
+		s := g.sets[c.Key]
+		if s.weights == nil && s.most == 0 {
+			continue
+		}
+		k := at{c.Owner, c.Location}
+		set := s.set(c.RRset)
+		if _, some, _ := record.TermsRRset(set); !some {
+			continue
+		}
+		sets[k] = append(sets[k], set)
+		if places[k] == "" {
+			places[k] = fileLine(s.pos)
+		}
+	}
+	for k, of := range sets {
+		r, _, err := record.TermsRRset(of...)
+		if err != nil {
+			g.fail(g.sets[of[0].Key].pos, "%w", err)
+			continue
+		}
+		claims = append(claims, record.Claim{RRset: r, Source: g.source, Place: places[k]})
+	}
+	slices.SortFunc(claims, func(a, b record.Claim) int { return a.Key.Compare(b.Key) })
 	return claims
 }
 

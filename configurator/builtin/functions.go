@@ -23,9 +23,9 @@ var functions = map[string]struct {
 	"zone":         {"zone(origin, *records, soa, ttl = 3600)", (*Library).zone},
 	"records":      {"records(origin, *records, ttl = 3600)", (*Library).records},
 	"soa":          {"soa(primary, mailbox, serial = 1, refresh = 43200, retry_after = 7200, expire = 1209600, minimum = 3600, ttl = None)", (*Library).soa},
-	"rr":           {"rr(name, type, *data, ttl = None, location = None)", (*Library).rr},
-	"a":            {"a(name, *addresses, ttl = None, location = None)", each("A")},
-	"aaaa":         {"aaaa(name, *addresses, ttl = None, location = None)", each("AAAA")},
+	"rr":           {"rr(name, type, *data, ttl = None, location = None, weights = None, most = None)", (*Library).rr},
+	"a":            {"a(name, *addresses, ttl = None, location = None, weights = None, most = None)", each("A")},
+	"aaaa":         {"aaaa(name, *addresses, ttl = None, location = None, weights = None, most = None)", each("AAAA")},
 	"ns":           {"ns(name, *servers, ttl = None, location = None)", each("NS")},
 	"ptr":          {"ptr(name, *targets, ttl = None, location = None)", each("PTR")},
 	"cname":        {"cname(name, target, ttl = None, location = None)", words("CNAME", 1)},
@@ -63,10 +63,12 @@ func (e usageError) Error() string { return string(e) }
 
 func str(s string) starlark.Tuple { return starlark.Tuple{starlark.String(s)} }
 
-// recordSet makes a RecordSet; kwargs may have ttl and location.
+// recordSet makes a RecordSet; kwargs may have ttl, location, weights and most.
 func (l *Library) recordSet(thread *starlark.Thread, name starlark.Value, t string, data []idl.Value, kwargs []starlark.Tuple) (starlark.Value, error) {
 	for _, kw := range kwargs {
-		if k := string(kw[0].(starlark.String)); k != "ttl" && k != "location" {
+		switch k := string(kw[0].(starlark.String)); k {
+		case "ttl", "location", "weights", "most":
+		default:
 			return nil, usageError(fmt.Sprintf("there is no argument %q", k))
 		}
 	}

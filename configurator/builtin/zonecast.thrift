@@ -25,6 +25,13 @@ struct RecordSet {
   4: required list<string> data (length = "1..")
   /** For which clients the records are; missing: for all. */
   5: optional string location (length = "1..63", pattern = "[!-~]+")
+  /**
+   * Of A and AAAA: the weight of each element of data, by which some are chosen; 0 is chosen
+   * when all have 0. Missing: 1 each.
+   */
+  6: optional list<Unsigned> weights (length = "1..")
+  /** Of A and AAAA: how many are answered at most, chosen at each query; missing: all. */
+  7: optional i32 most (min = "1", max = "65535")
 }
 
 /** The start of authority. The serial that is answered grows by itself. */
