@@ -553,9 +553,14 @@ service Control {
   /**
    * Take a map, and the RRsets of its names, as source map/<name>; it replaces what that
    * source claimed before, and empty content takes it away. content is as
-   * internal/mapclaims.Encode gives it; file is where it comes from, for people.
+   * internal/mapclaims.Encode gives it; file is where it comes from, for people. It is refused
+   * when one of pops, those that the map names, is neither a PoP nor in add_pops, which are
+   * made before, with capacity 0.
    */
-  answer.Change import_map(1: string name, 2: string file, 3: binary content, 4: Doer doer) throws (1: answer.Refused refused)
+  answer.Change import_map(1: string name, 2: string file, 3: binary content, 4: Doer doer, 5: list<string> pops, 6: list<string> add_pops) throws (1: answer.Refused refused)
+
+  /** The names of all PoPs, in order. */
+  list<string> pops() throws (1: answer.Refused refused)
 
   /** The maps of the published dataset, by name. */
   list<MapState> maps() throws (1: answer.Refused refused)

@@ -14,6 +14,7 @@ import (
 	"github.com/zonecast/zonecast/internal/claimtree"
 	"github.com/zonecast/zonecast/internal/mapclaims"
 	"github.com/zonecast/zonecast/internal/operator"
+	"github.com/zonecast/zonecast/internal/steering"
 	"github.com/zonecast/zonecast/internal/tree"
 	"github.com/zonecast/zonecast/record"
 	"github.com/zonecast/zonecast/store"
@@ -26,7 +27,7 @@ const (
 )
 
 // ImportMap implements controlapi.Control. No content takes the map away.
-func (c *Control) ImportMap(ctx context.Context, name, file string, content []byte, by *controlapi.Doer) (*answer.Change, error) {
+func (c *Control) ImportMap(ctx context.Context, name, file string, content []byte, by *controlapi.Doer, pops, addPoPs []string) (*answer.Change, error) {
 	defer c.observe("import_map")()
 	if err := (&geo.Map{Name: name}).Check(); err != nil {
 		return nil, api.Refuse(api.Invalid, "", "%v", err)
@@ -41,7 +42,7 @@ func (c *Control) ImportMap(ctx context.Context, name, file string, content []by
 		by = &controlapi.Doer{}
 	}
 	if c.cfg.Operators != "" {
-		signed, err = c.may(ctx, operator.Import(string(source), content, by.Reason), by)
+		signed, err = c.may(ctx, operator.ImportMap(string(source), content, addPoPs, by.Reason), by)
 	} else {
 		err = checkTexts(by.Author, by.Reason)
 	}
@@ -61,8 +62,11 @@ func (c *Control) ImportMap(ctx context.Context, name, file string, content []by
 		if err != nil {
 			return nil, api.Refuse(api.Invalid, "mend the map and import it again; what it claimed before still holds", "%v", err)
 		}
+		if err := c.ownUses(m); err != nil {
+			return nil, err
+		}
 		who := record.Provenance{Author: by.Author, Reason: by.Reason, Time: c.deps.Now().UTC()}
-		if claims, err = mapclaims.Claims(m, names, who, file); err != nil {
+		if claims, err = mapclaims.Claims(m, names, c.deps.Division.MapsZone(c.cfg.Dataset), who, file); err != nil {
 			return nil, api.Refuse(api.Invalid, "mend the map and import it again; what it claimed before still holds", "%v", err)
 		}
 		before, err := claimtree.Load(ctx, c.deps.Store, source)
@@ -71,6 +75,9 @@ func (c *Control) ImportMap(ctx context.Context, name, file string, content []by
 		}
 		if err == nil { // otherwise damaged in the store, and written anew
 			claims = inherit(claims, before)
+		}
+		if err := c.holdPoPs(ctx, name, pops, addPoPs, by); err != nil {
+			return nil, err
 		}
 		state.Records = len(claims)
 		text = fmt.Sprintf("%d prefixes, %d locations with an order, %d uses, %d RRsets of names", len(m.Entries), len(m.Orders), len(m.Uses), len(names))
@@ -88,6 +95,77 @@ func (c *Control) ImportMap(ctx context.Context, name, file string, content []by
 	}
 	c.deps.Log.Info("map imported", "source", source, "records", state.Records, "changed", changed, "author", by.Author)
 	return &answer.Change{Revision: int64(rev), Changed: changed}, nil
+}
+
+// ownUses refuses a map for names of another dataset, which would be looked up in that one's
+// maps. A use of all names is one of all that the dataset has.
+func (c *Control) ownUses(m *geo.Map) error {
+	for _, u := range m.Uses {
+		if d := c.deps.Division; u.Name != record.Root && !d.Has(c.cfg.Dataset, u.Name) {
+			return api.Refuse(api.Invalid, fmt.Sprintf("--dataset %s imports it there", d.Of(u.Name)), "map %q holds for %s, which is in dataset %s, expected names of %s", m.Name, u.Name, d.Of(u.Name), c.cfg.Dataset)
+		}
+	}
+	return nil
+}
+
+// holdPoPs refuses a map that names what is no PoP, and makes those of add that there are not.
+func (c *Control) holdPoPs(ctx context.Context, name string, pops, add []string, by *controlapi.Doer) error {
+	if len(pops) > steering.MaxPoPs || len(add) > steering.MaxPoPs {
+		return api.Refuse(api.Invalid, "", "map %q names %d PoPs and makes %d, at most %d", name, len(pops), len(add), steering.MaxPoPs)
+	}
+	if len(pops)+len(add) == 0 {
+		return nil
+	}
+	known, err := c.Pops(ctx)
+	if err != nil {
+		return err
+	}
+	for _, p := range pops {
+		if !slices.Contains(known, p) && !slices.Contains(add, p) {
+			return api.Refuse(api.Invalid, "`zonecast pop add` makes a PoP; what was claimed before still holds", "map %q names %.60q, which is no PoP, expected one of %.300q", name, p, known)
+		}
+	}
+	for _, p := range add {
+		if err := (geo.PoP{Name: p}).Check(); err != nil {
+			return api.Refuse(api.Invalid, "what was claimed before still holds", "map %q: %v", name, err)
+		}
+	}
+	now := c.deps.Now()
+	for _, p := range add {
+		if slices.Contains(known, p) {
+			continue
+		}
+		_, _, err := steering.Do(ctx, c.deps.Store, p, steering.Change{
+			Action: "pop add", Text: "named by map " + name,
+			Apply: func(is *tree.PoP, there bool) error {
+				if !there { // else somebody made it meanwhile
+					*is = tree.PoP{Set: now.UnixMilli(), Author: by.Author, Reason: by.Reason, From: api.Caller(ctx)}
+				}
+				return nil
+			},
+		}, steering.By{Author: by.Author, Reason: by.Reason, From: api.Caller(ctx)}, now)
+		switch {
+		case errors.Is(err, store.ErrUnavailable):
+			return unavailable(err)
+		case err != nil:
+			return api.Refuse(api.Invalid, "what was claimed before still holds", "make PoP: %v", err)
+		}
+	}
+	return nil
+}
+
+// Pops implements controlapi.Control.
+func (c *Control) Pops(ctx context.Context) ([]string, error) {
+	defer c.observe("pops")()
+	all, err := steering.Read(ctx, c.deps.Store)
+	if err != nil {
+		return nil, unavailable(err)
+	}
+	names := []string{}
+	for _, p := range all {
+		names = append(names, p.Name)
+	}
+	return names, nil
 }
 
 // inherit gives each claim whose RRset was claimed before the provenance of then. Both are

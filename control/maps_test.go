@@ -12,6 +12,7 @@ import (
 	"github.com/zonecast/zonecast/geo"
 	"github.com/zonecast/zonecast/internal/claimtree"
 	"github.com/zonecast/zonecast/internal/mapclaims"
+	"github.com/zonecast/zonecast/internal/tree"
 	"github.com/zonecast/zonecast/record"
 )
 
@@ -36,7 +37,7 @@ func TestImportMap(t *testing.T) {
 	if _, err := w.ImportZone(t.Context(), "example.net", []byte(zone), alice); err != nil {
 		t.Fatal(err)
 	}
-	ch, err := w.ImportMap(t.Context(), "world", "map.csv", mapContent(t, "world", "north"), alice)
+	ch, err := w.ImportMap(t.Context(), "world", "map.csv", mapContent(t, "world", "north"), alice, nil, nil)
 	if err != nil || !ch.Changed || ch.Revision == 0 {
 		t.Fatalf("import = %+v, %v", ch, err)
 	}
@@ -44,12 +45,12 @@ func TestImportMap(t *testing.T) {
 	for name, content := range map[string][]byte{
 		"world": []byte("prefix,location\n"), "other": mapContent(t, "world", "north"), "a/b": mapContent(t, "world", "north"), "pops": mapContent(t, "world", "north"), "": nil,
 	} {
-		if _, err := w.ImportMap(t.Context(), name, "map.csv", content, alice); !errors.As(err, &refused) || refused.Code != api.Invalid {
+		if _, err := w.ImportMap(t.Context(), name, "map.csv", content, alice, nil, nil); !errors.As(err, &refused) || refused.Code != api.Invalid {
 			t.Errorf("%q: %v, expected it refused", name, err)
 		}
 	}
 	// What stays the same keeps who brought it.
-	if _, err := w.ImportMap(t.Context(), "world", "map.csv", mapContent(t, "world", "eqiad"), &controlapi.Doer{Author: "bob", Reason: "second"}); err != nil {
+	if _, err := w.ImportMap(t.Context(), "world", "map.csv", mapContent(t, "world", "eqiad"), &controlapi.Doer{Author: "bob", Reason: "second"}, nil, nil); err != nil {
 		t.Fatal(err)
 	}
 	claims, err := claimtree.Load(t.Context(), w.st, "map/world")
@@ -95,11 +96,54 @@ func TestImportMap(t *testing.T) {
 			t.Errorf("content of %q after %q: %v, expected it refused", name, after, err)
 		}
 	}
-	if _, err := w.ImportMap(t.Context(), "world", "", nil, alice); err != nil {
+	if _, err := w.ImportMap(t.Context(), "world", "", nil, alice, nil, nil); err != nil {
 		t.Fatal(err)
 	}
 	if claims, err = claimtree.Load(t.Context(), w.st, "map/world"); err != nil || len(claims) != 0 {
 		t.Errorf("%d claims are left, %v", len(claims), err)
+	}
+}
+
+// TestImportMapPoPs: a map that names what is no PoP is refused, unless it is to be made.
+func TestImportMapPoPs(t *testing.T) {
+	w := newWorld(t)
+	alice := &controlapi.Doer{Author: "alice", Reason: "first"}
+	content := mapContent(t, "world", "north")
+	pops := []string{"eqiad", "esams"}
+	for _, c := range []struct {
+		pops, add []string
+		want      string // of the refusal; "" it is not refused
+		known     string // PoPs behind it
+	}{
+		{pops, nil, `names "eqiad", which is no PoP, expected one of []`, ""},
+		{pops, []string{"eqiad"}, `names "esams", which is no PoP`, ""},
+		{pops, []string{"a.b", "eqiad", "esams"}, `PoP is "a.b", expected 1 to 63 of a-z`, ""},
+		{pops, pops, "", "eqiad esams"},
+		{pops, pops, "", "eqiad esams"},
+		{[]string{"drmrs"}, nil, `names "drmrs", which is no PoP, expected one of ["eqiad" "esams"]`, "eqiad esams"},
+		{nil, nil, "", "eqiad esams"},
+		{make([]string, 1001), nil, "names 1001 PoPs", "eqiad esams"},
+	} {
+		_, err := w.ImportMap(t.Context(), "world", "map.csv", content, alice, c.pops, c.add)
+		var refused *answer.Refused
+		switch {
+		case c.want == "" && err != nil:
+			t.Errorf("%q, %q: %v", c.pops, c.add, err)
+		case c.want != "" && (!errors.As(err, &refused) || refused.Code != api.Invalid || !strings.Contains(refused.Message, c.want)):
+			t.Errorf("%.60q, %q: %v, expected %q", c.pops, c.add, err, c.want)
+		}
+		known, err := w.Pops(t.Context())
+		if err != nil || strings.Join(known, " ") != c.known {
+			t.Errorf("behind %.60q, %q: PoPs %q, %v, expected %q", c.pops, c.add, known, err, c.known)
+		}
+	}
+	n, err := w.st.Get(t.Context(), tree.PoPPath("esams"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var p tree.PoP
+	if err := tree.Decode(n, &p); err != nil || p.Author != "alice" || p.Capacity != 0 || p.State() != geo.Up {
+		t.Errorf("the PoP is %+v, %v", p, err)
 	}
 }
 

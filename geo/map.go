@@ -203,8 +203,11 @@ func checkLabel(s string) error {
 
 // checkName is checkLabel for the name of a map.
 func checkName(s string) error {
-	if s == popsLabel {
+	switch s {
+	case popsLabel:
 		return fmt.Errorf("is %q, under which PoPs are, expected another", s)
+	case DatasetsLabel:
+		return fmt.Errorf("is %q, under which maps of other datasets are, expected another", s)
 	}
 	return checkLabel(s)
 }

@@ -41,11 +41,13 @@ import (
 const (
 	blockSize = 4096 // octets of records, each with 2 octets length
 
-	popsLabel   = "pops"
-	ordersLabel = "orders"
-	usesLabel   = "uses"
-	v4Label     = "v4"
-	v6Label     = "v6"
+	popsLabel = "pops"
+	// DatasetsLabel stands in Zone above the zones of datasets that have maps of their own.
+	DatasetsLabel = "_of"
+	ordersLabel   = "orders"
+	usesLabel     = "uses"
+	v4Label       = "v4"
+	v6Label       = "v6"
 
 	ttl = 300 // of all of them, in seconds; nobody caches them
 )

@@ -15457,14 +15457,20 @@ type Control interface {
 	ImportZone(ctx context.Context, file string, content []byte, doer *Doer) (_r *answer.Change, _err error)
 	// Take a map, and the RRsets of its names, as source map/<name>; it replaces what that
 	// source claimed before, and empty content takes it away. content is as
-	// internal/mapclaims.Encode gives it; file is where it comes from, for people.
+	// internal/mapclaims.Encode gives it; file is where it comes from, for people. It is refused
+	// when one of pops, those that the map names, is neither a PoP nor in add_pops, which are
+	// made before, with capacity 0.
 	//
 	// Parameters:
 	//  - Name
 	//  - File
 	//  - Content
 	//  - Doer
-	ImportMap(ctx context.Context, name string, file string, content []byte, doer *Doer) (_r *answer.Change, _err error)
+	//  - Pops
+	//  - AddPops
+	ImportMap(ctx context.Context, name string, file string, content []byte, doer *Doer, pops []string, add_pops []string) (_r *answer.Change, _err error)
+	// The names of all PoPs, in order.
+	Pops(ctx context.Context) (_r []string, _err error)
 	// The maps of the published dataset, by name.
 	Maps(ctx context.Context) (_r []*MapState, _err error)
 	// A map of the published dataset; after is "" for its beginning. NotFound when there is none.
@@ -15838,19 +15844,25 @@ func (p *ControlClient) ImportZone(ctx context.Context, file string, content []b
 
 // Take a map, and the RRsets of its names, as source map/<name>; it replaces what that
 // source claimed before, and empty content takes it away. content is as
-// internal/mapclaims.Encode gives it; file is where it comes from, for people.
+// internal/mapclaims.Encode gives it; file is where it comes from, for people. It is refused
+// when one of pops, those that the map names, is neither a PoP nor in add_pops, which are
+// made before, with capacity 0.
 //
 // Parameters:
 //   - Name
 //   - File
 //   - Content
 //   - Doer
-func (p *ControlClient) ImportMap(ctx context.Context, name string, file string, content []byte, doer *Doer) (_r *answer.Change, _err error) {
+//   - Pops
+//   - AddPops
+func (p *ControlClient) ImportMap(ctx context.Context, name string, file string, content []byte, doer *Doer, pops []string, add_pops []string) (_r *answer.Change, _err error) {
 	var _args116 ControlImportMapArgs
 	_args116.Name = name
 	_args116.File = file
 	_args116.Content = content
 	_args116.Doer = doer
+	_args116.Pops = pops
+	_args116.AddPops = add_pops
 	var _result118 ControlImportMapResult
 	var _meta117 thrift.ResponseMeta
 	_meta117, _err = p.Client_().Call(ctx, "import_map", &_args116, &_result118)
@@ -15869,12 +15881,12 @@ func (p *ControlClient) ImportMap(ctx context.Context, name string, file string,
 	return nil, thrift.NewTApplicationException(thrift.MISSING_RESULT, "import_map failed: unknown result")
 }
 
-// The maps of the published dataset, by name.
-func (p *ControlClient) Maps(ctx context.Context) (_r []*MapState, _err error) {
-	var _args120 ControlMapsArgs
-	var _result122 ControlMapsResult
+// The names of all PoPs, in order.
+func (p *ControlClient) Pops(ctx context.Context) (_r []string, _err error) {
+	var _args120 ControlPopsArgs
+	var _result122 ControlPopsResult
 	var _meta121 thrift.ResponseMeta
-	_meta121, _err = p.Client_().Call(ctx, "maps", &_args120, &_result122)
+	_meta121, _err = p.Client_().Call(ctx, "pops", &_args120, &_result122)
 	p.SetLastResponseMeta_(_meta121)
 	if _err != nil {
 		return
@@ -15887,18 +15899,12 @@ func (p *ControlClient) Maps(ctx context.Context) (_r []*MapState, _err error) {
 	return _result122.GetSuccess(), nil
 }
 
-// A map of the published dataset; after is "" for its beginning. NotFound when there is none.
-//
-// Parameters:
-//   - Name
-//   - After
-func (p *ControlClient) MapContent(ctx context.Context, name string, after string) (_r *MapPage, _err error) {
-	var _args123 ControlMapContentArgs
-	_args123.Name = name
-	_args123.After = after
-	var _result125 ControlMapContentResult
+// The maps of the published dataset, by name.
+func (p *ControlClient) Maps(ctx context.Context) (_r []*MapState, _err error) {
+	var _args123 ControlMapsArgs
+	var _result125 ControlMapsResult
 	var _meta124 thrift.ResponseMeta
-	_meta124, _err = p.Client_().Call(ctx, "map_content", &_args123, &_result125)
+	_meta124, _err = p.Client_().Call(ctx, "maps", &_args123, &_result125)
 	p.SetLastResponseMeta_(_meta124)
 	if _err != nil {
 		return
@@ -15908,8 +15914,32 @@ func (p *ControlClient) MapContent(ctx context.Context, name string, after strin
 		return _r, _result125.Refused
 	}
 
-	if _ret126 := _result125.GetSuccess(); _ret126 != nil {
-		return _ret126, nil
+	return _result125.GetSuccess(), nil
+}
+
+// A map of the published dataset; after is "" for its beginning. NotFound when there is none.
+//
+// Parameters:
+//   - Name
+//   - After
+func (p *ControlClient) MapContent(ctx context.Context, name string, after string) (_r *MapPage, _err error) {
+	var _args126 ControlMapContentArgs
+	_args126.Name = name
+	_args126.After = after
+	var _result128 ControlMapContentResult
+	var _meta127 thrift.ResponseMeta
+	_meta127, _err = p.Client_().Call(ctx, "map_content", &_args126, &_result128)
+	p.SetLastResponseMeta_(_meta127)
+	if _err != nil {
+		return
+	}
+	switch {
+	case _result128.Refused != nil:
+		return _r, _result128.Refused
+	}
+
+	if _ret129 := _result128.GetSuccess(); _ret129 != nil {
+		return _ret129, nil
 	}
 	return nil, thrift.NewTApplicationException(thrift.MISSING_RESULT, "map_content failed: unknown result")
 }
@@ -15924,56 +15954,34 @@ func (p *ControlClient) MapContent(ctx context.Context, name string, after strin
 //   - WholeName
 //   - Doer
 func (p *ControlClient) SetOverride(ctx context.Context, record *RecordSet, for_ms int64, whole_name bool, doer *Doer) (_r *Done, _err error) {
-	var _args127 ControlSetOverrideArgs
-	_args127.Record = record
-	_args127.ForMs = for_ms
-	_args127.WholeName = whole_name
-	_args127.Doer = doer
-	var _result129 ControlSetOverrideResult
-	var _meta128 thrift.ResponseMeta
-	_meta128, _err = p.Client_().Call(ctx, "set_override", &_args127, &_result129)
-	p.SetLastResponseMeta_(_meta128)
+	var _args130 ControlSetOverrideArgs
+	_args130.Record = record
+	_args130.ForMs = for_ms
+	_args130.WholeName = whole_name
+	_args130.Doer = doer
+	var _result132 ControlSetOverrideResult
+	var _meta131 thrift.ResponseMeta
+	_meta131, _err = p.Client_().Call(ctx, "set_override", &_args130, &_result132)
+	p.SetLastResponseMeta_(_meta131)
 	if _err != nil {
 		return
 	}
 	switch {
-	case _result129.Refused != nil:
-		return _r, _result129.Refused
+	case _result132.Refused != nil:
+		return _r, _result132.Refused
 	}
 
-	if _ret130 := _result129.GetSuccess(); _ret130 != nil {
-		return _ret130, nil
+	if _ret133 := _result132.GetSuccess(); _ret133 != nil {
+		return _ret133, nil
 	}
 	return nil, thrift.NewTApplicationException(thrift.MISSING_RESULT, "set_override failed: unknown result")
 }
 
 func (p *ControlClient) Overrides(ctx context.Context) (_r []*Override, _err error) {
-	var _args131 ControlOverridesArgs
-	var _result133 ControlOverridesResult
-	var _meta132 thrift.ResponseMeta
-	_meta132, _err = p.Client_().Call(ctx, "overrides", &_args131, &_result133)
-	p.SetLastResponseMeta_(_meta132)
-	if _err != nil {
-		return
-	}
-	switch {
-	case _result133.Refused != nil:
-		return _r, _result133.Refused
-	}
-
-	return _result133.GetSuccess(), nil
-}
-
-// Parameters:
-//   - ID
-//   - Doer
-func (p *ControlClient) ClearOverride(ctx context.Context, id string, doer *Doer) (_r *Done, _err error) {
-	var _args134 ControlClearOverrideArgs
-	_args134.ID = id
-	_args134.Doer = doer
-	var _result136 ControlClearOverrideResult
+	var _args134 ControlOverridesArgs
+	var _result136 ControlOverridesResult
 	var _meta135 thrift.ResponseMeta
-	_meta135, _err = p.Client_().Call(ctx, "clear_override", &_args134, &_result136)
+	_meta135, _err = p.Client_().Call(ctx, "overrides", &_args134, &_result136)
 	p.SetLastResponseMeta_(_meta135)
 	if _err != nil {
 		return
@@ -15983,8 +15991,30 @@ func (p *ControlClient) ClearOverride(ctx context.Context, id string, doer *Doer
 		return _r, _result136.Refused
 	}
 
-	if _ret137 := _result136.GetSuccess(); _ret137 != nil {
-		return _ret137, nil
+	return _result136.GetSuccess(), nil
+}
+
+// Parameters:
+//   - ID
+//   - Doer
+func (p *ControlClient) ClearOverride(ctx context.Context, id string, doer *Doer) (_r *Done, _err error) {
+	var _args137 ControlClearOverrideArgs
+	_args137.ID = id
+	_args137.Doer = doer
+	var _result139 ControlClearOverrideResult
+	var _meta138 thrift.ResponseMeta
+	_meta138, _err = p.Client_().Call(ctx, "clear_override", &_args137, &_result139)
+	p.SetLastResponseMeta_(_meta138)
+	if _err != nil {
+		return
+	}
+	switch {
+	case _result139.Refused != nil:
+		return _r, _result139.Refused
+	}
+
+	if _ret140 := _result139.GetSuccess(); _ret140 != nil {
+		return _ret140, nil
 	}
 	return nil, thrift.NewTApplicationException(thrift.MISSING_RESULT, "clear_override failed: unknown result")
 }
@@ -15997,25 +16027,25 @@ func (p *ControlClient) ClearOverride(ctx context.Context, id string, doer *Doer
 //   - Limit
 //   - Versions
 func (p *ControlClient) Audit(ctx context.Context, since_ms int64, after string, limit int32, versions bool) (_r *AuditPage, _err error) {
-	var _args138 ControlAuditArgs
-	_args138.SinceMs = since_ms
-	_args138.After = after
-	_args138.Limit = limit
-	_args138.Versions = versions
-	var _result140 ControlAuditResult
-	var _meta139 thrift.ResponseMeta
-	_meta139, _err = p.Client_().Call(ctx, "audit", &_args138, &_result140)
-	p.SetLastResponseMeta_(_meta139)
+	var _args141 ControlAuditArgs
+	_args141.SinceMs = since_ms
+	_args141.After = after
+	_args141.Limit = limit
+	_args141.Versions = versions
+	var _result143 ControlAuditResult
+	var _meta142 thrift.ResponseMeta
+	_meta142, _err = p.Client_().Call(ctx, "audit", &_args141, &_result143)
+	p.SetLastResponseMeta_(_meta142)
 	if _err != nil {
 		return
 	}
 	switch {
-	case _result140.Refused != nil:
-		return _r, _result140.Refused
+	case _result143.Refused != nil:
+		return _r, _result143.Refused
 	}
 
-	if _ret141 := _result140.GetSuccess(); _ret141 != nil {
-		return _ret141, nil
+	if _ret144 := _result143.GetSuccess(); _ret144 != nil {
+		return _ret144, nil
 	}
 	return nil, thrift.NewTApplicationException(thrift.MISSING_RESULT, "audit failed: unknown result")
 }
@@ -16025,22 +16055,22 @@ func (p *ControlClient) Audit(ctx context.Context, since_ms int64, after string,
 // Parameters:
 //   - Limit
 func (p *ControlClient) History(ctx context.Context, limit int32) (_r *History, _err error) {
-	var _args142 ControlHistoryArgs
-	_args142.Limit = limit
-	var _result144 ControlHistoryResult
-	var _meta143 thrift.ResponseMeta
-	_meta143, _err = p.Client_().Call(ctx, "history", &_args142, &_result144)
-	p.SetLastResponseMeta_(_meta143)
+	var _args145 ControlHistoryArgs
+	_args145.Limit = limit
+	var _result147 ControlHistoryResult
+	var _meta146 thrift.ResponseMeta
+	_meta146, _err = p.Client_().Call(ctx, "history", &_args145, &_result147)
+	p.SetLastResponseMeta_(_meta146)
 	if _err != nil {
 		return
 	}
 	switch {
-	case _result144.Refused != nil:
-		return _r, _result144.Refused
+	case _result147.Refused != nil:
+		return _r, _result147.Refused
 	}
 
-	if _ret145 := _result144.GetSuccess(); _ret145 != nil {
-		return _ret145, nil
+	if _ret148 := _result147.GetSuccess(); _ret148 != nil {
+		return _ret148, nil
 	}
 	return nil, thrift.NewTApplicationException(thrift.MISSING_RESULT, "history failed: unknown result")
 }
@@ -16052,24 +16082,24 @@ func (p *ControlClient) History(ctx context.Context, limit int32) (_r *History, 
 //   - After
 //   - Limit
 func (p *ControlClient) Diff(ctx context.Context, before int64, after int64, limit int32) (_r *Diff, _err error) {
-	var _args146 ControlDiffArgs
-	_args146.Before = before
-	_args146.After = after
-	_args146.Limit = limit
-	var _result148 ControlDiffResult
-	var _meta147 thrift.ResponseMeta
-	_meta147, _err = p.Client_().Call(ctx, "diff", &_args146, &_result148)
-	p.SetLastResponseMeta_(_meta147)
+	var _args149 ControlDiffArgs
+	_args149.Before = before
+	_args149.After = after
+	_args149.Limit = limit
+	var _result151 ControlDiffResult
+	var _meta150 thrift.ResponseMeta
+	_meta150, _err = p.Client_().Call(ctx, "diff", &_args149, &_result151)
+	p.SetLastResponseMeta_(_meta150)
 	if _err != nil {
 		return
 	}
 	switch {
-	case _result148.Refused != nil:
-		return _r, _result148.Refused
+	case _result151.Refused != nil:
+		return _r, _result151.Refused
 	}
 
-	if _ret149 := _result148.GetSuccess(); _ret149 != nil {
-		return _ret149, nil
+	if _ret152 := _result151.GetSuccess(); _ret152 != nil {
+		return _ret152, nil
 	}
 	return nil, thrift.NewTApplicationException(thrift.MISSING_RESULT, "diff failed: unknown result")
 }
@@ -16083,43 +16113,43 @@ func (p *ControlClient) Diff(ctx context.Context, before int64, after int64, lim
 //   - Version
 //   - Doer
 func (p *ControlClient) Rollback(ctx context.Context, version int64, doer *Doer) (_r *Done, _err error) {
-	var _args150 ControlRollbackArgs
-	_args150.Version = version
-	_args150.Doer = doer
-	var _result152 ControlRollbackResult
-	var _meta151 thrift.ResponseMeta
-	_meta151, _err = p.Client_().Call(ctx, "rollback", &_args150, &_result152)
-	p.SetLastResponseMeta_(_meta151)
+	var _args153 ControlRollbackArgs
+	_args153.Version = version
+	_args153.Doer = doer
+	var _result155 ControlRollbackResult
+	var _meta154 thrift.ResponseMeta
+	_meta154, _err = p.Client_().Call(ctx, "rollback", &_args153, &_result155)
+	p.SetLastResponseMeta_(_meta154)
 	if _err != nil {
 		return
 	}
 	switch {
-	case _result152.Refused != nil:
-		return _r, _result152.Refused
+	case _result155.Refused != nil:
+		return _r, _result155.Refused
 	}
 
-	if _ret153 := _result152.GetSuccess(); _ret153 != nil {
-		return _ret153, nil
+	if _ret156 := _result155.GetSuccess(); _ret156 != nil {
+		return _ret156, nil
 	}
 	return nil, thrift.NewTApplicationException(thrift.MISSING_RESULT, "rollback failed: unknown result")
 }
 
 func (p *ControlClient) Pinned(ctx context.Context) (_r *Pinned, _err error) {
-	var _args154 ControlPinnedArgs
-	var _result156 ControlPinnedResult
-	var _meta155 thrift.ResponseMeta
-	_meta155, _err = p.Client_().Call(ctx, "pinned", &_args154, &_result156)
-	p.SetLastResponseMeta_(_meta155)
+	var _args157 ControlPinnedArgs
+	var _result159 ControlPinnedResult
+	var _meta158 thrift.ResponseMeta
+	_meta158, _err = p.Client_().Call(ctx, "pinned", &_args157, &_result159)
+	p.SetLastResponseMeta_(_meta158)
 	if _err != nil {
 		return
 	}
 	switch {
-	case _result156.Refused != nil:
-		return _r, _result156.Refused
+	case _result159.Refused != nil:
+		return _r, _result159.Refused
 	}
 
-	if _ret157 := _result156.GetSuccess(); _ret157 != nil {
-		return _ret157, nil
+	if _ret160 := _result159.GetSuccess(); _ret160 != nil {
+		return _ret160, nil
 	}
 	return nil, thrift.NewTApplicationException(thrift.MISSING_RESULT, "pinned failed: unknown result")
 }
@@ -16129,41 +16159,41 @@ func (p *ControlClient) Pinned(ctx context.Context) (_r *Pinned, _err error) {
 // Parameters:
 //   - Doer
 func (p *ControlClient) ReleasePin(ctx context.Context, doer *Doer) (_r *Done, _err error) {
-	var _args158 ControlReleasePinArgs
-	_args158.Doer = doer
-	var _result160 ControlReleasePinResult
-	var _meta159 thrift.ResponseMeta
-	_meta159, _err = p.Client_().Call(ctx, "release_pin", &_args158, &_result160)
-	p.SetLastResponseMeta_(_meta159)
+	var _args161 ControlReleasePinArgs
+	_args161.Doer = doer
+	var _result163 ControlReleasePinResult
+	var _meta162 thrift.ResponseMeta
+	_meta162, _err = p.Client_().Call(ctx, "release_pin", &_args161, &_result163)
+	p.SetLastResponseMeta_(_meta162)
 	if _err != nil {
 		return
 	}
 	switch {
-	case _result160.Refused != nil:
-		return _r, _result160.Refused
+	case _result163.Refused != nil:
+		return _r, _result163.Refused
 	}
 
-	if _ret161 := _result160.GetSuccess(); _ret161 != nil {
-		return _ret161, nil
+	if _ret164 := _result163.GetSuccess(); _ret164 != nil {
+		return _ret164, nil
 	}
 	return nil, thrift.NewTApplicationException(thrift.MISSING_RESULT, "release_pin failed: unknown result")
 }
 
 func (p *ControlClient) Holds(ctx context.Context) (_r []*Hold, _err error) {
-	var _args162 ControlHoldsArgs
-	var _result164 ControlHoldsResult
-	var _meta163 thrift.ResponseMeta
-	_meta163, _err = p.Client_().Call(ctx, "holds", &_args162, &_result164)
-	p.SetLastResponseMeta_(_meta163)
+	var _args165 ControlHoldsArgs
+	var _result167 ControlHoldsResult
+	var _meta166 thrift.ResponseMeta
+	_meta166, _err = p.Client_().Call(ctx, "holds", &_args165, &_result167)
+	p.SetLastResponseMeta_(_meta166)
 	if _err != nil {
 		return
 	}
 	switch {
-	case _result164.Refused != nil:
-		return _r, _result164.Refused
+	case _result167.Refused != nil:
+		return _r, _result167.Refused
 	}
 
-	return _result164.GetSuccess(), nil
+	return _result167.GetSuccess(), nil
 }
 
 // Let a held change through (decision "release") or keep it out until its source says
@@ -16174,44 +16204,44 @@ func (p *ControlClient) Holds(ctx context.Context) (_r []*Hold, _err error) {
 //   - Decision
 //   - Doer
 func (p *ControlClient) Decide(ctx context.Context, id string, decision string, doer *Doer) (_r *Done, _err error) {
-	var _args165 ControlDecideArgs
-	_args165.ID = id
-	_args165.Decision = decision
-	_args165.Doer = doer
-	var _result167 ControlDecideResult
-	var _meta166 thrift.ResponseMeta
-	_meta166, _err = p.Client_().Call(ctx, "decide", &_args165, &_result167)
-	p.SetLastResponseMeta_(_meta166)
+	var _args168 ControlDecideArgs
+	_args168.ID = id
+	_args168.Decision = decision
+	_args168.Doer = doer
+	var _result170 ControlDecideResult
+	var _meta169 thrift.ResponseMeta
+	_meta169, _err = p.Client_().Call(ctx, "decide", &_args168, &_result170)
+	p.SetLastResponseMeta_(_meta169)
 	if _err != nil {
 		return
 	}
 	switch {
-	case _result167.Refused != nil:
-		return _r, _result167.Refused
+	case _result170.Refused != nil:
+		return _r, _result170.Refused
 	}
 
-	if _ret168 := _result167.GetSuccess(); _ret168 != nil {
-		return _ret168, nil
+	if _ret171 := _result170.GetSuccess(); _ret171 != nil {
+		return _ret171, nil
 	}
 	return nil, thrift.NewTApplicationException(thrift.MISSING_RESULT, "decide failed: unknown result")
 }
 
 func (p *ControlClient) Rings(ctx context.Context) (_r *Rings, _err error) {
-	var _args169 ControlRingsArgs
-	var _result171 ControlRingsResult
-	var _meta170 thrift.ResponseMeta
-	_meta170, _err = p.Client_().Call(ctx, "rings", &_args169, &_result171)
-	p.SetLastResponseMeta_(_meta170)
+	var _args172 ControlRingsArgs
+	var _result174 ControlRingsResult
+	var _meta173 thrift.ResponseMeta
+	_meta173, _err = p.Client_().Call(ctx, "rings", &_args172, &_result174)
+	p.SetLastResponseMeta_(_meta173)
 	if _err != nil {
 		return
 	}
 	switch {
-	case _result171.Refused != nil:
-		return _r, _result171.Refused
+	case _result174.Refused != nil:
+		return _r, _result174.Refused
 	}
 
-	if _ret172 := _result171.GetSuccess(); _ret172 != nil {
-		return _ret172, nil
+	if _ret175 := _result174.GetSuccess(); _ret175 != nil {
+		return _ret175, nil
 	}
 	return nil, thrift.NewTApplicationException(thrift.MISSING_RESULT, "rings failed: unknown result")
 }
@@ -16224,24 +16254,24 @@ func (p *ControlClient) Rings(ctx context.Context) (_r *Rings, _err error) {
 //   - Decision
 //   - Doer
 func (p *ControlClient) DecideTrial(ctx context.Context, id string, decision string, doer *Doer) (_r *Done, _err error) {
-	var _args173 ControlDecideTrialArgs
-	_args173.ID = id
-	_args173.Decision = decision
-	_args173.Doer = doer
-	var _result175 ControlDecideTrialResult
-	var _meta174 thrift.ResponseMeta
-	_meta174, _err = p.Client_().Call(ctx, "decide_trial", &_args173, &_result175)
-	p.SetLastResponseMeta_(_meta174)
+	var _args176 ControlDecideTrialArgs
+	_args176.ID = id
+	_args176.Decision = decision
+	_args176.Doer = doer
+	var _result178 ControlDecideTrialResult
+	var _meta177 thrift.ResponseMeta
+	_meta177, _err = p.Client_().Call(ctx, "decide_trial", &_args176, &_result178)
+	p.SetLastResponseMeta_(_meta177)
 	if _err != nil {
 		return
 	}
 	switch {
-	case _result175.Refused != nil:
-		return _r, _result175.Refused
+	case _result178.Refused != nil:
+		return _r, _result178.Refused
 	}
 
-	if _ret176 := _result175.GetSuccess(); _ret176 != nil {
-		return _ret176, nil
+	if _ret179 := _result178.GetSuccess(); _ret179 != nil {
+		return _ret179, nil
 	}
 	return nil, thrift.NewTApplicationException(thrift.MISSING_RESULT, "decide_trial failed: unknown result")
 }
@@ -16252,54 +16282,32 @@ func (p *ControlClient) DecideTrial(ctx context.Context, id string, decision str
 //   - Source
 //   - Doer
 func (p *ControlClient) Freeze(ctx context.Context, source string, doer *Doer) (_r *Done, _err error) {
-	var _args177 ControlFreezeArgs
-	_args177.Source = source
-	_args177.Doer = doer
-	var _result179 ControlFreezeResult
-	var _meta178 thrift.ResponseMeta
-	_meta178, _err = p.Client_().Call(ctx, "freeze", &_args177, &_result179)
-	p.SetLastResponseMeta_(_meta178)
+	var _args180 ControlFreezeArgs
+	_args180.Source = source
+	_args180.Doer = doer
+	var _result182 ControlFreezeResult
+	var _meta181 thrift.ResponseMeta
+	_meta181, _err = p.Client_().Call(ctx, "freeze", &_args180, &_result182)
+	p.SetLastResponseMeta_(_meta181)
 	if _err != nil {
 		return
 	}
 	switch {
-	case _result179.Refused != nil:
-		return _r, _result179.Refused
+	case _result182.Refused != nil:
+		return _r, _result182.Refused
 	}
 
-	if _ret180 := _result179.GetSuccess(); _ret180 != nil {
-		return _ret180, nil
+	if _ret183 := _result182.GetSuccess(); _ret183 != nil {
+		return _ret183, nil
 	}
 	return nil, thrift.NewTApplicationException(thrift.MISSING_RESULT, "freeze failed: unknown result")
 }
 
 func (p *ControlClient) Freezes(ctx context.Context) (_r []*Freeze, _err error) {
-	var _args181 ControlFreezesArgs
-	var _result183 ControlFreezesResult
-	var _meta182 thrift.ResponseMeta
-	_meta182, _err = p.Client_().Call(ctx, "freezes", &_args181, &_result183)
-	p.SetLastResponseMeta_(_meta182)
-	if _err != nil {
-		return
-	}
-	switch {
-	case _result183.Refused != nil:
-		return _r, _result183.Refused
-	}
-
-	return _result183.GetSuccess(), nil
-}
-
-// Parameters:
-//   - ID
-//   - Doer
-func (p *ControlClient) Thaw(ctx context.Context, id string, doer *Doer) (_r *Done, _err error) {
-	var _args184 ControlThawArgs
-	_args184.ID = id
-	_args184.Doer = doer
-	var _result186 ControlThawResult
+	var _args184 ControlFreezesArgs
+	var _result186 ControlFreezesResult
 	var _meta185 thrift.ResponseMeta
-	_meta185, _err = p.Client_().Call(ctx, "thaw", &_args184, &_result186)
+	_meta185, _err = p.Client_().Call(ctx, "freezes", &_args184, &_result186)
 	p.SetLastResponseMeta_(_meta185)
 	if _err != nil {
 		return
@@ -16309,8 +16317,30 @@ func (p *ControlClient) Thaw(ctx context.Context, id string, doer *Doer) (_r *Do
 		return _r, _result186.Refused
 	}
 
-	if _ret187 := _result186.GetSuccess(); _ret187 != nil {
-		return _ret187, nil
+	return _result186.GetSuccess(), nil
+}
+
+// Parameters:
+//   - ID
+//   - Doer
+func (p *ControlClient) Thaw(ctx context.Context, id string, doer *Doer) (_r *Done, _err error) {
+	var _args187 ControlThawArgs
+	_args187.ID = id
+	_args187.Doer = doer
+	var _result189 ControlThawResult
+	var _meta188 thrift.ResponseMeta
+	_meta188, _err = p.Client_().Call(ctx, "thaw", &_args187, &_result189)
+	p.SetLastResponseMeta_(_meta188)
+	if _err != nil {
+		return
+	}
+	switch {
+	case _result189.Refused != nil:
+		return _r, _result189.Refused
+	}
+
+	if _ret190 := _result189.GetSuccess(); _ret190 != nil {
+		return _ret190, nil
 	}
 	return nil, thrift.NewTApplicationException(thrift.MISSING_RESULT, "thaw failed: unknown result")
 }
@@ -16324,55 +16354,33 @@ func (p *ControlClient) Thaw(ctx context.Context, id string, doer *Doer) (_r *Do
 //   - ForMs
 //   - Doer
 func (p *ControlClient) Expect(ctx context.Context, expectation *Expectation, for_ms int64, doer *Doer) (_r *Done, _err error) {
-	var _args188 ControlExpectArgs
-	_args188.Expectation = expectation
-	_args188.ForMs = for_ms
-	_args188.Doer = doer
-	var _result190 ControlExpectResult
-	var _meta189 thrift.ResponseMeta
-	_meta189, _err = p.Client_().Call(ctx, "expect", &_args188, &_result190)
-	p.SetLastResponseMeta_(_meta189)
+	var _args191 ControlExpectArgs
+	_args191.Expectation = expectation
+	_args191.ForMs = for_ms
+	_args191.Doer = doer
+	var _result193 ControlExpectResult
+	var _meta192 thrift.ResponseMeta
+	_meta192, _err = p.Client_().Call(ctx, "expect", &_args191, &_result193)
+	p.SetLastResponseMeta_(_meta192)
 	if _err != nil {
 		return
 	}
 	switch {
-	case _result190.Refused != nil:
-		return _r, _result190.Refused
+	case _result193.Refused != nil:
+		return _r, _result193.Refused
 	}
 
-	if _ret191 := _result190.GetSuccess(); _ret191 != nil {
-		return _ret191, nil
+	if _ret194 := _result193.GetSuccess(); _ret194 != nil {
+		return _ret194, nil
 	}
 	return nil, thrift.NewTApplicationException(thrift.MISSING_RESULT, "expect failed: unknown result")
 }
 
 func (p *ControlClient) Expectations(ctx context.Context) (_r []*Expectation, _err error) {
-	var _args192 ControlExpectationsArgs
-	var _result194 ControlExpectationsResult
-	var _meta193 thrift.ResponseMeta
-	_meta193, _err = p.Client_().Call(ctx, "expectations", &_args192, &_result194)
-	p.SetLastResponseMeta_(_meta193)
-	if _err != nil {
-		return
-	}
-	switch {
-	case _result194.Refused != nil:
-		return _r, _result194.Refused
-	}
-
-	return _result194.GetSuccess(), nil
-}
-
-// Parameters:
-//   - ID
-//   - Doer
-func (p *ControlClient) Unexpect(ctx context.Context, id string, doer *Doer) (_r *Done, _err error) {
-	var _args195 ControlUnexpectArgs
-	_args195.ID = id
-	_args195.Doer = doer
-	var _result197 ControlUnexpectResult
+	var _args195 ControlExpectationsArgs
+	var _result197 ControlExpectationsResult
 	var _meta196 thrift.ResponseMeta
-	_meta196, _err = p.Client_().Call(ctx, "unexpect", &_args195, &_result197)
+	_meta196, _err = p.Client_().Call(ctx, "expectations", &_args195, &_result197)
 	p.SetLastResponseMeta_(_meta196)
 	if _err != nil {
 		return
@@ -16382,27 +16390,49 @@ func (p *ControlClient) Unexpect(ctx context.Context, id string, doer *Doer) (_r
 		return _r, _result197.Refused
 	}
 
-	if _ret198 := _result197.GetSuccess(); _ret198 != nil {
-		return _ret198, nil
+	return _result197.GetSuccess(), nil
+}
+
+// Parameters:
+//   - ID
+//   - Doer
+func (p *ControlClient) Unexpect(ctx context.Context, id string, doer *Doer) (_r *Done, _err error) {
+	var _args198 ControlUnexpectArgs
+	_args198.ID = id
+	_args198.Doer = doer
+	var _result200 ControlUnexpectResult
+	var _meta199 thrift.ResponseMeta
+	_meta199, _err = p.Client_().Call(ctx, "unexpect", &_args198, &_result200)
+	p.SetLastResponseMeta_(_meta199)
+	if _err != nil {
+		return
+	}
+	switch {
+	case _result200.Refused != nil:
+		return _r, _result200.Refused
+	}
+
+	if _ret201 := _result200.GetSuccess(); _ret201 != nil {
+		return _ret201, nil
 	}
 	return nil, thrift.NewTApplicationException(thrift.MISSING_RESULT, "unexpect failed: unknown result")
 }
 
 func (p *ControlClient) Vips(ctx context.Context) (_r []*VipState, _err error) {
-	var _args199 ControlVipsArgs
-	var _result201 ControlVipsResult
-	var _meta200 thrift.ResponseMeta
-	_meta200, _err = p.Client_().Call(ctx, "vips", &_args199, &_result201)
-	p.SetLastResponseMeta_(_meta200)
+	var _args202 ControlVipsArgs
+	var _result204 ControlVipsResult
+	var _meta203 thrift.ResponseMeta
+	_meta203, _err = p.Client_().Call(ctx, "vips", &_args202, &_result204)
+	p.SetLastResponseMeta_(_meta203)
 	if _err != nil {
 		return
 	}
 	switch {
-	case _result201.Refused != nil:
-		return _r, _result201.Refused
+	case _result204.Refused != nil:
+		return _r, _result204.Refused
 	}
 
-	return _result201.GetSuccess(), nil
+	return _result204.GetSuccess(), nil
 }
 
 // Say what a host is to do with a VIP until it is taken back: "drain" (go gracefully, and stay
@@ -16416,25 +16446,25 @@ func (p *ControlClient) Vips(ctx context.Context) (_r []*VipState, _err error) {
 //   - Order
 //   - Doer
 func (p *ControlClient) OrderVip(ctx context.Context, vip string, host string, order string, doer *Doer) (_r *Done, _err error) {
-	var _args202 ControlOrderVipArgs
-	_args202.Vip = vip
-	_args202.Host = host
-	_args202.Order = order
-	_args202.Doer = doer
-	var _result204 ControlOrderVipResult
-	var _meta203 thrift.ResponseMeta
-	_meta203, _err = p.Client_().Call(ctx, "order_vip", &_args202, &_result204)
-	p.SetLastResponseMeta_(_meta203)
+	var _args205 ControlOrderVipArgs
+	_args205.Vip = vip
+	_args205.Host = host
+	_args205.Order = order
+	_args205.Doer = doer
+	var _result207 ControlOrderVipResult
+	var _meta206 thrift.ResponseMeta
+	_meta206, _err = p.Client_().Call(ctx, "order_vip", &_args205, &_result207)
+	p.SetLastResponseMeta_(_meta206)
 	if _err != nil {
 		return
 	}
 	switch {
-	case _result204.Refused != nil:
-		return _r, _result204.Refused
+	case _result207.Refused != nil:
+		return _r, _result207.Refused
 	}
 
-	if _ret205 := _result204.GetSuccess(); _ret205 != nil {
-		return _ret205, nil
+	if _ret208 := _result207.GetSuccess(); _ret208 != nil {
+		return _ret208, nil
 	}
 	return nil, thrift.NewTApplicationException(thrift.MISSING_RESULT, "order_vip failed: unknown result")
 }
@@ -16459,40 +16489,41 @@ func (p *ControlProcessor) ProcessorMap() map[string]thrift.TProcessorFunction {
 
 func NewControlProcessor(handler Control) *ControlProcessor {
 
-	self206 := &ControlProcessor{handler: handler, processorMap: make(map[string]thrift.TProcessorFunction)}
-	self206.processorMap["status"] = &controlProcessorStatus{handler: handler}
-	self206.processorMap["get_records"] = &controlProcessorGetRecords{handler: handler}
-	self206.processorMap["why"] = &controlProcessorWhy{handler: handler}
-	self206.processorMap["steer"] = &controlProcessorSteer{handler: handler}
-	self206.processorMap["conflicts"] = &controlProcessorConflicts{handler: handler}
-	self206.processorMap["wait"] = &controlProcessorWait{handler: handler}
-	self206.processorMap["export_records"] = &controlProcessorExportRecords{handler: handler}
-	self206.processorMap["import_zone"] = &controlProcessorImportZone{handler: handler}
-	self206.processorMap["import_map"] = &controlProcessorImportMap{handler: handler}
-	self206.processorMap["maps"] = &controlProcessorMaps{handler: handler}
-	self206.processorMap["map_content"] = &controlProcessorMapContent{handler: handler}
-	self206.processorMap["set_override"] = &controlProcessorSetOverride{handler: handler}
-	self206.processorMap["overrides"] = &controlProcessorOverrides{handler: handler}
-	self206.processorMap["clear_override"] = &controlProcessorClearOverride{handler: handler}
-	self206.processorMap["audit"] = &controlProcessorAudit{handler: handler}
-	self206.processorMap["history"] = &controlProcessorHistory{handler: handler}
-	self206.processorMap["diff"] = &controlProcessorDiff{handler: handler}
-	self206.processorMap["rollback"] = &controlProcessorRollback{handler: handler}
-	self206.processorMap["pinned"] = &controlProcessorPinned{handler: handler}
-	self206.processorMap["release_pin"] = &controlProcessorReleasePin{handler: handler}
-	self206.processorMap["holds"] = &controlProcessorHolds{handler: handler}
-	self206.processorMap["decide"] = &controlProcessorDecide{handler: handler}
-	self206.processorMap["rings"] = &controlProcessorRings{handler: handler}
-	self206.processorMap["decide_trial"] = &controlProcessorDecideTrial{handler: handler}
-	self206.processorMap["freeze"] = &controlProcessorFreeze{handler: handler}
-	self206.processorMap["freezes"] = &controlProcessorFreezes{handler: handler}
-	self206.processorMap["thaw"] = &controlProcessorThaw{handler: handler}
-	self206.processorMap["expect"] = &controlProcessorExpect{handler: handler}
-	self206.processorMap["expectations"] = &controlProcessorExpectations{handler: handler}
-	self206.processorMap["unexpect"] = &controlProcessorUnexpect{handler: handler}
-	self206.processorMap["vips"] = &controlProcessorVips{handler: handler}
-	self206.processorMap["order_vip"] = &controlProcessorOrderVip{handler: handler}
-	return self206
+	self209 := &ControlProcessor{handler: handler, processorMap: make(map[string]thrift.TProcessorFunction)}
+	self209.processorMap["status"] = &controlProcessorStatus{handler: handler}
+	self209.processorMap["get_records"] = &controlProcessorGetRecords{handler: handler}
+	self209.processorMap["why"] = &controlProcessorWhy{handler: handler}
+	self209.processorMap["steer"] = &controlProcessorSteer{handler: handler}
+	self209.processorMap["conflicts"] = &controlProcessorConflicts{handler: handler}
+	self209.processorMap["wait"] = &controlProcessorWait{handler: handler}
+	self209.processorMap["export_records"] = &controlProcessorExportRecords{handler: handler}
+	self209.processorMap["import_zone"] = &controlProcessorImportZone{handler: handler}
+	self209.processorMap["import_map"] = &controlProcessorImportMap{handler: handler}
+	self209.processorMap["pops"] = &controlProcessorPops{handler: handler}
+	self209.processorMap["maps"] = &controlProcessorMaps{handler: handler}
+	self209.processorMap["map_content"] = &controlProcessorMapContent{handler: handler}
+	self209.processorMap["set_override"] = &controlProcessorSetOverride{handler: handler}
+	self209.processorMap["overrides"] = &controlProcessorOverrides{handler: handler}
+	self209.processorMap["clear_override"] = &controlProcessorClearOverride{handler: handler}
+	self209.processorMap["audit"] = &controlProcessorAudit{handler: handler}
+	self209.processorMap["history"] = &controlProcessorHistory{handler: handler}
+	self209.processorMap["diff"] = &controlProcessorDiff{handler: handler}
+	self209.processorMap["rollback"] = &controlProcessorRollback{handler: handler}
+	self209.processorMap["pinned"] = &controlProcessorPinned{handler: handler}
+	self209.processorMap["release_pin"] = &controlProcessorReleasePin{handler: handler}
+	self209.processorMap["holds"] = &controlProcessorHolds{handler: handler}
+	self209.processorMap["decide"] = &controlProcessorDecide{handler: handler}
+	self209.processorMap["rings"] = &controlProcessorRings{handler: handler}
+	self209.processorMap["decide_trial"] = &controlProcessorDecideTrial{handler: handler}
+	self209.processorMap["freeze"] = &controlProcessorFreeze{handler: handler}
+	self209.processorMap["freezes"] = &controlProcessorFreezes{handler: handler}
+	self209.processorMap["thaw"] = &controlProcessorThaw{handler: handler}
+	self209.processorMap["expect"] = &controlProcessorExpect{handler: handler}
+	self209.processorMap["expectations"] = &controlProcessorExpectations{handler: handler}
+	self209.processorMap["unexpect"] = &controlProcessorUnexpect{handler: handler}
+	self209.processorMap["vips"] = &controlProcessorVips{handler: handler}
+	self209.processorMap["order_vip"] = &controlProcessorOrderVip{handler: handler}
+	return self209
 }
 
 func (p *ControlProcessor) Process(ctx context.Context, iprot, oprot thrift.TProtocol) (success bool, err thrift.TException) {
@@ -16505,12 +16536,12 @@ func (p *ControlProcessor) Process(ctx context.Context, iprot, oprot thrift.TPro
 	}
 	iprot.Skip(ctx, thrift.STRUCT)
 	iprot.ReadMessageEnd(ctx)
-	x207 := thrift.NewTApplicationException(thrift.UNKNOWN_METHOD, "Unknown function "+name)
+	x210 := thrift.NewTApplicationException(thrift.UNKNOWN_METHOD, "Unknown function "+name)
 	oprot.WriteMessageBegin(ctx, name, thrift.EXCEPTION, seqId)
-	x207.Write(ctx, oprot)
+	x210.Write(ctx, oprot)
 	oprot.WriteMessageEnd(ctx)
 	oprot.Flush(ctx)
-	return false, x207
+	return false, x210
 
 }
 
@@ -16519,7 +16550,7 @@ type controlProcessorStatus struct {
 }
 
 func (p *controlProcessorStatus) Process(ctx context.Context, seqId int32, iprot, oprot thrift.TProtocol) (success bool, err thrift.TException) {
-	var _write_err208 error
+	var _write_err211 error
 	args := ControlStatusArgs{}
 	if err2 := args.Read(ctx, iprot); err2 != nil {
 		iprot.ReadMessageEnd(ctx)
@@ -16569,21 +16600,21 @@ func (p *controlProcessorStatus) Process(ctx context.Context, seqId int32, iprot
 			if errors.Is(err2, thrift.ErrAbandonRequest) {
 				return false, thrift.WrapTException(err2)
 			}
-			_exc209 := thrift.NewTApplicationException(thrift.INTERNAL_ERROR, "Internal error processing status: "+err2.Error())
+			_exc212 := thrift.NewTApplicationException(thrift.INTERNAL_ERROR, "Internal error processing status: "+err2.Error())
 			if err2 := oprot.WriteMessageBegin(ctx, "status", thrift.EXCEPTION, seqId); err2 != nil {
-				_write_err208 = thrift.WrapTException(err2)
+				_write_err211 = thrift.WrapTException(err2)
 			}
-			if err2 := _exc209.Write(ctx, oprot); _write_err208 == nil && err2 != nil {
-				_write_err208 = thrift.WrapTException(err2)
+			if err2 := _exc212.Write(ctx, oprot); _write_err211 == nil && err2 != nil {
+				_write_err211 = thrift.WrapTException(err2)
 			}
-			if err2 := oprot.WriteMessageEnd(ctx); _write_err208 == nil && err2 != nil {
-				_write_err208 = thrift.WrapTException(err2)
+			if err2 := oprot.WriteMessageEnd(ctx); _write_err211 == nil && err2 != nil {
+				_write_err211 = thrift.WrapTException(err2)
 			}
-			if err2 := oprot.Flush(ctx); _write_err208 == nil && err2 != nil {
-				_write_err208 = thrift.WrapTException(err2)
+			if err2 := oprot.Flush(ctx); _write_err211 == nil && err2 != nil {
+				_write_err211 = thrift.WrapTException(err2)
 			}
-			if _write_err208 != nil {
-				return false, thrift.WrapTException(_write_err208)
+			if _write_err211 != nil {
+				return false, thrift.WrapTException(_write_err211)
 			}
 			return true, err
 		}
@@ -16592,19 +16623,19 @@ func (p *controlProcessorStatus) Process(ctx context.Context, seqId int32, iprot
 	}
 	tickerCancel()
 	if err2 := oprot.WriteMessageBegin(ctx, "status", thrift.REPLY, seqId); err2 != nil {
-		_write_err208 = thrift.WrapTException(err2)
+		_write_err211 = thrift.WrapTException(err2)
 	}
-	if err2 := result.Write(ctx, oprot); _write_err208 == nil && err2 != nil {
-		_write_err208 = thrift.WrapTException(err2)
+	if err2 := result.Write(ctx, oprot); _write_err211 == nil && err2 != nil {
+		_write_err211 = thrift.WrapTException(err2)
 	}
-	if err2 := oprot.WriteMessageEnd(ctx); _write_err208 == nil && err2 != nil {
-		_write_err208 = thrift.WrapTException(err2)
+	if err2 := oprot.WriteMessageEnd(ctx); _write_err211 == nil && err2 != nil {
+		_write_err211 = thrift.WrapTException(err2)
 	}
-	if err2 := oprot.Flush(ctx); _write_err208 == nil && err2 != nil {
-		_write_err208 = thrift.WrapTException(err2)
+	if err2 := oprot.Flush(ctx); _write_err211 == nil && err2 != nil {
+		_write_err211 = thrift.WrapTException(err2)
 	}
-	if _write_err208 != nil {
-		return false, thrift.WrapTException(_write_err208)
+	if _write_err211 != nil {
+		return false, thrift.WrapTException(_write_err211)
 	}
 	return true, err
 }
@@ -16614,7 +16645,7 @@ type controlProcessorGetRecords struct {
 }
 
 func (p *controlProcessorGetRecords) Process(ctx context.Context, seqId int32, iprot, oprot thrift.TProtocol) (success bool, err thrift.TException) {
-	var _write_err210 error
+	var _write_err213 error
 	args := ControlGetRecordsArgs{}
 	if err2 := args.Read(ctx, iprot); err2 != nil {
 		iprot.ReadMessageEnd(ctx)
@@ -16664,21 +16695,21 @@ func (p *controlProcessorGetRecords) Process(ctx context.Context, seqId int32, i
 			if errors.Is(err2, thrift.ErrAbandonRequest) {
 				return false, thrift.WrapTException(err2)
 			}
-			_exc211 := thrift.NewTApplicationException(thrift.INTERNAL_ERROR, "Internal error processing get_records: "+err2.Error())
+			_exc214 := thrift.NewTApplicationException(thrift.INTERNAL_ERROR, "Internal error processing get_records: "+err2.Error())
 			if err2 := oprot.WriteMessageBegin(ctx, "get_records", thrift.EXCEPTION, seqId); err2 != nil {
-				_write_err210 = thrift.WrapTException(err2)
+				_write_err213 = thrift.WrapTException(err2)
 			}
-			if err2 := _exc211.Write(ctx, oprot); _write_err210 == nil && err2 != nil {
-				_write_err210 = thrift.WrapTException(err2)
+			if err2 := _exc214.Write(ctx, oprot); _write_err213 == nil && err2 != nil {
+				_write_err213 = thrift.WrapTException(err2)
 			}
-			if err2 := oprot.WriteMessageEnd(ctx); _write_err210 == nil && err2 != nil {
-				_write_err210 = thrift.WrapTException(err2)
+			if err2 := oprot.WriteMessageEnd(ctx); _write_err213 == nil && err2 != nil {
+				_write_err213 = thrift.WrapTException(err2)
 			}
-			if err2 := oprot.Flush(ctx); _write_err210 == nil && err2 != nil {
-				_write_err210 = thrift.WrapTException(err2)
+			if err2 := oprot.Flush(ctx); _write_err213 == nil && err2 != nil {
+				_write_err213 = thrift.WrapTException(err2)
 			}
-			if _write_err210 != nil {
-				return false, thrift.WrapTException(_write_err210)
+			if _write_err213 != nil {
+				return false, thrift.WrapTException(_write_err213)
 			}
 			return true, err
 		}
@@ -16687,19 +16718,19 @@ func (p *controlProcessorGetRecords) Process(ctx context.Context, seqId int32, i
 	}
 	tickerCancel()
 	if err2 := oprot.WriteMessageBegin(ctx, "get_records", thrift.REPLY, seqId); err2 != nil {
-		_write_err210 = thrift.WrapTException(err2)
+		_write_err213 = thrift.WrapTException(err2)
 	}
-	if err2 := result.Write(ctx, oprot); _write_err210 == nil && err2 != nil {
-		_write_err210 = thrift.WrapTException(err2)
+	if err2 := result.Write(ctx, oprot); _write_err213 == nil && err2 != nil {
+		_write_err213 = thrift.WrapTException(err2)
 	}
-	if err2 := oprot.WriteMessageEnd(ctx); _write_err210 == nil && err2 != nil {
-		_write_err210 = thrift.WrapTException(err2)
+	if err2 := oprot.WriteMessageEnd(ctx); _write_err213 == nil && err2 != nil {
+		_write_err213 = thrift.WrapTException(err2)
 	}
-	if err2 := oprot.Flush(ctx); _write_err210 == nil && err2 != nil {
-		_write_err210 = thrift.WrapTException(err2)
+	if err2 := oprot.Flush(ctx); _write_err213 == nil && err2 != nil {
+		_write_err213 = thrift.WrapTException(err2)
 	}
-	if _write_err210 != nil {
-		return false, thrift.WrapTException(_write_err210)
+	if _write_err213 != nil {
+		return false, thrift.WrapTException(_write_err213)
 	}
 	return true, err
 }
@@ -16709,7 +16740,7 @@ type controlProcessorWhy struct {
 }
 
 func (p *controlProcessorWhy) Process(ctx context.Context, seqId int32, iprot, oprot thrift.TProtocol) (success bool, err thrift.TException) {
-	var _write_err212 error
+	var _write_err215 error
 	args := ControlWhyArgs{}
 	if err2 := args.Read(ctx, iprot); err2 != nil {
 		iprot.ReadMessageEnd(ctx)
@@ -16759,21 +16790,21 @@ func (p *controlProcessorWhy) Process(ctx context.Context, seqId int32, iprot, o
 			if errors.Is(err2, thrift.ErrAbandonRequest) {
 				return false, thrift.WrapTException(err2)
 			}
-			_exc213 := thrift.NewTApplicationException(thrift.INTERNAL_ERROR, "Internal error processing why: "+err2.Error())
+			_exc216 := thrift.NewTApplicationException(thrift.INTERNAL_ERROR, "Internal error processing why: "+err2.Error())
 			if err2 := oprot.WriteMessageBegin(ctx, "why", thrift.EXCEPTION, seqId); err2 != nil {
-				_write_err212 = thrift.WrapTException(err2)
+				_write_err215 = thrift.WrapTException(err2)
 			}
-			if err2 := _exc213.Write(ctx, oprot); _write_err212 == nil && err2 != nil {
-				_write_err212 = thrift.WrapTException(err2)
+			if err2 := _exc216.Write(ctx, oprot); _write_err215 == nil && err2 != nil {
+				_write_err215 = thrift.WrapTException(err2)
 			}
-			if err2 := oprot.WriteMessageEnd(ctx); _write_err212 == nil && err2 != nil {
-				_write_err212 = thrift.WrapTException(err2)
+			if err2 := oprot.WriteMessageEnd(ctx); _write_err215 == nil && err2 != nil {
+				_write_err215 = thrift.WrapTException(err2)
 			}
-			if err2 := oprot.Flush(ctx); _write_err212 == nil && err2 != nil {
-				_write_err212 = thrift.WrapTException(err2)
+			if err2 := oprot.Flush(ctx); _write_err215 == nil && err2 != nil {
+				_write_err215 = thrift.WrapTException(err2)
 			}
-			if _write_err212 != nil {
-				return false, thrift.WrapTException(_write_err212)
+			if _write_err215 != nil {
+				return false, thrift.WrapTException(_write_err215)
 			}
 			return true, err
 		}
@@ -16782,19 +16813,19 @@ func (p *controlProcessorWhy) Process(ctx context.Context, seqId int32, iprot, o
 	}
 	tickerCancel()
 	if err2 := oprot.WriteMessageBegin(ctx, "why", thrift.REPLY, seqId); err2 != nil {
-		_write_err212 = thrift.WrapTException(err2)
+		_write_err215 = thrift.WrapTException(err2)
 	}
-	if err2 := result.Write(ctx, oprot); _write_err212 == nil && err2 != nil {
-		_write_err212 = thrift.WrapTException(err2)
+	if err2 := result.Write(ctx, oprot); _write_err215 == nil && err2 != nil {
+		_write_err215 = thrift.WrapTException(err2)
 	}
-	if err2 := oprot.WriteMessageEnd(ctx); _write_err212 == nil && err2 != nil {
-		_write_err212 = thrift.WrapTException(err2)
+	if err2 := oprot.WriteMessageEnd(ctx); _write_err215 == nil && err2 != nil {
+		_write_err215 = thrift.WrapTException(err2)
 	}
-	if err2 := oprot.Flush(ctx); _write_err212 == nil && err2 != nil {
-		_write_err212 = thrift.WrapTException(err2)
+	if err2 := oprot.Flush(ctx); _write_err215 == nil && err2 != nil {
+		_write_err215 = thrift.WrapTException(err2)
 	}
-	if _write_err212 != nil {
-		return false, thrift.WrapTException(_write_err212)
+	if _write_err215 != nil {
+		return false, thrift.WrapTException(_write_err215)
 	}
 	return true, err
 }
@@ -16804,7 +16835,7 @@ type controlProcessorSteer struct {
 }
 
 func (p *controlProcessorSteer) Process(ctx context.Context, seqId int32, iprot, oprot thrift.TProtocol) (success bool, err thrift.TException) {
-	var _write_err214 error
+	var _write_err217 error
 	args := ControlSteerArgs{}
 	if err2 := args.Read(ctx, iprot); err2 != nil {
 		iprot.ReadMessageEnd(ctx)
@@ -16854,21 +16885,21 @@ func (p *controlProcessorSteer) Process(ctx context.Context, seqId int32, iprot,
 			if errors.Is(err2, thrift.ErrAbandonRequest) {
 				return false, thrift.WrapTException(err2)
 			}
-			_exc215 := thrift.NewTApplicationException(thrift.INTERNAL_ERROR, "Internal error processing steer: "+err2.Error())
+			_exc218 := thrift.NewTApplicationException(thrift.INTERNAL_ERROR, "Internal error processing steer: "+err2.Error())
 			if err2 := oprot.WriteMessageBegin(ctx, "steer", thrift.EXCEPTION, seqId); err2 != nil {
-				_write_err214 = thrift.WrapTException(err2)
+				_write_err217 = thrift.WrapTException(err2)
 			}
-			if err2 := _exc215.Write(ctx, oprot); _write_err214 == nil && err2 != nil {
-				_write_err214 = thrift.WrapTException(err2)
+			if err2 := _exc218.Write(ctx, oprot); _write_err217 == nil && err2 != nil {
+				_write_err217 = thrift.WrapTException(err2)
 			}
-			if err2 := oprot.WriteMessageEnd(ctx); _write_err214 == nil && err2 != nil {
-				_write_err214 = thrift.WrapTException(err2)
+			if err2 := oprot.WriteMessageEnd(ctx); _write_err217 == nil && err2 != nil {
+				_write_err217 = thrift.WrapTException(err2)
 			}
-			if err2 := oprot.Flush(ctx); _write_err214 == nil && err2 != nil {
-				_write_err214 = thrift.WrapTException(err2)
+			if err2 := oprot.Flush(ctx); _write_err217 == nil && err2 != nil {
+				_write_err217 = thrift.WrapTException(err2)
 			}
-			if _write_err214 != nil {
-				return false, thrift.WrapTException(_write_err214)
+			if _write_err217 != nil {
+				return false, thrift.WrapTException(_write_err217)
 			}
 			return true, err
 		}
@@ -16877,19 +16908,19 @@ func (p *controlProcessorSteer) Process(ctx context.Context, seqId int32, iprot,
 	}
 	tickerCancel()
 	if err2 := oprot.WriteMessageBegin(ctx, "steer", thrift.REPLY, seqId); err2 != nil {
-		_write_err214 = thrift.WrapTException(err2)
+		_write_err217 = thrift.WrapTException(err2)
 	}
-	if err2 := result.Write(ctx, oprot); _write_err214 == nil && err2 != nil {
-		_write_err214 = thrift.WrapTException(err2)
+	if err2 := result.Write(ctx, oprot); _write_err217 == nil && err2 != nil {
+		_write_err217 = thrift.WrapTException(err2)
 	}
-	if err2 := oprot.WriteMessageEnd(ctx); _write_err214 == nil && err2 != nil {
-		_write_err214 = thrift.WrapTException(err2)
+	if err2 := oprot.WriteMessageEnd(ctx); _write_err217 == nil && err2 != nil {
+		_write_err217 = thrift.WrapTException(err2)
 	}
-	if err2 := oprot.Flush(ctx); _write_err214 == nil && err2 != nil {
-		_write_err214 = thrift.WrapTException(err2)
+	if err2 := oprot.Flush(ctx); _write_err217 == nil && err2 != nil {
+		_write_err217 = thrift.WrapTException(err2)
 	}
-	if _write_err214 != nil {
-		return false, thrift.WrapTException(_write_err214)
+	if _write_err217 != nil {
+		return false, thrift.WrapTException(_write_err217)
 	}
 	return true, err
 }
@@ -16899,7 +16930,7 @@ type controlProcessorConflicts struct {
 }
 
 func (p *controlProcessorConflicts) Process(ctx context.Context, seqId int32, iprot, oprot thrift.TProtocol) (success bool, err thrift.TException) {
-	var _write_err216 error
+	var _write_err219 error
 	args := ControlConflictsArgs{}
 	if err2 := args.Read(ctx, iprot); err2 != nil {
 		iprot.ReadMessageEnd(ctx)
@@ -16949,21 +16980,21 @@ func (p *controlProcessorConflicts) Process(ctx context.Context, seqId int32, ip
 			if errors.Is(err2, thrift.ErrAbandonRequest) {
 				return false, thrift.WrapTException(err2)
 			}
-			_exc217 := thrift.NewTApplicationException(thrift.INTERNAL_ERROR, "Internal error processing conflicts: "+err2.Error())
+			_exc220 := thrift.NewTApplicationException(thrift.INTERNAL_ERROR, "Internal error processing conflicts: "+err2.Error())
 			if err2 := oprot.WriteMessageBegin(ctx, "conflicts", thrift.EXCEPTION, seqId); err2 != nil {
-				_write_err216 = thrift.WrapTException(err2)
+				_write_err219 = thrift.WrapTException(err2)
 			}
-			if err2 := _exc217.Write(ctx, oprot); _write_err216 == nil && err2 != nil {
-				_write_err216 = thrift.WrapTException(err2)
+			if err2 := _exc220.Write(ctx, oprot); _write_err219 == nil && err2 != nil {
+				_write_err219 = thrift.WrapTException(err2)
 			}
-			if err2 := oprot.WriteMessageEnd(ctx); _write_err216 == nil && err2 != nil {
-				_write_err216 = thrift.WrapTException(err2)
+			if err2 := oprot.WriteMessageEnd(ctx); _write_err219 == nil && err2 != nil {
+				_write_err219 = thrift.WrapTException(err2)
 			}
-			if err2 := oprot.Flush(ctx); _write_err216 == nil && err2 != nil {
-				_write_err216 = thrift.WrapTException(err2)
+			if err2 := oprot.Flush(ctx); _write_err219 == nil && err2 != nil {
+				_write_err219 = thrift.WrapTException(err2)
 			}
-			if _write_err216 != nil {
-				return false, thrift.WrapTException(_write_err216)
+			if _write_err219 != nil {
+				return false, thrift.WrapTException(_write_err219)
 			}
 			return true, err
 		}
@@ -16972,19 +17003,19 @@ func (p *controlProcessorConflicts) Process(ctx context.Context, seqId int32, ip
 	}
 	tickerCancel()
 	if err2 := oprot.WriteMessageBegin(ctx, "conflicts", thrift.REPLY, seqId); err2 != nil {
-		_write_err216 = thrift.WrapTException(err2)
+		_write_err219 = thrift.WrapTException(err2)
 	}
-	if err2 := result.Write(ctx, oprot); _write_err216 == nil && err2 != nil {
-		_write_err216 = thrift.WrapTException(err2)
+	if err2 := result.Write(ctx, oprot); _write_err219 == nil && err2 != nil {
+		_write_err219 = thrift.WrapTException(err2)
 	}
-	if err2 := oprot.WriteMessageEnd(ctx); _write_err216 == nil && err2 != nil {
-		_write_err216 = thrift.WrapTException(err2)
+	if err2 := oprot.WriteMessageEnd(ctx); _write_err219 == nil && err2 != nil {
+		_write_err219 = thrift.WrapTException(err2)
 	}
-	if err2 := oprot.Flush(ctx); _write_err216 == nil && err2 != nil {
-		_write_err216 = thrift.WrapTException(err2)
+	if err2 := oprot.Flush(ctx); _write_err219 == nil && err2 != nil {
+		_write_err219 = thrift.WrapTException(err2)
 	}
-	if _write_err216 != nil {
-		return false, thrift.WrapTException(_write_err216)
+	if _write_err219 != nil {
+		return false, thrift.WrapTException(_write_err219)
 	}
 	return true, err
 }
@@ -16994,7 +17025,7 @@ type controlProcessorWait struct {
 }
 
 func (p *controlProcessorWait) Process(ctx context.Context, seqId int32, iprot, oprot thrift.TProtocol) (success bool, err thrift.TException) {
-	var _write_err218 error
+	var _write_err221 error
 	args := ControlWaitArgs{}
 	if err2 := args.Read(ctx, iprot); err2 != nil {
 		iprot.ReadMessageEnd(ctx)
@@ -17044,21 +17075,21 @@ func (p *controlProcessorWait) Process(ctx context.Context, seqId int32, iprot, 
 			if errors.Is(err2, thrift.ErrAbandonRequest) {
 				return false, thrift.WrapTException(err2)
 			}
-			_exc219 := thrift.NewTApplicationException(thrift.INTERNAL_ERROR, "Internal error processing wait: "+err2.Error())
+			_exc222 := thrift.NewTApplicationException(thrift.INTERNAL_ERROR, "Internal error processing wait: "+err2.Error())
 			if err2 := oprot.WriteMessageBegin(ctx, "wait", thrift.EXCEPTION, seqId); err2 != nil {
-				_write_err218 = thrift.WrapTException(err2)
+				_write_err221 = thrift.WrapTException(err2)
 			}
-			if err2 := _exc219.Write(ctx, oprot); _write_err218 == nil && err2 != nil {
-				_write_err218 = thrift.WrapTException(err2)
+			if err2 := _exc222.Write(ctx, oprot); _write_err221 == nil && err2 != nil {
+				_write_err221 = thrift.WrapTException(err2)
 			}
-			if err2 := oprot.WriteMessageEnd(ctx); _write_err218 == nil && err2 != nil {
-				_write_err218 = thrift.WrapTException(err2)
+			if err2 := oprot.WriteMessageEnd(ctx); _write_err221 == nil && err2 != nil {
+				_write_err221 = thrift.WrapTException(err2)
 			}
-			if err2 := oprot.Flush(ctx); _write_err218 == nil && err2 != nil {
-				_write_err218 = thrift.WrapTException(err2)
+			if err2 := oprot.Flush(ctx); _write_err221 == nil && err2 != nil {
+				_write_err221 = thrift.WrapTException(err2)
 			}
-			if _write_err218 != nil {
-				return false, thrift.WrapTException(_write_err218)
+			if _write_err221 != nil {
+				return false, thrift.WrapTException(_write_err221)
 			}
 			return true, err
 		}
@@ -17067,19 +17098,19 @@ func (p *controlProcessorWait) Process(ctx context.Context, seqId int32, iprot, 
 	}
 	tickerCancel()
 	if err2 := oprot.WriteMessageBegin(ctx, "wait", thrift.REPLY, seqId); err2 != nil {
-		_write_err218 = thrift.WrapTException(err2)
+		_write_err221 = thrift.WrapTException(err2)
 	}
-	if err2 := result.Write(ctx, oprot); _write_err218 == nil && err2 != nil {
-		_write_err218 = thrift.WrapTException(err2)
+	if err2 := result.Write(ctx, oprot); _write_err221 == nil && err2 != nil {
+		_write_err221 = thrift.WrapTException(err2)
 	}
-	if err2 := oprot.WriteMessageEnd(ctx); _write_err218 == nil && err2 != nil {
-		_write_err218 = thrift.WrapTException(err2)
+	if err2 := oprot.WriteMessageEnd(ctx); _write_err221 == nil && err2 != nil {
+		_write_err221 = thrift.WrapTException(err2)
 	}
-	if err2 := oprot.Flush(ctx); _write_err218 == nil && err2 != nil {
-		_write_err218 = thrift.WrapTException(err2)
+	if err2 := oprot.Flush(ctx); _write_err221 == nil && err2 != nil {
+		_write_err221 = thrift.WrapTException(err2)
 	}
-	if _write_err218 != nil {
-		return false, thrift.WrapTException(_write_err218)
+	if _write_err221 != nil {
+		return false, thrift.WrapTException(_write_err221)
 	}
 	return true, err
 }
@@ -17089,7 +17120,7 @@ type controlProcessorExportRecords struct {
 }
 
 func (p *controlProcessorExportRecords) Process(ctx context.Context, seqId int32, iprot, oprot thrift.TProtocol) (success bool, err thrift.TException) {
-	var _write_err220 error
+	var _write_err223 error
 	args := ControlExportRecordsArgs{}
 	if err2 := args.Read(ctx, iprot); err2 != nil {
 		iprot.ReadMessageEnd(ctx)
@@ -17139,21 +17170,21 @@ func (p *controlProcessorExportRecords) Process(ctx context.Context, seqId int32
 			if errors.Is(err2, thrift.ErrAbandonRequest) {
 				return false, thrift.WrapTException(err2)
 			}
-			_exc221 := thrift.NewTApplicationException(thrift.INTERNAL_ERROR, "Internal error processing export_records: "+err2.Error())
+			_exc224 := thrift.NewTApplicationException(thrift.INTERNAL_ERROR, "Internal error processing export_records: "+err2.Error())
 			if err2 := oprot.WriteMessageBegin(ctx, "export_records", thrift.EXCEPTION, seqId); err2 != nil {
-				_write_err220 = thrift.WrapTException(err2)
+				_write_err223 = thrift.WrapTException(err2)
 			}
-			if err2 := _exc221.Write(ctx, oprot); _write_err220 == nil && err2 != nil {
-				_write_err220 = thrift.WrapTException(err2)
+			if err2 := _exc224.Write(ctx, oprot); _write_err223 == nil && err2 != nil {
+				_write_err223 = thrift.WrapTException(err2)
 			}
-			if err2 := oprot.WriteMessageEnd(ctx); _write_err220 == nil && err2 != nil {
-				_write_err220 = thrift.WrapTException(err2)
+			if err2 := oprot.WriteMessageEnd(ctx); _write_err223 == nil && err2 != nil {
+				_write_err223 = thrift.WrapTException(err2)
 			}
-			if err2 := oprot.Flush(ctx); _write_err220 == nil && err2 != nil {
-				_write_err220 = thrift.WrapTException(err2)
+			if err2 := oprot.Flush(ctx); _write_err223 == nil && err2 != nil {
+				_write_err223 = thrift.WrapTException(err2)
 			}
-			if _write_err220 != nil {
-				return false, thrift.WrapTException(_write_err220)
+			if _write_err223 != nil {
+				return false, thrift.WrapTException(_write_err223)
 			}
 			return true, err
 		}
@@ -17162,19 +17193,19 @@ func (p *controlProcessorExportRecords) Process(ctx context.Context, seqId int32
 	}
 	tickerCancel()
 	if err2 := oprot.WriteMessageBegin(ctx, "export_records", thrift.REPLY, seqId); err2 != nil {
-		_write_err220 = thrift.WrapTException(err2)
+		_write_err223 = thrift.WrapTException(err2)
 	}
-	if err2 := result.Write(ctx, oprot); _write_err220 == nil && err2 != nil {
-		_write_err220 = thrift.WrapTException(err2)
+	if err2 := result.Write(ctx, oprot); _write_err223 == nil && err2 != nil {
+		_write_err223 = thrift.WrapTException(err2)
 	}
-	if err2 := oprot.WriteMessageEnd(ctx); _write_err220 == nil && err2 != nil {
-		_write_err220 = thrift.WrapTException(err2)
+	if err2 := oprot.WriteMessageEnd(ctx); _write_err223 == nil && err2 != nil {
+		_write_err223 = thrift.WrapTException(err2)
 	}
-	if err2 := oprot.Flush(ctx); _write_err220 == nil && err2 != nil {
-		_write_err220 = thrift.WrapTException(err2)
+	if err2 := oprot.Flush(ctx); _write_err223 == nil && err2 != nil {
+		_write_err223 = thrift.WrapTException(err2)
 	}
-	if _write_err220 != nil {
-		return false, thrift.WrapTException(_write_err220)
+	if _write_err223 != nil {
+		return false, thrift.WrapTException(_write_err223)
 	}
 	return true, err
 }
@@ -17184,7 +17215,7 @@ type controlProcessorImportZone struct {
 }
 
 func (p *controlProcessorImportZone) Process(ctx context.Context, seqId int32, iprot, oprot thrift.TProtocol) (success bool, err thrift.TException) {
-	var _write_err222 error
+	var _write_err225 error
 	args := ControlImportZoneArgs{}
 	if err2 := args.Read(ctx, iprot); err2 != nil {
 		iprot.ReadMessageEnd(ctx)
@@ -17234,21 +17265,21 @@ func (p *controlProcessorImportZone) Process(ctx context.Context, seqId int32, i
 			if errors.Is(err2, thrift.ErrAbandonRequest) {
 				return false, thrift.WrapTException(err2)
 			}
-			_exc223 := thrift.NewTApplicationException(thrift.INTERNAL_ERROR, "Internal error processing import_zone: "+err2.Error())
+			_exc226 := thrift.NewTApplicationException(thrift.INTERNAL_ERROR, "Internal error processing import_zone: "+err2.Error())
 			if err2 := oprot.WriteMessageBegin(ctx, "import_zone", thrift.EXCEPTION, seqId); err2 != nil {
-				_write_err222 = thrift.WrapTException(err2)
+				_write_err225 = thrift.WrapTException(err2)
 			}
-			if err2 := _exc223.Write(ctx, oprot); _write_err222 == nil && err2 != nil {
-				_write_err222 = thrift.WrapTException(err2)
+			if err2 := _exc226.Write(ctx, oprot); _write_err225 == nil && err2 != nil {
+				_write_err225 = thrift.WrapTException(err2)
 			}
-			if err2 := oprot.WriteMessageEnd(ctx); _write_err222 == nil && err2 != nil {
-				_write_err222 = thrift.WrapTException(err2)
+			if err2 := oprot.WriteMessageEnd(ctx); _write_err225 == nil && err2 != nil {
+				_write_err225 = thrift.WrapTException(err2)
 			}
-			if err2 := oprot.Flush(ctx); _write_err222 == nil && err2 != nil {
-				_write_err222 = thrift.WrapTException(err2)
+			if err2 := oprot.Flush(ctx); _write_err225 == nil && err2 != nil {
+				_write_err225 = thrift.WrapTException(err2)
 			}
-			if _write_err222 != nil {
-				return false, thrift.WrapTException(_write_err222)
+			if _write_err225 != nil {
+				return false, thrift.WrapTException(_write_err225)
 			}
 			return true, err
 		}
@@ -17257,19 +17288,19 @@ func (p *controlProcessorImportZone) Process(ctx context.Context, seqId int32, i
 	}
 	tickerCancel()
 	if err2 := oprot.WriteMessageBegin(ctx, "import_zone", thrift.REPLY, seqId); err2 != nil {
-		_write_err222 = thrift.WrapTException(err2)
+		_write_err225 = thrift.WrapTException(err2)
 	}
-	if err2 := result.Write(ctx, oprot); _write_err222 == nil && err2 != nil {
-		_write_err222 = thrift.WrapTException(err2)
+	if err2 := result.Write(ctx, oprot); _write_err225 == nil && err2 != nil {
+		_write_err225 = thrift.WrapTException(err2)
 	}
-	if err2 := oprot.WriteMessageEnd(ctx); _write_err222 == nil && err2 != nil {
-		_write_err222 = thrift.WrapTException(err2)
+	if err2 := oprot.WriteMessageEnd(ctx); _write_err225 == nil && err2 != nil {
+		_write_err225 = thrift.WrapTException(err2)
 	}
-	if err2 := oprot.Flush(ctx); _write_err222 == nil && err2 != nil {
-		_write_err222 = thrift.WrapTException(err2)
+	if err2 := oprot.Flush(ctx); _write_err225 == nil && err2 != nil {
+		_write_err225 = thrift.WrapTException(err2)
 	}
-	if _write_err222 != nil {
-		return false, thrift.WrapTException(_write_err222)
+	if _write_err225 != nil {
+		return false, thrift.WrapTException(_write_err225)
 	}
 	return true, err
 }
@@ -17279,7 +17310,7 @@ type controlProcessorImportMap struct {
 }
 
 func (p *controlProcessorImportMap) Process(ctx context.Context, seqId int32, iprot, oprot thrift.TProtocol) (success bool, err thrift.TException) {
-	var _write_err224 error
+	var _write_err227 error
 	args := ControlImportMapArgs{}
 	if err2 := args.Read(ctx, iprot); err2 != nil {
 		iprot.ReadMessageEnd(ctx)
@@ -17319,7 +17350,7 @@ func (p *controlProcessorImportMap) Process(ctx context.Context, seqId int32, ip
 	}
 
 	result := ControlImportMapResult{}
-	if retval, err2 := p.handler.ImportMap(ctx, args.Name, args.File, args.Content, args.Doer); err2 != nil {
+	if retval, err2 := p.handler.ImportMap(ctx, args.Name, args.File, args.Content, args.Doer, args.Pops, args.AddPops); err2 != nil {
 		tickerCancel()
 		err = thrift.WrapTException(err2)
 		switch v := err2.(type) {
@@ -17329,21 +17360,21 @@ func (p *controlProcessorImportMap) Process(ctx context.Context, seqId int32, ip
 			if errors.Is(err2, thrift.ErrAbandonRequest) {
 				return false, thrift.WrapTException(err2)
 			}
-			_exc225 := thrift.NewTApplicationException(thrift.INTERNAL_ERROR, "Internal error processing import_map: "+err2.Error())
+			_exc228 := thrift.NewTApplicationException(thrift.INTERNAL_ERROR, "Internal error processing import_map: "+err2.Error())
 			if err2 := oprot.WriteMessageBegin(ctx, "import_map", thrift.EXCEPTION, seqId); err2 != nil {
-				_write_err224 = thrift.WrapTException(err2)
+				_write_err227 = thrift.WrapTException(err2)
 			}
-			if err2 := _exc225.Write(ctx, oprot); _write_err224 == nil && err2 != nil {
-				_write_err224 = thrift.WrapTException(err2)
+			if err2 := _exc228.Write(ctx, oprot); _write_err227 == nil && err2 != nil {
+				_write_err227 = thrift.WrapTException(err2)
 			}
-			if err2 := oprot.WriteMessageEnd(ctx); _write_err224 == nil && err2 != nil {
-				_write_err224 = thrift.WrapTException(err2)
+			if err2 := oprot.WriteMessageEnd(ctx); _write_err227 == nil && err2 != nil {
+				_write_err227 = thrift.WrapTException(err2)
 			}
-			if err2 := oprot.Flush(ctx); _write_err224 == nil && err2 != nil {
-				_write_err224 = thrift.WrapTException(err2)
+			if err2 := oprot.Flush(ctx); _write_err227 == nil && err2 != nil {
+				_write_err227 = thrift.WrapTException(err2)
 			}
-			if _write_err224 != nil {
-				return false, thrift.WrapTException(_write_err224)
+			if _write_err227 != nil {
+				return false, thrift.WrapTException(_write_err227)
 			}
 			return true, err
 		}
@@ -17352,19 +17383,114 @@ func (p *controlProcessorImportMap) Process(ctx context.Context, seqId int32, ip
 	}
 	tickerCancel()
 	if err2 := oprot.WriteMessageBegin(ctx, "import_map", thrift.REPLY, seqId); err2 != nil {
-		_write_err224 = thrift.WrapTException(err2)
+		_write_err227 = thrift.WrapTException(err2)
 	}
-	if err2 := result.Write(ctx, oprot); _write_err224 == nil && err2 != nil {
-		_write_err224 = thrift.WrapTException(err2)
+	if err2 := result.Write(ctx, oprot); _write_err227 == nil && err2 != nil {
+		_write_err227 = thrift.WrapTException(err2)
 	}
-	if err2 := oprot.WriteMessageEnd(ctx); _write_err224 == nil && err2 != nil {
-		_write_err224 = thrift.WrapTException(err2)
+	if err2 := oprot.WriteMessageEnd(ctx); _write_err227 == nil && err2 != nil {
+		_write_err227 = thrift.WrapTException(err2)
 	}
-	if err2 := oprot.Flush(ctx); _write_err224 == nil && err2 != nil {
-		_write_err224 = thrift.WrapTException(err2)
+	if err2 := oprot.Flush(ctx); _write_err227 == nil && err2 != nil {
+		_write_err227 = thrift.WrapTException(err2)
 	}
-	if _write_err224 != nil {
-		return false, thrift.WrapTException(_write_err224)
+	if _write_err227 != nil {
+		return false, thrift.WrapTException(_write_err227)
+	}
+	return true, err
+}
+
+type controlProcessorPops struct {
+	handler Control
+}
+
+func (p *controlProcessorPops) Process(ctx context.Context, seqId int32, iprot, oprot thrift.TProtocol) (success bool, err thrift.TException) {
+	var _write_err229 error
+	args := ControlPopsArgs{}
+	if err2 := args.Read(ctx, iprot); err2 != nil {
+		iprot.ReadMessageEnd(ctx)
+		x := thrift.NewTApplicationException(thrift.PROTOCOL_ERROR, err2.Error())
+		oprot.WriteMessageBegin(ctx, "pops", thrift.EXCEPTION, seqId)
+		x.Write(ctx, oprot)
+		oprot.WriteMessageEnd(ctx)
+		oprot.Flush(ctx)
+		return false, thrift.WrapTException(err2)
+	}
+	iprot.ReadMessageEnd(ctx)
+
+	tickerCancel := func() {}
+	// Start a goroutine to do server side connectivity check.
+	if thrift.ServerConnectivityCheckInterval > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithCancel(ctx)
+		defer cancel()
+		var tickerCtx context.Context
+		tickerCtx, tickerCancel = context.WithCancel(context.Background())
+		defer tickerCancel()
+		go func(ctx context.Context, cancel context.CancelFunc) {
+			ticker := time.NewTicker(thrift.ServerConnectivityCheckInterval)
+			defer ticker.Stop()
+			for {
+				select {
+				case <-ctx.Done():
+					return
+				case <-ticker.C:
+					if !iprot.Transport().IsOpen() {
+						cancel()
+						return
+					}
+				}
+			}
+		}(tickerCtx, cancel)
+	}
+
+	result := ControlPopsResult{}
+	if retval, err2 := p.handler.Pops(ctx); err2 != nil {
+		tickerCancel()
+		err = thrift.WrapTException(err2)
+		switch v := err2.(type) {
+		case *answer.Refused:
+			result.Refused = v
+		default:
+			if errors.Is(err2, thrift.ErrAbandonRequest) {
+				return false, thrift.WrapTException(err2)
+			}
+			_exc230 := thrift.NewTApplicationException(thrift.INTERNAL_ERROR, "Internal error processing pops: "+err2.Error())
+			if err2 := oprot.WriteMessageBegin(ctx, "pops", thrift.EXCEPTION, seqId); err2 != nil {
+				_write_err229 = thrift.WrapTException(err2)
+			}
+			if err2 := _exc230.Write(ctx, oprot); _write_err229 == nil && err2 != nil {
+				_write_err229 = thrift.WrapTException(err2)
+			}
+			if err2 := oprot.WriteMessageEnd(ctx); _write_err229 == nil && err2 != nil {
+				_write_err229 = thrift.WrapTException(err2)
+			}
+			if err2 := oprot.Flush(ctx); _write_err229 == nil && err2 != nil {
+				_write_err229 = thrift.WrapTException(err2)
+			}
+			if _write_err229 != nil {
+				return false, thrift.WrapTException(_write_err229)
+			}
+			return true, err
+		}
+	} else {
+		result.Success = retval
+	}
+	tickerCancel()
+	if err2 := oprot.WriteMessageBegin(ctx, "pops", thrift.REPLY, seqId); err2 != nil {
+		_write_err229 = thrift.WrapTException(err2)
+	}
+	if err2 := result.Write(ctx, oprot); _write_err229 == nil && err2 != nil {
+		_write_err229 = thrift.WrapTException(err2)
+	}
+	if err2 := oprot.WriteMessageEnd(ctx); _write_err229 == nil && err2 != nil {
+		_write_err229 = thrift.WrapTException(err2)
+	}
+	if err2 := oprot.Flush(ctx); _write_err229 == nil && err2 != nil {
+		_write_err229 = thrift.WrapTException(err2)
+	}
+	if _write_err229 != nil {
+		return false, thrift.WrapTException(_write_err229)
 	}
 	return true, err
 }
@@ -17374,7 +17500,7 @@ type controlProcessorMaps struct {
 }
 
 func (p *controlProcessorMaps) Process(ctx context.Context, seqId int32, iprot, oprot thrift.TProtocol) (success bool, err thrift.TException) {
-	var _write_err226 error
+	var _write_err231 error
 	args := ControlMapsArgs{}
 	if err2 := args.Read(ctx, iprot); err2 != nil {
 		iprot.ReadMessageEnd(ctx)
@@ -17424,21 +17550,21 @@ func (p *controlProcessorMaps) Process(ctx context.Context, seqId int32, iprot, 
 			if errors.Is(err2, thrift.ErrAbandonRequest) {
 				return false, thrift.WrapTException(err2)
 			}
-			_exc227 := thrift.NewTApplicationException(thrift.INTERNAL_ERROR, "Internal error processing maps: "+err2.Error())
+			_exc232 := thrift.NewTApplicationException(thrift.INTERNAL_ERROR, "Internal error processing maps: "+err2.Error())
 			if err2 := oprot.WriteMessageBegin(ctx, "maps", thrift.EXCEPTION, seqId); err2 != nil {
-				_write_err226 = thrift.WrapTException(err2)
+				_write_err231 = thrift.WrapTException(err2)
 			}
-			if err2 := _exc227.Write(ctx, oprot); _write_err226 == nil && err2 != nil {
-				_write_err226 = thrift.WrapTException(err2)
+			if err2 := _exc232.Write(ctx, oprot); _write_err231 == nil && err2 != nil {
+				_write_err231 = thrift.WrapTException(err2)
 			}
-			if err2 := oprot.WriteMessageEnd(ctx); _write_err226 == nil && err2 != nil {
-				_write_err226 = thrift.WrapTException(err2)
+			if err2 := oprot.WriteMessageEnd(ctx); _write_err231 == nil && err2 != nil {
+				_write_err231 = thrift.WrapTException(err2)
 			}
-			if err2 := oprot.Flush(ctx); _write_err226 == nil && err2 != nil {
-				_write_err226 = thrift.WrapTException(err2)
+			if err2 := oprot.Flush(ctx); _write_err231 == nil && err2 != nil {
+				_write_err231 = thrift.WrapTException(err2)
 			}
-			if _write_err226 != nil {
-				return false, thrift.WrapTException(_write_err226)
+			if _write_err231 != nil {
+				return false, thrift.WrapTException(_write_err231)
 			}
 			return true, err
 		}
@@ -17447,19 +17573,19 @@ func (p *controlProcessorMaps) Process(ctx context.Context, seqId int32, iprot, 
 	}
 	tickerCancel()
 	if err2 := oprot.WriteMessageBegin(ctx, "maps", thrift.REPLY, seqId); err2 != nil {
-		_write_err226 = thrift.WrapTException(err2)
+		_write_err231 = thrift.WrapTException(err2)
 	}
-	if err2 := result.Write(ctx, oprot); _write_err226 == nil && err2 != nil {
-		_write_err226 = thrift.WrapTException(err2)
+	if err2 := result.Write(ctx, oprot); _write_err231 == nil && err2 != nil {
+		_write_err231 = thrift.WrapTException(err2)
 	}
-	if err2 := oprot.WriteMessageEnd(ctx); _write_err226 == nil && err2 != nil {
-		_write_err226 = thrift.WrapTException(err2)
+	if err2 := oprot.WriteMessageEnd(ctx); _write_err231 == nil && err2 != nil {
+		_write_err231 = thrift.WrapTException(err2)
 	}
-	if err2 := oprot.Flush(ctx); _write_err226 == nil && err2 != nil {
-		_write_err226 = thrift.WrapTException(err2)
+	if err2 := oprot.Flush(ctx); _write_err231 == nil && err2 != nil {
+		_write_err231 = thrift.WrapTException(err2)
 	}
-	if _write_err226 != nil {
-		return false, thrift.WrapTException(_write_err226)
+	if _write_err231 != nil {
+		return false, thrift.WrapTException(_write_err231)
 	}
 	return true, err
 }
@@ -17469,7 +17595,7 @@ type controlProcessorMapContent struct {
 }
 
 func (p *controlProcessorMapContent) Process(ctx context.Context, seqId int32, iprot, oprot thrift.TProtocol) (success bool, err thrift.TException) {
-	var _write_err228 error
+	var _write_err233 error
 	args := ControlMapContentArgs{}
 	if err2 := args.Read(ctx, iprot); err2 != nil {
 		iprot.ReadMessageEnd(ctx)
@@ -17519,21 +17645,21 @@ func (p *controlProcessorMapContent) Process(ctx context.Context, seqId int32, i
 			if errors.Is(err2, thrift.ErrAbandonRequest) {
 				return false, thrift.WrapTException(err2)
 			}
-			_exc229 := thrift.NewTApplicationException(thrift.INTERNAL_ERROR, "Internal error processing map_content: "+err2.Error())
+			_exc234 := thrift.NewTApplicationException(thrift.INTERNAL_ERROR, "Internal error processing map_content: "+err2.Error())
 			if err2 := oprot.WriteMessageBegin(ctx, "map_content", thrift.EXCEPTION, seqId); err2 != nil {
-				_write_err228 = thrift.WrapTException(err2)
+				_write_err233 = thrift.WrapTException(err2)
 			}
-			if err2 := _exc229.Write(ctx, oprot); _write_err228 == nil && err2 != nil {
-				_write_err228 = thrift.WrapTException(err2)
+			if err2 := _exc234.Write(ctx, oprot); _write_err233 == nil && err2 != nil {
+				_write_err233 = thrift.WrapTException(err2)
 			}
-			if err2 := oprot.WriteMessageEnd(ctx); _write_err228 == nil && err2 != nil {
-				_write_err228 = thrift.WrapTException(err2)
+			if err2 := oprot.WriteMessageEnd(ctx); _write_err233 == nil && err2 != nil {
+				_write_err233 = thrift.WrapTException(err2)
 			}
-			if err2 := oprot.Flush(ctx); _write_err228 == nil && err2 != nil {
-				_write_err228 = thrift.WrapTException(err2)
+			if err2 := oprot.Flush(ctx); _write_err233 == nil && err2 != nil {
+				_write_err233 = thrift.WrapTException(err2)
 			}
-			if _write_err228 != nil {
-				return false, thrift.WrapTException(_write_err228)
+			if _write_err233 != nil {
+				return false, thrift.WrapTException(_write_err233)
 			}
 			return true, err
 		}
@@ -17542,19 +17668,19 @@ func (p *controlProcessorMapContent) Process(ctx context.Context, seqId int32, i
 	}
 	tickerCancel()
 	if err2 := oprot.WriteMessageBegin(ctx, "map_content", thrift.REPLY, seqId); err2 != nil {
-		_write_err228 = thrift.WrapTException(err2)
+		_write_err233 = thrift.WrapTException(err2)
 	}
-	if err2 := result.Write(ctx, oprot); _write_err228 == nil && err2 != nil {
-		_write_err228 = thrift.WrapTException(err2)
+	if err2 := result.Write(ctx, oprot); _write_err233 == nil && err2 != nil {
+		_write_err233 = thrift.WrapTException(err2)
 	}
-	if err2 := oprot.WriteMessageEnd(ctx); _write_err228 == nil && err2 != nil {
-		_write_err228 = thrift.WrapTException(err2)
+	if err2 := oprot.WriteMessageEnd(ctx); _write_err233 == nil && err2 != nil {
+		_write_err233 = thrift.WrapTException(err2)
 	}
-	if err2 := oprot.Flush(ctx); _write_err228 == nil && err2 != nil {
-		_write_err228 = thrift.WrapTException(err2)
+	if err2 := oprot.Flush(ctx); _write_err233 == nil && err2 != nil {
+		_write_err233 = thrift.WrapTException(err2)
 	}
-	if _write_err228 != nil {
-		return false, thrift.WrapTException(_write_err228)
+	if _write_err233 != nil {
+		return false, thrift.WrapTException(_write_err233)
 	}
 	return true, err
 }
@@ -17564,7 +17690,7 @@ type controlProcessorSetOverride struct {
 }
 
 func (p *controlProcessorSetOverride) Process(ctx context.Context, seqId int32, iprot, oprot thrift.TProtocol) (success bool, err thrift.TException) {
-	var _write_err230 error
+	var _write_err235 error
 	args := ControlSetOverrideArgs{}
 	if err2 := args.Read(ctx, iprot); err2 != nil {
 		iprot.ReadMessageEnd(ctx)
@@ -17614,21 +17740,21 @@ func (p *controlProcessorSetOverride) Process(ctx context.Context, seqId int32, 
 			if errors.Is(err2, thrift.ErrAbandonRequest) {
 				return false, thrift.WrapTException(err2)
 			}
-			_exc231 := thrift.NewTApplicationException(thrift.INTERNAL_ERROR, "Internal error processing set_override: "+err2.Error())
+			_exc236 := thrift.NewTApplicationException(thrift.INTERNAL_ERROR, "Internal error processing set_override: "+err2.Error())
 			if err2 := oprot.WriteMessageBegin(ctx, "set_override", thrift.EXCEPTION, seqId); err2 != nil {
-				_write_err230 = thrift.WrapTException(err2)
+				_write_err235 = thrift.WrapTException(err2)
 			}
-			if err2 := _exc231.Write(ctx, oprot); _write_err230 == nil && err2 != nil {
-				_write_err230 = thrift.WrapTException(err2)
+			if err2 := _exc236.Write(ctx, oprot); _write_err235 == nil && err2 != nil {
+				_write_err235 = thrift.WrapTException(err2)
 			}
-			if err2 := oprot.WriteMessageEnd(ctx); _write_err230 == nil && err2 != nil {
-				_write_err230 = thrift.WrapTException(err2)
+			if err2 := oprot.WriteMessageEnd(ctx); _write_err235 == nil && err2 != nil {
+				_write_err235 = thrift.WrapTException(err2)
 			}
-			if err2 := oprot.Flush(ctx); _write_err230 == nil && err2 != nil {
-				_write_err230 = thrift.WrapTException(err2)
+			if err2 := oprot.Flush(ctx); _write_err235 == nil && err2 != nil {
+				_write_err235 = thrift.WrapTException(err2)
 			}
-			if _write_err230 != nil {
-				return false, thrift.WrapTException(_write_err230)
+			if _write_err235 != nil {
+				return false, thrift.WrapTException(_write_err235)
 			}
 			return true, err
 		}
@@ -17637,19 +17763,19 @@ func (p *controlProcessorSetOverride) Process(ctx context.Context, seqId int32, 
 	}
 	tickerCancel()
 	if err2 := oprot.WriteMessageBegin(ctx, "set_override", thrift.REPLY, seqId); err2 != nil {
-		_write_err230 = thrift.WrapTException(err2)
+		_write_err235 = thrift.WrapTException(err2)
 	}
-	if err2 := result.Write(ctx, oprot); _write_err230 == nil && err2 != nil {
-		_write_err230 = thrift.WrapTException(err2)
+	if err2 := result.Write(ctx, oprot); _write_err235 == nil && err2 != nil {
+		_write_err235 = thrift.WrapTException(err2)
 	}
-	if err2 := oprot.WriteMessageEnd(ctx); _write_err230 == nil && err2 != nil {
-		_write_err230 = thrift.WrapTException(err2)
+	if err2 := oprot.WriteMessageEnd(ctx); _write_err235 == nil && err2 != nil {
+		_write_err235 = thrift.WrapTException(err2)
 	}
-	if err2 := oprot.Flush(ctx); _write_err230 == nil && err2 != nil {
-		_write_err230 = thrift.WrapTException(err2)
+	if err2 := oprot.Flush(ctx); _write_err235 == nil && err2 != nil {
+		_write_err235 = thrift.WrapTException(err2)
 	}
-	if _write_err230 != nil {
-		return false, thrift.WrapTException(_write_err230)
+	if _write_err235 != nil {
+		return false, thrift.WrapTException(_write_err235)
 	}
 	return true, err
 }
@@ -17659,7 +17785,7 @@ type controlProcessorOverrides struct {
 }
 
 func (p *controlProcessorOverrides) Process(ctx context.Context, seqId int32, iprot, oprot thrift.TProtocol) (success bool, err thrift.TException) {
-	var _write_err232 error
+	var _write_err237 error
 	args := ControlOverridesArgs{}
 	if err2 := args.Read(ctx, iprot); err2 != nil {
 		iprot.ReadMessageEnd(ctx)
@@ -17709,21 +17835,21 @@ func (p *controlProcessorOverrides) Process(ctx context.Context, seqId int32, ip
 			if errors.Is(err2, thrift.ErrAbandonRequest) {
 				return false, thrift.WrapTException(err2)
 			}
-			_exc233 := thrift.NewTApplicationException(thrift.INTERNAL_ERROR, "Internal error processing overrides: "+err2.Error())
+			_exc238 := thrift.NewTApplicationException(thrift.INTERNAL_ERROR, "Internal error processing overrides: "+err2.Error())
 			if err2 := oprot.WriteMessageBegin(ctx, "overrides", thrift.EXCEPTION, seqId); err2 != nil {
-				_write_err232 = thrift.WrapTException(err2)
+				_write_err237 = thrift.WrapTException(err2)
 			}
-			if err2 := _exc233.Write(ctx, oprot); _write_err232 == nil && err2 != nil {
-				_write_err232 = thrift.WrapTException(err2)
+			if err2 := _exc238.Write(ctx, oprot); _write_err237 == nil && err2 != nil {
+				_write_err237 = thrift.WrapTException(err2)
 			}
-			if err2 := oprot.WriteMessageEnd(ctx); _write_err232 == nil && err2 != nil {
-				_write_err232 = thrift.WrapTException(err2)
+			if err2 := oprot.WriteMessageEnd(ctx); _write_err237 == nil && err2 != nil {
+				_write_err237 = thrift.WrapTException(err2)
 			}
-			if err2 := oprot.Flush(ctx); _write_err232 == nil && err2 != nil {
-				_write_err232 = thrift.WrapTException(err2)
+			if err2 := oprot.Flush(ctx); _write_err237 == nil && err2 != nil {
+				_write_err237 = thrift.WrapTException(err2)
 			}
-			if _write_err232 != nil {
-				return false, thrift.WrapTException(_write_err232)
+			if _write_err237 != nil {
+				return false, thrift.WrapTException(_write_err237)
 			}
 			return true, err
 		}
@@ -17732,19 +17858,19 @@ func (p *controlProcessorOverrides) Process(ctx context.Context, seqId int32, ip
 	}
 	tickerCancel()
 	if err2 := oprot.WriteMessageBegin(ctx, "overrides", thrift.REPLY, seqId); err2 != nil {
-		_write_err232 = thrift.WrapTException(err2)
+		_write_err237 = thrift.WrapTException(err2)
 	}
-	if err2 := result.Write(ctx, oprot); _write_err232 == nil && err2 != nil {
-		_write_err232 = thrift.WrapTException(err2)
+	if err2 := result.Write(ctx, oprot); _write_err237 == nil && err2 != nil {
+		_write_err237 = thrift.WrapTException(err2)
 	}
-	if err2 := oprot.WriteMessageEnd(ctx); _write_err232 == nil && err2 != nil {
-		_write_err232 = thrift.WrapTException(err2)
+	if err2 := oprot.WriteMessageEnd(ctx); _write_err237 == nil && err2 != nil {
+		_write_err237 = thrift.WrapTException(err2)
 	}
-	if err2 := oprot.Flush(ctx); _write_err232 == nil && err2 != nil {
-		_write_err232 = thrift.WrapTException(err2)
+	if err2 := oprot.Flush(ctx); _write_err237 == nil && err2 != nil {
+		_write_err237 = thrift.WrapTException(err2)
 	}
-	if _write_err232 != nil {
-		return false, thrift.WrapTException(_write_err232)
+	if _write_err237 != nil {
+		return false, thrift.WrapTException(_write_err237)
 	}
 	return true, err
 }
@@ -17754,7 +17880,7 @@ type controlProcessorClearOverride struct {
 }
 
 func (p *controlProcessorClearOverride) Process(ctx context.Context, seqId int32, iprot, oprot thrift.TProtocol) (success bool, err thrift.TException) {
-	var _write_err234 error
+	var _write_err239 error
 	args := ControlClearOverrideArgs{}
 	if err2 := args.Read(ctx, iprot); err2 != nil {
 		iprot.ReadMessageEnd(ctx)
@@ -17804,21 +17930,21 @@ func (p *controlProcessorClearOverride) Process(ctx context.Context, seqId int32
 			if errors.Is(err2, thrift.ErrAbandonRequest) {
 				return false, thrift.WrapTException(err2)
 			}
-			_exc235 := thrift.NewTApplicationException(thrift.INTERNAL_ERROR, "Internal error processing clear_override: "+err2.Error())
+			_exc240 := thrift.NewTApplicationException(thrift.INTERNAL_ERROR, "Internal error processing clear_override: "+err2.Error())
 			if err2 := oprot.WriteMessageBegin(ctx, "clear_override", thrift.EXCEPTION, seqId); err2 != nil {
-				_write_err234 = thrift.WrapTException(err2)
+				_write_err239 = thrift.WrapTException(err2)
 			}
-			if err2 := _exc235.Write(ctx, oprot); _write_err234 == nil && err2 != nil {
-				_write_err234 = thrift.WrapTException(err2)
+			if err2 := _exc240.Write(ctx, oprot); _write_err239 == nil && err2 != nil {
+				_write_err239 = thrift.WrapTException(err2)
 			}
-			if err2 := oprot.WriteMessageEnd(ctx); _write_err234 == nil && err2 != nil {
-				_write_err234 = thrift.WrapTException(err2)
+			if err2 := oprot.WriteMessageEnd(ctx); _write_err239 == nil && err2 != nil {
+				_write_err239 = thrift.WrapTException(err2)
 			}
-			if err2 := oprot.Flush(ctx); _write_err234 == nil && err2 != nil {
-				_write_err234 = thrift.WrapTException(err2)
+			if err2 := oprot.Flush(ctx); _write_err239 == nil && err2 != nil {
+				_write_err239 = thrift.WrapTException(err2)
 			}
-			if _write_err234 != nil {
-				return false, thrift.WrapTException(_write_err234)
+			if _write_err239 != nil {
+				return false, thrift.WrapTException(_write_err239)
 			}
 			return true, err
 		}
@@ -17827,19 +17953,19 @@ func (p *controlProcessorClearOverride) Process(ctx context.Context, seqId int32
 	}
 	tickerCancel()
 	if err2 := oprot.WriteMessageBegin(ctx, "clear_override", thrift.REPLY, seqId); err2 != nil {
-		_write_err234 = thrift.WrapTException(err2)
+		_write_err239 = thrift.WrapTException(err2)
 	}
-	if err2 := result.Write(ctx, oprot); _write_err234 == nil && err2 != nil {
-		_write_err234 = thrift.WrapTException(err2)
+	if err2 := result.Write(ctx, oprot); _write_err239 == nil && err2 != nil {
+		_write_err239 = thrift.WrapTException(err2)
 	}
-	if err2 := oprot.WriteMessageEnd(ctx); _write_err234 == nil && err2 != nil {
-		_write_err234 = thrift.WrapTException(err2)
+	if err2 := oprot.WriteMessageEnd(ctx); _write_err239 == nil && err2 != nil {
+		_write_err239 = thrift.WrapTException(err2)
 	}
-	if err2 := oprot.Flush(ctx); _write_err234 == nil && err2 != nil {
-		_write_err234 = thrift.WrapTException(err2)
+	if err2 := oprot.Flush(ctx); _write_err239 == nil && err2 != nil {
+		_write_err239 = thrift.WrapTException(err2)
 	}
-	if _write_err234 != nil {
-		return false, thrift.WrapTException(_write_err234)
+	if _write_err239 != nil {
+		return false, thrift.WrapTException(_write_err239)
 	}
 	return true, err
 }
@@ -17849,7 +17975,7 @@ type controlProcessorAudit struct {
 }
 
 func (p *controlProcessorAudit) Process(ctx context.Context, seqId int32, iprot, oprot thrift.TProtocol) (success bool, err thrift.TException) {
-	var _write_err236 error
+	var _write_err241 error
 	args := ControlAuditArgs{}
 	if err2 := args.Read(ctx, iprot); err2 != nil {
 		iprot.ReadMessageEnd(ctx)
@@ -17899,21 +18025,21 @@ func (p *controlProcessorAudit) Process(ctx context.Context, seqId int32, iprot,
 			if errors.Is(err2, thrift.ErrAbandonRequest) {
 				return false, thrift.WrapTException(err2)
 			}
-			_exc237 := thrift.NewTApplicationException(thrift.INTERNAL_ERROR, "Internal error processing audit: "+err2.Error())
+			_exc242 := thrift.NewTApplicationException(thrift.INTERNAL_ERROR, "Internal error processing audit: "+err2.Error())
 			if err2 := oprot.WriteMessageBegin(ctx, "audit", thrift.EXCEPTION, seqId); err2 != nil {
-				_write_err236 = thrift.WrapTException(err2)
+				_write_err241 = thrift.WrapTException(err2)
 			}
-			if err2 := _exc237.Write(ctx, oprot); _write_err236 == nil && err2 != nil {
-				_write_err236 = thrift.WrapTException(err2)
+			if err2 := _exc242.Write(ctx, oprot); _write_err241 == nil && err2 != nil {
+				_write_err241 = thrift.WrapTException(err2)
 			}
-			if err2 := oprot.WriteMessageEnd(ctx); _write_err236 == nil && err2 != nil {
-				_write_err236 = thrift.WrapTException(err2)
+			if err2 := oprot.WriteMessageEnd(ctx); _write_err241 == nil && err2 != nil {
+				_write_err241 = thrift.WrapTException(err2)
 			}
-			if err2 := oprot.Flush(ctx); _write_err236 == nil && err2 != nil {
-				_write_err236 = thrift.WrapTException(err2)
+			if err2 := oprot.Flush(ctx); _write_err241 == nil && err2 != nil {
+				_write_err241 = thrift.WrapTException(err2)
 			}
-			if _write_err236 != nil {
-				return false, thrift.WrapTException(_write_err236)
+			if _write_err241 != nil {
+				return false, thrift.WrapTException(_write_err241)
 			}
 			return true, err
 		}
@@ -17922,19 +18048,19 @@ func (p *controlProcessorAudit) Process(ctx context.Context, seqId int32, iprot,
 	}
 	tickerCancel()
 	if err2 := oprot.WriteMessageBegin(ctx, "audit", thrift.REPLY, seqId); err2 != nil {
-		_write_err236 = thrift.WrapTException(err2)
+		_write_err241 = thrift.WrapTException(err2)
 	}
-	if err2 := result.Write(ctx, oprot); _write_err236 == nil && err2 != nil {
-		_write_err236 = thrift.WrapTException(err2)
+	if err2 := result.Write(ctx, oprot); _write_err241 == nil && err2 != nil {
+		_write_err241 = thrift.WrapTException(err2)
 	}
-	if err2 := oprot.WriteMessageEnd(ctx); _write_err236 == nil && err2 != nil {
-		_write_err236 = thrift.WrapTException(err2)
+	if err2 := oprot.WriteMessageEnd(ctx); _write_err241 == nil && err2 != nil {
+		_write_err241 = thrift.WrapTException(err2)
 	}
-	if err2 := oprot.Flush(ctx); _write_err236 == nil && err2 != nil {
-		_write_err236 = thrift.WrapTException(err2)
+	if err2 := oprot.Flush(ctx); _write_err241 == nil && err2 != nil {
+		_write_err241 = thrift.WrapTException(err2)
 	}
-	if _write_err236 != nil {
-		return false, thrift.WrapTException(_write_err236)
+	if _write_err241 != nil {
+		return false, thrift.WrapTException(_write_err241)
 	}
 	return true, err
 }
@@ -17944,7 +18070,7 @@ type controlProcessorHistory struct {
 }
 
 func (p *controlProcessorHistory) Process(ctx context.Context, seqId int32, iprot, oprot thrift.TProtocol) (success bool, err thrift.TException) {
-	var _write_err238 error
+	var _write_err243 error
 	args := ControlHistoryArgs{}
 	if err2 := args.Read(ctx, iprot); err2 != nil {
 		iprot.ReadMessageEnd(ctx)
@@ -17994,21 +18120,21 @@ func (p *controlProcessorHistory) Process(ctx context.Context, seqId int32, ipro
 			if errors.Is(err2, thrift.ErrAbandonRequest) {
 				return false, thrift.WrapTException(err2)
 			}
-			_exc239 := thrift.NewTApplicationException(thrift.INTERNAL_ERROR, "Internal error processing history: "+err2.Error())
+			_exc244 := thrift.NewTApplicationException(thrift.INTERNAL_ERROR, "Internal error processing history: "+err2.Error())
 			if err2 := oprot.WriteMessageBegin(ctx, "history", thrift.EXCEPTION, seqId); err2 != nil {
-				_write_err238 = thrift.WrapTException(err2)
+				_write_err243 = thrift.WrapTException(err2)
 			}
-			if err2 := _exc239.Write(ctx, oprot); _write_err238 == nil && err2 != nil {
-				_write_err238 = thrift.WrapTException(err2)
+			if err2 := _exc244.Write(ctx, oprot); _write_err243 == nil && err2 != nil {
+				_write_err243 = thrift.WrapTException(err2)
 			}
-			if err2 := oprot.WriteMessageEnd(ctx); _write_err238 == nil && err2 != nil {
-				_write_err238 = thrift.WrapTException(err2)
+			if err2 := oprot.WriteMessageEnd(ctx); _write_err243 == nil && err2 != nil {
+				_write_err243 = thrift.WrapTException(err2)
 			}
-			if err2 := oprot.Flush(ctx); _write_err238 == nil && err2 != nil {
-				_write_err238 = thrift.WrapTException(err2)
+			if err2 := oprot.Flush(ctx); _write_err243 == nil && err2 != nil {
+				_write_err243 = thrift.WrapTException(err2)
 			}
-			if _write_err238 != nil {
-				return false, thrift.WrapTException(_write_err238)
+			if _write_err243 != nil {
+				return false, thrift.WrapTException(_write_err243)
 			}
 			return true, err
 		}
@@ -18017,19 +18143,19 @@ func (p *controlProcessorHistory) Process(ctx context.Context, seqId int32, ipro
 	}
 	tickerCancel()
 	if err2 := oprot.WriteMessageBegin(ctx, "history", thrift.REPLY, seqId); err2 != nil {
-		_write_err238 = thrift.WrapTException(err2)
+		_write_err243 = thrift.WrapTException(err2)
 	}
-	if err2 := result.Write(ctx, oprot); _write_err238 == nil && err2 != nil {
-		_write_err238 = thrift.WrapTException(err2)
+	if err2 := result.Write(ctx, oprot); _write_err243 == nil && err2 != nil {
+		_write_err243 = thrift.WrapTException(err2)
 	}
-	if err2 := oprot.WriteMessageEnd(ctx); _write_err238 == nil && err2 != nil {
-		_write_err238 = thrift.WrapTException(err2)
+	if err2 := oprot.WriteMessageEnd(ctx); _write_err243 == nil && err2 != nil {
+		_write_err243 = thrift.WrapTException(err2)
 	}
-	if err2 := oprot.Flush(ctx); _write_err238 == nil && err2 != nil {
-		_write_err238 = thrift.WrapTException(err2)
+	if err2 := oprot.Flush(ctx); _write_err243 == nil && err2 != nil {
+		_write_err243 = thrift.WrapTException(err2)
 	}
-	if _write_err238 != nil {
-		return false, thrift.WrapTException(_write_err238)
+	if _write_err243 != nil {
+		return false, thrift.WrapTException(_write_err243)
 	}
 	return true, err
 }
@@ -18039,7 +18165,7 @@ type controlProcessorDiff struct {
 }
 
 func (p *controlProcessorDiff) Process(ctx context.Context, seqId int32, iprot, oprot thrift.TProtocol) (success bool, err thrift.TException) {
-	var _write_err240 error
+	var _write_err245 error
 	args := ControlDiffArgs{}
 	if err2 := args.Read(ctx, iprot); err2 != nil {
 		iprot.ReadMessageEnd(ctx)
@@ -18089,21 +18215,21 @@ func (p *controlProcessorDiff) Process(ctx context.Context, seqId int32, iprot, 
 			if errors.Is(err2, thrift.ErrAbandonRequest) {
 				return false, thrift.WrapTException(err2)
 			}
-			_exc241 := thrift.NewTApplicationException(thrift.INTERNAL_ERROR, "Internal error processing diff: "+err2.Error())
+			_exc246 := thrift.NewTApplicationException(thrift.INTERNAL_ERROR, "Internal error processing diff: "+err2.Error())
 			if err2 := oprot.WriteMessageBegin(ctx, "diff", thrift.EXCEPTION, seqId); err2 != nil {
-				_write_err240 = thrift.WrapTException(err2)
+				_write_err245 = thrift.WrapTException(err2)
 			}
-			if err2 := _exc241.Write(ctx, oprot); _write_err240 == nil && err2 != nil {
-				_write_err240 = thrift.WrapTException(err2)
+			if err2 := _exc246.Write(ctx, oprot); _write_err245 == nil && err2 != nil {
+				_write_err245 = thrift.WrapTException(err2)
 			}
-			if err2 := oprot.WriteMessageEnd(ctx); _write_err240 == nil && err2 != nil {
-				_write_err240 = thrift.WrapTException(err2)
+			if err2 := oprot.WriteMessageEnd(ctx); _write_err245 == nil && err2 != nil {
+				_write_err245 = thrift.WrapTException(err2)
 			}
-			if err2 := oprot.Flush(ctx); _write_err240 == nil && err2 != nil {
-				_write_err240 = thrift.WrapTException(err2)
+			if err2 := oprot.Flush(ctx); _write_err245 == nil && err2 != nil {
+				_write_err245 = thrift.WrapTException(err2)
 			}
-			if _write_err240 != nil {
-				return false, thrift.WrapTException(_write_err240)
+			if _write_err245 != nil {
+				return false, thrift.WrapTException(_write_err245)
 			}
 			return true, err
 		}
@@ -18112,19 +18238,19 @@ func (p *controlProcessorDiff) Process(ctx context.Context, seqId int32, iprot, 
 	}
 	tickerCancel()
 	if err2 := oprot.WriteMessageBegin(ctx, "diff", thrift.REPLY, seqId); err2 != nil {
-		_write_err240 = thrift.WrapTException(err2)
+		_write_err245 = thrift.WrapTException(err2)
 	}
-	if err2 := result.Write(ctx, oprot); _write_err240 == nil && err2 != nil {
-		_write_err240 = thrift.WrapTException(err2)
+	if err2 := result.Write(ctx, oprot); _write_err245 == nil && err2 != nil {
+		_write_err245 = thrift.WrapTException(err2)
 	}
-	if err2 := oprot.WriteMessageEnd(ctx); _write_err240 == nil && err2 != nil {
-		_write_err240 = thrift.WrapTException(err2)
+	if err2 := oprot.WriteMessageEnd(ctx); _write_err245 == nil && err2 != nil {
+		_write_err245 = thrift.WrapTException(err2)
 	}
-	if err2 := oprot.Flush(ctx); _write_err240 == nil && err2 != nil {
-		_write_err240 = thrift.WrapTException(err2)
+	if err2 := oprot.Flush(ctx); _write_err245 == nil && err2 != nil {
+		_write_err245 = thrift.WrapTException(err2)
 	}
-	if _write_err240 != nil {
-		return false, thrift.WrapTException(_write_err240)
+	if _write_err245 != nil {
+		return false, thrift.WrapTException(_write_err245)
 	}
 	return true, err
 }
@@ -18134,7 +18260,7 @@ type controlProcessorRollback struct {
 }
 
 func (p *controlProcessorRollback) Process(ctx context.Context, seqId int32, iprot, oprot thrift.TProtocol) (success bool, err thrift.TException) {
-	var _write_err242 error
+	var _write_err247 error
 	args := ControlRollbackArgs{}
 	if err2 := args.Read(ctx, iprot); err2 != nil {
 		iprot.ReadMessageEnd(ctx)
@@ -18184,21 +18310,21 @@ func (p *controlProcessorRollback) Process(ctx context.Context, seqId int32, ipr
 			if errors.Is(err2, thrift.ErrAbandonRequest) {
 				return false, thrift.WrapTException(err2)
 			}
-			_exc243 := thrift.NewTApplicationException(thrift.INTERNAL_ERROR, "Internal error processing rollback: "+err2.Error())
+			_exc248 := thrift.NewTApplicationException(thrift.INTERNAL_ERROR, "Internal error processing rollback: "+err2.Error())
 			if err2 := oprot.WriteMessageBegin(ctx, "rollback", thrift.EXCEPTION, seqId); err2 != nil {
-				_write_err242 = thrift.WrapTException(err2)
+				_write_err247 = thrift.WrapTException(err2)
 			}
-			if err2 := _exc243.Write(ctx, oprot); _write_err242 == nil && err2 != nil {
-				_write_err242 = thrift.WrapTException(err2)
+			if err2 := _exc248.Write(ctx, oprot); _write_err247 == nil && err2 != nil {
+				_write_err247 = thrift.WrapTException(err2)
 			}
-			if err2 := oprot.WriteMessageEnd(ctx); _write_err242 == nil && err2 != nil {
-				_write_err242 = thrift.WrapTException(err2)
+			if err2 := oprot.WriteMessageEnd(ctx); _write_err247 == nil && err2 != nil {
+				_write_err247 = thrift.WrapTException(err2)
 			}
-			if err2 := oprot.Flush(ctx); _write_err242 == nil && err2 != nil {
-				_write_err242 = thrift.WrapTException(err2)
+			if err2 := oprot.Flush(ctx); _write_err247 == nil && err2 != nil {
+				_write_err247 = thrift.WrapTException(err2)
 			}
-			if _write_err242 != nil {
-				return false, thrift.WrapTException(_write_err242)
+			if _write_err247 != nil {
+				return false, thrift.WrapTException(_write_err247)
 			}
 			return true, err
 		}
@@ -18207,19 +18333,19 @@ func (p *controlProcessorRollback) Process(ctx context.Context, seqId int32, ipr
 	}
 	tickerCancel()
 	if err2 := oprot.WriteMessageBegin(ctx, "rollback", thrift.REPLY, seqId); err2 != nil {
-		_write_err242 = thrift.WrapTException(err2)
+		_write_err247 = thrift.WrapTException(err2)
 	}
-	if err2 := result.Write(ctx, oprot); _write_err242 == nil && err2 != nil {
-		_write_err242 = thrift.WrapTException(err2)
+	if err2 := result.Write(ctx, oprot); _write_err247 == nil && err2 != nil {
+		_write_err247 = thrift.WrapTException(err2)
 	}
-	if err2 := oprot.WriteMessageEnd(ctx); _write_err242 == nil && err2 != nil {
-		_write_err242 = thrift.WrapTException(err2)
+	if err2 := oprot.WriteMessageEnd(ctx); _write_err247 == nil && err2 != nil {
+		_write_err247 = thrift.WrapTException(err2)
 	}
-	if err2 := oprot.Flush(ctx); _write_err242 == nil && err2 != nil {
-		_write_err242 = thrift.WrapTException(err2)
+	if err2 := oprot.Flush(ctx); _write_err247 == nil && err2 != nil {
+		_write_err247 = thrift.WrapTException(err2)
 	}
-	if _write_err242 != nil {
-		return false, thrift.WrapTException(_write_err242)
+	if _write_err247 != nil {
+		return false, thrift.WrapTException(_write_err247)
 	}
 	return true, err
 }
@@ -18229,7 +18355,7 @@ type controlProcessorPinned struct {
 }
 
 func (p *controlProcessorPinned) Process(ctx context.Context, seqId int32, iprot, oprot thrift.TProtocol) (success bool, err thrift.TException) {
-	var _write_err244 error
+	var _write_err249 error
 	args := ControlPinnedArgs{}
 	if err2 := args.Read(ctx, iprot); err2 != nil {
 		iprot.ReadMessageEnd(ctx)
@@ -18279,21 +18405,21 @@ func (p *controlProcessorPinned) Process(ctx context.Context, seqId int32, iprot
 			if errors.Is(err2, thrift.ErrAbandonRequest) {
 				return false, thrift.WrapTException(err2)
 			}
-			_exc245 := thrift.NewTApplicationException(thrift.INTERNAL_ERROR, "Internal error processing pinned: "+err2.Error())
+			_exc250 := thrift.NewTApplicationException(thrift.INTERNAL_ERROR, "Internal error processing pinned: "+err2.Error())
 			if err2 := oprot.WriteMessageBegin(ctx, "pinned", thrift.EXCEPTION, seqId); err2 != nil {
-				_write_err244 = thrift.WrapTException(err2)
+				_write_err249 = thrift.WrapTException(err2)
 			}
-			if err2 := _exc245.Write(ctx, oprot); _write_err244 == nil && err2 != nil {
-				_write_err244 = thrift.WrapTException(err2)
+			if err2 := _exc250.Write(ctx, oprot); _write_err249 == nil && err2 != nil {
+				_write_err249 = thrift.WrapTException(err2)
 			}
-			if err2 := oprot.WriteMessageEnd(ctx); _write_err244 == nil && err2 != nil {
-				_write_err244 = thrift.WrapTException(err2)
+			if err2 := oprot.WriteMessageEnd(ctx); _write_err249 == nil && err2 != nil {
+				_write_err249 = thrift.WrapTException(err2)
 			}
-			if err2 := oprot.Flush(ctx); _write_err244 == nil && err2 != nil {
-				_write_err244 = thrift.WrapTException(err2)
+			if err2 := oprot.Flush(ctx); _write_err249 == nil && err2 != nil {
+				_write_err249 = thrift.WrapTException(err2)
 			}
-			if _write_err244 != nil {
-				return false, thrift.WrapTException(_write_err244)
+			if _write_err249 != nil {
+				return false, thrift.WrapTException(_write_err249)
 			}
 			return true, err
 		}
@@ -18302,19 +18428,19 @@ func (p *controlProcessorPinned) Process(ctx context.Context, seqId int32, iprot
 	}
 	tickerCancel()
 	if err2 := oprot.WriteMessageBegin(ctx, "pinned", thrift.REPLY, seqId); err2 != nil {
-		_write_err244 = thrift.WrapTException(err2)
+		_write_err249 = thrift.WrapTException(err2)
 	}
-	if err2 := result.Write(ctx, oprot); _write_err244 == nil && err2 != nil {
-		_write_err244 = thrift.WrapTException(err2)
+	if err2 := result.Write(ctx, oprot); _write_err249 == nil && err2 != nil {
+		_write_err249 = thrift.WrapTException(err2)
 	}
-	if err2 := oprot.WriteMessageEnd(ctx); _write_err244 == nil && err2 != nil {
-		_write_err244 = thrift.WrapTException(err2)
+	if err2 := oprot.WriteMessageEnd(ctx); _write_err249 == nil && err2 != nil {
+		_write_err249 = thrift.WrapTException(err2)
 	}
-	if err2 := oprot.Flush(ctx); _write_err244 == nil && err2 != nil {
-		_write_err244 = thrift.WrapTException(err2)
+	if err2 := oprot.Flush(ctx); _write_err249 == nil && err2 != nil {
+		_write_err249 = thrift.WrapTException(err2)
 	}
-	if _write_err244 != nil {
-		return false, thrift.WrapTException(_write_err244)
+	if _write_err249 != nil {
+		return false, thrift.WrapTException(_write_err249)
 	}
 	return true, err
 }
@@ -18324,7 +18450,7 @@ type controlProcessorReleasePin struct {
 }
 
 func (p *controlProcessorReleasePin) Process(ctx context.Context, seqId int32, iprot, oprot thrift.TProtocol) (success bool, err thrift.TException) {
-	var _write_err246 error
+	var _write_err251 error
 	args := ControlReleasePinArgs{}
 	if err2 := args.Read(ctx, iprot); err2 != nil {
 		iprot.ReadMessageEnd(ctx)
@@ -18374,21 +18500,21 @@ func (p *controlProcessorReleasePin) Process(ctx context.Context, seqId int32, i
 			if errors.Is(err2, thrift.ErrAbandonRequest) {
 				return false, thrift.WrapTException(err2)
 			}
-			_exc247 := thrift.NewTApplicationException(thrift.INTERNAL_ERROR, "Internal error processing release_pin: "+err2.Error())
+			_exc252 := thrift.NewTApplicationException(thrift.INTERNAL_ERROR, "Internal error processing release_pin: "+err2.Error())
 			if err2 := oprot.WriteMessageBegin(ctx, "release_pin", thrift.EXCEPTION, seqId); err2 != nil {
-				_write_err246 = thrift.WrapTException(err2)
+				_write_err251 = thrift.WrapTException(err2)
 			}
-			if err2 := _exc247.Write(ctx, oprot); _write_err246 == nil && err2 != nil {
-				_write_err246 = thrift.WrapTException(err2)
+			if err2 := _exc252.Write(ctx, oprot); _write_err251 == nil && err2 != nil {
+				_write_err251 = thrift.WrapTException(err2)
 			}
-			if err2 := oprot.WriteMessageEnd(ctx); _write_err246 == nil && err2 != nil {
-				_write_err246 = thrift.WrapTException(err2)
+			if err2 := oprot.WriteMessageEnd(ctx); _write_err251 == nil && err2 != nil {
+				_write_err251 = thrift.WrapTException(err2)
 			}
-			if err2 := oprot.Flush(ctx); _write_err246 == nil && err2 != nil {
-				_write_err246 = thrift.WrapTException(err2)
+			if err2 := oprot.Flush(ctx); _write_err251 == nil && err2 != nil {
+				_write_err251 = thrift.WrapTException(err2)
 			}
-			if _write_err246 != nil {
-				return false, thrift.WrapTException(_write_err246)
+			if _write_err251 != nil {
+				return false, thrift.WrapTException(_write_err251)
 			}
 			return true, err
 		}
@@ -18397,19 +18523,19 @@ func (p *controlProcessorReleasePin) Process(ctx context.Context, seqId int32, i
 	}
 	tickerCancel()
 	if err2 := oprot.WriteMessageBegin(ctx, "release_pin", thrift.REPLY, seqId); err2 != nil {
-		_write_err246 = thrift.WrapTException(err2)
+		_write_err251 = thrift.WrapTException(err2)
 	}
-	if err2 := result.Write(ctx, oprot); _write_err246 == nil && err2 != nil {
-		_write_err246 = thrift.WrapTException(err2)
+	if err2 := result.Write(ctx, oprot); _write_err251 == nil && err2 != nil {
+		_write_err251 = thrift.WrapTException(err2)
 	}
-	if err2 := oprot.WriteMessageEnd(ctx); _write_err246 == nil && err2 != nil {
-		_write_err246 = thrift.WrapTException(err2)
+	if err2 := oprot.WriteMessageEnd(ctx); _write_err251 == nil && err2 != nil {
+		_write_err251 = thrift.WrapTException(err2)
 	}
-	if err2 := oprot.Flush(ctx); _write_err246 == nil && err2 != nil {
-		_write_err246 = thrift.WrapTException(err2)
+	if err2 := oprot.Flush(ctx); _write_err251 == nil && err2 != nil {
+		_write_err251 = thrift.WrapTException(err2)
 	}
-	if _write_err246 != nil {
-		return false, thrift.WrapTException(_write_err246)
+	if _write_err251 != nil {
+		return false, thrift.WrapTException(_write_err251)
 	}
 	return true, err
 }
@@ -18419,7 +18545,7 @@ type controlProcessorHolds struct {
 }
 
 func (p *controlProcessorHolds) Process(ctx context.Context, seqId int32, iprot, oprot thrift.TProtocol) (success bool, err thrift.TException) {
-	var _write_err248 error
+	var _write_err253 error
 	args := ControlHoldsArgs{}
 	if err2 := args.Read(ctx, iprot); err2 != nil {
 		iprot.ReadMessageEnd(ctx)
@@ -18469,21 +18595,21 @@ func (p *controlProcessorHolds) Process(ctx context.Context, seqId int32, iprot,
 			if errors.Is(err2, thrift.ErrAbandonRequest) {
 				return false, thrift.WrapTException(err2)
 			}
-			_exc249 := thrift.NewTApplicationException(thrift.INTERNAL_ERROR, "Internal error processing holds: "+err2.Error())
+			_exc254 := thrift.NewTApplicationException(thrift.INTERNAL_ERROR, "Internal error processing holds: "+err2.Error())
 			if err2 := oprot.WriteMessageBegin(ctx, "holds", thrift.EXCEPTION, seqId); err2 != nil {
-				_write_err248 = thrift.WrapTException(err2)
+				_write_err253 = thrift.WrapTException(err2)
 			}
-			if err2 := _exc249.Write(ctx, oprot); _write_err248 == nil && err2 != nil {
-				_write_err248 = thrift.WrapTException(err2)
+			if err2 := _exc254.Write(ctx, oprot); _write_err253 == nil && err2 != nil {
+				_write_err253 = thrift.WrapTException(err2)
 			}
-			if err2 := oprot.WriteMessageEnd(ctx); _write_err248 == nil && err2 != nil {
-				_write_err248 = thrift.WrapTException(err2)
+			if err2 := oprot.WriteMessageEnd(ctx); _write_err253 == nil && err2 != nil {
+				_write_err253 = thrift.WrapTException(err2)
 			}
-			if err2 := oprot.Flush(ctx); _write_err248 == nil && err2 != nil {
-				_write_err248 = thrift.WrapTException(err2)
+			if err2 := oprot.Flush(ctx); _write_err253 == nil && err2 != nil {
+				_write_err253 = thrift.WrapTException(err2)
 			}
-			if _write_err248 != nil {
-				return false, thrift.WrapTException(_write_err248)
+			if _write_err253 != nil {
+				return false, thrift.WrapTException(_write_err253)
 			}
 			return true, err
 		}
@@ -18492,19 +18618,19 @@ func (p *controlProcessorHolds) Process(ctx context.Context, seqId int32, iprot,
 	}
 	tickerCancel()
 	if err2 := oprot.WriteMessageBegin(ctx, "holds", thrift.REPLY, seqId); err2 != nil {
-		_write_err248 = thrift.WrapTException(err2)
+		_write_err253 = thrift.WrapTException(err2)
 	}
-	if err2 := result.Write(ctx, oprot); _write_err248 == nil && err2 != nil {
-		_write_err248 = thrift.WrapTException(err2)
+	if err2 := result.Write(ctx, oprot); _write_err253 == nil && err2 != nil {
+		_write_err253 = thrift.WrapTException(err2)
 	}
-	if err2 := oprot.WriteMessageEnd(ctx); _write_err248 == nil && err2 != nil {
-		_write_err248 = thrift.WrapTException(err2)
+	if err2 := oprot.WriteMessageEnd(ctx); _write_err253 == nil && err2 != nil {
+		_write_err253 = thrift.WrapTException(err2)
 	}
-	if err2 := oprot.Flush(ctx); _write_err248 == nil && err2 != nil {
-		_write_err248 = thrift.WrapTException(err2)
+	if err2 := oprot.Flush(ctx); _write_err253 == nil && err2 != nil {
+		_write_err253 = thrift.WrapTException(err2)
 	}
-	if _write_err248 != nil {
-		return false, thrift.WrapTException(_write_err248)
+	if _write_err253 != nil {
+		return false, thrift.WrapTException(_write_err253)
 	}
 	return true, err
 }
@@ -18514,7 +18640,7 @@ type controlProcessorDecide struct {
 }
 
 func (p *controlProcessorDecide) Process(ctx context.Context, seqId int32, iprot, oprot thrift.TProtocol) (success bool, err thrift.TException) {
-	var _write_err250 error
+	var _write_err255 error
 	args := ControlDecideArgs{}
 	if err2 := args.Read(ctx, iprot); err2 != nil {
 		iprot.ReadMessageEnd(ctx)
@@ -18564,21 +18690,21 @@ func (p *controlProcessorDecide) Process(ctx context.Context, seqId int32, iprot
 			if errors.Is(err2, thrift.ErrAbandonRequest) {
 				return false, thrift.WrapTException(err2)
 			}
-			_exc251 := thrift.NewTApplicationException(thrift.INTERNAL_ERROR, "Internal error processing decide: "+err2.Error())
+			_exc256 := thrift.NewTApplicationException(thrift.INTERNAL_ERROR, "Internal error processing decide: "+err2.Error())
 			if err2 := oprot.WriteMessageBegin(ctx, "decide", thrift.EXCEPTION, seqId); err2 != nil {
-				_write_err250 = thrift.WrapTException(err2)
+				_write_err255 = thrift.WrapTException(err2)
 			}
-			if err2 := _exc251.Write(ctx, oprot); _write_err250 == nil && err2 != nil {
-				_write_err250 = thrift.WrapTException(err2)
+			if err2 := _exc256.Write(ctx, oprot); _write_err255 == nil && err2 != nil {
+				_write_err255 = thrift.WrapTException(err2)
 			}
-			if err2 := oprot.WriteMessageEnd(ctx); _write_err250 == nil && err2 != nil {
-				_write_err250 = thrift.WrapTException(err2)
+			if err2 := oprot.WriteMessageEnd(ctx); _write_err255 == nil && err2 != nil {
+				_write_err255 = thrift.WrapTException(err2)
 			}
-			if err2 := oprot.Flush(ctx); _write_err250 == nil && err2 != nil {
-				_write_err250 = thrift.WrapTException(err2)
+			if err2 := oprot.Flush(ctx); _write_err255 == nil && err2 != nil {
+				_write_err255 = thrift.WrapTException(err2)
 			}
-			if _write_err250 != nil {
-				return false, thrift.WrapTException(_write_err250)
+			if _write_err255 != nil {
+				return false, thrift.WrapTException(_write_err255)
 			}
 			return true, err
 		}
@@ -18587,19 +18713,19 @@ func (p *controlProcessorDecide) Process(ctx context.Context, seqId int32, iprot
 	}
 	tickerCancel()
 	if err2 := oprot.WriteMessageBegin(ctx, "decide", thrift.REPLY, seqId); err2 != nil {
-		_write_err250 = thrift.WrapTException(err2)
+		_write_err255 = thrift.WrapTException(err2)
 	}
-	if err2 := result.Write(ctx, oprot); _write_err250 == nil && err2 != nil {
-		_write_err250 = thrift.WrapTException(err2)
+	if err2 := result.Write(ctx, oprot); _write_err255 == nil && err2 != nil {
+		_write_err255 = thrift.WrapTException(err2)
 	}
-	if err2 := oprot.WriteMessageEnd(ctx); _write_err250 == nil && err2 != nil {
-		_write_err250 = thrift.WrapTException(err2)
+	if err2 := oprot.WriteMessageEnd(ctx); _write_err255 == nil && err2 != nil {
+		_write_err255 = thrift.WrapTException(err2)
 	}
-	if err2 := oprot.Flush(ctx); _write_err250 == nil && err2 != nil {
-		_write_err250 = thrift.WrapTException(err2)
+	if err2 := oprot.Flush(ctx); _write_err255 == nil && err2 != nil {
+		_write_err255 = thrift.WrapTException(err2)
 	}
-	if _write_err250 != nil {
-		return false, thrift.WrapTException(_write_err250)
+	if _write_err255 != nil {
+		return false, thrift.WrapTException(_write_err255)
 	}
 	return true, err
 }
@@ -18609,7 +18735,7 @@ type controlProcessorRings struct {
 }
 
 func (p *controlProcessorRings) Process(ctx context.Context, seqId int32, iprot, oprot thrift.TProtocol) (success bool, err thrift.TException) {
-	var _write_err252 error
+	var _write_err257 error
 	args := ControlRingsArgs{}
 	if err2 := args.Read(ctx, iprot); err2 != nil {
 		iprot.ReadMessageEnd(ctx)
@@ -18659,21 +18785,21 @@ func (p *controlProcessorRings) Process(ctx context.Context, seqId int32, iprot,
 			if errors.Is(err2, thrift.ErrAbandonRequest) {
 				return false, thrift.WrapTException(err2)
 			}
-			_exc253 := thrift.NewTApplicationException(thrift.INTERNAL_ERROR, "Internal error processing rings: "+err2.Error())
+			_exc258 := thrift.NewTApplicationException(thrift.INTERNAL_ERROR, "Internal error processing rings: "+err2.Error())
 			if err2 := oprot.WriteMessageBegin(ctx, "rings", thrift.EXCEPTION, seqId); err2 != nil {
-				_write_err252 = thrift.WrapTException(err2)
+				_write_err257 = thrift.WrapTException(err2)
 			}
-			if err2 := _exc253.Write(ctx, oprot); _write_err252 == nil && err2 != nil {
-				_write_err252 = thrift.WrapTException(err2)
+			if err2 := _exc258.Write(ctx, oprot); _write_err257 == nil && err2 != nil {
+				_write_err257 = thrift.WrapTException(err2)
 			}
-			if err2 := oprot.WriteMessageEnd(ctx); _write_err252 == nil && err2 != nil {
-				_write_err252 = thrift.WrapTException(err2)
+			if err2 := oprot.WriteMessageEnd(ctx); _write_err257 == nil && err2 != nil {
+				_write_err257 = thrift.WrapTException(err2)
 			}
-			if err2 := oprot.Flush(ctx); _write_err252 == nil && err2 != nil {
-				_write_err252 = thrift.WrapTException(err2)
+			if err2 := oprot.Flush(ctx); _write_err257 == nil && err2 != nil {
+				_write_err257 = thrift.WrapTException(err2)
 			}
-			if _write_err252 != nil {
-				return false, thrift.WrapTException(_write_err252)
+			if _write_err257 != nil {
+				return false, thrift.WrapTException(_write_err257)
 			}
 			return true, err
 		}
@@ -18682,19 +18808,19 @@ func (p *controlProcessorRings) Process(ctx context.Context, seqId int32, iprot,
 	}
 	tickerCancel()
 	if err2 := oprot.WriteMessageBegin(ctx, "rings", thrift.REPLY, seqId); err2 != nil {
-		_write_err252 = thrift.WrapTException(err2)
+		_write_err257 = thrift.WrapTException(err2)
 	}
-	if err2 := result.Write(ctx, oprot); _write_err252 == nil && err2 != nil {
-		_write_err252 = thrift.WrapTException(err2)
+	if err2 := result.Write(ctx, oprot); _write_err257 == nil && err2 != nil {
+		_write_err257 = thrift.WrapTException(err2)
 	}
-	if err2 := oprot.WriteMessageEnd(ctx); _write_err252 == nil && err2 != nil {
-		_write_err252 = thrift.WrapTException(err2)
+	if err2 := oprot.WriteMessageEnd(ctx); _write_err257 == nil && err2 != nil {
+		_write_err257 = thrift.WrapTException(err2)
 	}
-	if err2 := oprot.Flush(ctx); _write_err252 == nil && err2 != nil {
-		_write_err252 = thrift.WrapTException(err2)
+	if err2 := oprot.Flush(ctx); _write_err257 == nil && err2 != nil {
+		_write_err257 = thrift.WrapTException(err2)
 	}
-	if _write_err252 != nil {
-		return false, thrift.WrapTException(_write_err252)
+	if _write_err257 != nil {
+		return false, thrift.WrapTException(_write_err257)
 	}
 	return true, err
 }
@@ -18704,7 +18830,7 @@ type controlProcessorDecideTrial struct {
 }
 
 func (p *controlProcessorDecideTrial) Process(ctx context.Context, seqId int32, iprot, oprot thrift.TProtocol) (success bool, err thrift.TException) {
-	var _write_err254 error
+	var _write_err259 error
 	args := ControlDecideTrialArgs{}
 	if err2 := args.Read(ctx, iprot); err2 != nil {
 		iprot.ReadMessageEnd(ctx)
@@ -18754,21 +18880,21 @@ func (p *controlProcessorDecideTrial) Process(ctx context.Context, seqId int32, 
 			if errors.Is(err2, thrift.ErrAbandonRequest) {
 				return false, thrift.WrapTException(err2)
 			}
-			_exc255 := thrift.NewTApplicationException(thrift.INTERNAL_ERROR, "Internal error processing decide_trial: "+err2.Error())
+			_exc260 := thrift.NewTApplicationException(thrift.INTERNAL_ERROR, "Internal error processing decide_trial: "+err2.Error())
 			if err2 := oprot.WriteMessageBegin(ctx, "decide_trial", thrift.EXCEPTION, seqId); err2 != nil {
-				_write_err254 = thrift.WrapTException(err2)
+				_write_err259 = thrift.WrapTException(err2)
 			}
-			if err2 := _exc255.Write(ctx, oprot); _write_err254 == nil && err2 != nil {
-				_write_err254 = thrift.WrapTException(err2)
+			if err2 := _exc260.Write(ctx, oprot); _write_err259 == nil && err2 != nil {
+				_write_err259 = thrift.WrapTException(err2)
 			}
-			if err2 := oprot.WriteMessageEnd(ctx); _write_err254 == nil && err2 != nil {
-				_write_err254 = thrift.WrapTException(err2)
+			if err2 := oprot.WriteMessageEnd(ctx); _write_err259 == nil && err2 != nil {
+				_write_err259 = thrift.WrapTException(err2)
 			}
-			if err2 := oprot.Flush(ctx); _write_err254 == nil && err2 != nil {
-				_write_err254 = thrift.WrapTException(err2)
+			if err2 := oprot.Flush(ctx); _write_err259 == nil && err2 != nil {
+				_write_err259 = thrift.WrapTException(err2)
 			}
-			if _write_err254 != nil {
-				return false, thrift.WrapTException(_write_err254)
+			if _write_err259 != nil {
+				return false, thrift.WrapTException(_write_err259)
 			}
 			return true, err
 		}
@@ -18777,19 +18903,19 @@ func (p *controlProcessorDecideTrial) Process(ctx context.Context, seqId int32, 
 	}
 	tickerCancel()
 	if err2 := oprot.WriteMessageBegin(ctx, "decide_trial", thrift.REPLY, seqId); err2 != nil {
-		_write_err254 = thrift.WrapTException(err2)
+		_write_err259 = thrift.WrapTException(err2)
 	}
-	if err2 := result.Write(ctx, oprot); _write_err254 == nil && err2 != nil {
-		_write_err254 = thrift.WrapTException(err2)
+	if err2 := result.Write(ctx, oprot); _write_err259 == nil && err2 != nil {
+		_write_err259 = thrift.WrapTException(err2)
 	}
-	if err2 := oprot.WriteMessageEnd(ctx); _write_err254 == nil && err2 != nil {
-		_write_err254 = thrift.WrapTException(err2)
+	if err2 := oprot.WriteMessageEnd(ctx); _write_err259 == nil && err2 != nil {
+		_write_err259 = thrift.WrapTException(err2)
 	}
-	if err2 := oprot.Flush(ctx); _write_err254 == nil && err2 != nil {
-		_write_err254 = thrift.WrapTException(err2)
+	if err2 := oprot.Flush(ctx); _write_err259 == nil && err2 != nil {
+		_write_err259 = thrift.WrapTException(err2)
 	}
-	if _write_err254 != nil {
-		return false, thrift.WrapTException(_write_err254)
+	if _write_err259 != nil {
+		return false, thrift.WrapTException(_write_err259)
 	}
 	return true, err
 }
@@ -18799,7 +18925,7 @@ type controlProcessorFreeze struct {
 }
 
 func (p *controlProcessorFreeze) Process(ctx context.Context, seqId int32, iprot, oprot thrift.TProtocol) (success bool, err thrift.TException) {
-	var _write_err256 error
+	var _write_err261 error
 	args := ControlFreezeArgs{}
 	if err2 := args.Read(ctx, iprot); err2 != nil {
 		iprot.ReadMessageEnd(ctx)
@@ -18849,21 +18975,21 @@ func (p *controlProcessorFreeze) Process(ctx context.Context, seqId int32, iprot
 			if errors.Is(err2, thrift.ErrAbandonRequest) {
 				return false, thrift.WrapTException(err2)
 			}
-			_exc257 := thrift.NewTApplicationException(thrift.INTERNAL_ERROR, "Internal error processing freeze: "+err2.Error())
+			_exc262 := thrift.NewTApplicationException(thrift.INTERNAL_ERROR, "Internal error processing freeze: "+err2.Error())
 			if err2 := oprot.WriteMessageBegin(ctx, "freeze", thrift.EXCEPTION, seqId); err2 != nil {
-				_write_err256 = thrift.WrapTException(err2)
+				_write_err261 = thrift.WrapTException(err2)
 			}
-			if err2 := _exc257.Write(ctx, oprot); _write_err256 == nil && err2 != nil {
-				_write_err256 = thrift.WrapTException(err2)
+			if err2 := _exc262.Write(ctx, oprot); _write_err261 == nil && err2 != nil {
+				_write_err261 = thrift.WrapTException(err2)
 			}
-			if err2 := oprot.WriteMessageEnd(ctx); _write_err256 == nil && err2 != nil {
-				_write_err256 = thrift.WrapTException(err2)
+			if err2 := oprot.WriteMessageEnd(ctx); _write_err261 == nil && err2 != nil {
+				_write_err261 = thrift.WrapTException(err2)
 			}
-			if err2 := oprot.Flush(ctx); _write_err256 == nil && err2 != nil {
-				_write_err256 = thrift.WrapTException(err2)
+			if err2 := oprot.Flush(ctx); _write_err261 == nil && err2 != nil {
+				_write_err261 = thrift.WrapTException(err2)
 			}
-			if _write_err256 != nil {
-				return false, thrift.WrapTException(_write_err256)
+			if _write_err261 != nil {
+				return false, thrift.WrapTException(_write_err261)
 			}
 			return true, err
 		}
@@ -18872,19 +18998,19 @@ func (p *controlProcessorFreeze) Process(ctx context.Context, seqId int32, iprot
 	}
 	tickerCancel()
 	if err2 := oprot.WriteMessageBegin(ctx, "freeze", thrift.REPLY, seqId); err2 != nil {
-		_write_err256 = thrift.WrapTException(err2)
+		_write_err261 = thrift.WrapTException(err2)
 	}
-	if err2 := result.Write(ctx, oprot); _write_err256 == nil && err2 != nil {
-		_write_err256 = thrift.WrapTException(err2)
+	if err2 := result.Write(ctx, oprot); _write_err261 == nil && err2 != nil {
+		_write_err261 = thrift.WrapTException(err2)
 	}
-	if err2 := oprot.WriteMessageEnd(ctx); _write_err256 == nil && err2 != nil {
-		_write_err256 = thrift.WrapTException(err2)
+	if err2 := oprot.WriteMessageEnd(ctx); _write_err261 == nil && err2 != nil {
+		_write_err261 = thrift.WrapTException(err2)
 	}
-	if err2 := oprot.Flush(ctx); _write_err256 == nil && err2 != nil {
-		_write_err256 = thrift.WrapTException(err2)
+	if err2 := oprot.Flush(ctx); _write_err261 == nil && err2 != nil {
+		_write_err261 = thrift.WrapTException(err2)
 	}
-	if _write_err256 != nil {
-		return false, thrift.WrapTException(_write_err256)
+	if _write_err261 != nil {
+		return false, thrift.WrapTException(_write_err261)
 	}
 	return true, err
 }
@@ -18894,7 +19020,7 @@ type controlProcessorFreezes struct {
 }
 
 func (p *controlProcessorFreezes) Process(ctx context.Context, seqId int32, iprot, oprot thrift.TProtocol) (success bool, err thrift.TException) {
-	var _write_err258 error
+	var _write_err263 error
 	args := ControlFreezesArgs{}
 	if err2 := args.Read(ctx, iprot); err2 != nil {
 		iprot.ReadMessageEnd(ctx)
@@ -18944,21 +19070,21 @@ func (p *controlProcessorFreezes) Process(ctx context.Context, seqId int32, ipro
 			if errors.Is(err2, thrift.ErrAbandonRequest) {
 				return false, thrift.WrapTException(err2)
 			}
-			_exc259 := thrift.NewTApplicationException(thrift.INTERNAL_ERROR, "Internal error processing freezes: "+err2.Error())
+			_exc264 := thrift.NewTApplicationException(thrift.INTERNAL_ERROR, "Internal error processing freezes: "+err2.Error())
 			if err2 := oprot.WriteMessageBegin(ctx, "freezes", thrift.EXCEPTION, seqId); err2 != nil {
-				_write_err258 = thrift.WrapTException(err2)
+				_write_err263 = thrift.WrapTException(err2)
 			}
-			if err2 := _exc259.Write(ctx, oprot); _write_err258 == nil && err2 != nil {
-				_write_err258 = thrift.WrapTException(err2)
+			if err2 := _exc264.Write(ctx, oprot); _write_err263 == nil && err2 != nil {
+				_write_err263 = thrift.WrapTException(err2)
 			}
-			if err2 := oprot.WriteMessageEnd(ctx); _write_err258 == nil && err2 != nil {
-				_write_err258 = thrift.WrapTException(err2)
+			if err2 := oprot.WriteMessageEnd(ctx); _write_err263 == nil && err2 != nil {
+				_write_err263 = thrift.WrapTException(err2)
 			}
-			if err2 := oprot.Flush(ctx); _write_err258 == nil && err2 != nil {
-				_write_err258 = thrift.WrapTException(err2)
+			if err2 := oprot.Flush(ctx); _write_err263 == nil && err2 != nil {
+				_write_err263 = thrift.WrapTException(err2)
 			}
-			if _write_err258 != nil {
-				return false, thrift.WrapTException(_write_err258)
+			if _write_err263 != nil {
+				return false, thrift.WrapTException(_write_err263)
 			}
 			return true, err
 		}
@@ -18967,19 +19093,19 @@ func (p *controlProcessorFreezes) Process(ctx context.Context, seqId int32, ipro
 	}
 	tickerCancel()
 	if err2 := oprot.WriteMessageBegin(ctx, "freezes", thrift.REPLY, seqId); err2 != nil {
-		_write_err258 = thrift.WrapTException(err2)
+		_write_err263 = thrift.WrapTException(err2)
 	}
-	if err2 := result.Write(ctx, oprot); _write_err258 == nil && err2 != nil {
-		_write_err258 = thrift.WrapTException(err2)
+	if err2 := result.Write(ctx, oprot); _write_err263 == nil && err2 != nil {
+		_write_err263 = thrift.WrapTException(err2)
 	}
-	if err2 := oprot.WriteMessageEnd(ctx); _write_err258 == nil && err2 != nil {
-		_write_err258 = thrift.WrapTException(err2)
+	if err2 := oprot.WriteMessageEnd(ctx); _write_err263 == nil && err2 != nil {
+		_write_err263 = thrift.WrapTException(err2)
 	}
-	if err2 := oprot.Flush(ctx); _write_err258 == nil && err2 != nil {
-		_write_err258 = thrift.WrapTException(err2)
+	if err2 := oprot.Flush(ctx); _write_err263 == nil && err2 != nil {
+		_write_err263 = thrift.WrapTException(err2)
 	}
-	if _write_err258 != nil {
-		return false, thrift.WrapTException(_write_err258)
+	if _write_err263 != nil {
+		return false, thrift.WrapTException(_write_err263)
 	}
 	return true, err
 }
@@ -18989,7 +19115,7 @@ type controlProcessorThaw struct {
 }
 
 func (p *controlProcessorThaw) Process(ctx context.Context, seqId int32, iprot, oprot thrift.TProtocol) (success bool, err thrift.TException) {
-	var _write_err260 error
+	var _write_err265 error
 	args := ControlThawArgs{}
 	if err2 := args.Read(ctx, iprot); err2 != nil {
 		iprot.ReadMessageEnd(ctx)
@@ -19039,21 +19165,21 @@ func (p *controlProcessorThaw) Process(ctx context.Context, seqId int32, iprot, 
 			if errors.Is(err2, thrift.ErrAbandonRequest) {
 				return false, thrift.WrapTException(err2)
 			}
-			_exc261 := thrift.NewTApplicationException(thrift.INTERNAL_ERROR, "Internal error processing thaw: "+err2.Error())
+			_exc266 := thrift.NewTApplicationException(thrift.INTERNAL_ERROR, "Internal error processing thaw: "+err2.Error())
 			if err2 := oprot.WriteMessageBegin(ctx, "thaw", thrift.EXCEPTION, seqId); err2 != nil {
-				_write_err260 = thrift.WrapTException(err2)
+				_write_err265 = thrift.WrapTException(err2)
 			}
-			if err2 := _exc261.Write(ctx, oprot); _write_err260 == nil && err2 != nil {
-				_write_err260 = thrift.WrapTException(err2)
+			if err2 := _exc266.Write(ctx, oprot); _write_err265 == nil && err2 != nil {
+				_write_err265 = thrift.WrapTException(err2)
 			}
-			if err2 := oprot.WriteMessageEnd(ctx); _write_err260 == nil && err2 != nil {
-				_write_err260 = thrift.WrapTException(err2)
+			if err2 := oprot.WriteMessageEnd(ctx); _write_err265 == nil && err2 != nil {
+				_write_err265 = thrift.WrapTException(err2)
 			}
-			if err2 := oprot.Flush(ctx); _write_err260 == nil && err2 != nil {
-				_write_err260 = thrift.WrapTException(err2)
+			if err2 := oprot.Flush(ctx); _write_err265 == nil && err2 != nil {
+				_write_err265 = thrift.WrapTException(err2)
 			}
-			if _write_err260 != nil {
-				return false, thrift.WrapTException(_write_err260)
+			if _write_err265 != nil {
+				return false, thrift.WrapTException(_write_err265)
 			}
 			return true, err
 		}
@@ -19062,19 +19188,19 @@ func (p *controlProcessorThaw) Process(ctx context.Context, seqId int32, iprot, 
 	}
 	tickerCancel()
 	if err2 := oprot.WriteMessageBegin(ctx, "thaw", thrift.REPLY, seqId); err2 != nil {
-		_write_err260 = thrift.WrapTException(err2)
+		_write_err265 = thrift.WrapTException(err2)
 	}
-	if err2 := result.Write(ctx, oprot); _write_err260 == nil && err2 != nil {
-		_write_err260 = thrift.WrapTException(err2)
+	if err2 := result.Write(ctx, oprot); _write_err265 == nil && err2 != nil {
+		_write_err265 = thrift.WrapTException(err2)
 	}
-	if err2 := oprot.WriteMessageEnd(ctx); _write_err260 == nil && err2 != nil {
-		_write_err260 = thrift.WrapTException(err2)
+	if err2 := oprot.WriteMessageEnd(ctx); _write_err265 == nil && err2 != nil {
+		_write_err265 = thrift.WrapTException(err2)
 	}
-	if err2 := oprot.Flush(ctx); _write_err260 == nil && err2 != nil {
-		_write_err260 = thrift.WrapTException(err2)
+	if err2 := oprot.Flush(ctx); _write_err265 == nil && err2 != nil {
+		_write_err265 = thrift.WrapTException(err2)
 	}
-	if _write_err260 != nil {
-		return false, thrift.WrapTException(_write_err260)
+	if _write_err265 != nil {
+		return false, thrift.WrapTException(_write_err265)
 	}
 	return true, err
 }
@@ -19084,7 +19210,7 @@ type controlProcessorExpect struct {
 }
 
 func (p *controlProcessorExpect) Process(ctx context.Context, seqId int32, iprot, oprot thrift.TProtocol) (success bool, err thrift.TException) {
-	var _write_err262 error
+	var _write_err267 error
 	args := ControlExpectArgs{}
 	if err2 := args.Read(ctx, iprot); err2 != nil {
 		iprot.ReadMessageEnd(ctx)
@@ -19134,21 +19260,21 @@ func (p *controlProcessorExpect) Process(ctx context.Context, seqId int32, iprot
 			if errors.Is(err2, thrift.ErrAbandonRequest) {
 				return false, thrift.WrapTException(err2)
 			}
-			_exc263 := thrift.NewTApplicationException(thrift.INTERNAL_ERROR, "Internal error processing expect: "+err2.Error())
+			_exc268 := thrift.NewTApplicationException(thrift.INTERNAL_ERROR, "Internal error processing expect: "+err2.Error())
 			if err2 := oprot.WriteMessageBegin(ctx, "expect", thrift.EXCEPTION, seqId); err2 != nil {
-				_write_err262 = thrift.WrapTException(err2)
+				_write_err267 = thrift.WrapTException(err2)
 			}
-			if err2 := _exc263.Write(ctx, oprot); _write_err262 == nil && err2 != nil {
-				_write_err262 = thrift.WrapTException(err2)
+			if err2 := _exc268.Write(ctx, oprot); _write_err267 == nil && err2 != nil {
+				_write_err267 = thrift.WrapTException(err2)
 			}
-			if err2 := oprot.WriteMessageEnd(ctx); _write_err262 == nil && err2 != nil {
-				_write_err262 = thrift.WrapTException(err2)
+			if err2 := oprot.WriteMessageEnd(ctx); _write_err267 == nil && err2 != nil {
+				_write_err267 = thrift.WrapTException(err2)
 			}
-			if err2 := oprot.Flush(ctx); _write_err262 == nil && err2 != nil {
-				_write_err262 = thrift.WrapTException(err2)
+			if err2 := oprot.Flush(ctx); _write_err267 == nil && err2 != nil {
+				_write_err267 = thrift.WrapTException(err2)
 			}
-			if _write_err262 != nil {
-				return false, thrift.WrapTException(_write_err262)
+			if _write_err267 != nil {
+				return false, thrift.WrapTException(_write_err267)
 			}
 			return true, err
 		}
@@ -19157,19 +19283,19 @@ func (p *controlProcessorExpect) Process(ctx context.Context, seqId int32, iprot
 	}
 	tickerCancel()
 	if err2 := oprot.WriteMessageBegin(ctx, "expect", thrift.REPLY, seqId); err2 != nil {
-		_write_err262 = thrift.WrapTException(err2)
+		_write_err267 = thrift.WrapTException(err2)
 	}
-	if err2 := result.Write(ctx, oprot); _write_err262 == nil && err2 != nil {
-		_write_err262 = thrift.WrapTException(err2)
+	if err2 := result.Write(ctx, oprot); _write_err267 == nil && err2 != nil {
+		_write_err267 = thrift.WrapTException(err2)
 	}
-	if err2 := oprot.WriteMessageEnd(ctx); _write_err262 == nil && err2 != nil {
-		_write_err262 = thrift.WrapTException(err2)
+	if err2 := oprot.WriteMessageEnd(ctx); _write_err267 == nil && err2 != nil {
+		_write_err267 = thrift.WrapTException(err2)
 	}
-	if err2 := oprot.Flush(ctx); _write_err262 == nil && err2 != nil {
-		_write_err262 = thrift.WrapTException(err2)
+	if err2 := oprot.Flush(ctx); _write_err267 == nil && err2 != nil {
+		_write_err267 = thrift.WrapTException(err2)
 	}
-	if _write_err262 != nil {
-		return false, thrift.WrapTException(_write_err262)
+	if _write_err267 != nil {
+		return false, thrift.WrapTException(_write_err267)
 	}
 	return true, err
 }
@@ -19179,7 +19305,7 @@ type controlProcessorExpectations struct {
 }
 
 func (p *controlProcessorExpectations) Process(ctx context.Context, seqId int32, iprot, oprot thrift.TProtocol) (success bool, err thrift.TException) {
-	var _write_err264 error
+	var _write_err269 error
 	args := ControlExpectationsArgs{}
 	if err2 := args.Read(ctx, iprot); err2 != nil {
 		iprot.ReadMessageEnd(ctx)
@@ -19229,21 +19355,21 @@ func (p *controlProcessorExpectations) Process(ctx context.Context, seqId int32,
 			if errors.Is(err2, thrift.ErrAbandonRequest) {
 				return false, thrift.WrapTException(err2)
 			}
-			_exc265 := thrift.NewTApplicationException(thrift.INTERNAL_ERROR, "Internal error processing expectations: "+err2.Error())
+			_exc270 := thrift.NewTApplicationException(thrift.INTERNAL_ERROR, "Internal error processing expectations: "+err2.Error())
 			if err2 := oprot.WriteMessageBegin(ctx, "expectations", thrift.EXCEPTION, seqId); err2 != nil {
-				_write_err264 = thrift.WrapTException(err2)
+				_write_err269 = thrift.WrapTException(err2)
 			}
-			if err2 := _exc265.Write(ctx, oprot); _write_err264 == nil && err2 != nil {
-				_write_err264 = thrift.WrapTException(err2)
+			if err2 := _exc270.Write(ctx, oprot); _write_err269 == nil && err2 != nil {
+				_write_err269 = thrift.WrapTException(err2)
 			}
-			if err2 := oprot.WriteMessageEnd(ctx); _write_err264 == nil && err2 != nil {
-				_write_err264 = thrift.WrapTException(err2)
+			if err2 := oprot.WriteMessageEnd(ctx); _write_err269 == nil && err2 != nil {
+				_write_err269 = thrift.WrapTException(err2)
 			}
-			if err2 := oprot.Flush(ctx); _write_err264 == nil && err2 != nil {
-				_write_err264 = thrift.WrapTException(err2)
+			if err2 := oprot.Flush(ctx); _write_err269 == nil && err2 != nil {
+				_write_err269 = thrift.WrapTException(err2)
 			}
-			if _write_err264 != nil {
-				return false, thrift.WrapTException(_write_err264)
+			if _write_err269 != nil {
+				return false, thrift.WrapTException(_write_err269)
 			}
 			return true, err
 		}
@@ -19252,19 +19378,19 @@ func (p *controlProcessorExpectations) Process(ctx context.Context, seqId int32,
 	}
 	tickerCancel()
 	if err2 := oprot.WriteMessageBegin(ctx, "expectations", thrift.REPLY, seqId); err2 != nil {
-		_write_err264 = thrift.WrapTException(err2)
+		_write_err269 = thrift.WrapTException(err2)
 	}
-	if err2 := result.Write(ctx, oprot); _write_err264 == nil && err2 != nil {
-		_write_err264 = thrift.WrapTException(err2)
+	if err2 := result.Write(ctx, oprot); _write_err269 == nil && err2 != nil {
+		_write_err269 = thrift.WrapTException(err2)
 	}
-	if err2 := oprot.WriteMessageEnd(ctx); _write_err264 == nil && err2 != nil {
-		_write_err264 = thrift.WrapTException(err2)
+	if err2 := oprot.WriteMessageEnd(ctx); _write_err269 == nil && err2 != nil {
+		_write_err269 = thrift.WrapTException(err2)
 	}
-	if err2 := oprot.Flush(ctx); _write_err264 == nil && err2 != nil {
-		_write_err264 = thrift.WrapTException(err2)
+	if err2 := oprot.Flush(ctx); _write_err269 == nil && err2 != nil {
+		_write_err269 = thrift.WrapTException(err2)
 	}
-	if _write_err264 != nil {
-		return false, thrift.WrapTException(_write_err264)
+	if _write_err269 != nil {
+		return false, thrift.WrapTException(_write_err269)
 	}
 	return true, err
 }
@@ -19274,7 +19400,7 @@ type controlProcessorUnexpect struct {
 }
 
 func (p *controlProcessorUnexpect) Process(ctx context.Context, seqId int32, iprot, oprot thrift.TProtocol) (success bool, err thrift.TException) {
-	var _write_err266 error
+	var _write_err271 error
 	args := ControlUnexpectArgs{}
 	if err2 := args.Read(ctx, iprot); err2 != nil {
 		iprot.ReadMessageEnd(ctx)
@@ -19324,21 +19450,21 @@ func (p *controlProcessorUnexpect) Process(ctx context.Context, seqId int32, ipr
 			if errors.Is(err2, thrift.ErrAbandonRequest) {
 				return false, thrift.WrapTException(err2)
 			}
-			_exc267 := thrift.NewTApplicationException(thrift.INTERNAL_ERROR, "Internal error processing unexpect: "+err2.Error())
+			_exc272 := thrift.NewTApplicationException(thrift.INTERNAL_ERROR, "Internal error processing unexpect: "+err2.Error())
 			if err2 := oprot.WriteMessageBegin(ctx, "unexpect", thrift.EXCEPTION, seqId); err2 != nil {
-				_write_err266 = thrift.WrapTException(err2)
+				_write_err271 = thrift.WrapTException(err2)
 			}
-			if err2 := _exc267.Write(ctx, oprot); _write_err266 == nil && err2 != nil {
-				_write_err266 = thrift.WrapTException(err2)
+			if err2 := _exc272.Write(ctx, oprot); _write_err271 == nil && err2 != nil {
+				_write_err271 = thrift.WrapTException(err2)
 			}
-			if err2 := oprot.WriteMessageEnd(ctx); _write_err266 == nil && err2 != nil {
-				_write_err266 = thrift.WrapTException(err2)
+			if err2 := oprot.WriteMessageEnd(ctx); _write_err271 == nil && err2 != nil {
+				_write_err271 = thrift.WrapTException(err2)
 			}
-			if err2 := oprot.Flush(ctx); _write_err266 == nil && err2 != nil {
-				_write_err266 = thrift.WrapTException(err2)
+			if err2 := oprot.Flush(ctx); _write_err271 == nil && err2 != nil {
+				_write_err271 = thrift.WrapTException(err2)
 			}
-			if _write_err266 != nil {
-				return false, thrift.WrapTException(_write_err266)
+			if _write_err271 != nil {
+				return false, thrift.WrapTException(_write_err271)
 			}
 			return true, err
 		}
@@ -19347,19 +19473,19 @@ func (p *controlProcessorUnexpect) Process(ctx context.Context, seqId int32, ipr
 	}
 	tickerCancel()
 	if err2 := oprot.WriteMessageBegin(ctx, "unexpect", thrift.REPLY, seqId); err2 != nil {
-		_write_err266 = thrift.WrapTException(err2)
+		_write_err271 = thrift.WrapTException(err2)
 	}
-	if err2 := result.Write(ctx, oprot); _write_err266 == nil && err2 != nil {
-		_write_err266 = thrift.WrapTException(err2)
+	if err2 := result.Write(ctx, oprot); _write_err271 == nil && err2 != nil {
+		_write_err271 = thrift.WrapTException(err2)
 	}
-	if err2 := oprot.WriteMessageEnd(ctx); _write_err266 == nil && err2 != nil {
-		_write_err266 = thrift.WrapTException(err2)
+	if err2 := oprot.WriteMessageEnd(ctx); _write_err271 == nil && err2 != nil {
+		_write_err271 = thrift.WrapTException(err2)
 	}
-	if err2 := oprot.Flush(ctx); _write_err266 == nil && err2 != nil {
-		_write_err266 = thrift.WrapTException(err2)
+	if err2 := oprot.Flush(ctx); _write_err271 == nil && err2 != nil {
+		_write_err271 = thrift.WrapTException(err2)
 	}
-	if _write_err266 != nil {
-		return false, thrift.WrapTException(_write_err266)
+	if _write_err271 != nil {
+		return false, thrift.WrapTException(_write_err271)
 	}
 	return true, err
 }
@@ -19369,7 +19495,7 @@ type controlProcessorVips struct {
 }
 
 func (p *controlProcessorVips) Process(ctx context.Context, seqId int32, iprot, oprot thrift.TProtocol) (success bool, err thrift.TException) {
-	var _write_err268 error
+	var _write_err273 error
 	args := ControlVipsArgs{}
 	if err2 := args.Read(ctx, iprot); err2 != nil {
 		iprot.ReadMessageEnd(ctx)
@@ -19419,21 +19545,21 @@ func (p *controlProcessorVips) Process(ctx context.Context, seqId int32, iprot, 
 			if errors.Is(err2, thrift.ErrAbandonRequest) {
 				return false, thrift.WrapTException(err2)
 			}
-			_exc269 := thrift.NewTApplicationException(thrift.INTERNAL_ERROR, "Internal error processing vips: "+err2.Error())
+			_exc274 := thrift.NewTApplicationException(thrift.INTERNAL_ERROR, "Internal error processing vips: "+err2.Error())
 			if err2 := oprot.WriteMessageBegin(ctx, "vips", thrift.EXCEPTION, seqId); err2 != nil {
-				_write_err268 = thrift.WrapTException(err2)
+				_write_err273 = thrift.WrapTException(err2)
 			}
-			if err2 := _exc269.Write(ctx, oprot); _write_err268 == nil && err2 != nil {
-				_write_err268 = thrift.WrapTException(err2)
+			if err2 := _exc274.Write(ctx, oprot); _write_err273 == nil && err2 != nil {
+				_write_err273 = thrift.WrapTException(err2)
 			}
-			if err2 := oprot.WriteMessageEnd(ctx); _write_err268 == nil && err2 != nil {
-				_write_err268 = thrift.WrapTException(err2)
+			if err2 := oprot.WriteMessageEnd(ctx); _write_err273 == nil && err2 != nil {
+				_write_err273 = thrift.WrapTException(err2)
 			}
-			if err2 := oprot.Flush(ctx); _write_err268 == nil && err2 != nil {
-				_write_err268 = thrift.WrapTException(err2)
+			if err2 := oprot.Flush(ctx); _write_err273 == nil && err2 != nil {
+				_write_err273 = thrift.WrapTException(err2)
 			}
-			if _write_err268 != nil {
-				return false, thrift.WrapTException(_write_err268)
+			if _write_err273 != nil {
+				return false, thrift.WrapTException(_write_err273)
 			}
 			return true, err
 		}
@@ -19442,19 +19568,19 @@ func (p *controlProcessorVips) Process(ctx context.Context, seqId int32, iprot, 
 	}
 	tickerCancel()
 	if err2 := oprot.WriteMessageBegin(ctx, "vips", thrift.REPLY, seqId); err2 != nil {
-		_write_err268 = thrift.WrapTException(err2)
+		_write_err273 = thrift.WrapTException(err2)
 	}
-	if err2 := result.Write(ctx, oprot); _write_err268 == nil && err2 != nil {
-		_write_err268 = thrift.WrapTException(err2)
+	if err2 := result.Write(ctx, oprot); _write_err273 == nil && err2 != nil {
+		_write_err273 = thrift.WrapTException(err2)
 	}
-	if err2 := oprot.WriteMessageEnd(ctx); _write_err268 == nil && err2 != nil {
-		_write_err268 = thrift.WrapTException(err2)
+	if err2 := oprot.WriteMessageEnd(ctx); _write_err273 == nil && err2 != nil {
+		_write_err273 = thrift.WrapTException(err2)
 	}
-	if err2 := oprot.Flush(ctx); _write_err268 == nil && err2 != nil {
-		_write_err268 = thrift.WrapTException(err2)
+	if err2 := oprot.Flush(ctx); _write_err273 == nil && err2 != nil {
+		_write_err273 = thrift.WrapTException(err2)
 	}
-	if _write_err268 != nil {
-		return false, thrift.WrapTException(_write_err268)
+	if _write_err273 != nil {
+		return false, thrift.WrapTException(_write_err273)
 	}
 	return true, err
 }
@@ -19464,7 +19590,7 @@ type controlProcessorOrderVip struct {
 }
 
 func (p *controlProcessorOrderVip) Process(ctx context.Context, seqId int32, iprot, oprot thrift.TProtocol) (success bool, err thrift.TException) {
-	var _write_err270 error
+	var _write_err275 error
 	args := ControlOrderVipArgs{}
 	if err2 := args.Read(ctx, iprot); err2 != nil {
 		iprot.ReadMessageEnd(ctx)
@@ -19514,21 +19640,21 @@ func (p *controlProcessorOrderVip) Process(ctx context.Context, seqId int32, ipr
 			if errors.Is(err2, thrift.ErrAbandonRequest) {
 				return false, thrift.WrapTException(err2)
 			}
-			_exc271 := thrift.NewTApplicationException(thrift.INTERNAL_ERROR, "Internal error processing order_vip: "+err2.Error())
+			_exc276 := thrift.NewTApplicationException(thrift.INTERNAL_ERROR, "Internal error processing order_vip: "+err2.Error())
 			if err2 := oprot.WriteMessageBegin(ctx, "order_vip", thrift.EXCEPTION, seqId); err2 != nil {
-				_write_err270 = thrift.WrapTException(err2)
+				_write_err275 = thrift.WrapTException(err2)
 			}
-			if err2 := _exc271.Write(ctx, oprot); _write_err270 == nil && err2 != nil {
-				_write_err270 = thrift.WrapTException(err2)
+			if err2 := _exc276.Write(ctx, oprot); _write_err275 == nil && err2 != nil {
+				_write_err275 = thrift.WrapTException(err2)
 			}
-			if err2 := oprot.WriteMessageEnd(ctx); _write_err270 == nil && err2 != nil {
-				_write_err270 = thrift.WrapTException(err2)
+			if err2 := oprot.WriteMessageEnd(ctx); _write_err275 == nil && err2 != nil {
+				_write_err275 = thrift.WrapTException(err2)
 			}
-			if err2 := oprot.Flush(ctx); _write_err270 == nil && err2 != nil {
-				_write_err270 = thrift.WrapTException(err2)
+			if err2 := oprot.Flush(ctx); _write_err275 == nil && err2 != nil {
+				_write_err275 = thrift.WrapTException(err2)
 			}
-			if _write_err270 != nil {
-				return false, thrift.WrapTException(_write_err270)
+			if _write_err275 != nil {
+				return false, thrift.WrapTException(_write_err275)
 			}
 			return true, err
 		}
@@ -19537,19 +19663,19 @@ func (p *controlProcessorOrderVip) Process(ctx context.Context, seqId int32, ipr
 	}
 	tickerCancel()
 	if err2 := oprot.WriteMessageBegin(ctx, "order_vip", thrift.REPLY, seqId); err2 != nil {
-		_write_err270 = thrift.WrapTException(err2)
+		_write_err275 = thrift.WrapTException(err2)
 	}
-	if err2 := result.Write(ctx, oprot); _write_err270 == nil && err2 != nil {
-		_write_err270 = thrift.WrapTException(err2)
+	if err2 := result.Write(ctx, oprot); _write_err275 == nil && err2 != nil {
+		_write_err275 = thrift.WrapTException(err2)
 	}
-	if err2 := oprot.WriteMessageEnd(ctx); _write_err270 == nil && err2 != nil {
-		_write_err270 = thrift.WrapTException(err2)
+	if err2 := oprot.WriteMessageEnd(ctx); _write_err275 == nil && err2 != nil {
+		_write_err275 = thrift.WrapTException(err2)
 	}
-	if err2 := oprot.Flush(ctx); _write_err270 == nil && err2 != nil {
-		_write_err270 = thrift.WrapTException(err2)
+	if err2 := oprot.Flush(ctx); _write_err275 == nil && err2 != nil {
+		_write_err275 = thrift.WrapTException(err2)
 	}
-	if _write_err270 != nil {
-		return false, thrift.WrapTException(_write_err270)
+	if _write_err275 != nil {
+		return false, thrift.WrapTException(_write_err275)
 	}
 	return true, err
 }
@@ -22130,11 +22256,15 @@ func (p *ControlImportZoneResult) String() string {
 //   - File
 //   - Content
 //   - Doer
+//   - Pops
+//   - AddPops
 type ControlImportMapArgs struct {
-	Name    string `thrift:"name,1" db:"name" json:"name"`
-	File    string `thrift:"file,2" db:"file" json:"file"`
-	Content []byte `thrift:"content,3" db:"content" json:"content"`
-	Doer    *Doer  `thrift:"doer,4" db:"doer" json:"doer"`
+	Name    string   `thrift:"name,1" db:"name" json:"name"`
+	File    string   `thrift:"file,2" db:"file" json:"file"`
+	Content []byte   `thrift:"content,3" db:"content" json:"content"`
+	Doer    *Doer    `thrift:"doer,4" db:"doer" json:"doer"`
+	Pops    []string `thrift:"pops,5" db:"pops" json:"pops"`
+	AddPops []string `thrift:"add_pops,6" db:"add_pops" json:"add_pops"`
 }
 
 func NewControlImportMapArgs() *ControlImportMapArgs {
@@ -22160,6 +22290,14 @@ func (p *ControlImportMapArgs) GetDoer() *Doer {
 		return ControlImportMapArgs_Doer_DEFAULT
 	}
 	return p.Doer
+}
+
+func (p *ControlImportMapArgs) GetPops() []string {
+	return p.Pops
+}
+
+func (p *ControlImportMapArgs) GetAddPops() []string {
+	return p.AddPops
 }
 func (p *ControlImportMapArgs) IsSetDoer() bool {
 	return p.Doer != nil
@@ -22219,6 +22357,26 @@ func (p *ControlImportMapArgs) Read(ctx context.Context, iprot thrift.TProtocol)
 					return err
 				}
 			}
+		case 5:
+			if fieldTypeId == thrift.LIST {
+				if err := p.ReadField5(ctx, iprot); err != nil {
+					return err
+				}
+			} else {
+				if err := iprot.Skip(ctx, fieldTypeId); err != nil {
+					return err
+				}
+			}
+		case 6:
+			if fieldTypeId == thrift.LIST {
+				if err := p.ReadField6(ctx, iprot); err != nil {
+					return err
+				}
+			} else {
+				if err := iprot.Skip(ctx, fieldTypeId); err != nil {
+					return err
+				}
+			}
 		default:
 			if err := iprot.Skip(ctx, fieldTypeId); err != nil {
 				return err
@@ -22269,6 +22427,50 @@ func (p *ControlImportMapArgs) ReadField4(ctx context.Context, iprot thrift.TPro
 	return nil
 }
 
+func (p *ControlImportMapArgs) ReadField5(ctx context.Context, iprot thrift.TProtocol) error {
+	_, size, err := iprot.ReadListBegin(ctx)
+	if err != nil {
+		return thrift.PrependError("error reading list begin: ", err)
+	}
+	tSlice := make([]string, 0, size)
+	p.Pops = tSlice
+	for i := 0; i < size; i++ {
+		var _elem277 string
+		if v, err := iprot.ReadString(ctx); err != nil {
+			return thrift.PrependError("error reading field 0: ", err)
+		} else {
+			_elem277 = v
+		}
+		p.Pops = append(p.Pops, _elem277)
+	}
+	if err := iprot.ReadListEnd(ctx); err != nil {
+		return thrift.PrependError("error reading list end: ", err)
+	}
+	return nil
+}
+
+func (p *ControlImportMapArgs) ReadField6(ctx context.Context, iprot thrift.TProtocol) error {
+	_, size, err := iprot.ReadListBegin(ctx)
+	if err != nil {
+		return thrift.PrependError("error reading list begin: ", err)
+	}
+	tSlice := make([]string, 0, size)
+	p.AddPops = tSlice
+	for i := 0; i < size; i++ {
+		var _elem278 string
+		if v, err := iprot.ReadString(ctx); err != nil {
+			return thrift.PrependError("error reading field 0: ", err)
+		} else {
+			_elem278 = v
+		}
+		p.AddPops = append(p.AddPops, _elem278)
+	}
+	if err := iprot.ReadListEnd(ctx); err != nil {
+		return thrift.PrependError("error reading list end: ", err)
+	}
+	return nil
+}
+
 func (p *ControlImportMapArgs) Write(ctx context.Context, oprot thrift.TProtocol) error {
 	if err := oprot.WriteStructBegin(ctx, "import_map_args"); err != nil {
 		return thrift.PrependError(fmt.Sprintf("%T write struct begin error: ", p), err)
@@ -22284,6 +22486,12 @@ func (p *ControlImportMapArgs) Write(ctx context.Context, oprot thrift.TProtocol
 			return err
 		}
 		if err := p.writeField4(ctx, oprot); err != nil {
+			return err
+		}
+		if err := p.writeField5(ctx, oprot); err != nil {
+			return err
+		}
+		if err := p.writeField6(ctx, oprot); err != nil {
 			return err
 		}
 	}
@@ -22344,6 +22552,48 @@ func (p *ControlImportMapArgs) writeField4(ctx context.Context, oprot thrift.TPr
 	}
 	if err := oprot.WriteFieldEnd(ctx); err != nil {
 		return thrift.PrependError(fmt.Sprintf("%T write field end error 4:doer: ", p), err)
+	}
+	return err
+}
+
+func (p *ControlImportMapArgs) writeField5(ctx context.Context, oprot thrift.TProtocol) (err error) {
+	if err := oprot.WriteFieldBegin(ctx, "pops", thrift.LIST, 5); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T write field begin error 5:pops: ", p), err)
+	}
+	if err := oprot.WriteListBegin(ctx, thrift.STRING, len(p.Pops)); err != nil {
+		return thrift.PrependError("error writing list begin: ", err)
+	}
+	for _, v := range p.Pops {
+		if err := oprot.WriteString(ctx, string(v)); err != nil {
+			return thrift.PrependError(fmt.Sprintf("%T. (0) field write error: ", p), err)
+		}
+	}
+	if err := oprot.WriteListEnd(ctx); err != nil {
+		return thrift.PrependError("error writing list end: ", err)
+	}
+	if err := oprot.WriteFieldEnd(ctx); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T write field end error 5:pops: ", p), err)
+	}
+	return err
+}
+
+func (p *ControlImportMapArgs) writeField6(ctx context.Context, oprot thrift.TProtocol) (err error) {
+	if err := oprot.WriteFieldBegin(ctx, "add_pops", thrift.LIST, 6); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T write field begin error 6:add_pops: ", p), err)
+	}
+	if err := oprot.WriteListBegin(ctx, thrift.STRING, len(p.AddPops)); err != nil {
+		return thrift.PrependError("error writing list begin: ", err)
+	}
+	for _, v := range p.AddPops {
+		if err := oprot.WriteString(ctx, string(v)); err != nil {
+			return thrift.PrependError(fmt.Sprintf("%T. (0) field write error: ", p), err)
+		}
+	}
+	if err := oprot.WriteListEnd(ctx); err != nil {
+		return thrift.PrependError("error writing list end: ", err)
+	}
+	if err := oprot.WriteFieldEnd(ctx); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T write field end error 6:add_pops: ", p), err)
 	}
 	return err
 }
@@ -22515,6 +22765,240 @@ func (p *ControlImportMapResult) String() string {
 	return fmt.Sprintf("ControlImportMapResult(%+v)", *p)
 }
 
+type ControlPopsArgs struct {
+}
+
+func NewControlPopsArgs() *ControlPopsArgs {
+	return &ControlPopsArgs{}
+}
+
+func (p *ControlPopsArgs) Read(ctx context.Context, iprot thrift.TProtocol) error {
+	if _, err := iprot.ReadStructBegin(ctx); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T read error: ", p), err)
+	}
+
+	for {
+		_, fieldTypeId, fieldId, err := iprot.ReadFieldBegin(ctx)
+		if err != nil {
+			return thrift.PrependError(fmt.Sprintf("%T field %d read error: ", p, fieldId), err)
+		}
+		if fieldTypeId == thrift.STOP {
+			break
+		}
+		if err := iprot.Skip(ctx, fieldTypeId); err != nil {
+			return err
+		}
+		if err := iprot.ReadFieldEnd(ctx); err != nil {
+			return err
+		}
+	}
+	if err := iprot.ReadStructEnd(ctx); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T read struct end error: ", p), err)
+	}
+	return nil
+}
+
+func (p *ControlPopsArgs) Write(ctx context.Context, oprot thrift.TProtocol) error {
+	if err := oprot.WriteStructBegin(ctx, "pops_args"); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T write struct begin error: ", p), err)
+	}
+	if p != nil {
+	}
+	if err := oprot.WriteFieldStop(ctx); err != nil {
+		return thrift.PrependError("write field stop error: ", err)
+	}
+	if err := oprot.WriteStructEnd(ctx); err != nil {
+		return thrift.PrependError("write struct stop error: ", err)
+	}
+	return nil
+}
+
+func (p *ControlPopsArgs) String() string {
+	if p == nil {
+		return "<nil>"
+	}
+	return fmt.Sprintf("ControlPopsArgs(%+v)", *p)
+}
+
+// Attributes:
+//   - Success
+//   - Refused
+type ControlPopsResult struct {
+	Success []string        `thrift:"success,0" db:"success" json:"success,omitempty"`
+	Refused *answer.Refused `thrift:"refused,1" db:"refused" json:"refused,omitempty"`
+}
+
+func NewControlPopsResult() *ControlPopsResult {
+	return &ControlPopsResult{}
+}
+
+var ControlPopsResult_Success_DEFAULT []string
+
+func (p *ControlPopsResult) GetSuccess() []string {
+	return p.Success
+}
+
+var ControlPopsResult_Refused_DEFAULT *answer.Refused
+
+func (p *ControlPopsResult) GetRefused() *answer.Refused {
+	if !p.IsSetRefused() {
+		return ControlPopsResult_Refused_DEFAULT
+	}
+	return p.Refused
+}
+func (p *ControlPopsResult) IsSetSuccess() bool {
+	return p.Success != nil
+}
+
+func (p *ControlPopsResult) IsSetRefused() bool {
+	return p.Refused != nil
+}
+
+func (p *ControlPopsResult) Read(ctx context.Context, iprot thrift.TProtocol) error {
+	if _, err := iprot.ReadStructBegin(ctx); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T read error: ", p), err)
+	}
+
+	for {
+		_, fieldTypeId, fieldId, err := iprot.ReadFieldBegin(ctx)
+		if err != nil {
+			return thrift.PrependError(fmt.Sprintf("%T field %d read error: ", p, fieldId), err)
+		}
+		if fieldTypeId == thrift.STOP {
+			break
+		}
+		switch fieldId {
+		case 0:
+			if fieldTypeId == thrift.LIST {
+				if err := p.ReadField0(ctx, iprot); err != nil {
+					return err
+				}
+			} else {
+				if err := iprot.Skip(ctx, fieldTypeId); err != nil {
+					return err
+				}
+			}
+		case 1:
+			if fieldTypeId == thrift.STRUCT {
+				if err := p.ReadField1(ctx, iprot); err != nil {
+					return err
+				}
+			} else {
+				if err := iprot.Skip(ctx, fieldTypeId); err != nil {
+					return err
+				}
+			}
+		default:
+			if err := iprot.Skip(ctx, fieldTypeId); err != nil {
+				return err
+			}
+		}
+		if err := iprot.ReadFieldEnd(ctx); err != nil {
+			return err
+		}
+	}
+	if err := iprot.ReadStructEnd(ctx); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T read struct end error: ", p), err)
+	}
+	return nil
+}
+
+func (p *ControlPopsResult) ReadField0(ctx context.Context, iprot thrift.TProtocol) error {
+	_, size, err := iprot.ReadListBegin(ctx)
+	if err != nil {
+		return thrift.PrependError("error reading list begin: ", err)
+	}
+	tSlice := make([]string, 0, size)
+	p.Success = tSlice
+	for i := 0; i < size; i++ {
+		var _elem279 string
+		if v, err := iprot.ReadString(ctx); err != nil {
+			return thrift.PrependError("error reading field 0: ", err)
+		} else {
+			_elem279 = v
+		}
+		p.Success = append(p.Success, _elem279)
+	}
+	if err := iprot.ReadListEnd(ctx); err != nil {
+		return thrift.PrependError("error reading list end: ", err)
+	}
+	return nil
+}
+
+func (p *ControlPopsResult) ReadField1(ctx context.Context, iprot thrift.TProtocol) error {
+	p.Refused = &answer.Refused{}
+	if err := p.Refused.Read(ctx, iprot); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T error reading struct: ", p.Refused), err)
+	}
+	return nil
+}
+
+func (p *ControlPopsResult) Write(ctx context.Context, oprot thrift.TProtocol) error {
+	if err := oprot.WriteStructBegin(ctx, "pops_result"); err != nil {
+		return thrift.PrependError(fmt.Sprintf("%T write struct begin error: ", p), err)
+	}
+	if p != nil {
+		if err := p.writeField0(ctx, oprot); err != nil {
+			return err
+		}
+		if err := p.writeField1(ctx, oprot); err != nil {
+			return err
+		}
+	}
+	if err := oprot.WriteFieldStop(ctx); err != nil {
+		return thrift.PrependError("write field stop error: ", err)
+	}
+	if err := oprot.WriteStructEnd(ctx); err != nil {
+		return thrift.PrependError("write struct stop error: ", err)
+	}
+	return nil
+}
+
+func (p *ControlPopsResult) writeField0(ctx context.Context, oprot thrift.TProtocol) (err error) {
+	if p.IsSetSuccess() {
+		if err := oprot.WriteFieldBegin(ctx, "success", thrift.LIST, 0); err != nil {
+			return thrift.PrependError(fmt.Sprintf("%T write field begin error 0:success: ", p), err)
+		}
+		if err := oprot.WriteListBegin(ctx, thrift.STRING, len(p.Success)); err != nil {
+			return thrift.PrependError("error writing list begin: ", err)
+		}
+		for _, v := range p.Success {
+			if err := oprot.WriteString(ctx, string(v)); err != nil {
+				return thrift.PrependError(fmt.Sprintf("%T. (0) field write error: ", p), err)
+			}
+		}
+		if err := oprot.WriteListEnd(ctx); err != nil {
+			return thrift.PrependError("error writing list end: ", err)
+		}
+		if err := oprot.WriteFieldEnd(ctx); err != nil {
+			return thrift.PrependError(fmt.Sprintf("%T write field end error 0:success: ", p), err)
+		}
+	}
+	return err
+}
+
+func (p *ControlPopsResult) writeField1(ctx context.Context, oprot thrift.TProtocol) (err error) {
+	if p.IsSetRefused() {
+		if err := oprot.WriteFieldBegin(ctx, "refused", thrift.STRUCT, 1); err != nil {
+			return thrift.PrependError(fmt.Sprintf("%T write field begin error 1:refused: ", p), err)
+		}
+		if err := p.Refused.Write(ctx, oprot); err != nil {
+			return thrift.PrependError(fmt.Sprintf("%T error writing struct: ", p.Refused), err)
+		}
+		if err := oprot.WriteFieldEnd(ctx); err != nil {
+			return thrift.PrependError(fmt.Sprintf("%T write field end error 1:refused: ", p), err)
+		}
+	}
+	return err
+}
+
+func (p *ControlPopsResult) String() string {
+	if p == nil {
+		return "<nil>"
+	}
+	return fmt.Sprintf("ControlPopsResult(%+v)", *p)
+}
+
 type ControlMapsArgs struct {
 }
 
@@ -22661,11 +23145,11 @@ func (p *ControlMapsResult) ReadField0(ctx context.Context, iprot thrift.TProtoc
 	tSlice := make([]*MapState, 0, size)
 	p.Success = tSlice
 	for i := 0; i < size; i++ {
-		_elem272 := &MapState{}
-		if err := _elem272.Read(ctx, iprot); err != nil {
-			return thrift.PrependError(fmt.Sprintf("%T error reading struct: ", _elem272), err)
+		_elem280 := &MapState{}
+		if err := _elem280.Read(ctx, iprot); err != nil {
+			return thrift.PrependError(fmt.Sprintf("%T error reading struct: ", _elem280), err)
 		}
-		p.Success = append(p.Success, _elem272)
+		p.Success = append(p.Success, _elem280)
 	}
 	if err := iprot.ReadListEnd(ctx); err != nil {
 		return thrift.PrependError("error reading list end: ", err)
@@ -23591,11 +24075,11 @@ func (p *ControlOverridesResult) ReadField0(ctx context.Context, iprot thrift.TP
 	tSlice := make([]*Override, 0, size)
 	p.Success = tSlice
 	for i := 0; i < size; i++ {
-		_elem273 := &Override{}
-		if err := _elem273.Read(ctx, iprot); err != nil {
-			return thrift.PrependError(fmt.Sprintf("%T error reading struct: ", _elem273), err)
+		_elem281 := &Override{}
+		if err := _elem281.Read(ctx, iprot); err != nil {
+			return thrift.PrependError(fmt.Sprintf("%T error reading struct: ", _elem281), err)
 		}
-		p.Success = append(p.Success, _elem273)
+		p.Success = append(p.Success, _elem281)
 	}
 	if err := iprot.ReadListEnd(ctx); err != nil {
 		return thrift.PrependError("error reading list end: ", err)
@@ -25903,11 +26387,11 @@ func (p *ControlHoldsResult) ReadField0(ctx context.Context, iprot thrift.TProto
 	tSlice := make([]*Hold, 0, size)
 	p.Success = tSlice
 	for i := 0; i < size; i++ {
-		_elem274 := &Hold{}
-		if err := _elem274.Read(ctx, iprot); err != nil {
-			return thrift.PrependError(fmt.Sprintf("%T error reading struct: ", _elem274), err)
+		_elem282 := &Hold{}
+		if err := _elem282.Read(ctx, iprot); err != nil {
+			return thrift.PrependError(fmt.Sprintf("%T error reading struct: ", _elem282), err)
 		}
-		p.Success = append(p.Success, _elem274)
+		p.Success = append(p.Success, _elem282)
 	}
 	if err := iprot.ReadListEnd(ctx); err != nil {
 		return thrift.PrependError("error reading list end: ", err)
@@ -27356,11 +27840,11 @@ func (p *ControlFreezesResult) ReadField0(ctx context.Context, iprot thrift.TPro
 	tSlice := make([]*Freeze, 0, size)
 	p.Success = tSlice
 	for i := 0; i < size; i++ {
-		_elem275 := &Freeze{}
-		if err := _elem275.Read(ctx, iprot); err != nil {
-			return thrift.PrependError(fmt.Sprintf("%T error reading struct: ", _elem275), err)
+		_elem283 := &Freeze{}
+		if err := _elem283.Read(ctx, iprot); err != nil {
+			return thrift.PrependError(fmt.Sprintf("%T error reading struct: ", _elem283), err)
 		}
-		p.Success = append(p.Success, _elem275)
+		p.Success = append(p.Success, _elem283)
 	}
 	if err := iprot.ReadListEnd(ctx); err != nil {
 		return thrift.PrependError("error reading list end: ", err)
@@ -28253,11 +28737,11 @@ func (p *ControlExpectationsResult) ReadField0(ctx context.Context, iprot thrift
 	tSlice := make([]*Expectation, 0, size)
 	p.Success = tSlice
 	for i := 0; i < size; i++ {
-		_elem276 := &Expectation{}
-		if err := _elem276.Read(ctx, iprot); err != nil {
-			return thrift.PrependError(fmt.Sprintf("%T error reading struct: ", _elem276), err)
+		_elem284 := &Expectation{}
+		if err := _elem284.Read(ctx, iprot); err != nil {
+			return thrift.PrependError(fmt.Sprintf("%T error reading struct: ", _elem284), err)
 		}
-		p.Success = append(p.Success, _elem276)
+		p.Success = append(p.Success, _elem284)
 	}
 	if err := iprot.ReadListEnd(ctx); err != nil {
 		return thrift.PrependError("error reading list end: ", err)
@@ -28793,11 +29277,11 @@ func (p *ControlVipsResult) ReadField0(ctx context.Context, iprot thrift.TProtoc
 	tSlice := make([]*VipState, 0, size)
 	p.Success = tSlice
 	for i := 0; i < size; i++ {
-		_elem277 := &VipState{}
-		if err := _elem277.Read(ctx, iprot); err != nil {
-			return thrift.PrependError(fmt.Sprintf("%T error reading struct: ", _elem277), err)
+		_elem285 := &VipState{}
+		if err := _elem285.Read(ctx, iprot); err != nil {
+			return thrift.PrependError(fmt.Sprintf("%T error reading struct: ", _elem285), err)
 		}
-		p.Success = append(p.Success, _elem277)
+		p.Success = append(p.Success, _elem285)
 	}
 	if err := iprot.ReadListEnd(ctx); err != nil {
 		return thrift.PrependError("error reading list end: ", err)

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"path/filepath"
 	"slices"
@@ -27,6 +28,9 @@ import (
 	"github.com/zonecast/zonecast/record"
 )
 
+// unknownPoPs that --unknown-pops of `map import` can say.
+var unknownPoPs = []string{"refuse", "add", "keep"}
+
 // mapFormats that --format of `map import` can say.
 var mapFormats = []string{"csv", "gdnsd", "knot", "tinydns", "dnsrocks"}
 
@@ -39,6 +43,7 @@ type mapSource struct {
 	Resource  string
 	Keys      []string
 	For       []string
+	Unknown   string // what becomes of PoPs that are not known
 	TTL       uint32
 	Embedded  bool
 }
@@ -56,6 +61,9 @@ func newMapImport() *cobra.Command {
   tinydns   % lines of tinydns-data
   dnsrocks  M, 8 and % lines of dnsrocks
 
+The PoPs that a map of csv or gdnsd names are those that `+"`zonecast pop list`"+` shows, or the map is refused: a name that was mistyped would send clients where nobody can
+drain. --unknown-pops add makes those that are missing, with capacity 0, and keep takes them as they are, for locations that are no PoPs.
+
 --for says for which names the map holds (*.example.net: all below it); with gdnsd's --resource they get its addresses, one RRset at each PoP, and with tinydns
 and dnsrocks those that the file has for them by location. --dry-run tells what would change and changes nothing. The change is guarded like any other.`,
 		func(cmd *cobra.Command, args []string) error {
@@ -68,6 +76,8 @@ and dnsrocks those that the file has for them by location. --dry-run tells what 
 				return misused(cmd, fmt.Errorf("--format is %q, expected %s", o.Format, strings.Join(mapFormats, ", ")))
 			case o.Format == "" && len(args) == 2 && strings.ToLower(filepath.Ext(args[1])) != ".csv":
 				return misused(cmd, fmt.Errorf("--format is missing: %s may be any of %s", args[1], strings.Join(mapFormats, ", ")))
+			case !slices.Contains(unknownPoPs, o.Unknown):
+				return misused(cmd, fmt.Errorf("--unknown-pops is %q, expected %s", o.Unknown, strings.Join(unknownPoPs, ", ")))
 			case o.Resource != "" && len(o.For) == 0:
 				return misused(cmd, errors.New("--resource without --for: whose addresses are they to be?"))
 			default:
@@ -92,19 +102,26 @@ and dnsrocks those that the file has for them by location. --dry-run tells what 
 			// A large database takes longer to read than a call may take.
 			ctx, cancel := context.WithTimeout(s.whole, s.Timeout)
 			defer cancel()
+			var pops, missing []string
+			if read != nil && o.Unknown != "keep" {
+				var err error
+				if pops, missing, err = s.heldPoPs(ctx, read, o.Unknown == "add"); err != nil {
+					return err
+				}
+			}
 			if dry {
-				return s.planMap(ctx, read)
+				return s.planMap(ctx, read, missing)
 			}
 			if read != nil {
 				for _, n := range read.Notes {
 					fmt.Fprintln(s.err, s.paint(yellow, "note:"), plain(n.String()))
 				}
 			}
-			by, err := s.doer(ctx, change, operator.Import(string(mapclaims.Source(name)), content, change.Reason))
+			by, err := s.doer(ctx, change, operator.ImportMap(string(mapclaims.Source(name)), content, missing, change.Reason))
 			if err != nil {
 				return err
 			}
-			ch, err := s.Control.ImportMap(ctx, name, filepath.Base(file), content, by)
+			ch, err := s.Control.ImportMap(ctx, name, filepath.Base(file), content, by, pops, missing)
 			if err != nil {
 				return err
 			}
@@ -118,6 +135,7 @@ and dnsrocks those that the file has for them by location. --dry-run tells what 
 	f.StringVar(&o.Resource, "resource", "", "the resource of gdnsd whose addresses the names of --for get")
 	f.StringSliceVar(&o.Keys, "geodb-key", nil, "Knot's geodb-key: a path in the database, in order (default country/iso_code)")
 	f.StringSliceVar(&o.For, "for", nil, "a name that the map holds for; *.NAME: all below it")
+	f.StringVar(&o.Unknown, "unknown-pops", "refuse", "what becomes of PoPs of the map that are not known: "+strings.Join(unknownPoPs, ", "))
 	f.Uint32Var(&o.TTL, "ttl", 60, "TTL of addresses, in seconds, where the format has none of its own")
 	f.BoolVar(&o.Embedded, "embedded-ipv4", false, "put clients of 6to4, NAT64 and the like where their IPv4 address is, as gdnsd does: more than three times as many prefixes")
 	f.BoolVar(&dry, "dry-run", false, "tell what would change, and change nothing")
@@ -178,21 +196,71 @@ func (o *mapSource) read(file string) (*geoformats.Import, error) {
 		return nil, err
 	}
 	if len(uses) > 0 {
-		byResolver := o.Format == "gdnsd" && !slices.ContainsFunc(i.Map.Uses, func(u geo.Use) bool { return u.Kind == geo.BySubnet }) && len(names) > 0
+		said := i.Map.Uses
 		i.Map.Uses = nil
 		for _, u := range uses {
-			if u.Kind = geo.ByResolver; u.Name != "" {
-				i.Map.Uses = append(i.Map.Uses, u)
-			}
-			if u.Kind = geo.BySubnet; !byResolver {
-				i.Map.Uses = append(i.Map.Uses, u)
+			for _, u.Kind = range []geo.Kind{geo.ByResolver, geo.BySubnet} {
+				// gdnsd's ignore_ecs, tinydns, and dnsrocks without 8 know one kind alone.
+				if len(said) == 0 || slices.ContainsFunc(said, func(s geo.Use) bool { return s.Kind == u.Kind }) {
+					i.Map.Uses = append(i.Map.Uses, u)
+				}
 			}
 		}
 	}
-	if len(i.Map.Entries) == 0 {
+	if len(i.Map.Entries) == 0 && len(i.Sets) == 0 { // Knot's weights have no prefixes
 		return nil, fmt.Errorf("%s has no prefixes, expected a map", file)
 	}
 	return i, nil
+}
+
+// heldPoPs holds the PoPs that a map names against those known. It gives all of them, and
+// those that are missing, of which any is an error unless they are to be made.
+func (s *session) heldPoPs(ctx context.Context, read *geoformats.Import, add bool) (pops, missing []string, err error) {
+	if len(read.PoPs) == 0 {
+		return nil, nil, nil
+	}
+	known, err := s.Control.Pops(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	var errs []error
+	for _, p := range read.PoPs {
+		if pops = append(pops, p.Name); slices.Contains(known, p.Name) {
+			continue
+		}
+		missing = append(missing, p.Name)
+		if len(errs) < maxUnknownTold {
+			errs = append(errs, fmt.Errorf("%s: %q is no PoP, expected %s", p.Place, p.Name, oneOf(known)))
+		}
+	}
+	if len(missing) == 0 || add {
+		return pops, missing, nil
+	}
+	if more := len(missing) - len(errs); more > 0 {
+		errs = append(errs, fmt.Errorf("and %d more", more))
+	}
+	return nil, nil, hinted{errors.Join(errs...), "`zonecast pop add` makes a PoP, --unknown-pops add makes all that are missing, --unknown-pops keep is for locations that are no PoPs"}
+}
+
+// maxUnknownTold is how many PoPs that are not known an error names.
+const maxUnknownTold = 8
+
+// oneOf is some names for a message.
+func oneOf(names []string) string {
+	if len(names) == 0 {
+		return "one that there is (there are none)"
+	}
+	text := "one of "
+	for i, n := range names {
+		if i == maxUnknownTold {
+			return text + fmt.Sprintf(" and %d more", len(names)-i)
+		}
+		if i > 0 {
+			text += ", "
+		}
+		text += fmt.Sprintf("%q", n)
+	}
+	return text
 }
 
 // uses are those that --for says, without a kind.
@@ -276,20 +344,62 @@ func (o *mapSource) ofAtlas(file string, d *tinydns.Data, names []record.Name) (
 			i.Notes[len(i.Notes)-1].Place = fmt.Sprintf("%s:%d", n.File, n.Line)
 		}
 	}
+	everybody := map[record.Key]record.Set{}
+	for _, s := range d.Sets {
+		if s.Location == "" && slices.Contains(names, s.Owner) {
+			everybody[s.Key] = s
+		}
+	}
 	for _, s := range d.Sets {
 		if s.Location == "" || !slices.Contains(names, s.Owner) {
 			continue
 		}
-		for k, t := range s.Terms {
-			if t.TTL != s.TTL || t.From != 0 || t.Until != 0 {
-				i.Notes = append(i.Notes, geoformats.Note{Place: file, Text: fmt.Sprintf("%s: a record has a TTL or times of its own; it has those of its RRset here, and holds at all times", s.Key)})
-				s.Terms = slices.Clone(s.Terms)
-				s.Terms[k] = record.Terms{TTL: s.TTL, Weight: t.Weight}
-			}
+		all := everybody[record.Key{Owner: s.Owner, Type: s.Type}]
+		s, more := o.together(s, all)
+		if more {
+			i.Notes = append(i.Notes, geoformats.Note{Place: file, Text: fmt.Sprintf("%s: a record has a TTL or times of its own; it has those of its RRset here, and holds at all times", s.Key)})
 		}
 		i.Sets = append(i.Sets, s)
 	}
 	return i, nil
+}
+
+// maxTinydns is how many A records tinydns answers (tdlookup.c).
+const maxTinydns = 8
+
+// together gives what clients of a location get: its records, and those for everybody, which
+// hold beside them in tinydns and dnsrocks, and not in a dataset. own: a record had a TTL or
+// times of its own.
+func (o *mapSource) together(s, everybody record.Set) (out record.Set, own bool) {
+	ttl := s.TTL
+	if len(everybody.Data) > 0 {
+		ttl = min(ttl, everybody.TTL)
+	}
+	weights := map[record.Rdata]uint32{}
+	for _, part := range []record.Set{s, everybody} {
+		for k, d := range part.Data {
+			t := record.Terms{TTL: part.TTL, Weight: 1}
+			if part.Terms != nil {
+				t = part.Terms[k]
+			}
+			own = own || t.TTL != ttl || t.From != 0 || t.Until != 0
+			if o.Format == "dnsrocks" {
+				weights[d] = uint32(min(uint64(weights[d])+uint64(t.Weight), math.MaxUint32))
+			} else {
+				weights[d] = 1 // one that is there twice is there once
+			}
+		}
+	}
+	var data []record.Rdata
+	var terms []record.Terms
+	for d, w := range weights {
+		data, terms = append(data, d), append(terms, record.Terms{TTL: ttl, Weight: w})
+	}
+	out = record.NewSet(s.Owner, s.Type, s.Location, data, terms)
+	if out.Choose = max(s.Choose, everybody.Choose); o.Format == "tinydns" && s.Type == record.TypeA && len(data) > maxTinydns {
+		out.Choose = maxTinydns
+	}
+	return out, own
 }
 
 // mapPlan is what an import would change.
@@ -307,10 +417,11 @@ type mapPlan struct {
 	Moved4    float64  `json:"moved_ipv4"` // part of the addresses, 0 to 1
 	Moved6    float64  `json:"moved_ipv6"`
 	Notes     []string `json:"notes"`
+	NewPoPs   []string `json:"new_pops"` // that would be made
 }
 
 // planMap tells what would change.
-func (s *session) planMap(ctx context.Context, read *geoformats.Import) error {
+func (s *session) planMap(ctx context.Context, read *geoformats.Import, missing []string) error {
 	before, err := s.fetchMap(ctx, read.Map.Name)
 	if err != nil && api.Code(err) != api.NotFound {
 		return err
@@ -320,7 +431,7 @@ func (s *session) planMap(ctx context.Context, read *geoformats.Import) error {
 	}
 	p := mapPlan{
 		Name: read.Map.Name, Prefixes: len(read.Map.Entries), Orders: len(read.Map.Orders), Uses: len(read.Map.Uses), Names: len(read.Sets),
-		Before: len(before.Entries), Notes: []string{},
+		Before: len(before.Entries), Notes: []string{}, NewPoPs: append([]string{}, missing...),
 	}
 	places := map[record.Location]bool{}
 	for _, e := range read.Map.Entries {
@@ -363,6 +474,9 @@ func (s *session) planMap(ctx context.Context, read *geoformats.Import) error {
 			fmt.Fprintf(w, "before: %d prefixes; %.2f %% of IPv4 and %.2f %% of IPv6 (2000::/3) move\n", p.Before, 100*p.Moved4, 100*p.Moved6)
 		}
 		fmt.Fprintf(w, "RRsets of the map: %d created, %d replaced, %d removed\n", p.Created, p.Replaced, p.Removed)
+		if len(p.NewPoPs) > 0 {
+			fmt.Fprintf(w, "PoPs that would be made: %s\n", plain(strings.Join(p.NewPoPs, ", ")))
+		}
 		for _, n := range p.Notes {
 			fmt.Fprintln(w, s.paint(yellow, "note:"), plain(n))
 		}

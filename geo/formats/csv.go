@@ -58,7 +58,7 @@ func ReadCSV(r io.Reader, file string) (*Import, error) {
 	if (second >= 0 || third >= 0) && (second < 0 || pops >= 0 || !strings.EqualFold(strings.TrimSpace(head[location]), "pop")) {
 		return nil, fmt.Errorf("%s:1: columns %s, expected second and third beside pop alone", file, among(slices.Clone(head)))
 	}
-	b := csvMap{file: file, out: i, names: map[string]record.Location{}, orders: map[record.Location]said{}, takeover: second >= 0}
+	b := csvMap{file: file, out: i, names: map[string]record.Location{}, first: map[string]int{}, orders: map[record.Location]said{}, takeover: second >= 0}
 	for {
 		row, err := c.Read()
 		if errors.Is(err, io.EOF) {
@@ -103,6 +103,7 @@ type csvMap struct {
 	out    *Import
 	lines  []int32 // of the entries
 	names  map[string]record.Location
+	first  map[string]int // line of a location
 	orders map[record.Location]said
 
 	takeover bool // PoPs stand in pop, second and third
@@ -135,6 +136,7 @@ func (m *csvMap) add(prefix, location, order string, line int) error {
 	if !ok {
 		l = record.Location(strings.Clone(location))
 		m.names[string(l)] = l
+		m.first[string(l)] = line
 	}
 	if order != "" {
 		before, ok := m.orders[l]
@@ -186,6 +188,9 @@ func (m *csvMap) done() error {
 		var pops []record.Location
 		for p := range strings.FieldsSeq(s.text) {
 			pops = append(pops, record.Location(p))
+			if line, ok := m.first[p]; !ok || s.line < line {
+				m.first[p] = s.line
+			}
 		}
 		if m.takeover && len(pops) == 1 { // its location is the PoP itself
 			continue
@@ -195,6 +200,11 @@ func (m *csvMap) done() error {
 		}
 		m.out.Map.Orders[l] = pops
 	}
+	places := make(map[string]string, len(m.first))
+	for p, line := range m.first {
+		places[p] = fmt.Sprintf("%s:%d", m.file, line)
+	}
+	m.out.named(places)
 	return nil
 }
 

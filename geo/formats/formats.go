@@ -14,7 +14,37 @@ import (
 type Import struct {
 	Map   geo.Map
 	Sets  []record.Set // by location, in order of their keys
+	PoPs  []PoP
 	Notes []Note
+}
+
+// PoP is one that a file names, and where first. A format that has locations of its own, as
+// Knot's and tinydns's, names none.
+type PoP struct {
+	Name  string
+	Place string // file:line
+}
+
+// named takes note of the PoPs that the map has, of which each stands at a place.
+func (i *Import) named(place map[string]string) {
+	seen := map[record.Location]bool{"": true}
+	add := func(l record.Location) {
+		if !seen[l] {
+			seen[l] = true
+			i.PoPs = append(i.PoPs, PoP{string(l), place[string(l)]})
+		}
+	}
+	for _, pops := range i.Map.Orders {
+		for _, p := range pops {
+			add(p)
+		}
+	}
+	for _, e := range i.Map.Entries {
+		if i.Map.Orders[e.Location] == nil {
+			add(e.Location)
+		}
+	}
+	slices.SortFunc(i.PoPs, func(a, b PoP) int { return strings.Compare(a.Name, b.Name) })
 }
 
 // Note is something that the file says and that a dataset does not say exactly so.
@@ -61,11 +91,16 @@ func (i *Import) order(pops []string, between string) record.Location {
 	return l
 }
 
-// For makes the map hold for names: by client subnet and by the address that asks.
+// For makes the map hold for names, by client subnet and by the address that asks: of a
+// wildcard for all names below it.
 func (i *Import) For(names ...record.Name) {
 	for _, n := range names {
-		for _, kind := range []geo.Kind{geo.ByResolver, geo.BySubnet} {
-			i.Map.Uses = append(i.Map.Uses, geo.Use{Name: n, Kind: kind})
+		u := geo.Use{Name: n}
+		if n.IsWildcard() {
+			u.Name, u.Below = n.Parent(), true
+		}
+		for _, u.Kind = range []geo.Kind{geo.ByResolver, geo.BySubnet} {
+			i.Map.Uses = append(i.Map.Uses, u)
 		}
 	}
 }

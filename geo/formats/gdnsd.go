@@ -86,6 +86,7 @@ func (g GDNSD) Read() (*Import, error) {
 			i.Map.Orders[l] = pops[1:]
 		}
 	}
+	i.named(m.at)
 	if m.noECS {
 		for _, n := range g.Names {
 			i.Map.Uses = append(i.Map.Uses, geo.Use{Name: n, Kind: geo.ByResolver})
@@ -138,6 +139,7 @@ type gdMap struct {
 	out   *Import
 	dcs   []string          // as the file says, in its order
 	pops  map[string]string // datacenter → its name here
+	at    map[string]string // PoP → where its datacenter stands
 	noECS bool
 
 	skipFirst bool // of the resource: orders begin with the second
@@ -178,7 +180,7 @@ type subnet struct {
 }
 
 func newGDMap(g GDNSD, name string, v *value) (*gdMap, error) {
-	m := &gdMap{GDNSD: g, name: name, out: &Import{}, pops: map[string]string{}}
+	m := &gdMap{GDNSD: g, name: name, out: &Import{}, pops: map[string]string{}, at: map[string]string{}}
 	for _, p := range v.pairs {
 		switch p.key {
 		case "geoip2_db", "datacenters", "ignore_ecs", "nets", "map", "auto_dc_coords", "auto_dc_limit":
@@ -257,7 +259,7 @@ func (m *gdMap) datacenters(v *value) error {
 		case twice:
 			return d.errorf("datacenter %q is there twice, before as %q, expected it once", d.text, before)
 		}
-		from[pop], m.pops[d.text] = d.text, pop
+		from[pop], m.pops[d.text], m.at[pop] = d.text, pop, d.place
 		m.dcs = append(m.dcs, d.text)
 	}
 	return nil

@@ -81,10 +81,8 @@ func (k Knot) Read() (*Import, error) {
 		return nil, err
 	}
 	sortSets(i.Sets)
-	if len(i.Map.Entries) > 0 {
-		for _, n := range names {
-			i.For(n.name)
-		}
+	for _, n := range names { // also of weights, where nobody has a location: names are what such a map is
+		i.For(n.name)
 	}
 	return i, nil
 }

@@ -72,8 +72,15 @@ foo.example.net. AAAA @"192.0.2.0/24" 2001:db8::1
 	}, notes); d != "" {
 		t.Error(d)
 	}
-	if len(i.Map.Uses) != 4 {
-		t.Errorf("uses %v", i.Map.Uses)
+	var uses []string
+	for _, u := range i.Map.Uses {
+		uses = append(uses, u.String())
+	}
+	if d := cmp.Diff([]string{
+		"foo.example.net. by resolver", "foo.example.net. by subnet",
+		"below bar.example.net. by resolver", "below bar.example.net. by subnet",
+	}, uses); d != "" {
+		t.Error(d)
 	}
 }
 
@@ -130,7 +137,7 @@ foo.example.net. AAAA 2001:db8::1*3
 `, sets(i.Sets)); d != "" {
 		t.Error(d)
 	}
-	if len(i.Map.Entries) != 0 || len(i.Map.Uses) != 0 || len(i.Notes) != 2 {
+	if len(i.Map.Entries) != 0 || len(i.Map.Uses) != 4 || len(i.Notes) != 2 {
 		t.Errorf("%v", i)
 	}
 }

@@ -6,8 +6,10 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/zonecast/zonecast/geo"
 	"github.com/zonecast/zonecast/internal/claimtree"
 	"github.com/zonecast/zonecast/internal/freshness"
+	"github.com/zonecast/zonecast/internal/steering"
 	"github.com/zonecast/zonecast/record"
 	"github.com/zonecast/zonecast/snapshot"
 )
@@ -17,6 +19,19 @@ const (
 	maxDatasets = 64
 	maxZones    = 10_000
 )
+
+// mapsZone is the zone of maps of a dataset that does not have geo.Zone: that of edge is
+// edge._of.maps.zonecast.internal.
+func mapsZone(dataset string) record.Name {
+	n, err := geo.Zone.Child(geo.DatasetsLabel)
+	if err == nil {
+		n, err = n.Child(dataset)
+	}
+	if err != nil {
+		panic(err) // a constant, and a name that was checked
+	}
+	return n
+}
 
 // rest stands for all zones that no dataset names.
 const rest = "*"
@@ -112,6 +127,11 @@ func New(all []Zones) (*Division, error) {
 	if len(all) > maxDatasets || len(d.of) > maxZones {
 		report("datasets: %d with %d zones, expected at most %d with %d", len(all), len(d.of), maxDatasets, maxZones)
 	}
+	for _, name := range d.names {
+		if zone := mapsZone(name); d.of[zone] == "" {
+			d.of[zone] = name
+		}
+	}
 	return d, errors.Join(errs...)
 }
 
@@ -136,6 +156,22 @@ func (d *Division) Has(dataset string, name record.Name) bool {
 	return d == nil || d.nameOf(name) == dataset
 }
 
+// MapsZone is the zone that a dataset has its maps and states of PoPs in.
+func (d *Division) MapsZone(dataset string) record.Name {
+	if d.Has(dataset, geo.Zone) {
+		return geo.Zone
+	}
+	return mapsZone(dataset)
+}
+
+// Of is the dataset that has a name.
+func (d *Division) Of(name record.Name) string {
+	if d == nil {
+		return ""
+	}
+	return d.nameOf(name)
+}
+
 // nameOf is the dataset of a name: that of the closest name at or above it that one has.
 func (d *Division) nameOf(name record.Name) string {
 	for n := name; n != ""; n = n.Parent() {
@@ -147,7 +183,7 @@ func (d *Division) nameOf(name record.Name) string {
 }
 
 // Part is what of a change a dataset has: the claims for its names; of the signs of freshness
-// its own.
+// its own; of the states of PoPs all, in its own zone of maps.
 func (d *Division) Part(dataset string, ch claimtree.Change) claimtree.Change {
 	if d == nil || len(ch.Claims) == 0 {
 		return ch
@@ -169,6 +205,9 @@ func (d *Division) Claims(dataset string, s record.Source, shard string, claims 
 			return claims
 		}
 	}
+	if s == steering.Source {
+		return d.states(dataset, claims)
+	}
 	has := func(c record.Claim) bool { return d.nameOf(c.Owner) == dataset }
 	first := slices.IndexFunc(claims, func(c record.Claim) bool { return !has(c) })
 	if first < 0 {
@@ -181,4 +220,19 @@ func (d *Division) Claims(dataset string, s record.Source, shard string, claims 
 		}
 	}
 	return part
+}
+
+// states puts claims of states of PoPs, and of their zone, into the zone of maps of a dataset.
+func (d *Division) states(dataset string, claims []record.Claim) []record.Claim {
+	zone := d.MapsZone(dataset)
+	if zone == geo.Zone {
+		return claims
+	}
+	own := slices.Clone(claims)
+	for i := range own {
+		if c := &own[i]; c.Owner.IsSubdomainOf(geo.Zone) {
+			c.Owner = c.Owner[:len(c.Owner)-len(geo.Zone)] + zone
+		}
+	}
+	return own
 }

@@ -1,14 +1,17 @@
 package datasets
 
 import (
+	"slices"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 	"pgregory.net/rapid"
 
+	"github.com/zonecast/zonecast/geo"
 	"github.com/zonecast/zonecast/internal/claimtree"
 	"github.com/zonecast/zonecast/internal/freshness"
+	"github.com/zonecast/zonecast/internal/steering"
 	"github.com/zonecast/zonecast/record"
 )
 
@@ -119,6 +122,49 @@ func TestPart(t *testing.T) {
 			rt.Fatalf("without a division %d of %d claims", len(got.Claims), len(claims))
 		}
 	})
+}
+
+// TestPartOfPoPs: every dataset has the states of all PoPs, in its own zone of maps.
+func TestPartOfPoPs(t *testing.T) {
+	d, err := division(t, "internal=*", "edge=example.net")
+	if err != nil {
+		t.Fatal(err)
+	}
+	state, err := geo.PoP{Name: "esams", State: geo.Drained}.RRset(geo.Zone)
+	if err != nil {
+		t.Fatal(err)
+	}
+	claims := append(steering.Zone(geo.Zone, steering.Source, record.Provenance{}), record.Claim{RRset: state, Source: steering.Source})
+	for dataset, zone := range map[string]string{"internal": "maps.zonecast.internal", "edge": "edge._of.maps.zonecast.internal"} {
+		if got := d.MapsZone(dataset); got != name(t, zone) || !d.Has(dataset, got) {
+			t.Errorf("zone of maps of %s: %s (its own: %v), expected %s", dataset, got, d.Has(dataset, got), zone)
+		}
+		part := d.Claims(dataset, steering.Source, "esams", claims)
+		if len(part) != len(claims) {
+			t.Fatalf("%s has %d claims of %d", dataset, len(part), len(claims))
+		}
+		var rrsets []record.RRset
+		for i, c := range part {
+			if !c.Owner.IsSubdomainOf(name(t, zone)) || !slices.Equal(c.Data, claims[i].Data) {
+				t.Errorf("%s: %s %x", dataset, c.Key, c.Data)
+			}
+			rrsets = append(rrsets, c.RRset)
+		}
+		_, pops, err := geo.ParseMaps(rrsets)
+		if err != nil || len(pops) != 1 || pops[0] != (geo.PoP{Name: "esams", State: geo.Drained}) {
+			t.Errorf("%s: PoPs %v, %v", dataset, pops, err)
+		}
+	}
+	if claims[0].Owner != geo.Zone {
+		t.Errorf("the claims themselves are changed: %s", claims[0].Key)
+	}
+	var none *Division
+	if none.MapsZone("internal") != geo.Zone {
+		t.Error("without a division maps are elsewhere")
+	}
+	if err := (&geo.Map{Name: "_of"}).Check(); err == nil {
+		t.Error("a map may have the name of the zones of datasets")
+	}
 }
 
 func TestPartOfFreshness(t *testing.T) {

@@ -70,7 +70,7 @@ func TestDrain(t *testing.T) {
 		Orders:  map[record.Location][]record.Location{"here": {"esams", "drmrs"}, "there": {"drmrs", "esams"}},
 		Uses:    []geo.Use{{Name: record.Root, Below: true}, {Name: record.Root, Below: true, Kind: geo.BySubnet}},
 	}
-	claims, err := steering.Claims(&world, "map/world", record.Provenance{Author: "alice", Time: time.Now()})
+	claims, err := steering.Claims(&world, geo.Zone, "map/world", record.Provenance{Author: "alice", Time: time.Now()})
 	if err != nil {
 		t.Fatal(err)
 	}

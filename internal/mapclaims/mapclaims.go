@@ -152,11 +152,11 @@ func Decode(content []byte) (*geo.Map, []record.RRset, error) {
 	return &maps[0], names, nil
 }
 
-// Claims are those of a map: its RRsets, the zone that they are in where nobody else claims
+// Claims are those of a map in a zone of maps: its RRsets, that zone where nobody else claims
 // it, and the RRsets of names.
-func Claims(m *geo.Map, names []record.RRset, who record.Provenance, place string) ([]record.Claim, error) {
+func Claims(m *geo.Map, names []record.RRset, zone record.Name, who record.Provenance, place string) ([]record.Claim, error) {
 	source := Source(m.Name)
-	claims, err := steering.Claims(m, source, who)
+	claims, err := steering.Claims(m, zone, source, who)
 	if err != nil {
 		return nil, err
 	}

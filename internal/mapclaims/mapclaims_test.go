@@ -48,7 +48,7 @@ func TestThereAndBack(t *testing.T) {
 		t.Errorf("names %v", names)
 	}
 	who := record.Provenance{Author: "alice", Reason: "new", Time: time.Unix(1, 0).UTC()}
-	claims, err := Claims(got, names, who, "map.csv")
+	claims, err := Claims(got, names, geo.Zone, who, "map.csv")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -133,7 +133,7 @@ func FuzzDecode(f *testing.F) {
 		if err != nil {
 			return
 		}
-		if _, err := Claims(m, names, record.Provenance{Time: time.Unix(1, 0).UTC()}, "x"); err != nil {
+		if _, err := Claims(m, names, geo.Zone, record.Provenance{Time: time.Unix(1, 0).UTC()}, "x"); err != nil {
 			t.Error(err)
 		}
 	})

@@ -3,6 +3,7 @@ package operator
 import (
 	"crypto/sha256"
 	"encoding/hex"
+	"strings"
 )
 
 // Act is what a person does through the API: who signs it and who verifies it make the
@@ -69,4 +70,13 @@ func VIP(vip, host, order, reason string) Act {
 func Import(file string, content []byte, reason string) Act {
 	sum := sha256.Sum256(content)
 	return Act{"import", "import", Args{"file": file, "sha256": hex.EncodeToString(sum[:]), "reason": reason}}
+}
+
+// ImportMap is of a map, and of the PoPs that are made for it.
+func ImportMap(source string, content []byte, addPoPs []string, reason string) Act {
+	a := Import(source, content, reason)
+	if len(addPoPs) > 0 {
+		a.Args["add_pops"] = strings.Join(addPoPs, " ")
+	}
+	return a
 }

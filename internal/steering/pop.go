@@ -29,23 +29,24 @@ const (
 // MaxPoPs is how many there may be: our own choice.
 const MaxPoPs = 1000
 
-// Zone gives the claims of the zone that maps and PoPs are in; whoever claims a map claims it,
+// Zone gives the claims of a zone that maps and PoPs are in; whoever claims a map claims it,
 // too. They hold only where no other zone does.
-func Zone(source record.Source, p record.Provenance) []record.Claim {
-	claims := rules.DefaultParams().Zone(geo.Zone, source, "zone of the maps")
+func Zone(zone record.Name, source record.Source, p record.Provenance) []record.Claim {
+	claims := rules.DefaultParams().Zone(zone, source, "zone of the maps")
 	for i := range claims {
 		claims[i].Provenance = p
 	}
 	return claims
 }
 
-// Claims gives what a map is as claims of a source, with the zone, for claimtree.Replace.
-func Claims(m *geo.Map, source record.Source, p record.Provenance) ([]record.Claim, error) {
-	rrsets, err := m.RRsets(geo.Zone)
+// Claims gives what a map in a zone is as claims of a source, with the zone, for
+// claimtree.Replace.
+func Claims(m *geo.Map, zone record.Name, source record.Source, p record.Provenance) ([]record.Claim, error) {
+	rrsets, err := m.RRsets(zone)
 	if err != nil {
 		return nil, err
 	}
-	claims := Zone(source, p)
+	claims := Zone(zone, source, p)
 	for _, r := range rrsets {
 		claims = append(claims, record.Claim{RRset: r, Source: source, Provenance: p, Place: "map " + m.Name})
 	}
@@ -164,7 +165,7 @@ func try(ctx context.Context, st store.Store, name string, c Change, by By, now 
 	t.If = append(t.If, fresh)
 	t.Do = append(t.Do, node, claimtree.Ops(Source, name, claims), note)
 	if !there { // the first one, or the zone was lost
-		t.Do = append(t.Do, claimtree.Ops(Source, zoneShard, Zone(Source, record.Provenance{})))
+		t.Do = append(t.Do, claimtree.Ops(Source, zoneShard, Zone(geo.Zone, Source, record.Provenance{})))
 	}
 	rev, err := st.Commit(ctx, t)
 	return is, rev, err
