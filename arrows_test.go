@@ -43,6 +43,7 @@ var arrows = table{
 		"geo":                      noun,
 		"rtt":                      noun,
 		"geo/formats":              mechanism,
+		"geo/formats/formatstest":  support,
 		"geo/mmdb":                 noun,
 		"geo/mmdb/mmdbtest":        support,
 		"geo/ortc":                 noun,
