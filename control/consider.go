@@ -146,7 +146,7 @@ func (t *attempt) try(ctx context.Context) (err error) {
 		}
 		change := c.state.Reconcile()
 		t.note(change)
-		if t.guards.hold(p.source, change) && i < len(t.parts)-1 {
+		if t.guards.hold(p, change) && i < len(t.parts)-1 {
 			p.put(c.state, false)
 			t.note(c.state.Reconcile())
 			late = append(late, p)

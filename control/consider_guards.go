@@ -70,6 +70,7 @@ func (c *Control) readGuards(ctx context.Context) (*guards, error) {
 			}
 			g.counted = append(g.counted, counted{guard.Count{
 				Source: n.Source, Zone: zone, Removed: n.Removed, Replaced: n.Replaced, Repointed: n.Repointed, Created: n.Created, Lowered: n.Lowered,
+				Map: n.Map, Moved: n.Moved,
 			}, time.UnixMilli(e.Time)})
 		}
 	}
@@ -169,12 +170,18 @@ func (g *guards) begin(t *attempt) (err error) {
 func (g *guards) judges() bool { return g != nil && (g.judge != nil || len(g.rings.Rings) > 0) }
 
 // hold judges a source's change, and notes what holds it.
-func (g *guards) hold(s record.Source, change reconcile.Change) bool {
+func (g *guards) hold(p *part, change reconcile.Change) bool {
+	s := p.source
 	if g.judge == nil {
 		g.try(s, change)
 		return false
 	}
 	v := g.judge.Judge(s, change, g.now)
+	var old, now []record.Claim
+	for _, t := range p.shards {
+		old, now = append(old, t.old...), append(now, t.now...)
+	}
+	v.Malformed(old, now)
 	if !v.Held() {
 		g.judge.Accept(s, change, g.now)
 		g.try(s, change)

@@ -32,6 +32,9 @@
 //     orders of maps do not count as RRsets; nor do states of PoPs, of which people, and
 //     what looks at health, have to be able to change all. A map that has no uses any more
 //     moves all of its prefixes.
+//  7. A claim of maps, PoPs or terms that is malformed, and was not before: reconcile leaves
+//     it out, and what it replaces would go with it, which is a loss that nobody meant
+//     however few prefixes it has.
 //
 // What does not: an override, which is a person's word; freshness records, which are
 // stamped every second; an apex's SOA and NS, which rule 3 has; ACME challenges (RFC
@@ -41,7 +44,7 @@
 // and data is renamed: it is one RRset replaced, not one removed and one created.
 //
 // An Expectation lets more through 1, as much as was announced, and nothing through
-// 2 to 6, except that a rule may return nothing when all of it was announced.
+// 2 to 7, except that a rule may return nothing when all of it was announced.
 //
 // In: reconcile.Change, by source. Out: Verdict; the presenter holds what trips.
 package guard

@@ -136,9 +136,9 @@ func (j *Judge) Accept(source record.Source, change reconcile.Change, now time.T
 		}
 		j.sweep(e)
 		j.remember(source, t, e)
-		j.steer(&change, e, true)
+		counted = append(counted, j.steer(source, &change, e, true)...)
 	} else {
-		j.steer(&change, e, false)
+		j.steer(source, &change, e, false)
 	}
 	j.census.follow(source, t, e)
 	return counted
@@ -148,7 +148,7 @@ func (j *Judge) Accept(source record.Source, change reconcile.Change, now time.T
 // through. It uses nothing up: what people look at is not what bounds are for.
 func (j *Judge) Admit(source record.Source, change reconcile.Change, now time.Time) {
 	e := j.clock.set(now)
-	j.steer(&change, e, false)
+	j.steer(source, &change, e, false)
 	j.census.follow(source, j.tally(source, &change, e), e)
 }
 

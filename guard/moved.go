@@ -25,24 +25,31 @@ func (j *Judge) moves(change *reconcile.Change) (*geo.Guide, []geo.Move) {
 	return after, before.Moves(after)
 }
 
-// steer takes a change into the maps; counted: it uses the bound up.
-func (j *Judge) steer(change *reconcile.Change, now int64, counted bool) {
+// steer takes a change of a source into the maps and gives what of it counts; counts: it uses
+// the bound up.
+func (j *Judge) steer(source record.Source, change *reconcile.Change, now int64, counts bool) (counted []Count) {
 	after, moves := j.moves(change)
 	j.census.guide = after
-	if !counted {
-		return
+	if !counts {
+		return nil
 	}
 	for _, m := range moves {
-		if m.Prefixes == 0 {
-			continue
+		if m.Prefixes > 0 {
+			j.movedWindow(m.Map).at(now).n[replaced] += m.Prefixes
+			counted = append(counted, Count{Source: source, Map: m.Map, Moved: m.Prefixes})
 		}
-		w := j.moved[m.Map]
-		if w == nil {
-			w = &window{span: j.span}
-			j.moved[m.Map] = w
-		}
-		w.at(now).n[replaced] += m.Prefixes
 	}
+	return counted
+}
+
+// movedWindow has the prefixes of a map that moved.
+func (j *Judge) movedWindow(name string) *window {
+	w := j.moved[name]
+	if w == nil {
+		w = &window{span: j.span}
+		j.moved[name] = w
+	}
+	return w
 }
 
 // maps looks for maps too many of whose prefixes move.

@@ -96,7 +96,24 @@ func TestMovedPrefixes(t *testing.T) {
 	if v := j.Judge("map/world", c, now); v.Held() {
 		t.Fatalf("15 %%: %s", v)
 	}
-	j.Accept("map/world", c, now)
+	counts := j.Accept("map/world", c, now)
+	if want := (guard.Count{Source: "map/world", Map: "world", Moved: 150}); len(counts) == 0 || counts[len(counts)-1] != want {
+		t.Errorf("15 %% count as %+v, want %+v among them", counts, want)
+	}
+	before := all
+	all = map[record.Key]record.RRset{soa.Key: soa}
+	put(at)
+	next, err := guard.New(guard.DefaultBounds(), func() iter.Seq[record.RRset] { return maps.Values(all) }, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, n := range counts {
+		next.Restore(n, now)
+	}
+	if v := next.Judge("map/world", change(at, moved(at, 150, 150)), now.Add(time.Minute)); !v.Held() || !strings.Contains(v.String(), "with the 150 before, that is 300 (30 %)") {
+		t.Errorf("15 %% behind 15 %% of another Judge: %q", v)
+	}
+	all = before
 	c = change(at, moved(at, 150, 150))
 	if v := j.Judge("map/world", c, now.Add(time.Minute)); !v.Held() || !strings.Contains(v.String(), "with the 150 before, that is 300 (30 %)") {
 		t.Errorf("15 %% behind 15 %%: %q", v)

@@ -19,6 +19,7 @@ const (
 	Created   Kind = "created"     // a bound
 	Lowered   Kind = "ttl-lowered" // a bound
 	Moved     Kind = "moved"       // a bound: prefixes of a map get another order of PoPs
+	Malformed Kind = "malformed"   // a claim of maps, PoPs or terms cannot be read
 	Emptied   Kind = "emptied"     // a zone has nothing left but SOA and NS
 	Gone      Kind = "gone"        // a zone is taken away
 	Silent    Kind = "silent"      // a rule or map returns nothing any more
@@ -36,6 +37,7 @@ const (
 	ScopeOverall Scope = "overall" // what all sources change
 	ScopeName    Scope = "name"    // single names
 	ScopeMap     Scope = "map"     // prefixes of a map; Trip.Zone is empty
+	ScopeClaim   Scope = "claim"   // single claims, whatever they would change
 )
 
 // Verdict is what is wrong with a change.

@@ -122,6 +122,7 @@ func (p *Presenter) recall(ctx context.Context) error {
 			}
 			g.judge.Restore(guard.Count{
 				Source: c.Source, Zone: zone, Removed: c.Removed, Replaced: c.Replaced, Repointed: c.Repointed, Created: c.Created, Lowered: c.Lowered,
+				Map: c.Map, Moved: c.Moved,
 			}, time.UnixMilli(e.Time))
 		}
 	}
@@ -193,6 +194,10 @@ func (p *Presenter) use(now time.Time) {
 // maxCounted bounds what of the counts a History has zone by zone.
 const maxCounted = 48
 
+// maxMoved bounds the maps whose moved prefixes a History has: those of more maps that one
+// version changes are not known to the next leader.
+const maxMoved = 256
+
 // countedNodes is what guards count of what was admitted since the last version, for its
 // History: of many zones the smaller shares are joined, by source, and of many sources
 // all of it.
@@ -221,14 +226,24 @@ func (g *gate) countedNodes() []tree.Counted {
 		}
 		return out
 	}
-	out := join(g.counted, func(c tree.Counted) of { return of{string(c.Source), c.Zone} })
+	var moved, rrsets []tree.Counted
+	for _, c := range g.counted {
+		if c.Map == "" {
+			rrsets = append(rrsets, c)
+		} else if i := slices.IndexFunc(moved, func(m tree.Counted) bool { return m.Map == c.Map }); i >= 0 {
+			moved[i].Moved += c.Moved
+		} else if len(moved) < maxMoved {
+			moved = append(moved, c)
+		}
+	}
+	out := join(rrsets, func(c tree.Counted) of { return of{string(c.Source), c.Zone} })
 	if len(out) > maxCounted {
 		out = append(out[:maxCounted:maxCounted], join(out[maxCounted:], func(c tree.Counted) of { return of{string(c.Source), ""} })...)
 	}
 	if len(out) > 2*maxCounted {
 		out = append(out[:2*maxCounted:2*maxCounted], join(out[2*maxCounted:], func(tree.Counted) of { return of{} })...)
 	}
-	return out
+	return append(out, moved...)
 }
 
 // count keeps what an accepted change counts as until a History has it.
@@ -240,6 +255,7 @@ func (g *gate) count(counts []guard.Count) {
 		}
 		g.counted = append(g.counted, tree.Counted{
 			Source: c.Source, Zone: zone, Removed: c.Removed, Replaced: c.Replaced, Repointed: c.Repointed, Created: c.Created, Lowered: c.Lowered,
+			Map: c.Map, Moved: c.Moved,
 		})
 	}
 }

@@ -305,7 +305,9 @@ func (p *Presenter) admit() reconcile.Change {
 		now := p.deps.Now()
 		if decision != "release" {
 			if p.cfg.Guards {
-				if v := g.judge.Judge(s, change, now); v.Held() {
+				v := g.judge.Judge(s, change, now)
+				v.Malformed(slices.Concat(slices.Collect(maps.Values(old))...), slices.Concat(slices.Collect(maps.Values(w.shards))...))
+				if v.Held() {
 					undo()
 					p.holdBack(w, &tree.Hold{
 						ID: w.id, Dataset: p.cfg.Dataset, Source: s, Since: now.UnixMilli(),

@@ -185,6 +185,7 @@ type Cause struct {
 	Released string `json:"released,omitempty"`
 }
 
+// Counted is what counts of a source's change in a zone, or of a map.
 type Counted struct {
 	Source    record.Source `json:"source"`
 	Zone      string        `json:"zone,omitempty"`
@@ -193,6 +194,9 @@ type Counted struct {
 	Repointed int           `json:"repointed,omitempty"`
 	Created   int           `json:"created,omitempty"`
 	Lowered   int           `json:"lowered,omitempty"`
+	// Moved is prefixes of Map that got another order of PoPs; such a one has nothing else.
+	Map   string `json:"map,omitempty"`
+	Moved int    `json:"moved,omitempty"`
 }
 
 // Versions are some that can no longer be gone back to, the oldest first: how they came
