@@ -42,6 +42,7 @@ type trying struct {
 	judged  []byte       // the last one that was looked at for good
 	on      *trial.Offer // in the file; nil: there is no file
 	damage  string       // why the last delta was not the one that is offered; "": it was
+	trouble string       // why the last one was not taken; "": it was
 	leaves  uint64       // the version that is waited for before what is on goes; 0: none
 	until   time.Time    // until when it is
 }
@@ -67,7 +68,10 @@ func (a *Agent) tryOffers(ctx context.Context) {
 			t.confirm(ctx)
 		}
 		err := t.act(ctx, time.Now())
-		if err != nil && ctx.Err() == nil {
+		if err == nil {
+			t.trouble = ""
+		} else if text := err.Error(); text != t.trouble && ctx.Err() == nil { // once: a disk may be full for days
+			t.trouble = text
 			a.deps.Log.Warn("trial not taken, trying again", "dataset", a.cfg.Dataset, "error", err)
 		}
 		if confirm.Stop(); t.leaves > 0 {

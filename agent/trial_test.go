@@ -1,6 +1,8 @@
 package agent
 
 import (
+	"bytes"
+	"context"
 	"crypto/ed25519"
 	"errors"
 	"io/fs"
@@ -9,6 +11,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -220,4 +223,46 @@ func TestTryOffers(t *testing.T) {
 	offered(13, private, "host0", hour, delta)
 	has("signed by a key that the store says is revoked", false)
 	refused("believed here")
+}
+
+// TestTrialThatCannotBeTaken: a host that cannot take what is offered says so once, however long that
+// lasts.
+func TestTrialThatCannotBeTaken(t *testing.T) {
+	dir := t.TempDir()
+	private, err := snapshot.LoadOrCreateKey(filepath.Join(dir, "key"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	synctest.Test(t, func(t *testing.T) {
+		st := memstore.New()
+		defer st.Close()
+		var text bytes.Buffer
+		c := DefaultConfig()
+		c.Host, c.Journal, c.StatusDir, c.Keys, c.DNS = "host0", filepath.Join(dir, "journal"), dir, []string{filepath.Join(dir, "key.pub")}, "192.0.2.53:53"
+		a, err := New(c, Deps{Store: st, Log: slog.New(slog.NewTextHandler(&text, nil)), Metrics: prometheus.NewRegistry()})
+		if err != nil {
+			t.Fatal(err)
+		}
+		o := trial.Offer{
+			Dataset: "internal", ID: "1", Number: 1, Base: 7, Rings: []trial.Ring{{Name: "canary", Hosts: []string{"host0"}}},
+			Until: time.Now().Add(time.Hour).UnixMilli(), Size: 10, SHA256: trial.Sum(nil),
+		}
+		signed, err := o.Sign(private)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := st.Commit(t.Context(), store.Txn{Do: []store.Op{{Path: tree.OfferPath("internal"), Value: signed}}}); err != nil {
+			t.Fatal(err)
+		}
+		a.came = time.Now()
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan struct{})
+		go func() { defer close(done); a.tryOffers(ctx) }()
+		time.Sleep(50 * time.Second)
+		cancel()
+		<-done
+		if n := strings.Count(text.String(), "trial not taken"); n != 1 {
+			t.Errorf("%d lines say so, expected 1:\n%s", n, text.String())
+		}
+	})
 }

@@ -6,6 +6,7 @@ import (
 	"crypto/ed25519"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/zonecast/zonecast/internal/tree"
@@ -33,6 +34,9 @@ const (
 	// leavesFor is how long that is waited for at most, leavesLook how often it is looked.
 	leavesFor  = 10 * time.Second
 	leavesLook = 20 * time.Millisecond
+	// offerPause is the longest pause before a trial is tried again to be offered: each time all of it is
+	// read.
+	offerPause = 10 * time.Second
 )
 
 // offerTrials keeps the offer of what is tried true until ctx ends.
@@ -41,10 +45,11 @@ func (s *signer) offerTrials(ctx context.Context) {
 	var t trials
 	known := false // t.said is what the store has
 	batches := s.deps.Store.Watch(ctx, tree.Trials+s.cfg.Dataset+"/", 0)
+	offers := s.deps.Store.Watch(ctx, tree.OffersPrefix(s.cfg.Dataset), 0)
 	timer := time.NewTimer(0)
 	timer.Stop()
 	defer timer.Stop()
-	pause := minPause
+	pause, trouble := minPause, ""
 	for {
 		select {
 		case <-ctx.Done():
@@ -54,6 +59,14 @@ func (s *signer) offerTrials(ctx context.Context) {
 				return
 			}
 			t.take(s, b)
+		case b, open := <-offers:
+			if !open {
+				return
+			}
+			if !t.another(path, b) {
+				continue
+			}
+			known = false // somebody put an old one back, say
 		case <-timer.C:
 		}
 		err := func() error {
@@ -68,18 +81,32 @@ func (s *signer) offerTrials(ctx context.Context) {
 		}()
 		if err != nil && ctx.Err() == nil {
 			known = false
-			s.deps.Log.Warn("trial not offered, trying again", "dataset", s.cfg.Dataset, "pause", pause, "error", err)
+			if text := err.Error(); text != trouble { // once: a part that is lost stays so
+				trouble = text
+				s.deps.Log.Warn("trial not offered, trying again", "dataset", s.cfg.Dataset, "pause", pause, "error", err)
+			}
 			timer.Reset(pause)
-			pause = min(2*pause, maxPause)
+			pause = min(2*pause, offerPause)
 			continue
 		}
-		pause = minPause
+		pause, trouble = minPause, ""
 		if t.trial == nil && t.said != nil {
 			timer.Reset(leavesLook)
 		} else if left := t.left(s.deps.Now()); left > 0 {
 			timer.Reset(left)
 		}
 	}
+}
+
+// another tells whether the store has another offer than the one that is known.
+func (t *trials) another(path string, b store.Batch) bool {
+	there, said := []byte(nil), b.Reset || slices.Contains(b.Deletes, path)
+	for _, n := range b.Puts {
+		if n.Path == path {
+			there, said = n.Value, true
+		}
+	}
+	return said && !bytes.Equal(there, t.said)
 }
 
 // left is in what time the trial is over; 0: there is none, or it is.

@@ -149,6 +149,10 @@ func TestOfferTrials(t *testing.T) {
 		// What hosts are told costs nothing while it is the same.
 		commit(put(x), say(x.Since, trial.Soaking, 1))
 		offered("it is tried", 2)
+		before, err := st.Get(t.Context(), tree.OfferPath("internal"))
+		if err != nil {
+			t.Fatal(err)
+		}
 		lists.Store(0)
 		for i := range 5 {
 			j := trial.Judgement{ID: "1", Begun: x.Since, State: trial.Soaking, Ring: 1, Evidence: []string{fmt.Sprint(i)}}
@@ -157,5 +161,17 @@ func TestOfferTrials(t *testing.T) {
 		if n := lists.Load(); n != 0 {
 			t.Errorf("the delta was read %d times for evidence alone", n)
 		}
+
+		// What somebody else puts there does not stay.
+		commit(store.Op{Path: tree.OfferPath("internal"), Delete: true})
+		offered("somebody took it away", 2)
+		commit(say(x.Since, trial.Withdrawn, 1))
+		offered("it is withdrawn", 0)
+		commit(store.Op{Path: tree.OfferPath("internal"), Value: before.Value})
+		offered("an old offer came again", 0)
+		commit(store.Op{Path: tree.TrialPath("internal"), Delete: true})
+		commit(store.Op{Path: tree.OfferPath("internal"), Value: before.Value})
+		time.Sleep(leavesFor)
+		offered("an old offer came again, and nothing is tried", 0)
 	})
 }
