@@ -68,8 +68,8 @@ func openShelf(dir, dataset string, log *slog.Logger) (*shelf, *snapshot.Dataset
 		}
 		s.refs = append(s.refs, ref)
 	}
-	if err := errors.Join(s.clean(), s.sweep()); err != nil {
-		return nil, nil, err
+	if err := errors.Join(s.clean(), s.sweep()); err != nil { // it only takes room, and signing needs none
+		log.Warn("what is no longer offered cannot be removed", "dataset", dataset, "error", err)
 	}
 	return s, newest, nil
 }
@@ -181,6 +181,9 @@ func (s *shelf) addDelta(version uint64, encoded []byte) error {
 func (s *shelf) add(d *snapshot.Dataset) (snapshot.Ref, error) {
 	fail := func(err error) (snapshot.Ref, error) {
 		return snapshot.Ref{}, fmt.Errorf("make snapshot of %s at version %d: %w", s.dataset, d.Version(), err)
+	}
+	if err := follow.Room(s.dir, s.newest().Size); err != nil { // about as large as the last one
+		return fail(err)
 	}
 	building := filepath.Join(s.dir, buildingFile)
 	var ref snapshot.Ref

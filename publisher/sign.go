@@ -83,6 +83,11 @@ func (p *Publisher) sign(ctx context.Context, fence store.Cond) (err error) {
 				if err := s.behind(ctx); err != nil {
 					return err
 				}
+				// Somebody may have written another one, and there may be no version for long that
+				// would replace it.
+				if err := s.read(ctx); err != nil {
+					p.deps.Log.Debug("manifest not read", "dataset", p.cfg.Dataset, "error", err)
+				}
 			}
 		default:
 			p.deps.Log.Warn("manifest not published, trying again", "dataset", p.cfg.Dataset, "pause", pause, "error", err)
@@ -221,7 +226,7 @@ func (s *signer) publish(ctx context.Context) error {
 	if s.cfg.Validity > 0 {
 		m.ValidUntil = now.Add(s.cfg.Validity).UnixMilli()
 	}
-	if v.version == s.last.Version && v.chain != s.last.Chain {
+	if v.version == s.last.Version && v.chain != s.last.Chain && !s.foreign {
 		s.deps.Log.Error("another history is signed for the version that is published here: not signed", "dataset", s.cfg.Dataset, "version", v.version)
 		return nil
 	}

@@ -13,6 +13,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/zonecast/zonecast/snapshot"
@@ -57,7 +58,8 @@ const (
 
 // HTTP fetches from the URLs of a Ref, one after another in random order, so that
 // many hosts spread over them. What one attempt got the next one goes on from, also
-// after a restart; a file that turns out wrong is fetched anew from the next URL.
+// after a restart; a file that turns out wrong is fetched anew from the next URL. What
+// the disk has no room for is not begun, and not left there.
 type HTTP struct {
 	Client  *http.Client  // nil means one of its own without proxy and cookies
 	MaxSize int64         // octets of the largest file taken; zero means DefaultMaxSize
@@ -102,6 +104,9 @@ func (h HTTP) Fetch(ctx context.Context, ref snapshot.Ref, dir string, progress 
 		errs = append(errs, fmt.Errorf("%s: %w", clip(urls[i]), err))
 		if h.Log != nil && ctx.Err() == nil {
 			h.Log.Debug("snapshot not had from here", "url", clip(urls[i]), "error", err)
+		}
+		if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
+			_ = os.Remove(path) // what else lies on the disk needs the room more
 		}
 		var local *os.PathError
 		if ctx.Err() != nil || errors.As(err, &local) {
@@ -153,6 +158,9 @@ func (h HTTP) attempt(ctx context.Context, ref snapshot.Ref, from, path string, 
 	}
 	if have > ref.Size {
 		have = 0
+	}
+	if err := Room(filepath.Dir(path), ref.Size-have); err != nil {
+		return err
 	}
 	for {
 		if have < ref.Size {

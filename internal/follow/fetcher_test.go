@@ -210,8 +210,8 @@ func TestHTTPFetchStalls(t *testing.T) {
 	})
 	t.Cleanup(func() { close(stuck) }) // before the server's Close, which waits
 	o.ref.URLs = []string{url}
-	_, err := follow.HTTP{Stall: 50 * time.Millisecond}.Fetch(t.Context(), o.ref, t.TempDir(), nil)
-	if err == nil || !strings.Contains(err.Error(), "nothing came for 50ms") {
+	_, err := follow.HTTP{Stall: 200 * time.Millisecond}.Fetch(t.Context(), o.ref, t.TempDir(), nil)
+	if err == nil || !strings.Contains(err.Error(), "nothing came for 200ms") {
 		t.Errorf("error is %v, expected the stall in it", err)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
