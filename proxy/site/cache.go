@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/zonecast/zonecast/internal/atomicfile"
+	"github.com/zonecast/zonecast/internal/follow"
 	"github.com/zonecast/zonecast/store"
 	"github.com/zonecast/zonecast/store/wire"
 )
@@ -43,7 +44,14 @@ type cache struct {
 	file   *os.File // nil: to be written anew
 	size   int64    // octets of the file
 	whole  int64    // octets of it when it was written anew
+	// failed is why it could not be written anew, tried when that was: all of it is much to write each time
+	// that something happens, and takes the last room of a disk.
+	failed error
+	tried  time.Time
 }
+
+// rewritePause is the least time before what could not be written anew is tried again.
+const rewritePause = 10 * time.Second
 
 // cachePath is where in dir the mirror of prefix lies.
 func cachePath(dir, prefix string) string {
@@ -157,9 +165,17 @@ func (c *cache) save(at time.Time, batch store.Batch, state func() store.Batch) 
 	if err := c.close(); err != nil {
 		return err
 	}
+	if c.failed != nil && time.Since(c.tried) < rewritePause {
+		return c.failed
+	}
 	whole := appendRecord([]byte(cacheMagic+c.prefix+"\n"), at, state())
-	if err := atomicfile.Write(c.path, 0o600, whole); err != nil {
-		return err
+	c.tried = time.Now()
+	c.failed = follow.Room(filepath.Dir(c.path), int64(len(whole)))
+	if c.failed == nil {
+		c.failed = atomicfile.Write(c.path, 0o600, whole)
+	}
+	if c.failed != nil {
+		return c.failed
 	}
 	f, err := os.OpenFile(c.path, os.O_RDWR|os.O_APPEND, 0o600)
 	if err != nil {

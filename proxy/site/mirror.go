@@ -2,6 +2,7 @@ package site
 
 import (
 	"cmp"
+	"hash/maphash"
 	"slices"
 	"strings"
 	"sync"
@@ -15,6 +16,10 @@ const (
 	maxIncrements = 10_000
 	maxHistory    = 64 << 20 // octets
 )
+
+// perSize is octets of nodes for each of which one size may be kept while there is more than fits: a size
+// takes 20 to 40 octets of memory, so that they take a quarter of what nodes may at most.
+const perSize = 160
 
 // mirror is all below a prefix, and how it came to be so. Watchers have places in its history
 // and nothing else: one that is slow costs no memory and holds nobody.
@@ -36,7 +41,12 @@ type mirror struct {
 	// whole has the state below prefixes that are watched as a Reset, for who comes now.
 	whole map[string]*wire.Message
 	lists map[string]*wire.Message // the same as answers to a List
-	full  bool                     // there is more than fits: nothing is served any more
+	// full: there is more than fits. Nothing is served any more, and nothing kept but sizes: the octets
+	// of each node, by a hash of its path, so that it shows when it fits again. nil: those are too many
+	// as well, and it has to be looked for.
+	full  bool
+	sizes map[uint64]uint32
+	seed  maphash.Seed
 }
 
 // increment is one batch as the store gave it.
@@ -46,7 +56,7 @@ type increment struct {
 }
 
 func newMirror(prefix string, most int64) *mirror {
-	return &mirror{prefix: prefix, most: most, nodes: map[string]store.Node{}, changed: make(chan struct{}), whole: map[string]*wire.Message{}, lists: map[string]*wire.Message{}}
+	return &mirror{prefix: prefix, most: most, nodes: map[string]store.Node{}, changed: make(chan struct{}), whole: map[string]*wire.Message{}, lists: map[string]*wire.Message{}, seed: maphash.MakeSeed()}
 }
 
 // wake tells watchers to look. The caller holds mu.
@@ -61,22 +71,28 @@ func (m *mirror) wake() {
 func (m *mirror) apply(b store.Batch) store.Batch {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	if b.Reset && octetsOf(b.Puts) > m.most || m.full && !b.Reset {
+		m.measure(b)
+		return b
+	}
 	if b.Reset {
-		if !m.heard || b.Revision < m.rev {
-			// The beginning, or a store that was put back.
-			if m.heard {
-				m.life++
-			}
-			m.nodes, m.size = make(map[string]store.Node, len(b.Puts)), 0
+		if !m.heard || m.full || b.Revision < m.rev {
+			// The beginning, or what fits again, or a store that was put back.
+			m.empty()
+			m.full, m.sizes = false, nil
 			m.put(b)
 			m.heard, m.rev, m.floor = true, b.Revision, b.Revision
-			m.first, m.history, m.octets = m.first+uint64(len(m.history)), nil, 0
 			m.wake()
 			return b
 		}
 		b = m.difference(b)
 	}
 	m.put(b)
+	if m.size > m.most {
+		m.rev = b.Revision
+		m.overflow()
+		return b
+	}
 	m.rev = b.Revision
 	inc := increment{Batch: b, message: wire.BatchMessage(b)}
 	m.history = append(m.history, inc)
@@ -90,6 +106,77 @@ func (m *mirror) apply(b store.Batch) store.Batch {
 	m.history, m.first = slices.Delete(m.history, 0, drop), m.first+uint64(drop)
 	m.wake()
 	return b
+}
+
+// empty begins another life without nodes. The caller holds mu.
+func (m *mirror) empty() {
+	if m.heard {
+		m.life++
+	}
+	m.nodes, m.size = map[string]store.Node{}, 0
+	m.first, m.history, m.octets = m.first+uint64(len(m.history)), nil, 0
+}
+
+// overflow lets go of everything but the sizes. The caller holds mu.
+func (m *mirror) overflow() {
+	sizes := make(map[uint64]uint32, len(m.nodes))
+	for p, n := range m.nodes {
+		sizes[m.hash(p)] = uint32(sizeOf(n))
+	}
+	size := m.size
+	m.empty()
+	m.full, m.sizes, m.size = true, sizes, size
+	m.bound()
+	m.wake()
+}
+
+// measure keeps the sizes of what does not fit. The caller holds mu.
+func (m *mirror) measure(b store.Batch) {
+	if b.Reset {
+		m.empty()
+		m.heard, m.full, m.sizes = true, true, map[uint64]uint32{}
+	}
+	m.rev = b.Revision
+	if m.sizes != nil {
+		for _, n := range b.Puts {
+			h, size := m.hash(n.Path), sizeOf(n)
+			m.size += size - int64(m.sizes[h])
+			m.sizes[h] = uint32(size)
+			if m.bound(); m.sizes == nil {
+				break
+			}
+		}
+		for _, p := range b.Deletes {
+			h := m.hash(p)
+			m.size -= int64(m.sizes[h])
+			delete(m.sizes, h)
+		}
+	}
+	m.wake()
+}
+
+// bound gives up sizes that are too many. The caller holds mu.
+func (m *mirror) bound() {
+	if int64(len(m.sizes)) > m.most/perSize {
+		m.sizes = nil
+	}
+}
+
+func (m *mirror) hash(path string) uint64 { return maphash.String(m.seed, path) }
+
+// tooLarge tells whether there is more than fits; fits that it is no more, and is to be read again;
+// unknown that this cannot be told.
+func (m *mirror) tooLarge() (full, fits, unknown bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.full, m.full && m.sizes != nil && m.size <= m.most, m.full && m.sizes == nil
+}
+
+func octetsOf(nodes []store.Node) (size int64) {
+	for _, n := range nodes {
+		size += sizeOf(n)
+	}
+	return size
 }
 
 // put makes nodes what b says. The caller holds mu.
@@ -107,7 +194,6 @@ func (m *mirror) put(b store.Batch) {
 			delete(m.nodes, p)
 		}
 	}
-	m.full = m.size > m.most
 }
 
 // sizeOf is at least the octets that a node takes in an answer.
@@ -131,6 +217,16 @@ func (m *mirror) difference(b store.Batch) store.Batch {
 	}
 	slices.Sort(d.Deletes)
 	return d
+}
+
+// at is up to which revision everything is here; 0: nothing is.
+func (m *mirror) at() store.Revision {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if !m.heard || m.full {
+		return 0
+	}
+	return m.rev
 }
 
 // state is everything, as a batch.

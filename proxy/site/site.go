@@ -26,6 +26,11 @@ const (
 	syncEvery = time.Minute
 	// linger is how long a part of the tree is followed after its last watcher.
 	linger = 30 * time.Second
+	// rereadPause is the least time between two times that all of a part is read because it fits into
+	// memory again, remeasure between two times that it is read because not even the sizes of its nodes
+	// did.
+	rereadPause = 10 * time.Second
+	remeasure   = 10 * time.Minute
 	// stopTime is for requests in work when the site stops.
 	stopTime = time.Second
 )
@@ -227,13 +232,30 @@ func (s *Site) leave() {
 
 // keep follows the store into a mirror, and onto the disk unless c is nil.
 func (s *Site) keep(ctx context.Context, m *mirror, c *cache) {
-	_, heard := m.state()
-	from := store.Revision(0)
-	if heard {
-		m.mu.Lock()
-		from = m.rev
-		m.mu.Unlock()
+	from := m.at()
+	var read time.Time // when all was read again last
+	for {
+		look := s.keepOnce(ctx, m, c, from)
+		if look == 0 {
+			return // with ctx, or the store is closed
+		}
+		pause := max(0, time.Until(read.Add(look)))
+		if look == remeasure {
+			pause = look // from now on: it was measured just now
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(pause):
+		}
+		from, read = 0, time.Now()
 	}
+}
+
+// keepOnce does that until everything is to be read again, no more often than it says; 0: it is over.
+func (s *Site) keepOnce(ctx context.Context, m *mirror, c *cache, from store.Revision) (again time.Duration) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
 	tick := time.NewTicker(syncEvery)
 	defer tick.Stop()
 	batches := s.store.Watch(ctx, m.prefix, from)
@@ -241,7 +263,7 @@ func (s *Site) keep(ctx context.Context, m *mirror, c *cache) {
 	for {
 		select {
 		case <-ctx.Done():
-			return
+			return 0
 		case <-tick.C:
 			if c != nil && unsynced {
 				s.warn("disk "+m.prefix, c.sync())
@@ -249,16 +271,20 @@ func (s *Site) keep(ctx context.Context, m *mirror, c *cache) {
 			}
 		case b, ok := <-batches:
 			if !ok {
-				return // with ctx, or the store is closed
+				return 0
 			}
 			b = m.apply(b)
-			m.mu.Lock()
-			full := m.full
-			m.mu.Unlock()
+			full, fits, unknown := m.tooLarge()
 			if full {
 				s.warn("size "+m.prefix, fmt.Errorf("%s has more than --proxy-agents-max-size, %d octets: it is not served to agents", m.prefix, s.cfg.MaxSize))
 				if c != nil {
 					s.warn("disk "+m.prefix, c.close()) // it will lack this: the next to be written is all
+				}
+				switch {
+				case fits:
+					return rereadPause
+				case unknown:
+					return remeasure
 				}
 				continue
 			}
