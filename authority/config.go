@@ -93,14 +93,15 @@ type Config struct {
 	// The dnstap options, of which at most one of DnstapSocket and DnstapFile is set:
 	// responses are given to a collector, or written to a file; see package tap, whose
 	// Config this becomes.
-	DnstapSocket   string        `option:"dnstap-socket" help:"unix socket of a dnstap collector, or tcp://HOST:PORT, that gets some of the responses; empty: none"`
-	DnstapFile     string        `option:"dnstap-file" help:"file that gets some of the responses as dnstap; at a start, by SIGHUP and at the bounds below it becomes FILE.1, that one FILE.2, and so on; empty: none"`
-	DnstapFileSize int64         `option:"dnstap-file-size" help:"octets of the dnstap file, before it is put aside; 0 is 268435456 (256 MiB), -1 no bound"`
-	DnstapFileAge  time.Duration `option:"dnstap-file-age" help:"age of the dnstap file at which it is put aside; 0 is no bound"`
-	DnstapFileKeep int           `option:"dnstap-file-keep" help:"dnstap files that were put aside and are kept; 0 is 4, -1 none"`
-	DnstapEvery    int           `option:"dnstap-every" help:"one response of how many is given to dnstap; 0 is 64"`
-	DnstapAlways   []string      `option:"dnstap-always" help:"names below which each query is given to dnstap, such as those of beacons"`
-	DnstapQueue    int           `option:"dnstap-queue" help:"responses that wait for the collector at most; 0 is 4096"`
+	DnstapSocket     string        `option:"dnstap-socket" help:"unix socket of a dnstap collector, or tcp://HOST:PORT, that gets some of the responses; empty: none"`
+	DnstapFile       string        `option:"dnstap-file" help:"file that gets some of the responses as dnstap; at a start, by SIGHUP and at the bounds below it becomes FILE.1, that one FILE.2, and so on; empty: none"`
+	DnstapFileSize   int64         `option:"dnstap-file-size" help:"octets of the dnstap file, before it is put aside; 0 is 268435456 (256 MiB), -1 no bound"`
+	DnstapFileAge    time.Duration `option:"dnstap-file-age" help:"age of the dnstap file at which it is put aside; 0 is no bound"`
+	DnstapFileKeep   int           `option:"dnstap-file-keep" help:"dnstap files that were put aside and are kept; 0 is 4, -1 none"`
+	DnstapEvery      int           `option:"dnstap-every" help:"one response of how many is given to dnstap; 0 is 64"`
+	DnstapAlways     []string      `option:"dnstap-always" help:"names below which each query is given to dnstap, such as those of beacons"`
+	DnstapAlwaysRate int           `option:"dnstap-always-rate" help:"queries of these names that are given to dnstap in a second at most; more are counted as lost; 0 is 10000, -1 no bound"`
+	DnstapQueue      int           `option:"dnstap-queue" help:"responses that wait for the collector at most; 0 is 4096"`
 
 	// Version and Identity answer the class CH TXT questions version.bind and
 	// hostname.bind / id.server (RFC 4892). Empty: REFUSED.
@@ -197,7 +198,7 @@ func (c Config) tap() (tc tap.Config, on bool, err error) {
 	return tap.Config{
 		Always: always,
 		Socket: c.DnstapSocket, File: c.DnstapFile, FileSize: c.DnstapFileSize, FileAge: c.DnstapFileAge, FileKeep: c.DnstapFileKeep,
-		Every: c.DnstapEvery, Queue: c.DnstapQueue, Identity: c.Identity, Version: c.Version,
+		Every: c.DnstapEvery, AlwaysRate: c.DnstapAlwaysRate, Queue: c.DnstapQueue, Identity: c.Identity, Version: c.Version,
 	}, c.DnstapSocket != "" || c.DnstapFile != "", nil
 }
 

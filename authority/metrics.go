@@ -55,7 +55,7 @@ func newCollector(s *Server) *collector {
 		cookies:     desc("cookies_total", "COOKIE options of queries by what they were worth: client-only, good, renew (good and old), bad, expired, future.", "verdict"),
 		limited:     desc("limited_responses_total", "UDP responses that limits looked at, by class of limit and what became of them: send, slip (sent truncated), drop.", "class", "action"),
 		tapped:      desc("dnstap_written_total", "Responses given to the dnstap collector or file."),
-		untapped:    desc("dnstap_lost_total", "Responses that were due for dnstap and not given: the queue was full, or the connection broke."),
+		untapped:    desc("dnstap_lost_total", "Responses that were due for dnstap and not given: the queue was full, the connection broke, or queries of --authority-dnstap-always were more than their rate."),
 		latency:     desc("answer_seconds", "Time from a query in memory to its response in memory, by what came of it; one query in 64 is measured.", "outcome"),
 		version:     desc("version", "Version of the dataset that is answered; 0 is none yet."),
 		versionTime: desc("version_timestamp_seconds", "Unix time at which that version was made; 0 is none yet."),

@@ -142,6 +142,9 @@ func (k *worker) record(batch []wire.Message, t protocol.Transport, began time.T
 		m := &batch[i]
 		response := m.Response
 		if k.tap.Always(m.Query) {
+			if !k.tap.Within(began) {
+				continue
+			}
 			response = nil // what the resolver says is wanted, and a response may leave it out
 		} else if !k.tap.Take() {
 			continue

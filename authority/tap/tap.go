@@ -17,6 +17,7 @@ type Tap struct {
 	log     *slog.Logger
 	every   int
 	queue   *queue
+	always  budget
 	file    *file         // nil for a socket
 	reopen  chan struct{} // Reopen was called; room for one
 	encoder *encoder
@@ -58,6 +59,7 @@ func Open(c Config, log *slog.Logger) (*Tap, error) {
 		}
 	}
 	t.queue = newQueue(or(c.Queue, defaultQueue))
+	t.always.most = int64(or(c.AlwaysRate, defaultAlwaysRate))
 	return t, nil
 }
 

@@ -71,6 +71,16 @@ func (w *Worker) Always(query []byte) bool {
 	return false
 }
 
+// Within tells whether a query for a name of Always may still be recorded in this second. One that may
+// not is counted as lost.
+func (w *Worker) Within(now time.Time) bool {
+	if w.tap.always.take(now) {
+		return true
+	}
+	w.tap.lost.Add(1)
+	return false
+}
+
 const (
 	headerSize = 12 // RFC 1035 §4.1.1
 	maxLabel   = 63 // longer ones are pointers, which the first name of a message cannot be

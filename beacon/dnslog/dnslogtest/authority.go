@@ -34,17 +34,28 @@ func Dial(network, address string) (*Authority, error) {
 
 // Tell tells of a query (AUTH_QUERY) of a resolver; the zero subnet is none.
 func (a *Authority) Tell(name string, resolver netip.Addr, subnet netip.Prefix) error {
-	query, err := Query(name, subnet)
-	if err != nil {
-		return err
-	}
-	b, err := proto.Marshal(&dnstap.Dnstap{Type: dnstap.Dnstap_MESSAGE.Enum(), Message: &dnstap.Message{
-		Type: dnstap.Message_AUTH_QUERY.Enum(), QueryAddress: resolver.AsSlice(), QueryMessage: query,
-	}})
+	b, err := Message(name, resolver, subnet)
 	if err != nil {
 		return err
 	}
 	return a.Send(b)
+}
+
+// Message is what Tell sends.
+func Message(name string, resolver netip.Addr, subnet netip.Prefix) ([]byte, error) {
+	query, err := Query(name, subnet)
+	if err != nil {
+		return nil, err
+	}
+	return proto.Marshal(&dnstap.Dnstap{Type: dnstap.Dnstap_MESSAGE.Enum(), Message: &dnstap.Message{
+		Type: dnstap.Message_AUTH_QUERY.Enum(), QueryAddress: resolver.AsSlice(), QueryMessage: query,
+	}})
+}
+
+// Write puts a frame into the buffer of the stream, which Send and Close send.
+func (a *Authority) Write(payload []byte) error {
+	_, err := a.w.WriteFrame(payload)
+	return err
 }
 
 // Send sends a frame.
