@@ -47,12 +47,15 @@ type Beacon struct {
 
 	keys   atomic.Pointer[token.Keys]
 	keysAt time.Time // of the file that was read; Run's
+	clock  *clock    // of tokens
+	began  time.Time // by it: what was reported before is not known
 
 	mu      sync.Mutex // guards below
 	joiner  *join.Joiner
 	starts  *limiter
 	reports *limiter
 	clients *limiter   // reports, of each client
+	others  *limiter   // what a client prefix adds to another row than its own
 	fresh   *rtt.Table // what was joined since the files took it
 }
 
@@ -66,8 +69,13 @@ func New(cfg Config, deps Deps) (b *Beacon, err error) {
 		cfg: cfg, log: deps.Log, targets: map[string]bool{}, life: token.Lifetime{Life: cfg.Life, Skew: cfg.Skew}, script: script(cfg.Rate),
 		// Known for longer than its token is good on any clock.
 		joiner: join.New(join.Config{Keep: cfg.Life + 2*cfg.Skew + time.Second, Grace: cfg.Grace, Most: cfg.Most}),
-		starts: newLimiter(cfg.PerMinute), reports: newLimiter(cfg.PerMinute), clients: newLimiter(cfg.PerClient),
+		starts: newLimiter(cfg.PerMinute, cfg.Most), reports: newLimiter(cfg.PerMinute, cfg.Most),
+		clients: newLimiter(cfg.PerClient, cfg.Most), others: newLimiter(cfg.PerClient, cfg.Most),
 	}
+	b.clock = newClock(func(by time.Duration) {
+		b.log.Warn("the clock went back: tokens go by the time of before until the next start", "jump", by)
+	})
+	b.began = b.clock.now()
 	b.fresh = rtt.New(b.limit())
 	b.zone, _ = cfg.targets() // Validate has looked at both
 	b.proxies, _ = cfg.proxies()
@@ -192,22 +200,48 @@ func (b *Beacon) write(now time.Time, last bool) {
 	b.files.take(fresh, now, last)
 }
 
+// counted is a row that a measurement counts for.
+type counted struct {
+	key  rtt.Key
+	hash uint64 // of who measured
+}
+
+// rows are those that a measurement counts for: that of the client itself, and those of who asked for
+// it, as far as that can be believed. Who asks is what anybody can say: a resolver passes on the
+// client subnet that its client makes up, and a query over UDP comes from any address that somebody writes
+// into it. mu is held.
+//
+//	subnet around the client       counts
+//	subnet of the other family     counts: the DNS goes by IPv6 and the page by IPv4, or the other way
+//	another subnet                 counts not
+//	resolver                       counts
+//
+// In all but the client's own row a /24 or a /48 is two clients, however many there are in it, and adds
+// no more than one client may: so it takes several networks to make a row, or to move one.
+func (b *Beacon) rows(j join.Joined) []counted {
+	all := []counted{{j.Client, j.Hash}}
+	for _, k := range j.By {
+		p := j.Client.Prefix
+		switch {
+		case k == j.Client:
+			continue
+		case k.Kind == rtt.Client && k.Prefix.Addr().Is4() == p.Addr().Is4() && !k.Prefix.Overlaps(p):
+			b.metrics.asked("elsewhere")
+			continue
+		case !take(b.others, [2]rtt.Key{j.Client, k}, j.At):
+			b.metrics.asked("limited")
+			continue
+		}
+		b.metrics.asked("counted")
+		all = append(all, counted{k, b.keys.Load().ClientHash(append(p.Addr().AsSlice(), byte(j.Hash>>63)))})
+	}
+	return all
+}
+
 // count adds a measurement to the table. mu is held.
 func (b *Beacon) count(j join.Joined) {
 	b.metrics.joined(len(j.By) > 0)
-	resolver := false
-	keys := []rtt.Key{j.Client}
-	for _, k := range j.By {
-		if k != j.Client {
-			keys = append(keys, k)
-		}
-		// The page was loaded once: its demand is its client's, and that of one resolver.
-		if k.Kind == rtt.Resolver && !resolver {
-			resolver = true
-			b.note(b.fresh.AddDemand(k, 1, 0, j.At))
-		}
-	}
-	b.note(b.fresh.AddDemand(j.Client, 1, 0, j.At))
+	rows := b.rows(j)
 	var best, mapped time.Duration
 	for _, t := range j.Times {
 		switch t.Target {
@@ -220,9 +254,18 @@ func (b *Beacon) count(j join.Joined) {
 			if best == 0 || t.RTT < best {
 				best = t.RTT
 			}
-			for _, k := range keys {
-				b.note(b.fresh.Add(rtt.Measurement{Key: k, PoP: t.Target, RTT: t.RTT, Client: j.Hash, At: j.At}))
+			for _, r := range rows {
+				b.note(b.fresh.Add(rtt.Measurement{Key: r.key, PoP: t.Target, RTT: t.RTT, Client: r.hash, At: j.At}))
 			}
+		}
+	}
+	// After the times: a row that has none is the first to go when the table is full. The page was loaded
+	// once: its demand is its client's, and that of one resolver.
+	resolver := false
+	for _, r := range rows {
+		if r.key == j.Client || r.key.Kind == rtt.Resolver && !resolver {
+			resolver = resolver || r.key.Kind == rtt.Resolver
+			b.note(b.fresh.AddDemand(r.key, 1, 0, j.At))
 		}
 	}
 	if best > 0 {
@@ -306,7 +349,7 @@ func (b *Beacon) query(q dnslog.Query) {
 		b.note(b.fresh.AddDemand(key, 0, 1, now))
 		return
 	}
-	t, err := b.keys.Load().Verify(label, now, b.life)
+	t, err := b.keys.Load().Verify(label, b.clock.now(), b.life)
 	if err != nil {
 		b.metrics.query(reason(err))
 		return

@@ -127,7 +127,7 @@ func (r *running) start(from string, headers ...string) (s started, ok bool) {
 
 func (r *running) outcomes(v *prometheus.CounterVec) map[string]int {
 	got := map[string]int{}
-	for _, outcomes := range [][]string{startOutcomes, reportOutcomes, queryOutcomes, {"both", "http"}} {
+	for _, outcomes := range [][]string{startOutcomes, reportOutcomes, queryOutcomes, askerOutcomes, {"both", "http"}} {
 		for _, o := range outcomes {
 			c, err := v.GetMetricWithLabelValues(o)
 			if err != nil {
@@ -182,7 +182,7 @@ func (r *running) lines() []string {
 	if err != nil {
 		r.t.Fatal(err)
 	}
-	all, err := rtt.Recent(tables, 0)
+	all, err := rtt.Recent(tables, 0, rtt.Limit{})
 	if err != nil {
 		r.t.Fatal(err)
 	}
@@ -578,4 +578,116 @@ func TestLiar(t *testing.T) {
 		lines := r.lines()
 		return strings.HasPrefix(lines[0], "client 198.51.100.0/24 esams 80 26 ") && strings.HasPrefix(lines[1], "client 203.0.113.0/24 esams 0 1 1 ") || r.dump(nil)
 	})
+}
+
+// A liar makes up client subnets, which resolvers pass on, and uses the resolvers of others: no row of another
+// network is made of what he says alone, and in those that there are he is two clients that come as
+// often as one.
+func TestLiarElsewhere(t *testing.T) {
+	c := testConfig(t)
+	c.Grace = 300 * time.Millisecond
+	r := run(t, c)
+	a := r.authority()
+	told := 0
+	for i := range 40 { // of as many addresses of one /24
+		from := fmt.Sprintf("198.51.100.%d", 1+i)
+		s, ok := r.start(from)
+		if !ok {
+			t.Fatal("no token")
+		}
+		name := s.Token + ".esams.beacon.example.net."
+		for _, subnet := range []string{"203.0.113.0/24", "198.51.96.0/20", "2001:db8:7::/48", ""} {
+			a.tell(name, "192.0.2.53", subnet)
+			told++
+		}
+		r.eventually("told", func() bool { return r.outcomes(r.metrics.queries)["taken"] == told })
+		r.do("POST", "/report", from, body(s.Token, "esams", 1))
+	}
+	a.end()
+	r.eventually("counted", func() bool { return r.outcomes(r.metrics.joins)["both"] == 40 })
+	r.stop()
+	lines := r.lines()
+	for i, want := range []string{
+		"client 198.51.96.0/20 esams 0 6 2 ", // around him, and his neighbours
+		"client 198.51.100.0/24 esams 0 40 ", // his own
+		"client 2001:db8:7::/48 esams 0 6 2 ",
+		"resolver 192.0.2.0/24 esams 0 6 2 ",
+	} {
+		if i >= len(lines) || !strings.HasPrefix(lines[i], want) {
+			t.Fatalf("rows are %q, number %d expected to begin with %q", lines, i, want)
+		}
+	}
+	if got := r.outcomes(r.metrics.askers); len(lines) != 4 || got["elsewhere"] != 40 || got["counted"] != 18 || got["limited"] != 102 {
+		t.Errorf("%d rows, askers %v, expected 4, and none of a subnet that is somebody else's", len(lines), got)
+	}
+}
+
+// What was reported before a restart is not counted again after it.
+func TestRestart(t *testing.T) {
+	c := testConfig(t)
+	keys, err := token.Load(c.Keys)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, _ := keys.Issue(time.Now().Add(-2 * time.Second))
+	r := run(t, c)
+	r.began = r.began.Add(-time.Minute) // it has been running
+	r.do("POST", "/report", "198.51.100.1", body(text, "esams", 10))
+	r.eventually("counted", func() bool { return len(r.lines()) == 1 })
+	r.stop()
+	again := run(t, c)
+	again.do("POST", "/report", "198.51.100.1", body(text, "esams", 10))
+	if got := again.outcomes(again.metrics.reports); got["restarted"] != 1 || len(got) != 1 {
+		t.Errorf("reports %v, expected that one is refused", got)
+	}
+	s, _ := again.start("198.51.100.1")
+	again.do("POST", "/report", "198.51.100.1", body(s.Token, "esams", 10))
+	again.eventually("counted", func() bool {
+		return slices.Equal(again.lines(), []string{"client 198.51.100.0/24 esams 10 2 1 2 0"}) || again.dump(nil)
+	})
+	if files, _ := filepath.Glob(filepath.Join(c.Out, "*"+rtt.Suffix)); len(files) != 1 {
+		t.Errorf("%d files, expected that the second life goes on with the first one's", len(files))
+	}
+}
+
+// One network of 65,536 clients uses up what it has, and not what all others have; nor does one client
+// use up what its neighbours have.
+func TestOneNetworkFloods(t *testing.T) {
+	r := run(t, testConfig(t))
+	for i := range 200_000 { // as many as clients' counters have in all, were each counted
+		if i >= 100 && i%1000 != 0 { // the Handler takes its time; what it asks is asked here
+			r.mu.Lock()
+			a := netip.AddrFrom16([16]byte{0x20, 1, 0xd, 0xb8, 0, 1, byte(i >> 8), byte(i)})
+			now := time.Now()
+			r.admitted(a, netip.PrefixFrom(a, 48).Masked(), now)
+			r.mu.Unlock()
+			continue
+		}
+		r.do("POST", "/report", fmt.Sprintf("2001:db8:1:%x::1", i%65536), "x")
+	}
+	got := r.outcomes(r.metrics.reports)
+	if got["malformed"] != r.cfg.PerMinute {
+		t.Errorf("reports %v, expected that %d are looked at", got, r.cfg.PerMinute)
+	}
+	limited := 0
+	for i := range 1000 {
+		s, ok := r.start(fmt.Sprintf("198.%d.%d.1", 51+i/250, i%250))
+		if !ok {
+			limited++
+			continue
+		}
+		r.do("POST", "/report", fmt.Sprintf("198.%d.%d.1", 51+i/250, i%250), body(s.Token, "esams", 10))
+	}
+	if got := r.outcomes(r.metrics.reports); limited != 0 || got["taken"] < 999 {
+		t.Errorf("%d may not begin, reports %v, expected that nearly all others are taken", limited, got)
+	}
+	for range 100 {
+		r.do("POST", "/report", "192.0.2.1", "x")
+	}
+	s, _ := r.start("192.0.2.2")
+	before := r.outcomes(r.metrics.reports)["taken"]
+	r.do("POST", "/report", "192.0.2.2", body(s.Token, "esams", 10))
+	if r.outcomes(r.metrics.reports)["taken"] != before+1 {
+		t.Error("a client that comes too often takes what its neighbours have")
+	}
 }

@@ -48,7 +48,42 @@ func openFiles(cfg Config, limit rtt.Limit, log *slog.Logger) (*files, error) {
 	}
 	f := &files{dir: cfg.Out, name: cfg.Name, slot: cfg.Slot, keep: cfg.Keep, limit: limit, log: log, table: rtt.New(limit)}
 	f.age(time.Now())
+	f.resume(time.Now())
 	return f, nil
+}
+
+// resume goes on with the newest file of a life before, unless its time is over: a server that starts
+// again and again makes no more files than another.
+func (f *files) resume(now time.Time) {
+	paths, began, err := f.list()
+	if err != nil {
+		return // age has said so
+	}
+	for i := len(paths) - 1; i >= 0; i-- {
+		if !strings.HasPrefix(filepath.Base(paths[i]), f.name+"@") {
+			continue
+		}
+		if age := now.Sub(began[i]); age < 0 || age >= f.slot {
+			return
+		}
+		t, err := readTable(paths[i], f.limit)
+		if err != nil {
+			f.log.Warn("round-trip times of before stay as they are, others are put beside them", "file", paths[i], "error", err)
+			return
+		}
+		f.table, f.began, f.path = t, began[i], paths[i]
+		f.rows.Store(uint64(t.Len()))
+		return
+	}
+}
+
+func readTable(path string, limit rtt.Limit) (*rtt.Table, error) {
+	file, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer file.Close()
+	return rtt.Read(file, limit)
 }
 
 // take merges what is new and writes the newest file. One that cannot be written is gone on

@@ -130,7 +130,7 @@ func (b *Beacon) serveStart(w http.ResponseWriter, r *http.Request) {
 		w.WriteHeader(http.StatusNoContent)
 		return
 	}
-	text, _ := b.keys.Load().Issue(time.Now())
+	text, _ := b.keys.Load().Issue(b.clock.now())
 	names := make([]string, 0, b.cfg.Targets+2)
 	for _, i := range rand.Perm(len(b.cfg.PoPs))[:min(b.cfg.Targets, len(b.cfg.PoPs))] {
 		names = append(names, b.cfg.PoPs[i])
@@ -169,7 +169,7 @@ func (b *Beacon) mayStart(w http.ResponseWriter, r *http.Request) string {
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if !b.starts.take(key.Prefix, time.Now()) {
+	if !take(b.starts, key.Prefix, time.Now()) {
 		return "limited"
 	}
 	if b.joiner.Full() {
@@ -200,7 +200,7 @@ func (b *Beacon) report(w http.ResponseWriter, r *http.Request) string {
 	}
 	now := time.Now()
 	b.mu.Lock()
-	may := b.clients.take(single(a), now) && b.reports.take(key.Prefix, now)
+	may := b.admitted(a, key.Prefix, now)
 	b.mu.Unlock()
 	if !may {
 		return "limited"
@@ -214,9 +214,12 @@ func (b *Beacon) report(w http.ResponseWriter, r *http.Request) string {
 		return "malformed"
 	}
 	keys := b.keys.Load()
-	t, err := keys.Verify([]byte(report.Token), now, b.life)
+	t, err := keys.Verify([]byte(report.Token), b.clock.now(), b.life)
 	if err != nil {
 		return reason(err)
+	}
+	if t.Time.Before(b.began.Truncate(time.Second)) {
+		return "restarted"
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -224,6 +227,13 @@ func (b *Beacon) report(w http.ResponseWriter, r *http.Request) string {
 		return reason(err)
 	}
 	return "taken"
+}
+
+// admitted tells whether a client may report once more. The prefix is looked at first: out of a /48 come
+// 65,536 clients, who would use up the counters of everybody. But it is charged last: a client who may not
+// takes nothing from its neighbours. mu is held.
+func (b *Beacon) admitted(a netip.Addr, prefix netip.Prefix, now time.Time) bool {
+	return room(b.reports, prefix, now) && take(b.clients, single(a), now) && take(b.reports, prefix, now)
 }
 
 // reported is the body of a report:

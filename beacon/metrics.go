@@ -9,15 +9,16 @@ import (
 // What becomes of what comes. Each is counted from the start.
 var (
 	startOutcomes  = []string{"issued", "opted_out", "origin", "private", "limited", "full"}
-	reportOutcomes = []string{"taken", "opted_out", "origin", "private", "limited", "full", "malformed", "forged", "expired", "future", "repeated"}
+	reportOutcomes = []string{"taken", "opted_out", "origin", "private", "limited", "full", "malformed", "forged", "expired", "future", "repeated", "restarted"}
+	askerOutcomes  = []string{"counted", "elsewhere", "limited"}
 	queryOutcomes  = []string{"taken", "sampled", "private", "full", "malformed", "forged", "expired", "future"}
 )
 
 type metrics struct {
-	starts, reports, queries, joins *prometheus.CounterVec
-	rtt                             *prometheus.HistogramVec
-	regret                          prometheus.Histogram
-	taps                            prometheus.Gauge
+	starts, reports, queries, joins, askers *prometheus.CounterVec
+	rtt                                     *prometheus.HistogramVec
+	regret                                  prometheus.Histogram
+	taps                                    prometheus.Gauge
 }
 
 // rttBuckets are seconds: from 1 ms to 8 s.
@@ -39,6 +40,7 @@ func newMetrics(b *Beacon, r prometheus.Registerer) (*metrics, error) {
 		reports: counter("reports_total", "Reports of browsers, by outcome: taken, or why not.", reportOutcomes),
 		queries: counter("queries_total", "Queries that authorities told of, by outcome: taken (of a measurement), sampled (others), or why they are left out.", queryOutcomes),
 		joins:   counter("joined_total", "Measurements that were counted: both (DNS told who asked), or http (it did not).", []string{"both", "http"}),
+		askers:  counter("askers_total", "Who asked for measurements that were counted, beside their clients: counted, elsewhere (a client subnet that is not the client's), or limited (more than one client prefix may add).", askerOutcomes),
 		rtt: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name: "zonecast_beacon_rtt_seconds", Help: "Round-trip times: to the best PoP of those that a measurement tried, to the mapped one, and to the anycast address.",
 			Buckets: rttBuckets, NativeHistogramBucketFactor: 1.1, NativeHistogramMaxBucketNumber: 100,
@@ -61,7 +63,7 @@ func newMetrics(b *Beacon, r prometheus.Registerer) (*metrics, error) {
 	}
 	var errs []error
 	for _, c := range []prometheus.Collector{
-		m.starts, m.reports, m.queries, m.joins, m.rtt, m.regret, m.taps,
+		m.starts, m.reports, m.queries, m.joins, m.askers, m.rtt, m.regret, m.taps,
 		gauge("measurements", "Measurements that are under way or were lately.", under(func() int { return b.joiner.Len() })),
 		prometheus.NewCounterFunc(prometheus.CounterOpts{Name: "zonecast_beacon_unreported_total", Help: "Measurements that authorities told of, and no browser reported."},
 			under(func() int { return int(b.joiner.Unreported()) })),
@@ -82,5 +84,7 @@ func (m *metrics) joined(both bool) {
 		m.joins.WithLabelValues("http").Inc()
 	}
 }
+
+func (m *metrics) asked(outcome string) { m.askers.WithLabelValues(outcome).Inc() }
 
 func (m *metrics) query(outcome string) { m.queries.WithLabelValues(outcome).Inc() }

@@ -336,15 +336,82 @@ func TestListenOn(t *testing.T) {
 }
 
 func TestLimiter(t *testing.T) {
-	l, now := newLimiter(3), time.Now()
+	l, now := newLimiter(3, 0), time.Now()
 	k := netip.MustParsePrefix("198.51.100.0/24")
 	taken := 0
 	for i := range 180 {
-		if l.take(k, now.Add(time.Duration(i)*time.Second)) {
+		at := now.Add(time.Duration(i) * time.Second)
+		if may := room(l, k, at); may != take(l, k, at) {
+			t.Fatalf("room is %v, and what is taken another thing", may)
+		} else if may {
 			taken++
 		}
 	}
 	if taken != 9 {
 		t.Errorf("%d in three minutes, expected 9", taken)
+	}
+}
+
+// More measurements at a time have more counters: or honest ones would be taken for those who
+// were often here.
+func TestLimiterGrows(t *testing.T) {
+	for measurements, want := range map[int]int{16: 1 << 16, 1 << 18: 1 << 16, 1<<18 + 4: 1 << 17, 1 << 22: 1 << 20} {
+		if n := len(newLimiter(1, measurements).counts); n != want {
+			t.Errorf("%d counters for %d measurements, expected %d", n, measurements, want)
+		}
+	}
+}
+
+// A server that starts again goes on with its file, unless that is over, damaged, another's or of the future.
+func TestResume(t *testing.T) {
+	dir := t.TempDir()
+	cfg := Config{Out: dir, Name: "b1", Slot: time.Hour, Keep: 24 * time.Hour}
+	now := time.Now()
+	put := func(name string, began time.Time, rows int) {
+		t.Helper()
+		f := &files{dir: dir, name: name, slot: cfg.Slot, keep: cfg.Keep, log: slog.New(slog.DiscardHandler), table: rtt.New(rtt.Limit{})}
+		if f.take(table(t, rows), began, true); f.failed() != nil {
+			t.Fatal(f.failed())
+		}
+	}
+	resumed := func() int {
+		t.Helper()
+		log := &logged{}
+		f, err := openFiles(cfg, rtt.Limit{Rows: 50}, slog.New(slog.NewTextHandler(log, nil)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if n := strings.Count(log.String(), "stay as they are"); n != 0 {
+			return -n
+		}
+		return f.table.Len()
+	}
+	if n := resumed(); n != 0 {
+		t.Errorf("%d rows of nothing", n)
+	}
+	put("b1", now.Add(-2*time.Hour), 9)
+	put("b2", now.Add(-time.Minute), 8)
+	if n := resumed(); n != 0 {
+		t.Errorf("%d rows, expected neither those of a slot that is over nor those of another server", n)
+	}
+	put("b1", now.Add(-10*time.Minute), 7)
+	for range 20 { // it ends and begins again and again
+		f, err := openFiles(cfg, rtt.Limit{Rows: 50}, slog.New(slog.DiscardHandler))
+		if err != nil {
+			t.Fatal(err)
+		}
+		f.take(table(t, 7), time.Now(), true)
+	}
+	paths, _, err := (&files{dir: dir}).list()
+	if n := resumed(); err != nil || len(paths) != 3 || n != 7 {
+		t.Errorf("%d files, %d rows, %v, expected 3 and 7", len(paths), n, err)
+	}
+	put("b1", now.Add(-5*time.Minute), 60) // by a release that had more room
+	if n := resumed(); n != -1 {
+		t.Errorf("%d, expected that more rows than there may be are said", n)
+	}
+	put("b1", now.Add(time.Hour), 3)
+	if n := resumed(); n != 0 {
+		t.Errorf("%d rows of the future", n)
 	}
 }

@@ -12,9 +12,9 @@ import (
 // Suffix ends the names of files with a table each, which lie together in a directory.
 const Suffix = ".rtt"
 
-// maxFiles is how many are read of a directory: our choice, a day of five-minute slots of ten
-// servers.
-const maxFiles = 2880
+// MaxTables is how many tables are read of one place: our choice, a day of five-minute slots of ten
+// servers, and as many again that restarts may have made.
+const MaxTables = 2 * 2880
 
 // ReadDir reads the tables of a directory whose End is not before since. What cannot be read
 // is left out, and said in the error beside the others.
@@ -28,8 +28,8 @@ func ReadDir(dir string, limit Limit, since time.Time) ([]*Table, error) {
 			return nil, fmt.Errorf("read tables of round-trip times: %w", err)
 		}
 	}
-	if len(names) > maxFiles {
-		return nil, fmt.Errorf("read tables of round-trip times: %d files in %s, expected at most %d", len(names), dir, maxFiles)
+	if len(names) > MaxTables {
+		return nil, fmt.Errorf("read tables of round-trip times: %d files in %s, expected at most %d", len(names), dir, MaxTables)
 	}
 	var tables []*Table
 	var errs []error

@@ -8,11 +8,13 @@ import (
 // Recent makes one table of several of consecutive times, such that a change is seen soon and
 // thin data is still used: a cell is merged from the newest table that has it backwards, only until
 // want measurements are there. Demand is that of all of them. Tables are told apart by their
-// End; those with an equal one, as of several servers, count as one. want zero takes all.
-func Recent(tables []*Table, want uint64) (*Table, error) {
+// End; those with an equal one, as of several servers, count as one. want zero takes all. What finds no
+// room within the limit is what is older, and rows without a measurement before all others; Evicted
+// counts it.
+func Recent(tables []*Table, want uint64, limit Limit) (*Table, error) {
 	order := slices.Clone(tables)
 	slices.SortStableFunc(order, func(a, b *Table) int { return cmp.Compare(b.End.Unix(), a.End.Unix()) })
-	out := New(Limit{})
+	out := New(limit)
 	for i := 0; i < len(order); {
 		j := i + 1
 		for j < len(order) && order[j].End.Equal(order[i].End) {
@@ -48,8 +50,11 @@ func (t *Table) fill(older []*Table, want uint64) error {
 				return err
 			}
 		}
-		for i := o.oldest; i >= 0; i = o.rows[i].newer {
-			from := &o.rows[i]
+		for from := range o.touched() {
+			if _, there := t.index[from.key]; !there && t.full() && (len(from.cells) == 0 || t.heard.oldest < 0) {
+				t.Evicted++
+				continue
+			}
 			to := t.touch(from.key)
 			to.demand, to.queries = sum(to.demand, from.demand), sum(to.queries, from.queries)
 			for _, c := range from.cells {
@@ -57,6 +62,7 @@ func (t *Table) fill(older []*Table, want uint64) error {
 					t.mergeCell(to, n, c)
 				}
 			}
+			t.makeRoom()
 		}
 		if !o.Empty() {
 			t.cover(o.Begin, o.End)

@@ -333,7 +333,7 @@ func TestRecent(t *testing.T) {
 			esams, drmrs time.Duration
 			count        uint64
 		}{{5, 200 * time.Millisecond, 20 * time.Millisecond, 5}, {6, 20 * time.Millisecond, 20 * time.Millisecond, 55}, {0, 20 * time.Millisecond, 20 * time.Millisecond, 55}} {
-			got, err := Recent(order, c.want)
+			got, err := Recent(order, c.want, Limit{})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -460,4 +460,80 @@ func TestReadDir(t *testing.T) {
 			t.Errorf("since %d: %d tables, %v, expected %d and two errors", since, len(tables), err, want)
 		}
 	}
+}
+
+// Rows that nobody measured go before those that somebody did, however new they are: who makes up
+// the addresses of queries takes no measurement away.
+func TestHeardGoFirst(t *testing.T) {
+	key := func(n int) Key {
+		k, _ := OfAddr(Client, netip.AddrFrom4([4]byte{198, 51, byte(n), 1}))
+		return k
+	}
+	now := time.Unix(1_800_000_000, 0)
+	tab := New(Limit{Rows: 10})
+	must := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	for n := range 8 {
+		must(tab.Add(Measurement{Key: key(n), PoP: "esams", RTT: time.Millisecond, At: now}))
+	}
+	for n := range 100 {
+		must(tab.AddDemand(key(100+n), 0, 1, now))
+	}
+	for n := range 8 {
+		if r, ok := tab.Get(key(n)); !ok || len(r.Cells) != 1 {
+			t.Errorf("%v is gone", key(n))
+		}
+	}
+	if _, ok := tab.Get(key(199)); !ok || tab.Len() != 10 || tab.Evicted != 98 {
+		t.Errorf("%d rows, %d evicted, expected 10 with the newest of those that were heard of, and 98", tab.Len(), tab.Evicted)
+	}
+	if loaded, sampled := tab.Wanted(); loaded != 0 || sampled != 2 {
+		t.Errorf("demand %d and %d", loaded, sampled)
+	}
+	// One that was heard of and is measured then is one of those that stay.
+	must(tab.Add(Measurement{Key: key(199), PoP: "esams", RTT: time.Millisecond, At: now}))
+	must(tab.Add(Measurement{Key: key(8), PoP: "esams", RTT: time.Millisecond, At: now}))
+	must(tab.AddDemand(key(99), 0, 1, now))
+	if _, ok := tab.Get(key(99)); ok || tab.Len() != 10 {
+		t.Errorf("%d rows, expected that one without a measurement finds no room", tab.Len())
+	}
+	must(tab.Add(Measurement{Key: key(9), PoP: "esams", RTT: time.Millisecond, At: now}))
+	if _, ok := tab.Get(key(0)); ok || tab.Len() != 10 {
+		t.Errorf("%d rows, expected that the one measured longest ago is gone", tab.Len())
+	}
+
+	// So it is when tables are put together; the newer one comes first.
+	older := New(Limit{})
+	must(older.AddDemand(key(50), 0, 1, now.Add(-time.Hour)))
+	for n := range 4 {
+		must(older.Add(Measurement{Key: key(60 + n), PoP: "eqiad", RTT: time.Millisecond, At: now.Add(-time.Hour)}))
+	}
+	newer := New(Limit{})
+	for n := range 6 {
+		must(newer.AddDemand(key(70+n), 0, 1, now))
+		must(newer.Add(Measurement{Key: key(80 + n), PoP: "eqiad", RTT: time.Millisecond, At: now}))
+	}
+	all, err := Recent([]*Table{older, newer}, 0, Limit{Rows: 8})
+	must(err)
+	if n := len(all.measuredKeys()); all.Len() != 8 || n != 8 || all.Evicted != 9 {
+		t.Errorf("%d rows, %d of them measured, %d evicted, expected 8, 8 and 9", all.Len(), n, all.Evicted)
+	}
+	for n := range 6 {
+		if _, ok := all.Get(key(80 + n)); !ok {
+			t.Errorf("%v of the newer table is gone", key(80+n))
+		}
+	}
+}
+
+func (t *Table) measuredKeys() (keys []Key) {
+	for r := range t.All() {
+		if len(r.Cells) > 0 {
+			keys = append(keys, r.Key)
+		}
+	}
+	return keys
 }

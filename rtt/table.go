@@ -10,7 +10,9 @@ import (
 	"time"
 )
 
-// Limit bounds a Table. What was touched longest ago goes first.
+// Limit bounds a Table. Rows without a measurement go before all others: whoever sends queries with
+// addresses that are made up can add those, and not measurements. Of each kind what was touched
+// longest ago goes first.
 type Limit struct {
 	// Rows is how many prefixes there are at most. Zero means no bound.
 	Rows int
@@ -49,10 +51,13 @@ type Table struct {
 	index  map[Key]int32
 	rows   []row
 	free   []int32 // rows that went
-	// newest and oldest end the list of rows by when they were touched; -1: there is none.
-	newest, oldest int32
-	octets         int
+	// heard and measured are the rows without and with cells.
+	heard, measured list
+	octets          int
 }
+
+// list is rows by when they were touched; -1: there is none.
+type list struct{ newest, oldest int32 }
 
 type row struct {
 	key             Key
@@ -70,7 +75,7 @@ type cell struct {
 
 // New makes an empty table.
 func New(limit Limit) *Table {
-	return &Table{limit: limit, number: map[string]uint16{}, index: map[Key]int32{}, newest: -1, oldest: -1}
+	return &Table{limit: limit, number: map[string]uint16{}, index: map[Key]int32{}, heard: list{-1, -1}, measured: list{-1, -1}}
 }
 
 // Measurement is one round trip that was measured.
@@ -161,8 +166,7 @@ func (t *Table) Merge(o *Table) error {
 			return err
 		}
 	}
-	for i := o.oldest; i >= 0; i = o.rows[i].newer { // what o touched last is touched last here, too
-		from := &o.rows[i]
+	for from := range o.touched() { // what o touched last is touched last here, too
 		to := t.touch(from.key)
 		to.demand, to.queries = sum(to.demand, from.demand), sum(to.queries, from.queries)
 		for _, c := range from.cells {
@@ -278,28 +282,56 @@ func (t *Table) touch(k Key) *row {
 		t.index[k] = i
 		t.octets += rowSize
 	}
-	r := &t.rows[i]
-	r.newer, r.older = -1, t.newest
-	if t.newest >= 0 {
-		t.rows[t.newest].newer = i
-	} else {
-		t.oldest = i
+	t.link(i)
+	return &t.rows[i]
+}
+
+// listOf is the list that a row is in.
+func (t *Table) listOf(r *row) *list {
+	if len(r.cells) == 0 {
+		return &t.heard
 	}
-	t.newest = i
-	return r
+	return &t.measured
+}
+
+// touched gives all rows, from the one that would go first on.
+func (t *Table) touched() iter.Seq[*row] {
+	return func(yield func(*row) bool) {
+		for _, l := range []list{t.heard, t.measured} {
+			for i := l.oldest; i >= 0; i = t.rows[i].newer {
+				if !yield(&t.rows[i]) {
+					return
+				}
+			}
+		}
+	}
+}
+
+// link makes a row the newest of its list.
+func (t *Table) link(i int32) {
+	r := &t.rows[i]
+	l := t.listOf(r)
+	r.newer, r.older = -1, l.newest
+	if l.newest >= 0 {
+		t.rows[l.newest].newer = i
+	} else {
+		l.oldest = i
+	}
+	l.newest = i
 }
 
 func (t *Table) unlink(i int32) {
 	r := &t.rows[i]
+	l := t.listOf(r)
 	if r.newer >= 0 {
 		t.rows[r.newer].older = r.older
 	} else {
-		t.newest = r.older
+		l.newest = r.older
 	}
 	if r.older >= 0 {
 		t.rows[r.older].newer = r.newer
 	} else {
-		t.oldest = r.newer
+		l.oldest = r.newer
 	}
 }
 
@@ -308,7 +340,15 @@ func (t *Table) unlink(i int32) {
 func (t *Table) cell(r *row, pop uint16) *cell {
 	i, found := slices.BinarySearchFunc(r.cells, pop, func(c cell, pop uint16) int { return int(c.pop) - int(pop) })
 	if !found {
+		at := int32(-1)
+		if len(r.cells) == 0 { // it goes to the other list
+			at = t.index[r.key]
+			t.unlink(at)
+		}
 		r.cells = slices.Insert(r.cells, i, cell{pop: pop})
+		if at >= 0 {
+			t.link(at)
+		}
 		t.octets += cellSize
 	}
 	return &r.cells[i]
@@ -329,19 +369,47 @@ func (t *Table) cover(a, b time.Time) {
 	}
 }
 
+// full tells whether there is no room for one more row.
+func (t *Table) full() bool {
+	return t.limit.Rows > 0 && len(t.index) >= t.limit.Rows || t.limit.Octets > 0 && t.octets >= t.limit.Octets
+}
+
+func (t *Table) over() bool {
+	return len(t.index) > 1 && (t.limit.Rows > 0 && len(t.index) > t.limit.Rows || t.limit.Octets > 0 && t.octets > t.limit.Octets)
+}
+
+// makeRoom evicts rows without a measurement as long as too much is there.
+func (t *Table) makeRoom() {
+	for t.over() && t.heard.oldest >= 0 {
+		t.evict(t.heard.oldest)
+	}
+}
+
 // bound evicts what is over the limit.
 func (t *Table) bound() {
-	for len(t.index) > 1 && (t.limit.Rows > 0 && len(t.index) > t.limit.Rows || t.limit.Octets > 0 && t.octets > t.limit.Octets) {
-		i := t.oldest
-		r := &t.rows[i]
-		t.unlink(i)
-		delete(t.index, r.key)
-		t.octets -= rowSize
-		for _, c := range r.cells {
-			t.octets -= cellSize + binSize*len(c.times.bins)
-		}
-		*r = row{}
-		t.free = append(t.free, i)
-		t.Evicted++
+	t.makeRoom()
+	for t.over() {
+		t.evict(t.measured.oldest)
 	}
+}
+
+func (t *Table) evict(i int32) {
+	r := &t.rows[i]
+	t.unlink(i)
+	delete(t.index, r.key)
+	t.octets -= rowSize
+	for _, c := range r.cells {
+		t.octets -= cellSize + binSize*len(c.times.bins)
+	}
+	*r = row{}
+	t.free = append(t.free, i)
+	t.Evicted++
+}
+
+// Wanted is the demand and the sampled queries of all rows together.
+func (t *Table) Wanted() (loaded, sampled uint64) {
+	for r := range t.touched() {
+		loaded, sampled = sum(loaded, r.demand), sum(sampled, r.queries)
+	}
+	return loaded, sampled
 }

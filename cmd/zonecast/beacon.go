@@ -206,7 +206,7 @@ func newBeaconShow() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		all, err := rtt.Recent(tables, o.Want)
+		all, err := rtt.Recent(tables, o.Want, rtt.Limit{})
 		if err != nil {
 			return err
 		}

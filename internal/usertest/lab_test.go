@@ -533,7 +533,7 @@ func (l *lab) times() (*rtt.Table, error) {
 	if err != nil {
 		return nil, err
 	}
-	return rtt.Recent(tables, 0)
+	return rtt.Recent(tables, 0, rtt.Limit{})
 }
 
 // far tells how far the shortest measured time is from the true one: never shorter, and longer by

@@ -127,7 +127,7 @@ func (l *lab) measured(g *group) time.Duration {
 		if err != nil {
 			return err
 		}
-		table, err := rtt.Recent(tables, enough)
+		table, err := rtt.Recent(tables, enough, rtt.Limit{})
 		if err != nil {
 			return err
 		}

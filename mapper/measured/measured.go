@@ -2,7 +2,6 @@ package measured
 
 import (
 	"cmp"
-	"fmt"
 	"slices"
 	"time"
 
@@ -20,6 +19,9 @@ type Settings struct {
 	// Demand is how many units of capacity one measured page load a second stands for: with one
 	// page in a thousand measured, and capacity in pages a second, 1000.
 	Demand float64
+	// Rows is how many prefixes there are at most: those that were measured, and measured last, come first.
+	// Zero is table.MaxPrefixes.
+	Rows int
 	// Queries takes the sampled queries as the demand, and not page loads.
 	Queries bool
 }
@@ -30,8 +32,13 @@ type Measured struct {
 	// Keys are those of the prefixes of the table: a prefix may be there as one of clients and as
 	// one of resolvers.
 	Keys []rtt.Key
-	// Thin counts times that too few measured; Unknown those of PoPs that are not in the list.
-	Thin, Unknown int
+	// Thin counts times that too few measured, Unknown those of PoPs that are not in the list, by name,
+	// and Believed the others, by the PoPs of the table.
+	Thin     int
+	Unknown  map[string]int
+	Believed []int
+	// Evicted counts rows for which there was no room.
+	Evicted uint64
 	// Newest is when the last measurement was.
 	Newest time.Time
 }
@@ -41,23 +48,23 @@ func New(tables []*rtt.Table, pops []table.PoP, set Settings) (*Measured, error)
 	if err := table.CheckPoPs(pops); err != nil {
 		return nil, err
 	}
-	t, err := rtt.Recent(tables, uint64(set.Enough))
+	t, err := rtt.Recent(tables, uint64(set.Enough), rtt.Limit{Rows: min(cmp.Or(set.Rows, table.MaxPrefixes), table.MaxPrefixes, table.MaxCells/len(pops))})
 	if err != nil {
 		return nil, err
 	}
-	m := &Measured{Table: &table.Table{PoPs: pops}, Newest: t.End}
-	if t.Len() > table.MaxPrefixes || t.Len()*len(pops) > table.MaxCells {
-		return nil, fmt.Errorf("%d prefixes were measured to %d PoPs, expected at most %d prefixes, and %d of both multiplied", t.Len(), len(pops), table.MaxPrefixes, table.MaxCells)
-	}
+	m := &Measured{Table: &table.Table{PoPs: pops}, Newest: t.End, Unknown: map[string]int{}, Believed: make([]int, len(pops)), Evicted: t.Evicted}
 	number := make(map[string]int, len(pops))
 	for j, p := range pops {
 		number[p.Name] = j
 	}
-	seconds := max(t.End.Sub(t.Begin).Seconds(), 1)
+	seconds := max(span(tables, set.Queries).Seconds(), 1)
 	for r := range t.All() {
 		counted := r.Demand
 		if set.Queries {
 			counted = r.Queries
+		}
+		if counted == 0 && len(r.Cells) == 0 {
+			continue // says nothing
 		}
 		m.Keys = append(m.Keys, r.Key)
 		m.Prefixes = append(m.Prefixes, r.Prefix)
@@ -68,15 +75,45 @@ func New(tables []*rtt.Table, pops []table.PoP, set Settings) (*Measured, error)
 			j, ok := number[c.PoP]
 			switch {
 			case !ok:
-				m.Unknown++
+				m.Unknown[c.PoP]++
 			case c.Times.Count() < uint64(max(set.Measurements, 1)) || c.Clients.Count() < max(set.Clients, 1):
 				m.Thin++
 			default:
+				m.Believed[j]++
 				row[j] = int32(min(c.Times.Quantile(0.5).Microseconds(), assign.MaxRTT))
 			}
 		}
 	}
 	return m, nil
+}
+
+// longest is the time that one table of a beacon is of, at most.
+const longest = 24 * time.Hour
+
+// span is the time in which demand was counted: that of the tables that have some. What was imported
+// may be of a year and has none; and a table in which a clock was set from 1970 to now is of no
+// time that is known.
+func span(tables []*rtt.Table, queries bool) time.Duration {
+	var begin, end time.Time
+	for _, t := range tables {
+		loaded, sampled := t.Wanted()
+		if queries {
+			loaded = sampled
+		}
+		if loaded == 0 || t.End.Sub(t.Begin) > longest {
+			continue
+		}
+		if begin.IsZero() || t.Begin.Before(begin) {
+			begin = t.Begin
+		}
+		if t.End.After(end) {
+			end = t.End
+		}
+	}
+	if begin.IsZero() {
+		return longest
+	}
+	return end.Sub(begin)
 }
 
 // Replace takes the demand from another table, by prefix, in place of what was counted; what
@@ -98,6 +135,17 @@ func (m *Measured) Replace(demand *table.Table) {
 		m.Demand[row] = demand.Demand[i]
 	}
 	m.sort()
+}
+
+// OfClients is the table without the rows of resolvers, whose prefixes clients may have as well.
+func (m *Measured) OfClients() *table.Table {
+	t := &table.Table{PoPs: m.PoPs}
+	for i, k := range m.Keys {
+		if k.Kind == rtt.Client {
+			t.Prefixes, t.Demand, t.RTT = append(t.Prefixes, k.Prefix), append(t.Demand, m.Demand[i]), append(t.RTT, m.Row(i)...)
+		}
+	}
+	return t
 }
 
 // sort puts rows in the order of their keys.
