@@ -161,6 +161,7 @@ var arrows = table{
 		"mapper/fill":   stage,
 		"mapper/plan":   stage,
 		"mapper/places": stage,
+		"mapper/pins":   stage,
 
 		"mapper":          stage,
 		"mapper/measured": stage,

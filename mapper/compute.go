@@ -3,6 +3,7 @@ package mapper
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -18,17 +19,19 @@ import (
 // computed is a map and how it came to be. It does not change.
 type computed struct {
 	*plan.Plan
-	in       *inputs
-	filled   *fill.Filled
-	places   []fill.Place
-	pins     []int16
-	settings plan.Settings
-	maps     []*geo.Map // by clients, and by resolvers if any were measured
-	at       time.Time
-	took     time.Duration
-	where    string
-	revision string // fingerprint of the inputs
-	warnings []string
+	in     *inputs
+	filled *fill.Filled
+	places []fill.Place
+	pins   []int16
+	// strangers are nil unless Config.Everywhere.
+	strangers *strangers
+	settings  plan.Settings
+	maps      []*geo.Map // by clients, and by resolvers if any were measured
+	at        time.Time
+	took      time.Duration
+	where     string
+	revision  string // fingerprint of the inputs
+	warnings  []string
 }
 
 // compute makes a map of inputs.
@@ -43,10 +46,17 @@ func (t *term) compute(ctx context.Context, in *inputs) (*computed, error) {
 		return nil, err
 	}
 	var unknown []string
-	c.pins, unknown = in.pins.of(in.Prefixes, c.places, in.PoPs)
+	c.pins, unknown = in.pins.Of(in.Prefixes, c.places, in.PoPs)
 	c.settings.Pins = c.pins
 	if c.Plan, err = plan.Compute(ctx, in.Table, t.previous(in), c.settings); err != nil {
 		return nil, err
+	}
+	if t.cfg.Everywhere {
+		lands, err := t.lands(in)
+		if err != nil {
+			return nil, err
+		}
+		c.strangers = c.everywhere(lands, t.homeOf())
 	}
 	if err := c.makeMaps(t.cfg.Map, t.uses, t.cfg.MaxEntries); err != nil {
 		return nil, err
@@ -58,7 +68,32 @@ func (t *term) compute(ctx context.Context, in *inputs) (*computed, error) {
 	if len(unknown) > 0 {
 		c.warnings = append(c.warnings, "pins are to PoPs that there are not: "+strings.Join(unknown, ", "))
 	}
+	if err := in.pins.Needs(len(in.databases.Systems) > 0, len(in.databases.Cities) > 0); err != nil {
+		c.warnings = append(c.warnings, err.Error())
+	}
+	c.warnings = append(c.warnings, in.strange()...)
 	return c, nil
+}
+
+// strange tells of PoPs that are measured and not known, or the other way round: one that has another
+// name now is both.
+func (in *inputs) strange() (w []string) {
+	if len(in.Unknown) > 0 {
+		w = append(w, "measured are PoPs that there are not: "+strings.Join(slices.Sorted(maps.Keys(in.Unknown)), ", ")+"; beacons and `zonecast pop list` must have the same names")
+	}
+	var unmeasured []string
+	for j, p := range in.PoPs {
+		if in.Believed[j] == 0 && p.Open() {
+			unmeasured = append(unmeasured, p.Name)
+		}
+	}
+	if len(unmeasured) > 0 {
+		w = append(w, "nothing that is believed was measured to "+strings.Join(unmeasured, ", ")+": who goes there is guessed from the distance, or nobody does")
+	}
+	if in.Evicted > 0 {
+		w = append(w, fmt.Sprintf("%d rows of round-trip times and demand had no room: those that nobody measured, and the oldest", in.Evicted))
+	}
+	return w
 }
 
 // makeMaps makes the maps of the plan. The one by resolvers says of a prefix that was not measured
@@ -67,6 +102,9 @@ func (c *computed) makeMaps(name string, uses []geo.Use, most int) error {
 	byClient := c.MapOf(name, func(i int) bool { return !c.in.resolver(i) })
 	byResolver := c.MapOf(name+resolvers, func(i int) bool { return c.in.resolver(i) })
 	clients, err := ortc.Aggregate(byClient.Entries)
+	if err == nil && c.strangers != nil {
+		clients, err = c.strangers.under(c, byClient)
+	}
 	if err != nil {
 		return err
 	}

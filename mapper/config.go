@@ -28,6 +28,10 @@ type Config struct {
 	ASN  []string `option:"asn" help:"MaxMind databases (.mmdb) of autonomous systems"`
 	City []string `option:"city" help:"MaxMind databases (.mmdb) of cities or countries"`
 
+	// Everywhere gives who is in no prefix that was measured, or has demand, the order of his autonomous system, country
+	// and place, and not that of all together. The map has as many prefixes as that takes.
+	Everywhere bool `option:"everywhere" help:"of who is in no prefix that was measured ask the databases where he is, and not all together; the map is as large as that takes"`
+
 	// Every is how often inputs are looked at. Lower follows sooner; a computation of a million
 	// prefixes takes some seconds.
 	Every time.Duration `option:"every" help:"how often inputs are looked at"`
@@ -79,6 +83,9 @@ func (c Config) Validate() error {
 	if err := (&geo.Map{Name: c.Map}).Check(); err != nil || len(c.Map) > 53 || c.Map == "pops" {
 		wrong("map is %q, expected 1 to 53 of a-z, 0-9, hyphen and underscore, and not pops", c.Map) // room for -resolvers
 	}
+	if strings.HasSuffix(c.Map, resolvers) {
+		wrong("map is %q, expected a name that does not end in %s: that is the map by resolvers of another one", c.Map, resolvers)
+	}
 	if _, err := c.uses(); err != nil {
 		errs = append(errs, err)
 	}
@@ -101,6 +108,9 @@ func (c Config) Validate() error {
 	}
 	if c.MaxEntries < 0 || c.MaxEntries == 1 {
 		wrong("max-entries is %d, expected 0 or at least 2", c.MaxEntries)
+	}
+	if c.Everywhere && len(c.ASN)+len(c.City) == 0 {
+		wrong("everywhere is true, and there is no database, expected asn, city or both")
 	}
 	if !(c.Weight > 0 && c.Weight <= 1e9) {
 		wrong("weight is %v, expected above 0 and up to 1e9", c.Weight)

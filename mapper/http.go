@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"net/http"
 	"net/netip"
-	"slices"
 
 	"github.com/zonecast/zonecast/mapper/fill"
 	"github.com/zonecast/zonecast/mapper/plan"
@@ -100,21 +99,15 @@ func (c *computed) explain(a netip.Addr, resolver bool) Explanation {
 	}
 	if row < 0 {
 		x.Order, x.Why = c.Names(c.Default), "in no prefix that was measured or has demand: nearest to all together"
+		if row, from, o, ok := c.strangers.at(c, a); ok {
+			x.Order, x.Why = c.Names(o), "in no prefix that was measured or has demand: nearest as far as is known, by "+from.String()
+			x.PoPs = c.choices(row, func(int) string { return from.String() }, o)
+		}
 		return x
 	}
 	o := c.Orders[row]
 	x.Prefix, x.Demand, x.Order, x.Why = c.in.Prefixes[row].String(), c.in.Demand[row], c.Names(o), c.why(row)
-	for j, p := range c.in.PoPs {
-		price := 0.0
-		switch {
-		case !p.Open():
-			price = -1
-		case c.Prices != nil:
-			price = float64(c.Prices[j]) / 1000
-		}
-		x.PoPs = append(x.PoPs, Choice{p.Name, float64(c.in.Row(row)[j]) / 1000, c.filled.Source(row, j).String(), price, int(o[0]) == j})
-	}
-	slices.SortStableFunc(x.PoPs, func(a, b Choice) int { return int(1000*a.MS) - int(1000*b.MS) })
+	x.PoPs = c.choices(c.in.Row(row), func(j int) string { return c.filled.Source(row, j).String() }, o)
 	return x
 }
 

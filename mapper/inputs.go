@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"hash"
 	"io"
 	"net/http"
 	"os"
@@ -19,6 +18,7 @@ import (
 	"github.com/zonecast/zonecast/geo/mmdb"
 	"github.com/zonecast/zonecast/internal/steering"
 	"github.com/zonecast/zonecast/mapper/measured"
+	"github.com/zonecast/zonecast/mapper/pins"
 	"github.com/zonecast/zonecast/mapper/places"
 	"github.com/zonecast/zonecast/mapper/table"
 	"github.com/zonecast/zonecast/rtt"
@@ -27,8 +27,8 @@ import (
 const (
 	// fetchTimeout bounds one fetch from a beacon.
 	fetchTimeout = 20 * time.Second
-	// maxTables is how many tables one beacon may give: a day of five-minute slots.
-	maxTables = 288
+	// maxAhead is how far a measurement may be in the future: clocks that somebody keeps are seconds apart.
+	maxAhead = time.Minute
 	// maxFetch bounds what one beacon gives, in octets.
 	maxFetch = 1 << 30
 )
@@ -40,11 +40,12 @@ var limit = rtt.Limit{Rows: table.MaxPrefixes, Octets: 4 << 30}
 type inputs struct {
 	*measured.Measured
 	databases places.Databases
-	pins      *pins
+	pins      *pins.Pins
 	// partly is what could not be read of several; the others are used.
 	partly      error
 	where       string
 	fingerprint string
+	databasesOf string // their fingerprint, taken before they were read
 }
 
 // resolver tells whether row i is of resolvers.
@@ -71,7 +72,7 @@ func (t *term) inputs(ctx context.Context) (*inputs, error) {
 			Capacity: p.Capacity, Drained: p.State != "up",
 		})
 	}
-	tables, err := t.tables(ctx, now.Add(-t.cfg.MaxAge))
+	tables, err := t.tables(ctx, now.Add(-t.cfg.MaxAge), now.Add(maxAhead))
 	if len(tables) == 0 {
 		if err == nil {
 			err = fmt.Errorf("%s: nothing was measured in the last %s", cmp.Or(in.where, "--mapper-rtt is not set"), t.cfg.MaxAge)
@@ -92,9 +93,14 @@ func (t *term) inputs(ctx context.Context) (*inputs, error) {
 	if age := now.Sub(newest); age > t.cfg.Stale {
 		return nil, fmt.Errorf("the newest round-trip time is %s old, expected at most --mapper-stale %s: are beacons running?", age.Round(time.Second), t.cfg.Stale)
 	}
-	if err := t.stat(sum); err != nil {
+	if in.databasesOf, err = statOf(slices.Concat(t.cfg.ASN, t.cfg.City)); err != nil {
 		return nil, err
 	}
+	of, err := statOf([]string{t.cfg.DemandFile, t.cfg.PinsFile})
+	if err != nil {
+		return nil, err
+	}
+	fmt.Fprint(sum, in.databasesOf, of)
 	in.fingerprint = fmt.Sprintf("%016x", sum.Sum64())
 	if in.fingerprint == t.seen {
 		return in, nil
@@ -128,26 +134,26 @@ func readDemand(file string) (*table.Table, error) {
 	return table.ReadDemand(f, file)
 }
 
-// stat notes in sum which files of people there are.
-func (t *term) stat(sum hash.Hash64) error {
-	for _, file := range append(append(slices.Clone(t.cfg.ASN), t.cfg.City...), t.cfg.DemandFile, t.cfg.PinsFile) {
+// statOf tells one state of files from another.
+func statOf(files []string) (of string, err error) {
+	for _, file := range files {
 		if file == "" {
 			continue
 		}
 		s, err := os.Stat(file)
 		if err != nil {
-			return err
+			return "", err
 		}
-		fmt.Fprintln(sum, file, s.Size(), s.ModTime().UnixNano())
+		of += fmt.Sprintln(file, s.Size(), s.ModTime().UnixNano())
 	}
-	return nil
+	return of, nil
 }
 
 // open reads the pins and databases, which may be hundreds of megabytes.
 func (t *term) open(in *inputs) error {
 	var err error
 	if t.cfg.PinsFile != "" {
-		if in.pins, err = readPins(t.cfg.PinsFile); err != nil {
+		if in.pins, err = pins.Read(t.cfg.PinsFile); err != nil {
 			return err
 		}
 	}
@@ -167,8 +173,10 @@ func (t *term) open(in *inputs) error {
 }
 
 // tables reads those of all beacons that are not older than since; of a beacon that is away it gives what
-// that said last: its users do not move for it. With some of them there may be an error beside.
-func (t *term) tables(ctx context.Context, since time.Time) ([]*rtt.Table, error) {
+// that said last: its users do not move for it. What is of the future was measured by a clock that was
+// wrong, and would be the newest for as long as that takes: it is left out. With some of them there may be
+// an error beside.
+func (t *term) tables(ctx context.Context, since, until time.Time) ([]*rtt.Table, error) {
 	tables, errs := make([][]*rtt.Table, len(t.cfg.RTT)), make([]error, len(t.cfg.RTT))
 	var wg sync.WaitGroup // one that is away is not to keep the others waiting
 	for i, from := range t.cfg.RTT {
@@ -182,12 +190,23 @@ func (t *term) tables(ctx context.Context, since time.Time) ([]*rtt.Table, error
 	}
 	wg.Wait()
 	for i, from := range t.cfg.RTT {
+		var ahead *rtt.Table
+		tables[i] = slices.DeleteFunc(tables[i], func(r *rtt.Table) bool {
+			if r.End.After(until) {
+				ahead = r
+			}
+			return r.End.After(until)
+		})
+		if ahead != nil {
+			errs[i] = errors.Join(errs[i], fmt.Errorf("%s: round-trip times are of %s, which is to come by this clock, and left out: one of the two clocks is or was wrong",
+				from, ahead.End.UTC().Format(time.DateTime)))
+		}
 		switch {
 		case errs[i] == nil:
 			t.heard[from] = tables[i]
 		case len(tables[i]) == 0:
 			for _, r := range t.heard[from] {
-				if !r.End.Before(since) {
+				if !r.End.Before(since) && !r.End.After(until) {
 					tables[i] = append(tables[i], r)
 				}
 			}
@@ -214,7 +233,7 @@ func (t *term) fetch(ctx context.Context, from string, since time.Time) ([]*rtt.
 	if resp.StatusCode != http.StatusOK {
 		return nil, fmt.Errorf("fetch round-trip times of %s: status %s, expected 200", from, resp.Status)
 	}
-	tables, err := rtt.ReadAll(io.LimitReader(resp.Body, maxFetch), limit, maxTables)
+	tables, err := rtt.ReadAll(io.LimitReader(resp.Body, maxFetch), limit, rtt.MaxTables)
 	if err != nil {
 		return nil, fmt.Errorf("fetch round-trip times of %s: %w", from, err)
 	}

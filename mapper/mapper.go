@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"net/netip"
 	"slices"
 	"sync"
 	"time"
@@ -18,6 +19,7 @@ import (
 	"github.com/zonecast/zonecast/internal/steering"
 	"github.com/zonecast/zonecast/internal/tree"
 	"github.com/zonecast/zonecast/internal/zonefile"
+	"github.com/zonecast/zonecast/mapper/places"
 	"github.com/zonecast/zonecast/mapper/plan"
 	"github.com/zonecast/zonecast/mapper/table"
 	"github.com/zonecast/zonecast/record"
@@ -105,6 +107,9 @@ type term struct {
 	seen    string // fingerprint of the inputs that the claims are of
 	// heard is what each of Config.RTT had when it could be read last.
 	heard map[string][]*rtt.Table
+	// landsOf are those of the databases that landsKey is of; nil: they were not read.
+	landsOf  *places.Lands
+	landsKey string
 }
 
 // lead is a term.
@@ -305,6 +310,18 @@ func (t *term) report(ctx context.Context, trouble error) {
 		return
 	}
 	t.said, t.seen = said, "" // the inputs of before are to take it back
+}
+
+// homeOf says where clients of an address are served now; nil: there is no map.
+func (t *term) homeOf() func(netip.Prefix) []string {
+	m := t.force[0]
+	if m == nil {
+		return nil
+	}
+	return func(p netip.Prefix) []string {
+		l, _ := m.Lookup(p)
+		return l.Order
+	}
 }
 
 // previous says where rows are served now.

@@ -24,6 +24,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
 	"github.com/zonecast/zonecast/geo"
+	"github.com/zonecast/zonecast/geo/mmdb/mmdbtest"
 	"github.com/zonecast/zonecast/internal/claimtree"
 	"github.com/zonecast/zonecast/internal/memstore"
 	"github.com/zonecast/zonecast/internal/steering"
@@ -31,6 +32,7 @@ import (
 	"github.com/zonecast/zonecast/mapper"
 	"github.com/zonecast/zonecast/record"
 	"github.com/zonecast/zonecast/rtt"
+	"github.com/zonecast/zonecast/store"
 )
 
 // world is a store, a directory of a beacon, and a mapper, in a bubble of time.
@@ -643,6 +645,8 @@ func TestConfig(t *testing.T) {
 	for want, spoil := range map[string]func(*mapper.Config){
 		"map is":          func(c *mapper.Config) { c.Map = "Users" },
 		"and not pops":    func(c *mapper.Config) { c.Map = "pops" },
+		"everywhere is":   func(c *mapper.Config) { c.Everywhere = true },
+		"does not end":    func(c *mapper.Config) { c.Map = "users-resolvers" },
 		"uses:":           func(c *mapper.Config) { c.Uses = []string{"a..b"} },
 		"rtt is":          func(c *mapper.Config) { c.RTT = []string{"ftp://192.0.2.1/rtt"} },
 		"every is":        func(c *mapper.Config) { c.Every = 0 },
@@ -657,4 +661,204 @@ func TestConfig(t *testing.T) {
 			t.Errorf("%v, expected %q", err, want)
 		}
 	}
+}
+
+// What a clock measured that was ahead does not count as the newest for ever: it is left out until its time has
+// come, and measurements that are old are old.
+func TestClockAhead(t *testing.T) {
+	in(t, func(w *world) {
+		w.cfg.Enough = 20
+		w.table("b@1", func(tab *rtt.Table) {
+			k := rtt.Key{Kind: rtt.Client, Prefix: netip.MustParsePrefix("192.0.2.0/24")}
+			for client := range uint64(20) {
+				at := time.Now().Add(365 * 24 * time.Hour)
+				if err := tab.Add(rtt.Measurement{Key: k, PoP: "eqsin", RTT: time.Millisecond, Client: client, At: at}); err != nil {
+					t.Fatal(err)
+				}
+			}
+		})
+		w.start()
+		if s := w.source(); !strings.Contains(s.Error, "which is to come by this clock") {
+			t.Errorf("source %+v", s)
+		}
+		w.measured("a@1", europe, america, asia)
+		w.pass(cycle)
+		w.want("192.0.2.1", "esams/eqiad/eqsin")
+		if r := w.m.Report(); len(r.Warnings) != 1 || !strings.Contains(r.Warnings[0], "which is to come by this clock, and left out") {
+			t.Errorf("warnings %q", r.Warnings)
+		}
+		w.pass(2 * time.Hour)
+		if s := w.source(); !strings.Contains(s.Error, "are beacons running?") {
+			t.Errorf("source %+v, expected that what is left is too old", s)
+		}
+	})
+}
+
+// A PoP that has another name in the store than at the beacons is measured and not known, and known and not
+// measured; both is said, and its users are served by others.
+func TestRenamedPoP(t *testing.T) {
+	in(t, func(w *world) {
+		w.measured("a@1", europe, america, asia)
+		w.start()
+		w.want("192.0.2.1", "esams/eqiad/eqsin")
+		w.pop("ams", 52.3, 4.9, 100)
+		if _, _, err := steering.Do(context.Background(), w.st, "esams", steering.Change{Action: "test", Gone: true, Apply: func(*tree.PoP, bool) error { return nil }}, steering.By{Author: "alice", Reason: "test", From: "test"}, time.Now()); err != nil {
+			t.Fatal(err)
+		}
+		w.pass(cycle)
+		w.want("192.0.2.1", "eqiad/eqsin/ams")
+		r := w.m.Report()
+		if text := strings.Join(r.Warnings, "; "); !strings.Contains(text, "measured are PoPs that there are not: esams") || !strings.Contains(text, "was measured to ams") {
+			t.Errorf("warnings %q", r.Warnings)
+		}
+		// The beacons have the new name as well.
+		w.table("a@2", func(tab *rtt.Table) {
+			for _, m := range []measures{europe, america, asia} {
+				for client := range uint64(20) {
+					w.add(tab, rtt.Key{Kind: m.kind, Prefix: netip.MustParsePrefix(m.prefix)}, "ams", m.ms[0], client)
+				}
+			}
+		})
+		w.pass(2 * cycle)
+		w.want("192.0.2.1", "ams/eqiad/eqsin")
+	})
+}
+
+// Of two mappers on one store one writes; when it ends the other goes on from the map that is claimed.
+func TestTwoMappers(t *testing.T) {
+	in(t, func(w *world) {
+		w.measured("a@1", europe, america, asia)
+		w.start()
+		before := w.revision()
+		other, err := mapper.New(w.cfg, mapper.Deps{Store: w.st, Log: slog.New(slog.DiscardHandler), Metrics: prometheus.NewRegistry(), Name: "other"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithCancel(context.Background())
+		done := make(chan error)
+		go func() { done <- other.Run(ctx) }()
+		defer func() { cancel(); <-done }()
+		w.pass(3 * cycle)
+		if other.Report().Leading || !w.m.Report().Leading {
+			t.Errorf("leading: %v and %v", w.m.Report().Leading, other.Report().Leading)
+		}
+		w.stop()
+		w.stop = nil
+		// Less than the threshold: who is at a PoP stays there, whoever computes.
+		near := europe
+		near.ms = [3]float64{98, 95, 170}
+		w.measured("a@2", near, america, asia)
+		w.pass(3 * cycle)
+		r := other.Report()
+		if !r.Leading || r.Churn == nil || r.Churn.Moved != 0 {
+			t.Errorf("report of the other %+v", r)
+		}
+		w.want("192.0.2.1", "esams/eqiad/eqsin")
+		for _, n := range w.nodes() {
+			if int64(n.Modified) > before {
+				t.Errorf("%s was written again", n.Path)
+			}
+		}
+	})
+}
+
+// nodes are those of the claims of the map.
+func (w *world) nodes() []store.Node {
+	w.t.Helper()
+	nodes, _, err := w.st.List(context.Background(), tree.Claims+"map/users/")
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return nodes
+}
+
+// A beacon that was started again and again gives more tables than a day has slots.
+func TestManyTables(t *testing.T) {
+	in(t, func(w *world) {
+		var all bytes.Buffer
+		for i := range 400 {
+			tab := rtt.New(rtt.Limit{})
+			for client := range uint64(5) {
+				for j, pop := range []string{"esams", "eqiad", "eqsin"} {
+					w.add(tab, rtt.Key{Kind: rtt.Client, Prefix: netip.MustParsePrefix("192.0.2.0/24")}, pop, europe.ms[j], client)
+				}
+			}
+			if err := tab.AddDemand(rtt.Key{Kind: rtt.Client, Prefix: netip.MustParsePrefix("192.0.2.0/24")}, 1, 0, time.Now().Add(-time.Duration(i)*time.Minute)); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := tab.WriteTo(&all); err != nil {
+				t.Fatal(err)
+			}
+		}
+		w.cfg.RTT = []string{"http://beacon.example.net/rtt"}
+		w.client = &http.Client{Transport: roundTrip(func(*http.Request) (*http.Response, error) {
+			return &http.Response{StatusCode: http.StatusOK, Body: io.NopCloser(bytes.NewReader(all.Bytes()))}, nil
+		})}
+		w.start()
+		w.want("192.0.2.1", "esams/eqiad/eqsin")
+		if r := w.m.Report(); r.Trouble != "" || len(r.Warnings) != 0 {
+			t.Errorf("report %+v", r)
+		}
+	})
+}
+
+// Who is in no prefix that was measured is where his country is measured to be, or where the distance says, and not
+// where all together are nearest; a database that is replaced counts in the next cycle, and one that is
+// half written changes nothing.
+func TestEverywhere(t *testing.T) {
+	in(t, func(w *world) {
+		city := func(records map[string]mmdbtest.Record) []byte {
+			records["192.0.2.0/24"] = mmdbtest.City("EU", "NL", "", "Amsterdam", 52.3, 4.9)
+			return mmdbtest.Build(t, "Test-City", 6, records)
+		}
+		file := filepath.Join(w.dir, "city.mmdb")
+		put := func(b []byte) {
+			if err := os.WriteFile(file, b, 0o644); err != nil {
+				t.Fatal(err)
+			}
+			w.pass(cycle)
+		}
+		put(city(map[string]mmdbtest.Record{
+			"203.0.113.0/24": mmdbtest.City("EU", "NL", "", "Amsterdam", 52.3, 4.9), "198.18.0.0/15": mmdbtest.City("AS", "SG", "", "Singapore", 1.3, 103.8),
+			"198.18.7.0/24": mmdbtest.City("EU", "NL", "", "Amsterdam", 52.3, 4.9), "2001:db8:9::/48": mmdbtest.City("AS", "SG", "", "Singapore", 1.3, 103.8),
+		}))
+		all := []measures{america}
+		for _, prefix := range []string{"192.0.2.0/26", "192.0.2.64/26", "192.0.2.128/26"} {
+			m := europe
+			m.prefix, m.demand = prefix, 5
+			all = append(all, m)
+		}
+		w.cfg.City = []string{file}
+		w.measured("a@1", all...)
+		w.start()
+		w.want("203.0.113.1", "eqiad/esams/eqsin") // where all together are nearest
+		w.cfg.Everywhere = true
+		w.start()
+		w.pass(cycle)
+		for address, want := range map[string]string{
+			"192.0.2.1": "esams/eqiad/eqsin", "203.0.113.1": "esams/eqiad/eqsin", "198.18.7.1": "esams/eqiad/eqsin", "198.18.8.1": "eqsin/esams/eqiad", "2001:db8:9::1": "eqsin/esams/eqiad",
+			"198.51.100.1": "eqiad/esams/eqsin", "233.252.0.1": "eqiad/esams/eqsin",
+		} {
+			w.want(address, want)
+		}
+		for address, want := range map[string]string{"203.0.113.1": "by country", "198.18.8.1": "by distance", "233.252.0.1": "nearest to all together"} {
+			if x, ok := w.m.Explain(netip.MustParseAddr(address), false); !ok || !strings.HasSuffix(x.Why, want) || x.Order[0] != strings.Split(w.at(0, address), "/")[0] {
+				t.Errorf("%s: %+v, expected %q", address, x, want)
+			}
+		}
+		// Replaced by one that is cut off: nothing changes, and it is said. Then by a whole one.
+		whole := city(map[string]mmdbtest.Record{"203.0.113.0/24": mmdbtest.City("AS", "SG", "", "Singapore", 1.3, 103.8)})
+		put(whole[:len(whole)/2])
+		w.want("203.0.113.1", "esams/eqiad/eqsin")
+		if s := w.source(); !strings.Contains(s.Error, "city.mmdb is no MaxMind database") {
+			t.Errorf("source %+v", s)
+		}
+		put(whole)
+		w.pass(cycle)
+		w.want("203.0.113.1", "eqsin/esams/eqiad")
+		w.want("198.18.8.1", "eqiad/esams/eqsin") // nothing is said of it any more
+		if s := w.source(); s.Error != "" {
+			t.Errorf("source %+v", s)
+		}
+	})
 }

@@ -21,11 +21,15 @@ import (
 	"github.com/zonecast/zonecast/geo/mmdb"
 	"github.com/zonecast/zonecast/geo/ortc"
 	"github.com/zonecast/zonecast/internal/atomicfile"
+	"github.com/zonecast/zonecast/mapper"
 	"github.com/zonecast/zonecast/mapper/assign"
 	mapfill "github.com/zonecast/zonecast/mapper/fill"
+	"github.com/zonecast/zonecast/mapper/measured"
+	"github.com/zonecast/zonecast/mapper/pins"
 	"github.com/zonecast/zonecast/mapper/places"
 	"github.com/zonecast/zonecast/mapper/plan"
 	"github.com/zonecast/zonecast/mapper/table"
+	"github.com/zonecast/zonecast/rtt"
 )
 
 // mapInputs are the files that a map is computed from. They are flags only: a variable or a
@@ -33,9 +37,12 @@ import (
 type mapInputs struct {
 	JSON bool `option:"json" help:"print JSON and nothing else"`
 
-	pops, demand, rtt string
-	asn, city         []string
-	set               plan.Settings
+	pops, demand, rtt, pins string
+	asn, city               []string
+	set                     plan.Settings
+	believed                measured.Settings // of what beacons wrote
+	unpinned                []string          // PoPs of pins, that there are not
+	strange                 []string          // what beacons measured of others
 }
 
 func (o *mapInputs) declare(cmd *cobra.Command) {
@@ -45,9 +52,14 @@ func (o *mapInputs) declare(cmd *cobra.Command) {
 	f := cmd.Flags()
 	f.StringVar(&o.pops, "pops", "", "PoPs, in JSON: [{\"name\", \"latitude\", \"longitude\", \"capacity\", \"drained\"}, ...]")
 	f.StringVar(&o.demand, "demand", "", "demand, CSV with the columns prefix,weight")
-	f.StringVar(&o.rtt, "rtt", "", "round-trip times, CSV with the columns prefix,pop,milliseconds")
+	f.StringVar(&o.rtt, "rtt", "", "round-trip times, CSV with the columns prefix,pop,milliseconds; or a directory that beacons write (--beacon-out)")
+	m := mapper.DefaultConfig()
+	f.IntVar(&o.believed.Measurements, "measurements", m.Measurements, "of a directory: how many measurements a round-trip time needs")
+	f.IntVar(&o.believed.Clients, "clients", m.Clients, "of a directory: how many clients a round-trip time needs")
+	f.IntVar(&o.believed.Enough, "enough", m.Enough, "of a directory: from how many newer measurements on older ones are not looked at; 0: all are")
 	f.StringSliceVar(&o.asn, "asn", nil, "MaxMind databases (.mmdb) of autonomous systems, for prefixes that were not measured")
 	f.StringSliceVar(&o.city, "city", nil, "MaxMind databases (.mmdb) of cities or countries, for the same")
+	f.StringVar(&o.pins, "pins", "", "pins, CSV with the columns match,pop: a prefix, AS64500 (with --asn), or a country as NL (with --city); they hold against capacity, not against a drain")
 	f.StringVar(&o.set.Algorithm, "algorithm", o.set.Algorithm, "how to assign; `zonecast map algorithms` lists them")
 	f.Float64Var(&o.set.Headroom, "headroom", o.set.Headroom, "part of each capacity that is left free, 0 to below 1")
 	f.DurationVar(&o.set.Hysteresis, "hysteresis", o.set.Hysteresis, "least gain for which a prefix leaves its PoP of the map in force")
@@ -70,17 +82,14 @@ func (o *mapInputs) read(cmd *cobra.Command) (*table.Table, *mapfill.Filled, err
 	if err != nil {
 		return nil, nil, err
 	}
+	if b := o.believed; b.Measurements < 1 || b.Clients < 1 || b.Enough < 0 {
+		return nil, nil, misused(cmd, fmt.Errorf("--measurements is %d, --clients %d, --enough %d, expected at least 1, 1 and 0", b.Measurements, b.Clients, b.Enough))
+	}
 	databases, err := o.databases()
 	if err != nil {
 		return nil, nil, err
 	}
-	var t *table.Table
-	err = withFile(o.demand, func(demand io.Reader) error {
-		return withFile(o.rtt, func(rtt io.Reader) (err error) {
-			t, err = table.Read(pops, demand, o.demand, rtt, o.rtt)
-			return err
-		})
-	})
+	t, err := o.readTable(pops)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -89,7 +98,61 @@ func (o *mapInputs) read(cmd *cobra.Command) (*table.Table, *mapfill.Filled, err
 		return nil, nil, err
 	}
 	filled, err := mapfill.Fill(t, where)
-	return t, filled, err
+	if err != nil {
+		return nil, nil, err
+	}
+	if o.pins != "" {
+		p, err := pins.Read(o.pins)
+		if err != nil {
+			return nil, nil, err
+		}
+		if err := p.Needs(len(databases.Systems) > 0, len(databases.Cities) > 0); err != nil {
+			return nil, nil, fmt.Errorf("%s: %w", o.pins, err)
+		}
+		o.set.Pins, o.unpinned = p.Of(t.Prefixes, where, pops)
+	}
+	return t, filled, nil
+}
+
+// readTable reads demand and round-trip times, these from a file or from a directory of beacons.
+func (o *mapInputs) readTable(pops []table.PoP) (t *table.Table, err error) {
+	info, err := os.Stat(o.rtt)
+	if err != nil {
+		return nil, err
+	}
+	err = withFile(o.demand, func(demand io.Reader) error {
+		if info.IsDir() {
+			wanted, err := table.ReadDemand(demand, o.demand)
+			if err != nil {
+				return err
+			}
+			t, err = o.ofBeacons(pops, wanted)
+			return err
+		}
+		return withFile(o.rtt, func(rtt io.Reader) (err error) {
+			t, err = table.Read(pops, demand, o.demand, rtt, o.rtt)
+			return err
+		})
+	})
+	return t, err
+}
+
+// ofBeacons takes what run mapper would believe, of clients.
+func (o *mapInputs) ofBeacons(pops []table.PoP, demand *table.Table) (*table.Table, error) {
+	tables, err := rtt.ReadDir(o.rtt, rtt.Limit{}, time.Time{})
+	if err != nil {
+		return nil, err
+	}
+	m, err := measured.New(tables, pops, o.believed)
+	if err != nil {
+		return nil, err
+	}
+	for pop, n := range m.Unknown {
+		o.strange = append(o.strange, fmt.Sprintf("%s: %d times are of PoP %s, which %s has not", o.rtt, n, pop, o.pops))
+	}
+	slices.Sort(o.strange)
+	m.Replace(demand)
+	return m.OfClients(), nil
 }
 
 func (o *mapInputs) databases() (places.Databases, error) {
@@ -171,6 +234,9 @@ type mapView struct {
 	// Churn is there with a map in force; parts of the demand.
 	Churn *churnView `json:"churn,omitempty"`
 
+	Pinned     int `json:"pinned,omitempty"`      // prefixes
+	PinnedAway int `json:"pinned_away,omitempty"` // of them to a PoP that is closed, which are elsewhere
+
 	Cells    map[string]int `json:"cells"`            // prefixes × PoPs by where their times come from
 	Struck   map[string]int `json:"struck,omitempty"` // times that light forbids, by PoP
 	Warnings []string       `json:"warnings,omitempty"`
@@ -211,7 +277,10 @@ prefixes, and with --asn and --city from the autonomous system, country and cont
 what is possible; --out is the map: prefix,pop,second,third, the PoPs that take over being chosen so that they have room together.
 
 With --in-force, a map that compute wrote, a prefix moves only for a gain above --hysteresis. --aggregate writes the fewest prefixes that
-say the same, and 0.0.0.0/0 and ::/0 for everybody else.`,
+say the same, and 0.0.0.0/0 and ::/0 for everybody else.
+
+With --pins, people say who is where: a prefix, or with --asn and --city all of an autonomous system or a country. --headroom leaves a part of each
+capacity free, and what "run mapper" leaves is 0.05: for its map give that.`,
 		Example: `  zonecast map compute --pops pops.json --demand demand.csv --rtt rtt.csv --out map.csv
   zonecast map compute --pops pops.json --demand demand.csv --rtt rtt.csv --in-force map.csv --out new.csv --json`,
 	}
@@ -244,7 +313,7 @@ say the same, and 0.0.0.0/0 and ::/0 for everybody else.`,
 		if err != nil {
 			return err
 		}
-		v := viewMap(p, filled, o.set)
+		v := o.view(p, filled)
 		v.SecondsCompute = time.Since(computing).Seconds()
 		lines := p.Lines()
 		v.Entries = len(t.Prefixes)
@@ -298,6 +367,24 @@ func orderOf(m *geo.Map, e geo.Entry) (names []string) {
 		names = []string{string(e.Location)}
 	}
 	return names
+}
+
+// view tells of a plan of the inputs.
+func (o *mapInputs) view(p *plan.Plan, filled *mapfill.Filled) *mapView {
+	v := viewMap(p, filled, o.set)
+	for i, j := range o.set.Pins {
+		if j != plan.None {
+			v.Pinned++
+			if p.Orders[i][0] != j {
+				v.PinnedAway++
+			}
+		}
+	}
+	v.Warnings = append(v.Warnings, o.strange...)
+	if len(o.unpinned) > 0 {
+		v.Warnings = append(v.Warnings, fmt.Sprintf("%s: pins are to PoPs that %s has not: %s", o.pins, o.pops, strings.Join(o.unpinned, ", ")))
+	}
+	return v
 }
 
 func viewMap(p *plan.Plan, filled *mapfill.Filled, set plan.Settings) *mapView {
@@ -377,6 +464,9 @@ func (v *mapView) print(w io.Writer) error {
 	fmt.Fprintf(w, "bound: %.3f ms within the capacities (gap %.4f %%), %.3f ms without\n", v.Bound, 100*v.Gap, v.Unbounded)
 	if c := v.Churn; c != nil {
 		fmt.Fprintf(w, "of the demand %.2f %% move, %.2f %% for a gain above the threshold; %.2f %% would gain and are put off\n", 100*c.Moved, 100*c.Gain, 100*c.Deferred)
+	}
+	if v.Pinned > 0 {
+		fmt.Fprintf(w, "pins hold for %d of the prefixes; for %d more their PoP is closed\n", v.Pinned-v.PinnedAway, v.PinnedAway)
 	}
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(t, "POP\tLOAD\tCAPACITY\tUSED\tPRICE\tIF LOST")
@@ -644,7 +734,7 @@ func (o *mapInputs) whatIf(cmd *cobra.Command, inForce string, drain, undrain []
 		if err != nil {
 			return nil, nil, err
 		}
-		v := viewMap(p, filled, o.set)
+		v := o.view(p, filled)
 		v.Entries = len(t.Prefixes)
 		v.SecondsCompute = time.Since(began).Seconds()
 		v.Seconds = v.SecondsCompute

@@ -128,6 +128,11 @@ func typeSession(t *testing.T, page, dir string, env []string) {
 	sh := exec.CommandContext(ctx, "bash")
 	sh.Dir, sh.Env = dir, append(os.Environ(), env...)
 	sh.Stdin = strings.NewReader(script.String())
+	// With what it has started, also when the session breaks off.
+	sh.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	sh.Cancel = func() error { return syscall.Kill(-sh.Process.Pid, syscall.SIGKILL) }
+	sh.WaitDelay = 10 * time.Second
+	defer func() { _ = syscall.Kill(-sh.Process.Pid, syscall.SIGKILL) }() // there may be nobody left
 	got, err := sh.CombinedOutput()
 	if err != nil {
 		t.Errorf("the session's shell: %v", err)

@@ -77,6 +77,7 @@ type Filled struct {
 
 	measured []uint64 // a bit for each cell
 	around   []int32  // the closest longer-known prefix around each, -1: none
+	missing  bool     // a time is, and what is below is there
 	groups   [All + 1]group
 	beyond   [All + 1]group // of what times are above geography, for who has a place
 	last     int32          // microseconds that lines of clients add to geography
@@ -84,8 +85,9 @@ type Filled struct {
 
 // group is the medians of one level.
 type group struct {
-	number  []int32 // of each prefix; -1: none; nil: the level is not there
-	medians []int32 // of group × PoP; unsaid
+	number  []int32          // of each prefix; -1: none; nil: the level is not there
+	index   map[uint32]int32 // number of each key
+	medians []int32          // of group × PoP; unsaid
 }
 
 func (f *Filled) has(cell int) bool { return f.measured[cell/64]&(1<<(cell%64)) != 0 }
@@ -99,10 +101,9 @@ func Fill(t *table.Table, places []Place) (*Filled, error) {
 	f.Struck, f.Suspect = strike(t, places)
 	m := len(t.PoPs)
 	f.measured = make([]uint64, (len(t.RTT)+63)/64)
-	missing := false
 	for i, r := range t.RTT {
 		if r == table.Missing {
-			missing = true
+			f.missing = true
 		} else {
 			f.measured[i/64] |= 1 << (i % 64)
 		}
@@ -110,17 +111,11 @@ func Fill(t *table.Table, places []Place) (*Filled, error) {
 	for _, w := range f.measured {
 		f.Cells[Measured] += bits.OnesCount64(w)
 	}
-	if !missing {
+	if !f.missing {
 		return f, nil
 	}
 	f.nest()
-	if places != nil {
-		f.last = f.lastMile()
-		f.group(System, func(p Place) (uint32, bool) { return p.AS, p.AS != 0 })
-		f.group(Country, func(p Place) (uint32, bool) { return code(p.Country), p.Country != [2]byte{} })
-		f.group(Continent, func(p Place) (uint32, bool) { return code(p.Continent), p.Continent != [2]byte{} })
-	}
-	f.groups[All] = f.medians(make([]int32, len(t.Prefixes)), 1, 1, f.time)
+	f.group()
 	counts := make([][levels]int, parts)
 	rows := make([]int32, len(t.RTT)) // filled apart: what is measured only is looked at meanwhile
 	each(len(t.Prefixes), func(part, from, to int) {
@@ -172,27 +167,48 @@ func (f *Filled) nest() {
 
 func contains(p, q netip.Prefix) bool { return p.Bits() <= q.Bits() && p.Contains(q.Addr()) }
 
+// key is what prefixes of a level have in common; false: a place has none.
+func (p Place) key(l Level) (uint32, bool) {
+	switch l {
+	case System:
+		return p.AS, p.AS != 0
+	case Country:
+		return code(p.Country), p.Country != [2]byte{}
+	case Continent:
+		return code(p.Continent), p.Continent != [2]byte{}
+	}
+	return 0, false
+}
+
 // group makes the medians of prefixes with the same key: of their times, and of what these are
 // above geography, since a group is not in one place.
-func (f *Filled) group(l Level, key func(Place) (uint32, bool)) {
-	number := make([]int32, len(f.places))
-	index := map[uint32]int32{}
-	for i, p := range f.places {
-		number[i] = -1
-		if k, ok := key(p); ok {
-			n, there := index[k]
-			if !there {
-				n = int32(len(index))
-				index[k] = n
-			}
-			number[i] = n
-		}
+func (f *Filled) group() {
+	f.groups[All] = f.medians(make([]int32, len(f.t.Prefixes)), 1, 1, f.time)
+	if f.places == nil {
+		return
 	}
-	f.groups[l] = f.medians(number, len(index), fewest, f.time)
-	f.beyond[l] = f.medians(number, len(index), fewest, func(i, j int) (int32, bool) {
-		v, g := f.t.Row(i)[j], f.geography(i, j)
-		return v - g, v != table.Missing && g != table.Missing
-	})
+	f.last = f.lastMile()
+	for l := System; l <= Continent; l++ {
+		number := make([]int32, len(f.places))
+		index := map[uint32]int32{}
+		for i, p := range f.places {
+			number[i] = -1
+			if k, ok := p.key(l); ok {
+				n, there := index[k]
+				if !there {
+					n = int32(len(index))
+					index[k] = n
+				}
+				number[i] = n
+			}
+		}
+		f.groups[l] = f.medians(number, len(index), fewest, f.time)
+		f.groups[l].index = index
+		f.beyond[l] = f.medians(number, len(index), fewest, func(i, j int) (int32, bool) {
+			v, g := f.t.Row(i)[j], f.geography(i, j)
+			return v - g, v != table.Missing && g != table.Missing
+		})
+	}
 }
 
 // time is what was measured from prefix i to PoP j.
@@ -267,10 +283,17 @@ func (f *Filled) lastMile() int32 {
 
 // geography is the time that a path over the distance from a prefix to a PoP takes.
 func (f *Filled) geography(i, j int) int32 {
-	if f.places == nil || !f.places[i].Located || !f.t.PoPs[j].Located || f.Suspect[j] {
+	if f.places == nil {
 		return table.Missing
 	}
-	p, q := f.places[i], f.t.PoPs[j]
+	return f.distance(f.places[i], j)
+}
+
+func (f *Filled) distance(p Place, j int) int32 {
+	q := f.t.PoPs[j]
+	if !p.Located || !q.Located || f.Suspect[j] {
+		return table.Missing
+	}
 	km := Distance(float64(p.Latitude), float64(p.Longitude), q.Latitude, q.Longitude)
 	return min(int32(km/kmPerMS*stretch*1000)+f.last, assign.MaxRTT)
 }
@@ -286,20 +309,64 @@ func (f *Filled) known(l Level, i, j int) int32 {
 	if l == Geography {
 		return f.geography(i, j)
 	}
-	m := len(f.t.PoPs)
-	if g := &f.beyond[l]; g.number != nil && g.number[i] >= 0 {
-		if v := g.medians[int(g.number[i])*m+j]; v != unsaid {
-			if near := f.geography(i, j); near != table.Missing {
-				return max(v+near, 0)
-			}
+	if f.groups[l].number == nil {
+		return table.Missing
+	}
+	return f.said(l, f.groups[l].number[i], j, f.geography(i, j))
+}
+
+// said is what group n of a level says of PoP j for who is near by geography; Missing: nothing.
+func (f *Filled) said(l Level, n int32, j int, near int32) int32 {
+	if n < 0 {
+		return table.Missing
+	}
+	cell := int(n)*len(f.t.PoPs) + j
+	if g := &f.beyond[l]; g.number != nil && near != table.Missing {
+		if v := g.medians[cell]; v != unsaid {
+			return max(v+near, 0)
 		}
 	}
-	if g := &f.groups[l]; g.number != nil && g.number[i] >= 0 {
-		if v := g.medians[int(g.number[i])*m+j]; v != unsaid {
-			return v
-		}
+	if v := f.groups[l].medians[cell]; v != unsaid {
+		return v
 	}
 	return table.Missing
+}
+
+// At estimates the times to each PoP from a place of which no prefix is in the table, and says where the
+// estimate to the nearest comes from. It is not to be called by two goroutines at a time.
+func (f *Filled) At(p Place) (row []int32, from Level) {
+	if f.groups[All].number == nil {
+		f.group()
+	}
+	row, from = make([]int32, len(f.t.PoPs)), Nothing
+	best := int32(math.MaxInt32)
+	for j := range row {
+		near, level := f.distance(p, j), Nothing
+		row[j] = unknown
+		for l := System; l <= All; l++ {
+			v := int32(table.Missing)
+			switch {
+			case l == Geography:
+				v = near
+			case l == All:
+				v = f.said(l, 0, j, table.Missing)
+			case f.groups[l].index != nil:
+				if k, ok := p.key(l); ok {
+					if n, ok := f.groups[l].index[k]; ok {
+						v = f.said(l, n, j, near)
+					}
+				}
+			}
+			if v != table.Missing {
+				row[j], level = min(v, assign.MaxRTT), l
+				break
+			}
+		}
+		if row[j] < best {
+			best, from = row[j], level
+		}
+	}
+	return row, from
 }
 
 // cell is the time from prefix i to PoP j.

@@ -233,3 +233,29 @@ func TestAnything(t *testing.T) {
 		t.Error("no error of places that are too few")
 	}
 }
+
+// A place where nothing was measured is as far as its country is, or its distance, also when the table has no gaps.
+func TestAt(t *testing.T) {
+	nl := fill.Place{Country: [2]byte{'N', 'L'}, Continent: [2]byte{'E', 'U'}, Located: true, Latitude: 52.3, Longitude: 4.9}
+	pops := []table.PoP{{Name: "esams", Latitude: 52.3, Longitude: 4.9, Located: true, Capacity: 1}, {Name: "eqsin", Latitude: 1.3, Longitude: 103.8, Located: true, Capacity: 1}}
+	tab := &table.Table{PoPs: pops}
+	var places []fill.Place
+	for _, prefix := range []string{"192.0.2.0/26", "192.0.2.64/26", "192.0.2.128/26"} {
+		tab.Prefixes, tab.Demand, tab.RTT = append(tab.Prefixes, netip.MustParsePrefix(prefix)), append(tab.Demand, 1), append(tab.RTT, 10_000, 200_000)
+		places = append(places, nl)
+	}
+	f, err := fill.Fill(tab, places)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if row, from := f.At(nl); from != fill.Country || row[0] != 10_000 || row[1] != 200_000 {
+		t.Errorf("%v by %v, expected what the country has", row, from)
+	}
+	sg := fill.Place{Country: [2]byte{'S', 'G'}, Located: true, Latitude: 1.3, Longitude: 103.8}
+	if row, from := f.At(sg); from != fill.Geography || row[1] >= row[0] {
+		t.Errorf("%v by %v, expected the distance", row, from)
+	}
+	if row, from := f.At(fill.Place{}); from != fill.All || row[0] != 10_000 {
+		t.Errorf("%v by %v, expected all together", row, from)
+	}
+}

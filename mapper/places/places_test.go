@@ -81,3 +81,42 @@ func TestDamaged(t *testing.T) {
 		t.Errorf("%d of 25 damaged databases are refused", failed)
 	}
 }
+
+// Every address of a land is where the databases say, and lands are the fewest networks that say it.
+func TestLands(t *testing.T) {
+	city := open(t, "city.mmdb", mmdbtest.Build(t, "City", 6, map[string]mmdbtest.Record{
+		"192.0.2.0/24": mmdbtest.City("EU", "NL", "", "Amsterdam", 52.3, 4.9), "192.0.2.128/26": mmdbtest.City("NA", "US", "VA", "Ashburn", 39.4, -77.5),
+		"2001:db8::/32": mmdbtest.City("EU", "NL", "", "Utrecht", 52.1, 5.1),
+	}))
+	asn := open(t, "asn.mmdb", mmdbtest.Build(t, "ASN", 6, map[string]mmdbtest.Record{
+		"192.0.2.0/25": mmdbtest.System(64500, "Example"), "198.51.100.0/24": mmdbtest.System(64500, "Example"), "2001:db8:1::/48": mmdbtest.System(64501, "Example"),
+	}))
+	d := places.Databases{Systems: []*mmdb.DB{asn}, Cities: []*mmdb.DB{city}}
+	l, err := d.Lands(100)
+	if err != nil {
+		t.Fatal(err)
+	}
+	nl, us := fill.Place{Country: [2]byte{'N', 'L'}, Continent: [2]byte{'E', 'U'}, Located: true, Latitude: 52, Longitude: 5}, fill.Place{Country: [2]byte{'U', 'S'}, Continent: [2]byte{'N', 'A'}, Located: true, Latitude: 39, Longitude: -78}
+	of := func(p fill.Place, as uint32) fill.Place { p.AS = as; return p }
+	for address, want := range map[string]fill.Place{
+		"192.0.2.1": of(nl, 64500), "192.0.2.129": us, "192.0.2.200": nl, "198.51.100.1": {AS: 64500}, "2001:db8::1": nl, "2001:db8:1::1": of(nl, 64501),
+	} {
+		a, best := netip.MustParseAddr(address), -1
+		for i, p := range l.Prefixes {
+			if p.Contains(a) && (best < 0 || p.Bits() > l.Prefixes[best].Bits()) {
+				best = i
+			}
+		}
+		if best < 0 || l.Places[l.Class[best]] != want {
+			t.Errorf("%s is of land %d of %v, expected %+v", address, best, l.Prefixes, want)
+		}
+	}
+	for i, p := range l.Prefixes {
+		if !p.Contains(l.Rests[i].Addr()) {
+			t.Errorf("%s is not in %s", l.Rests[i], p)
+		}
+	}
+	if _, err := d.Lands(2); err == nil || !strings.Contains(err.Error(), "more than 2 networks") {
+		t.Error(err)
+	}
+}

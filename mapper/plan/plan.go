@@ -303,6 +303,26 @@ func (w *work) only(ctx context.Context, algorithm assign.Algorithm) bool {
 	return true
 }
 
+// OrderFor is the order for who is in no prefix of the table and has these round-trip times, in microseconds: the
+// nearest that are open, the room of those that are full at its price.
+func (p *Plan) OrderFor(row []int32) Order {
+	o := Order{None, None, None}
+	for k := range o {
+		best, least := None, int64(math.MaxInt64)
+		for j, v := range row {
+			cost := int64(v)
+			if p.Prices != nil {
+				cost += max(p.Prices[j], 0)
+			}
+			if p.Table.PoPs[j].Open() && cost < least && !slices.Contains(o[:k], int16(j)) {
+				best, least = j, cost
+			}
+		}
+		o[k] = int16(best)
+	}
+	return o
+}
+
 // settle keeps those at home who only gain, from the least gain on, until no more move than may,
 // but for the one that crosses the bound, as far as their homes have room. So the largest gain
 // is never put off for ever.

@@ -380,3 +380,21 @@ func TestSettings(t *testing.T) {
 		}
 	}
 }
+
+// Who is in no prefix goes to the nearest that is open, and to one that is full only when that is nearer by more
+// than its room is worth.
+func TestOrderFor(t *testing.T) {
+	p := &plan.Plan{Table: &table.Table{PoPs: []table.PoP{{Name: "a", Capacity: 1}, {Name: "b", Capacity: 1}, {Name: "c", Capacity: 1, Drained: true}, {Name: "d", Capacity: 1}}}, Prices: []int64{5000, 0, -1, 0}}
+	for _, c := range []struct {
+		row  []int32
+		want plan.Order
+	}{{[]int32{1000, 7000, 500, 9000}, plan.Order{0, 1, 3}}, {[]int32{1000, 5000, 500, 9000}, plan.Order{1, 0, 3}}} {
+		if got := p.OrderFor(c.row); got != c.want {
+			t.Errorf("%v: order %v, expected %v", c.row, got, c.want)
+		}
+	}
+	p.Prices, p.Table.PoPs[3].Capacity, p.Table.PoPs[1].Drained = nil, 0, true
+	if got, want := p.OrderFor([]int32{9, 1, 1, 1}), (plan.Order{0, plan.None, plan.None}); got != want {
+		t.Errorf("order %v, expected %v", got, want)
+	}
+}

@@ -1,4 +1,4 @@
-package mapper
+package pins
 
 import (
 	"net/netip"
@@ -18,14 +18,14 @@ func FuzzPins(f *testing.F) {
 	pops := []table.PoP{{Name: "esams"}, {Name: "eqiad"}}
 	prefixes := []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24"), netip.MustParsePrefix("2001:db8::/48")}
 	f.Fuzz(func(t *testing.T, text string) {
-		p, err := parsePins(strings.NewReader(text), "pins.csv")
+		p, err := Parse(strings.NewReader(text), "pins.csv")
 		if err != nil {
 			if !strings.HasPrefix(err.Error(), "pins.csv:") {
 				t.Fatal(err)
 			}
 			return
 		}
-		of, _ := p.of(prefixes, []fill.Place{{AS: 64500}, {Country: [2]byte{'N', 'L'}}}, pops)
+		of, _ := p.Of(prefixes, []fill.Place{{AS: 64500}, {Country: [2]byte{'N', 'L'}}}, pops)
 		for _, j := range of {
 			if j < -1 || int(j) >= len(pops) {
 				t.Fatalf("pinned to %d", j)

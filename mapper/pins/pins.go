@@ -1,13 +1,15 @@
-package mapper
+package pins
 
 import (
 	"encoding/csv"
 	"errors"
 	"fmt"
 	"io"
+	"iter"
 	"net/netip"
 	"os"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -16,34 +18,36 @@ import (
 	"github.com/zonecast/zonecast/mapper/table"
 )
 
-// pins are where people want whom: a prefix counts more than an AS, that more than a country; of
-// prefixes the longest.
-type pins struct {
+// Pins are those of a file. They do not change.
+type Pins struct {
 	prefixes  *table.Map
 	systems   map[uint32]string
 	countries map[[2]byte]string
 }
 
-// maxPins bounds a file of pins: our own choice.
-const maxPins = 1 << 20
+// Most is how many pins a file may have: our own choice.
+const Most = 1 << 20
 
 var (
 	isSystem  = regexp.MustCompile(`^AS[0-9]+$`)
 	isCountry = regexp.MustCompile(`^[A-Z]{2}$`)
 )
 
-func readPins(file string) (*pins, error) {
+// Read reads a file as Parse does.
+func Read(file string) (*Pins, error) {
 	f, err := os.Open(file)
 	if err != nil {
 		return nil, err
 	}
 	defer f.Close()
-	return parsePins(f, file)
+	return Parse(f, file)
 }
 
-// parsePins reads lines of match,pop; the file is for errors.
-func parsePins(r io.Reader, file string) (*pins, error) {
-	p := &pins{systems: map[uint32]string{}, countries: map[[2]byte]string{}}
+// Parse reads CSV with the columns match,pop, which a first line may name: a match is a prefix, an autonomous
+// system such as AS64500, or a country such as NL (ISO 3166-1). Each match is there once. # begins
+// a comment; file is for errors, which say the line.
+func Parse(r io.Reader, file string) (*Pins, error) {
+	p := &Pins{systems: map[uint32]string{}, countries: map[[2]byte]string{}}
 	in := csv.NewReader(r)
 	in.FieldsPerRecord = 2
 	in.Comment = '#'
@@ -64,8 +68,8 @@ func parsePins(r io.Reader, file string) (*pins, error) {
 		if n == 0 && match == "match" && pop == "pop" {
 			continue
 		}
-		if n > maxPins {
-			return nil, fmt.Errorf("%s:%d: more than %d pins", file, line, maxPins)
+		if n > Most {
+			return nil, fmt.Errorf("%s:%d: more than %d pins", file, line, Most)
 		}
 		if err := (table.PoP{Name: pop}).Check(); err != nil {
 			return nil, fmt.Errorf("%s:%d: PoP: %w", file, line, err)
@@ -96,9 +100,10 @@ func parsePins(r io.Reader, file string) (*pins, error) {
 	}
 }
 
-// of gives the pin of each prefix, by the number of the PoP; nil: there is none. unknown are pins
-// to PoPs that there are not.
-func (p *pins) of(prefixes []netip.Prefix, where []fill.Place, pops []table.PoP) (of []int16, unknown []string) {
+// Of gives the pin of each prefix, by the number of the PoP, plan.None where there is none. where are the
+// places of the prefixes; nil: nothing is known, and pins of systems and countries hold for nobody. unknown
+// are the PoPs of pins, that there are not. A nil p pins nobody, and of is nil.
+func (p *Pins) Of(prefixes []netip.Prefix, where []fill.Place, pops []table.PoP) (of []int16, unknown []string) {
 	if p == nil {
 		return nil, nil
 	}
@@ -107,7 +112,6 @@ func (p *pins) of(prefixes []netip.Prefix, where []fill.Place, pops []table.PoP)
 		number[pop.Name] = int16(j)
 	}
 	of = make([]int16, len(prefixes))
-	told := map[string]bool{}
 	for i, prefix := range prefixes {
 		of[i] = plan.None
 		pop := ""
@@ -119,15 +123,49 @@ func (p *pins) of(prefixes []netip.Prefix, where []fill.Place, pops []table.PoP)
 				pop = p.countries[where[i].Country]
 			}
 		}
-		if pop == "" {
-			continue
-		}
 		if j, ok := number[pop]; ok {
 			of[i] = j
-		} else if !told[pop] {
-			told[pop] = true
+		}
+	}
+	for pop := range p.pops() {
+		if _, ok := number[pop]; !ok && !slices.Contains(unknown, pop) {
 			unknown = append(unknown, pop)
 		}
 	}
+	slices.Sort(unknown)
 	return of, unknown
+}
+
+// pops are those of all pins, some of them more than once.
+func (p *Pins) pops() iter.Seq[string] {
+	return func(yield func(string) bool) {
+		for _, l := range p.prefixes.Lines() {
+			if !yield(l.Order[0]) {
+				return
+			}
+		}
+		for _, pop := range p.systems {
+			if !yield(pop) {
+				return
+			}
+		}
+		for _, pop := range p.countries {
+			if !yield(pop) {
+				return
+			}
+		}
+	}
+}
+
+// Needs is an error when there are pins that hold for nobody because nothing says what is in an
+// autonomous system, or in a country.
+func (p *Pins) Needs(systems, countries bool) error {
+	switch {
+	case p == nil:
+	case len(p.systems) > 0 && !systems:
+		return fmt.Errorf("%d pins of autonomous systems hold for nobody, expected a database of them (--asn)", len(p.systems))
+	case len(p.countries) > 0 && !countries:
+		return fmt.Errorf("%d pins of countries hold for nobody, expected a database of places (--city)", len(p.countries))
+	}
+	return nil
 }
