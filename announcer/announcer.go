@@ -55,32 +55,36 @@ const (
 
 // Announcer announces the VIPs of one host.
 type Announcer struct {
-	cfg      Config
-	deps     Deps
-	speaker  Speaker
-	added    []netip.Addr // to the loopback device, by this life or one before
-	remove   func() error // takes them away
-	checkers []checker
-	boot     string
-	metrics  *metrics
-	began    time.Time
-	kick     chan struct{} // something changed
-	told     chan struct{} // the store is to be told
-	moved    chan struct{} // the state file is to be written
-	write    func(path string, mode fs.FileMode, b []byte) error
-	results  chan leased
+	cfg     Config
+	deps    Deps
+	speaker Speaker
+	added   []netip.Addr // to the loopback device, by this life or one before
+	remove  func() error // takes them away
+	boot    string
+	metrics *metrics
+	began   time.Time
+	kick    chan struct{} // something changed
+	told    chan struct{} // the store is to be told
+	moved   chan struct{} // the state file is to be written
+	write   func(path string, mode fs.FileMode, b []byte) error
+	results chan leased
+	checks  sync.WaitGroup
 
-	mu     sync.Mutex // guards below, and the vips
-	vips   []*vip
-	orders orders
+	newChecker func(check.Target) checker
+
+	mu       sync.Mutex // guards below, and the vips
+	vips     []*vip
+	orders   orders
+	daemons  []*daemon
+	datasets []string // that the host carries
+	unread   string   // why that is not known
 }
 
 // vip is one VIP. Its times are since the start of the process, by the monotonic clock.
 type vip struct {
-	name     string
-	addrs    []route.VIP
-	checkers []checker
-	floor    *floor.Floor
+	name  string
+	addrs []route.VIP
+	floor *floor.Floor
 
 	state     state.State
 	since     time.Duration
@@ -120,26 +124,18 @@ func New(cfg Config, deps Deps) (*Announcer, error) {
 		cfg: cfg, deps: deps, began: time.Now(), boot: bootID(), kick: make(chan struct{}, 1), told: make(chan struct{}, 1), moved: make(chan struct{}, 1), write: atomicfile.Write,
 		results: make(chan leased), remove: func() error { return nil },
 	}
-	targets, err := cfg.targets()
-	if err != nil {
-		return nil, err
-	}
-	for _, t := range targets {
-		a.checkers = append(a.checkers, check.New(t, cfg.Check))
-	}
+	a.newChecker = func(t check.Target) checker { return check.New(t, cfg.Check) }
 	m, err := recall(cfg.State)
 	if err != nil {
 		deps.Log.Warn("state cannot be read: this start is the first", "file", cfg.State, "error", err)
+	}
+	if err := a.begin(m.Answered); err != nil {
+		return nil, err
 	}
 	for _, address := range cfg.VIPs {
 		v := a.vip(address.Name)
 		if v == nil {
 			v = &vip{name: address.Name, floor: floor.New(cfg.Floor, deps.Store, address.Name, cfg.Host, deps.Now), sinceWall: deps.Now(), mayHave: true, asked: -askAgain}
-			for i, t := range targets {
-				if cfg.needs(v.name, t.Name) {
-					v.checkers = append(v.checkers, a.checkers[i])
-				}
-			}
 			v.begin(m, a.boot)
 			a.vips = append(a.vips, v)
 		}
@@ -195,14 +191,12 @@ func (a *Announcer) now() time.Duration { return time.Since(a.began) }
 // Run announces until ctx ends.
 func (a *Announcer) Run(ctx context.Context) error {
 	g, running := errgroup.WithContext(ctx)
-	for _, c := range a.checkers {
-		g.Go(func() error { return c.Run(running, func() { signal(a.kick) }) })
-	}
 	g.Go(func() error { return a.followOrders(running) })
 	g.Go(func() error { return a.tell(running) })
 	g.Go(func() error { return a.remember(running) })
 	g.Go(func() error { return a.loop(running) })
 	err := g.Wait()
+	a.checks.Wait()
 	if ctx.Err() != nil {
 		err = ctx.Err()
 	}
@@ -246,7 +240,11 @@ func (a *Announcer) loop(ctx context.Context) error {
 	connected := false
 	var asking sync.WaitGroup
 	defer asking.Wait()
+	for _, d := range a.daemons {
+		a.start(ctx, d)
+	}
 	for {
+		a.lookCarried(ctx)
 		a.mu.Lock()
 		for _, v := range a.vips {
 			a.step(ctx, v, &asking)
@@ -272,8 +270,8 @@ func (a *Announcer) loop(ctx context.Context) error {
 }
 
 func (a *Announcer) allAsked() bool {
-	for _, c := range a.checkers {
-		if _, asked := c.Verdict(); !asked {
+	for _, d := range a.daemons { // which the loop alone changes
+		if _, asked := d.Verdict(); !asked {
 			return false
 		}
 	}
@@ -283,11 +281,7 @@ func (a *Announcer) allAsked() bool {
 // step brings a VIP to where it belongs now.
 func (a *Announcer) step(ctx context.Context, v *vip, asking *sync.WaitGroup) {
 	now := a.now()
-	verdicts := make([]check.Verdict, len(v.checkers))
-	for i, c := range v.checkers {
-		verdicts[i], _ = c.Verdict()
-	}
-	health, why := check.Worst(verdicts)
+	health, why := a.judge(v)
 	order, orderWhy := a.orders.of(v.name, a.cfg.Host, v.order, v.orderWhy)
 	if health != v.health || why != v.why || order != v.order || orderWhy != v.orderWhy {
 		reorder := order != v.order

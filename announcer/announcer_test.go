@@ -147,10 +147,7 @@ func bootWith(t *testing.T, st *memstore.Store, cfg Config, h state.Health, chan
 	if err != nil {
 		t.Fatal(err)
 	}
-	a.checkers = []checker{m.daemons}
-	for _, v := range a.vips {
-		v.checkers = a.checkers
-	}
+	a.daemons = []*daemon{{checker: m.daemons, target: "authority", counts: true}}
 	change(a)
 	m.Announcer = a
 	ctx, cancel := context.WithCancel(context.Background())

@@ -44,7 +44,10 @@ type Config struct {
 	// RecursorQuery is what the recursor is asked, NAME TYPE; empty is the freshness record.
 	RecursorQuery string `option:"recursor-query" help:"what the recursor is asked, NAME TYPE; empty is the freshness record"`
 	// Dataset and FreshZone say which the freshness record is.
-	Dataset   string      `option:"dataset" help:"name of the dataset"`
+	Dataset string `option:"dataset" help:"name of the dataset"`
+	// Journal is the directory of the host's journal of Dataset, beside which it is said which
+	// datasets the host carries: each is asked for. Empty: Dataset alone is.
+	Journal   string      `option:"journal" help:"directory of this host's journal, beside which it says which datasets it carries; each is asked for. Empty: the one dataset"`
 	FreshZone record.Name `option:"fresh-zone" help:"zone with the freshness record"`
 
 	Check check.Config `option:"check"`
@@ -136,7 +139,7 @@ func (c Config) Validate() error {
 	if err := snapshot.CheckName(c.Dataset); err != nil {
 		wrong("dataset: %w", err)
 	}
-	if _, err := c.targets(); err != nil {
+	if _, err := c.targets(c.Dataset); err != nil {
 		errs = append(errs, err)
 	}
 	for prefix, err := range map[string]error{"check-": c.Check.Validate(), "floor-": c.Floor.Validate()} {
@@ -182,17 +185,22 @@ func (c Config) Validate() error {
 	return errors.Join(errs...)
 }
 
-// targets are the daemons that are asked.
-func (c Config) targets() ([]check.Target, error) {
-	fresh, err := freshness.Name(c.FreshZone, c.Dataset)
+// targets are the daemons that are asked for a dataset; what is asked for whatever the dataset
+// is not Fresh.
+func (c Config) targets(dataset string) ([]check.Target, error) {
+	fresh, err := freshness.Name(c.FreshZone, dataset)
 	if err != nil {
 		return nil, fmt.Errorf("fresh-zone: %w", err)
 	}
+	beside := ""
+	if dataset != c.Dataset {
+		beside = dataset
+	}
 	var out []check.Target
 	for _, a := range c.Authority {
-		out = append(out, check.Target{Name: "authority", Server: a, Owner: fresh, Type: record.TypeTXT, Fresh: true})
+		out = append(out, check.Target{Name: "authority", Server: a, Owner: fresh, Type: record.TypeTXT, Fresh: true, Dataset: beside})
 	}
-	asks := check.Target{Name: "recursor", Recursor: true, Owner: fresh, Type: record.TypeTXT, Fresh: true}
+	asks := check.Target{Name: "recursor", Recursor: true, Owner: fresh, Type: record.TypeTXT, Fresh: true, Dataset: beside}
 	if c.RecursorQuery != "" {
 		words := strings.Fields(c.RecursorQuery)
 		if len(words) != 2 {

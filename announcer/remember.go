@@ -21,6 +21,8 @@ type memory struct {
 	// Addresses are those that were added to the loopback device, and are there until they
 	// are taken away.
 	Addresses []netip.Addr `json:"addresses,omitempty"`
+	// Answered are datasets that all daemons have answered: they count from the start on.
+	Answered []string `json:"answered,omitempty"`
 }
 
 type memoryVIP struct {
@@ -75,6 +77,7 @@ func (a *Announcer) save() {
 	}
 	m := memory{Boot: a.boot, VIPs: map[string]memoryVIP{}, Addresses: a.added}
 	a.mu.Lock()
+	m.Answered = a.answered()
 	for _, v := range a.vips {
 		m.VIPs[v.name] = memoryVIP{v.state.Announced(), v.order.String()}
 	}

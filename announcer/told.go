@@ -203,6 +203,12 @@ func (a *Announcer) Troubles() (out []string) {
 			out = append(out, fmt.Sprintf("no session with router %s (%s): %s", p.Peer, p.State, p.Why))
 		}
 	}
+	out = append(out, a.unanswered()...)
+	a.mu.Lock()
+	if a.unread != "" {
+		out = append(out, a.unread)
+	}
+	a.mu.Unlock()
 	for _, r := range a.Report() {
 		if r.State != state.Up.String() {
 			out = append(out, strings.TrimSuffix(fmt.Sprintf("VIP %s is %s: %s", r.VIP, r.State, r.Why), ": "))

@@ -97,6 +97,15 @@ type host struct {
 	age   time.Duration // of the last answer; valid when state is Fresh or Stale
 	why   string        // what is wrong
 	gone  time.Time     // when it went from the store; zero while it is there
+	joins time.Time     // since when it carries the dataset and has not answered it; zero: it has, or carries it alone
+}
+
+// joining is how long a host that takes the dataset up beside others may do without answering it.
+const joining = time.Minute
+
+// joining tells whether a host that does not answer is not to be blamed for it yet.
+func (m *Monitor) joining(h *host) bool {
+	return !h.joins.IsZero() && m.deps.Now().Sub(h.joins) < joining
 }
 
 // maxMissing bounds the missing hosts that are remembered; beyond, the one that is gone
@@ -244,6 +253,9 @@ func (m *Monitor) takeHost(n store.Node) {
 	}
 	if h == nil {
 		h = &host{state: Unknown}
+		if len(t.Carries) > 1 {
+			h.joins = m.deps.Now()
+		}
 		m.hosts[name] = h
 		m.deps.Log.Info("host came", "host", name, "dns", t.DNS)
 	}
@@ -255,6 +267,7 @@ func (m *Monitor) takeHost(n store.Node) {
 	if d.Version == 0 {
 		return
 	}
+	h.joins = time.Time{}
 	if want, ok := m.digests.check(d.Version, d.Digest); !ok {
 		m.metrics.disagreements.Inc()
 		m.move(name, h, Disagrees, fmt.Sprintf("version %d has digest %s here and %s elsewhere", d.Version, d.Digest, want))
@@ -327,6 +340,8 @@ func (m *Monitor) probe(ctx context.Context, name, dns string) {
 		} else {
 			h.why += fmt.Sprintf("it still answers what was so %s ago", m.deps.Now().Sub(stamp.Time).Round(time.Millisecond))
 		}
+	case err != nil && m.joining(h):
+		m.move(name, h, Unknown, fmt.Sprintf("it takes the dataset up since %s: %v", h.joins.UTC().Format(time.RFC3339), err))
 	case err != nil:
 		m.metrics.failed.Inc()
 		m.move(name, h, Silent, err.Error())

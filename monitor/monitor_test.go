@@ -204,6 +204,43 @@ func TestHostStates(t *testing.T) {
 	}
 }
 
+// TestJoining: a host that takes a dataset up beside others is not silent before a minute is over; one
+// that has answered it is, at once.
+func TestJoining(t *testing.T) {
+	now := time.Now()
+	m, err := New(DefaultConfig(), Deps{Log: slog.New(slog.DiscardHandler), Metrics: prometheus.NewRegistry(), Now: func() time.Time { return now }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var text atomic.Value
+	text.Store("nonsense")
+	addr := fakeHost(t, &text)
+	says := func(version uint64) {
+		h := tree.Host{Name: "host0", DNS: addr, Carries: []string{"external", "internal"}, Datasets: map[string]tree.HostDataset{"external": {Version: 7, Digest: "cc"}}}
+		if version > 0 {
+			h.Datasets["internal"] = tree.HostDataset{Version: version, Digest: "aa"}
+		}
+		m.take(tree.Hosts, store.Batch{Puts: []store.Node{{Path: tree.HostPath("host0"), Value: tree.Encode(h)}}})
+	}
+	is := func(want State, why string) {
+		t.Helper()
+		m.probe(t.Context(), "host0", addr)
+		if h := m.Report().Hosts[0]; h.State != want || !strings.Contains(h.Why, why) {
+			t.Errorf("%+v, want %s because %s", h, want, why)
+		}
+	}
+	says(0)
+	is(Unknown, "takes the dataset up since")
+	now = now.Add(joining)
+	is(Silent, "no time")
+	text.Store(stampNow())
+	says(7)
+	is(Stale, "") // by the clock that was put forward
+	text.Store("nonsense")
+	says(0)
+	is(Silent, "no time")
+}
+
 func TestDigestsStayBounded(t *testing.T) {
 	d := digests{}
 	for v := range uint64(10_000) {

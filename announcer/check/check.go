@@ -72,9 +72,17 @@ type Target struct {
 	Type     record.Type
 	// Fresh tells that the answer is a freshness record; otherwise any record will do.
 	Fresh bool
+	// Dataset is of which it is, for people; empty: of the host's first one, or of none.
+	Dataset string
 }
 
-func (t Target) String() string { return t.Name + " " + t.Server.String() }
+func (t Target) String() string {
+	text := t.Name + " " + t.Server.String()
+	if t.Dataset != "" {
+		text += " of dataset " + t.Dataset
+	}
+	return text
+}
 
 // Verdict is what is known of a target.
 type Verdict struct {
