@@ -50,6 +50,7 @@ type running struct {
 	end     context.CancelFunc
 	done    chan error // Run's
 	metrics *removable // nil: they stay
+	left    func()     // called when it is dropped
 }
 
 // carries are the agents of the datasets that the host carries, in order.
@@ -220,6 +221,9 @@ func (a *Agent) bring(ctx context.Context, all map[string]*running, want []strin
 		r.end()
 		<-r.done
 		r.metrics.remove()
+		if r.left != nil {
+			r.left()
+		}
 		a.carried.left[d] = time.Now()
 		if err := a.putAside(d, time.Now()); err != nil {
 			errs = append(errs, err)
@@ -292,8 +296,12 @@ func (a *Agent) tellCarried(names []string) error {
 
 // takeUp makes what follows a dataset.
 func (a *Agent) takeUp(dataset string) (*running, error) {
+	left := func() {}
 	if dataset == a.cfg.Dataset {
-		return &running{Agent: a, done: make(chan error, 1)}, nil
+		if a.deps.FetcherOf != nil {
+			a.deps.Fetcher, left = a.deps.FetcherOf(dataset)
+		}
+		return &running{Agent: a, done: make(chan error, 1), left: left}, nil
 	}
 	cfg, deps := a.cfg, a.deps
 	cfg.Dataset, cfg.Also, cfg.Direct, cfg.Operators = dataset, nil, "", ""
@@ -301,9 +309,6 @@ func (a *Agent) takeUp(dataset string) (*running, error) {
 	cfg.StatusDir = datasets.Beside(a.cfg.StatusDir, a.cfg.Dataset, dataset)
 	reg := &removable{Registerer: deps.Metrics}
 	deps.Metrics, deps.Beside, deps.Fetcher, deps.Progress = reg, nil, nil, nil
-	if deps.FetcherOf != nil {
-		deps.Fetcher = deps.FetcherOf(dataset)
-	}
 	for _, dir := range []string{filepath.Dir(cfg.Journal), cfg.StatusDir} {
 		if err := os.MkdirAll(dir, 0o755); err != nil {
 			return nil, fmt.Errorf("take up dataset %s: %w", dataset, err)
@@ -322,8 +327,11 @@ func (a *Agent) takeUp(dataset string) (*running, error) {
 			return nil, fmt.Errorf("take up dataset %s: %w", dataset, err)
 		}
 	}
+	if deps.FetcherOf != nil {
+		b.deps.Fetcher, left = deps.FetcherOf(dataset)
+	}
 	a.deps.Log.Info("dataset is carried", "dataset", dataset)
-	return &running{Agent: b, done: make(chan error, 1), metrics: reg}, nil
+	return &running{Agent: b, done: make(chan error, 1), metrics: reg, left: left}, nil
 }
 
 // putAside moves a journal out of the way, where it stays for a while.

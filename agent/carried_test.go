@@ -16,6 +16,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/zonecast/zonecast/internal/datasets"
+	"github.com/zonecast/zonecast/internal/follow"
 	"github.com/zonecast/zonecast/internal/memstore"
 	"github.com/zonecast/zonecast/internal/serving"
 	"github.com/zonecast/zonecast/internal/tree"
@@ -112,7 +113,15 @@ func TestDropAfterAnswered(t *testing.T) {
 		}
 	}
 	a.status.Version = 3
-	add("internal", &running{Agent: a})
+	var left []string
+	a.deps.FetcherOf = func(dataset string) (follow.Fetcher, func()) {
+		return follow.HTTP{}, func() { left = append(left, dataset) }
+	}
+	internal, err := a.takeUp("internal")
+	if err != nil {
+		t.Fatal(err)
+	}
+	add("internal", internal)
 	edge, err := a.takeUp("edge")
 	if err != nil {
 		t.Fatal(err)
@@ -145,9 +154,15 @@ func TestDropAfterAnswered(t *testing.T) {
 	if err := serving.Write(edge.cfg.StatusDir, tree.HostDataset{Version: 3, Time: time.Now().UnixMilli()}); err != nil {
 		t.Fatal(err)
 	}
+	if len(left) > 0 {
+		t.Errorf("who fetches %v was told that it is dropped", left)
+	}
 	bring([]string{"edge"}, []string{"edge"}, "")
 	if !ended["internal"] || ended["edge"] {
 		t.Errorf("ended are %v", ended)
+	}
+	if !slices.Equal(left, []string{"internal"}) {
+		t.Errorf("who fetches %v was told that it is dropped, want internal", left)
 	}
 
 	// Taken up again at once, it waits until the authority has forgotten what it answered.
@@ -163,5 +178,47 @@ func TestDropAfterAnswered(t *testing.T) {
 	}
 	if _, err := a.readServing(); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("it begins with nothing below what was answered: %v", err)
+	}
+}
+
+// besides gives what a test says.
+type besides []store.Op
+
+func (b *besides) Nodes() []store.Op        { return *b }
+func (b *besides) Changed() <-chan struct{} { return nil }
+
+// TestBeside: what is to be beside the host's node is there, is written when it changes, and goes when it is
+// not to be there any more.
+func TestBeside(t *testing.T) {
+	st := memstore.New()
+	defer st.Close()
+	s, err := st.Session(t.Context(), time.Minute)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	a := newAgent(t, st)
+	b := &besides{}
+	a.deps.Beside = b
+	r := &reporter{Agent: a}
+	for i, now := range [][]store.Op{
+		{{Path: "/swarm/internal/x", Value: []byte("1")}},
+		{{Path: "/swarm/internal/x", Value: []byte("1")}, {Path: "/swarm/edge/x", Value: []byte("2")}},
+		{{Path: "/swarm/edge/x", Value: []byte("3")}},
+		{},
+	} {
+		*b = now
+		if err := r.putBeside(t.Context(), s); err != nil {
+			t.Fatal(err)
+		}
+		nodes, _, err := st.List(t.Context(), tree.Swarm)
+		if err != nil || len(nodes) != len(now) {
+			t.Fatalf("step %d: %v, %v", i, nodes, err)
+		}
+		for _, op := range now {
+			if n, err := st.Get(t.Context(), op.Path); err != nil || string(n.Value) != string(op.Value) {
+				t.Errorf("step %d: %s is %q, %v", i, op.Path, n.Value, err)
+			}
+		}
 	}
 }

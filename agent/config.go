@@ -121,8 +121,10 @@ type Deps struct {
 	FS journal.FS
 	// Beside are nodes that live and die with the host's own. Nil: none.
 	Beside Beside
-	// FetcherOf gets the snapshots of a dataset that is carried beside. Nil means follow.HTTP.
-	FetcherOf func(dataset string) follow.Fetcher
+	// FetcherOf is asked for what gets the snapshots of a dataset when the host takes it up, be it
+	// Dataset itself; left is called when the host carries it no more, and not at the end of the
+	// process. Nil means Fetcher for Dataset, and follow.HTTP for those beside.
+	FetcherOf func(dataset string) (f follow.Fetcher, left func())
 	// Relieve, unless nil, is called when the journal finds the disk full: what this process keeps
 	// there for others may go.
 	Relieve func()
@@ -132,7 +134,7 @@ type Deps struct {
 
 // Beside gives nodes that are to be in the host's session.
 type Beside interface {
-	// Nodes are what is to be there, always the same paths.
+	// Nodes are what is to be there.
 	Nodes() []store.Op
 	// Changed says that Nodes gives something else.
 	Changed() <-chan struct{}

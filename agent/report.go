@@ -72,7 +72,7 @@ type reporter struct {
 	said   tree.Host // in the session's node; Name is empty when there is none
 	saidAt time.Time
 	pause  time.Duration        // until the next try, when one does not work
-	beside []store.Op           // in the session; nil when nothing is
+	beside map[string][]byte    // in the session
 	parts  map[*Agent]*reported // by the dataset's agent
 }
 
@@ -208,11 +208,17 @@ func (r *reporter) putBeside(ctx context.Context, s store.Session) error {
 	if r.deps.Beside == nil {
 		return nil
 	}
-	nodes := r.deps.Beside.Nodes()
+	now := map[string][]byte{}
 	var ops []store.Op
-	for i, op := range nodes {
-		if r.beside == nil || !bytes.Equal(op.Value, r.beside[i].Value) {
+	for _, op := range r.deps.Beside.Nodes() {
+		now[op.Path] = op.Value
+		if was, there := r.beside[op.Path]; !there || !bytes.Equal(op.Value, was) {
 			ops = append(ops, op)
+		}
+	}
+	for path := range r.beside {
+		if _, there := now[path]; !there {
+			ops = append(ops, store.Op{Path: path, Delete: true})
 		}
 	}
 	if len(ops) == 0 {
@@ -221,7 +227,7 @@ func (r *reporter) putBeside(ctx context.Context, s store.Session) error {
 	if _, err := s.Commit(ctx, store.Txn{Do: ops}); err != nil {
 		return err
 	}
-	r.beside = nodes
+	r.beside = now
 	return nil
 }
 

@@ -103,6 +103,9 @@ type Deps struct {
 	Dataset string
 	// Publisher tells that this process offers, and does not fetch.
 	Publisher bool
+	// Also are datasets of which an earlier run may have kept snapshots beside: those of others are
+	// removed.
+	Also []string
 	// Session tells that nobody else puts Nodes into the store, as a host's agent does.
 	Session bool
 	// Old gives files of snapshots on this disk of which blocks are used again. Nil: those

@@ -6,7 +6,8 @@
 // put there. Peers are found in the store and nowhere else: no tracker, no DHT, no
 // exchange of peers, no port mapping. What a peer can cost is bounded: connections,
 // octets, disk, and time; who sends what is wrong is named, counted and left alone
-// for a while. Where the swarm has nothing, the URLs of the manifest do.
+// for a while. Where the swarm has nothing, the URLs of the manifest do. A host that carries
+// several datasets has one port, and the bounds hold for all of them together.
 //
 // In: a signed snapshot.Ref, metainfo and peers from the store, pieces from peers, all
 // untrusted but the Ref; older snapshots on this disk. Out: snapshot files, pieces for

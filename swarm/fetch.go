@@ -127,6 +127,7 @@ func (s *Swarm) fetch(ctx context.Context, ref snapshot.Ref, dir string, progres
 	if !s.makeRoom(ref.Size, ref.IsDelta()) {
 		return "", fmt.Errorf("%w: at most %d octets", errRoom, s.cfg.MaxBytes)
 	}
+	defer s.settled()
 	var old bool
 	if j.file, old, err = openPart(part, ref.Size, j.info.PieceLength); err != nil {
 		return "", err
@@ -509,6 +510,7 @@ func (j *job) finish(ctx context.Context, part, dir string) (string, error) {
 	}
 	j.metrics.octets.WithLabelValues(fromPeers).Add(float64(byPeers))
 	j.metrics.octets.WithLabelValues(fromURLs).Add(float64(byURLs))
+	j.settled() // from now on it counts as one that is kept
 	j.mu.Lock()
 	j.now = nil
 	j.mu.Unlock()

@@ -129,7 +129,7 @@ func (j *job) part(from map[netip.AddrPort]bool, still bool) {
 		return
 	}
 	for at := range from {
-		j.gate.part(at)
+		j.gate.part(j.deps.Dataset, at)
 		delete(from, at)
 	}
 }
@@ -219,7 +219,7 @@ func (j *job) add(peers []tree.SwarmPeer, as map[netip.AddrPort]bool) {
 		if err != nil {
 			continue
 		}
-		if info, ok := j.gate.peer(at); ok {
+		if info, ok := j.gate.peer(j.deps.Dataset, at); ok {
 			infos = append(infos, info)
 			if as != nil {
 				as[at] = true

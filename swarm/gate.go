@@ -33,20 +33,26 @@ type gate struct {
 	mu      sync.Mutex // guards below
 	last    uint64     // alias given
 	real    map[netip.Addr]netip.AddrPort
-	dials   map[netip.AddrPort]netip.Addr // aliases of those to connect to
-	conns   map[netip.Addr]*conn          // by alias; those that are open
-	banned  map[netip.Addr]time.Time      // until when
-	judged  map[netip.Addr]bool           // aliases whose guilt has been dealt with
+	dials   map[dial]netip.Addr      // aliases of those to connect to
+	conns   map[netip.Addr]*conn     // by alias; those that are open
+	banned  map[netip.Addr]time.Time // until when
+	judged  map[netip.Addr]bool      // aliases whose guilt has been dealt with
 	stopped bool
+}
+
+// dial is whom to connect to, and for which dataset: connections of two are not one.
+type dial struct {
+	dataset string
+	at      netip.AddrPort
 }
 
 // Bounds of what is remembered. An alias costs about 200 octets.
 const (
 	maxAliases = 4096
 	maxBanned  = 4096
-	// perIP is connections from one address that connects to us: a peer has one for each
-	// snapshot of the two that are about, and one of each that it gave up and we do not yet
-	// know of.
+	// perIP is connections from one address that connects to us, for each dataset: a peer has one
+	// for each snapshot of the two that are about, and one of each that it gave up and we do not
+	// yet know of.
 	perIP = 4
 	// acceptPause is between two tries to accept a connection, when files are exhausted.
 	acceptPause = 100 * time.Millisecond
@@ -61,7 +67,7 @@ func newGate(c Config, p pace, log *slog.Logger, m *metrics) (*gate, error) {
 	}
 	g := &gate{
 		ln: ln, log: log, metrics: m, maxPeers: c.MaxPeers, maxPerIP: perIP, banFor: c.BanFor, clock: time.Now, traffic: p.traffic,
-		real: map[netip.Addr]netip.AddrPort{}, dials: map[netip.AddrPort]netip.Addr{}, conns: map[netip.Addr]*conn{},
+		real: map[netip.Addr]netip.AddrPort{}, dials: map[dial]netip.Addr{}, conns: map[netip.Addr]*conn{},
 		banned: map[netip.Addr]time.Time{}, judged: map[netip.Addr]bool{},
 	}
 	if p.clock != nil {
@@ -103,8 +109,12 @@ func (g *gate) forget() {
 	if len(g.real) < maxAliases {
 		return
 	}
-	for a, at := range g.real {
-		if g.conns[a] == nil && !(g.dials[at] == a) {
+	named := map[netip.Addr]bool{}
+	for _, a := range g.dials {
+		named[a] = true
+	}
+	for a := range g.real {
+		if g.conns[a] == nil && !named[a] {
 			delete(g.real, a)
 			delete(g.judged, a)
 		}
@@ -114,19 +124,27 @@ func (g *gate) forget() {
 	}
 }
 
-// peer is what the library is told of an address to connect to; ok is false for one that is
-// left alone, and for our own.
-func (g *gate) peer(at netip.AddrPort) (p torrent.PeerInfo, ok bool) {
+// more lets each address have more connections: another dataset came, or, with less than 0, went.
+func (g *gate) more(n int) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.maxPerIP += n
+}
+
+// peer is what the library is told of an address to connect to for a dataset; ok is false for one
+// that is left alone, and for our own.
+func (g *gate) peer(dataset string, at netip.AddrPort) (p torrent.PeerInfo, ok bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.isBanned(at.Addr()) || !at.IsValid() || at.Port() == 0 {
 		return p, false
 	}
-	a, known := g.dials[at]
+	to := dial{dataset, at}
+	a, known := g.dials[to]
 	if !known {
 		g.forget()
 		a = g.alias(at)
-		g.dials[at] = a
+		g.dials[to] = a
 	}
 	return torrent.PeerInfo{Addr: aliasAddr(a, at.Port()), Source: torrent.PeerSourceDirect}, true
 }
@@ -261,9 +279,9 @@ func (g *gate) ban(a netip.Addr, why string) {
 			open = append(open, c)
 		}
 	}
-	for at := range g.dials {
-		if at.Addr() == a {
-			delete(g.dials, at) // a new alias afterwards: the library never forgives the old one
+	for to := range g.dials {
+		if to.at.Addr() == a {
+			delete(g.dials, to) // a new alias afterwards: the library never forgives the old one
 		}
 	}
 	g.mu.Unlock()
@@ -286,13 +304,14 @@ func (g *gate) leave(alias netip.Addr) (at netip.AddrPort, ok bool) {
 	return c.real, true
 }
 
-// part closes the connection that was made to an address, and makes none again until it is
-// named again.
-func (g *gate) part(at netip.AddrPort) {
+// part closes the connection that was made to an address for a dataset, and makes none again until
+// it is named again.
+func (g *gate) part(dataset string, at netip.AddrPort) {
+	to := dial{dataset, at}
 	g.mu.Lock()
-	alias := g.dials[at]
+	alias := g.dials[to]
 	c := g.conns[alias]
-	delete(g.dials, at)
+	delete(g.dials, to)
 	if c == nil {
 		delete(g.real, alias)
 	}

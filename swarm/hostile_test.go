@@ -46,7 +46,7 @@ func TestPeerThatSendsGarbage(t *testing.T) {
 	if got := h.Status().Banned; len(got) != 1 || got[0] != bad {
 		t.Errorf("left alone: %v, expected %s", got, bad)
 	}
-	if _, ok := h.gate.peer(evil.self); ok {
+	if _, ok := h.gate.peer(dataset, evil.self); ok {
 		t.Error("it would be connected to again")
 	}
 	if c, err := (&net.Dialer{LocalAddr: &net.TCPAddr{IP: bad.AsSlice()}}).Dial("tcp", h.self.String()); err == nil {
@@ -58,7 +58,7 @@ func TestPeerThatSendsGarbage(t *testing.T) {
 		w.eventually("refused", func() bool { return h.metric("refused_connections_total") >= 1 })
 	}
 	later.Store(int64(h.cfg.BanFor))
-	w.eventually("forgiven", func() bool { _, ok := h.gate.peer(evil.self); return ok && len(h.Status().Banned) == 0 })
+	w.eventually("forgiven", func() bool { _, ok := h.gate.peer(dataset, evil.self); return ok && len(h.Status().Banned) == 0 })
 }
 
 // lie has a member share a file that is right in size alone.

@@ -3,6 +3,7 @@ package swarm
 import (
 	"context"
 	"errors"
+	"maps"
 	"slices"
 	"time"
 
@@ -39,18 +40,25 @@ func (s *Swarm) update() {
 		return
 	}
 	s.node.Have, s.node.Door = have, door
-	select {
-	case s.changed <- struct{}{}:
-	default:
-	}
+	s.tell()
 }
 
-// Nodes are what the store is to have of this peer for as long as it lives: to be put into a
-// session, and again after each Changed.
-func (s *Swarm) Nodes() []store.Op {
+// Nodes are what the store is to have of this peer, with all datasets that it carries, for as long
+// as it lives: to be put into a session, and again after each Changed.
+func (s *Swarm) Nodes() (ops []store.Op) {
+	for _, o := range s.every() {
+		ops = append(ops, o.nodes()...)
+	}
+	return ops
+}
+
+func (s *Swarm) nodes() []store.Op {
 	s.mu.Lock()
-	full := s.node
+	full, away := s.node, s.away
 	s.mu.Unlock()
+	if away {
+		return nil
+	}
 	if s.deps.Publisher {
 		return []store.Op{{Path: tree.SwarmSeeds(s.deps.Dataset) + s.deps.Name, Value: tree.Encode(full)}}
 	}
@@ -86,10 +94,24 @@ func (s *Swarm) session(ctx context.Context, good func()) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, session.Close()) }()
+	said := map[string]bool{}
 	for {
-		if _, err := session.Commit(ctx, store.Txn{Do: s.Nodes()}); err != nil {
-			return err
+		ops := s.Nodes()
+		for path := range said {
+			if !slices.ContainsFunc(ops, func(op store.Op) bool { return op.Path == path }) {
+				ops = append(ops, store.Op{Path: path, Delete: true})
+			}
 		}
+		if len(ops) > 0 {
+			if _, err := session.Commit(ctx, store.Txn{Do: ops}); err != nil {
+				return err
+			}
+		}
+		clear(said)
+		for _, op := range ops {
+			said[op.Path] = !op.Delete
+		}
+		maps.DeleteFunc(said, func(_ string, there bool) bool { return !there })
 		good()
 		select {
 		case <-ctx.Done():

@@ -23,24 +23,23 @@ import (
 	"github.com/zonecast/zonecast/store"
 )
 
-// Swarm is one host's or publisher's part in it.
+// Swarm is one host's or publisher's part in that of a dataset. Those of one host share all that
+// is bounded: see carrier.
 type Swarm struct {
+	*carrier
 	cfg     Config
 	deps    Deps
 	pace    pace
-	self    netip.AddrPort // as others reach it
 	metrics *metrics
-	gate    *gate
-	client  *torrent.Client
-	debts   *debts
-	down    *rate.Limiter // of what comes from peers and URLs together
 
 	pieceLength func(size int64) int64
 
 	fetching chan struct{} // has whoever fetches or loads: one at a time
-	changed  chan struct{} // what Nodes gives may be other now; holds one
+	coming   int64         // octets of what is fetched, which have a place on the disk; guarded by carrier.room
+	end      func()        // ends what runs for one beside the first
 
 	mu     sync.Mutex  // guards below
+	away   bool        // the dataset is carried no more
 	shared []*shared   // the newest last
 	now    *Progress   // nil while nothing is fetched
 	door   snapshot.ID // the newest that was fetched from elsewhere; zero: none
@@ -70,11 +69,13 @@ type Progress struct {
 
 // Status is for people.
 type Status struct {
+	Dataset string       `json:"dataset"`
 	Address string       `json:"address"`
 	Site    string       `json:"site"`
 	Shared  []string     `json:"shared"` // ids
 	Fetch   *Progress    `json:"fetch,omitempty"`
 	Banned  []netip.Addr `json:"banned,omitempty"` // at most 16
+	Beside  []Status     `json:"beside,omitempty"` // of the other datasets of the host
 }
 
 // Suffixes of files in Dir.
@@ -109,7 +110,7 @@ func newSwarm(cfg Config, deps Deps, p pace) (*Swarm, error) {
 	if deps.Fallback == nil {
 		deps.Fallback = follow.HTTP{Log: deps.Log}
 	}
-	m, err := newMetrics(deps.Metrics, deps.Dataset)
+	m, err := newMetrics(deps.Metrics, deps.Dataset, nil)
 	if err != nil {
 		return fail(err)
 	}
@@ -117,13 +118,19 @@ func newSwarm(cfg Config, deps Deps, p pace) (*Swarm, error) {
 	if err != nil {
 		return fail(err)
 	}
-	s := &Swarm{cfg: cfg, deps: deps, pace: p, metrics: m, gate: g, debts: newDebts(), pieceLength: pieceLength, changed: make(chan struct{}, 1), fetching: make(chan struct{}, 1)}
+	s := &Swarm{carrier: &carrier{gate: g, debts: newDebts(), changed: make(chan struct{}, 1)}, cfg: cfg, deps: deps, pace: p, metrics: m, pieceLength: pieceLength, fetching: make(chan struct{}, 1)}
+	s.all = []*Swarm{s}
 	s.down = s.downLimit()
 	s.self = g.addrPort()
 	if cfg.Address != "" {
 		s.self = netip.MustParseAddrPort(cfg.Address) // Validate parsed it
 	}
 	s.node = tree.SwarmPeer{Name: deps.Name, Address: s.self.String(), Site: cfg.Site}
+	if !deps.Publisher {
+		if err := s.clear(); err != nil {
+			return fail(errors.Join(err, g.Close()))
+		}
+	}
 	if s.client, err = torrent.NewClient(s.clientConfig()); err != nil {
 		return fail(errors.Join(err, g.Close()))
 	}
@@ -175,6 +182,7 @@ func (s *Swarm) Run(ctx context.Context) error {
 	var tasks sync.WaitGroup
 	defer tasks.Wait()
 	defer cancel()
+	defer s.endBeside()
 	if s.deps.Publisher || s.deps.Session {
 		tasks.Go(func() { s.present(ctx) })
 	}
@@ -200,12 +208,14 @@ func (s *Swarm) Close() error {
 	for _, e := range s.client.Close() {
 		err = errors.Join(err, e)
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for _, one := range s.shared {
-		err = errors.Join(err, one.file.f.Close())
+	for _, o := range s.every() {
+		o.mu.Lock()
+		for _, one := range o.shared {
+			err = errors.Join(err, one.file.f.Close())
+		}
+		o.shared = nil
+		o.mu.Unlock()
 	}
-	s.shared = nil
 	if errors.Is(err, os.ErrClosed) {
 		return nil
 	}
@@ -225,9 +235,20 @@ func (s *Swarm) leaveSilent(now time.Time) {
 
 // Status is how it stands.
 func (s *Swarm) Status() Status {
+	out := s.status()
+	out.Banned = s.gate.bannedNow(16)
+	for _, o := range s.every() {
+		if o != s {
+			out.Beside = append(out.Beside, o.status())
+		}
+	}
+	return out
+}
+
+func (s *Swarm) status() Status {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	out := Status{Address: s.node.Address, Site: s.cfg.Site, Shared: []string{}, Banned: s.gate.bannedNow(16)}
+	out := Status{Dataset: s.deps.Dataset, Address: s.node.Address, Site: s.cfg.Site, Shared: []string{}}
 	for _, one := range s.shared {
 		out.Shared = append(out.Shared, one.id.String())
 	}
@@ -282,6 +303,12 @@ func (s *Swarm) Withdraw(keep []snapshot.ID) {
 // Relieve removes the files that are kept for others: their disk is full, and what this host
 // serves needs the room more.
 func (s *Swarm) Relieve() {
+	for _, o := range s.every() {
+		o.relieve()
+	}
+}
+
+func (s *Swarm) relieve() {
 	s.mu.Lock()
 	var keep []snapshot.ID
 	gone := 0
@@ -363,6 +390,14 @@ func (s *Swarm) load(ctx context.Context) {
 		if !ok || err != nil || ctx.Err() != nil {
 			continue
 		}
+		s.mu.Lock()
+		away := s.away
+		s.mu.Unlock()
+		if away {
+			_ = os.Remove(filepath.Join(s.cfg.Dir, e.Name())) // of a dataset that is carried no more
+			_ = os.Remove(filepath.Join(s.cfg.Dir, text+infoSuffix))
+			continue
+		}
 		err = s.loadOne(ctx, filepath.Join(s.cfg.Dir, e.Name()), id)
 		if ctx.Err() != nil {
 			return
@@ -373,7 +408,7 @@ func (s *Swarm) load(ctx context.Context) {
 			_ = os.Remove(filepath.Join(s.cfg.Dir, text+infoSuffix))
 		}
 	}
-	s.makeRoom(0, false)
+	_ = s.makeRoom(0, false) // nothing is to come
 }
 
 func (s *Swarm) loadOne(ctx context.Context, path string, id snapshot.ID) error {
@@ -406,30 +441,4 @@ func (s *Swarm) loadOne(ctx context.Context, path string, id snapshot.ID) error 
 	}
 	s.share(&shared{id: id, delta: string(head) == snapshot.DeltaMagic, size: ref.Size, path: path, file: f}, m)
 	return nil
-}
-
-// makeRoom removes the oldest of the kept until no more than keep of each kind are left and all
-// fit, with another of size octets that is to come, if size is not 0. It tells whether that fits.
-func (s *Swarm) makeRoom(size int64, delta bool) bool {
-	for {
-		s.mu.Lock()
-		total, of := size, map[bool]int{} // of deltas, and of snapshots
-		if size > 0 {
-			of[delta]++
-		}
-		for _, one := range s.shared {
-			total += one.size
-			of[one.delta]++
-		}
-		oldest := slices.IndexFunc(s.shared, func(one *shared) bool { return total > s.cfg.MaxBytes || of[one.delta] > s.cfg.Keep })
-		if oldest < 0 {
-			s.mu.Unlock()
-			s.update()
-			return total <= s.cfg.MaxBytes
-		}
-		gone := s.shared[oldest]
-		s.shared = slices.Delete(s.shared, oldest, oldest+1)
-		s.mu.Unlock()
-		s.drop(gone)
-	}
 }

@@ -402,11 +402,11 @@ func TestPartWhileConnecting(t *testing.T) {
 	w := newWorld(t)
 	g, far := w.start("near", false).gate, w.start("far", false)
 	at := far.self
-	p, ok := g.peer(at)
+	p, ok := g.peer(dataset, at)
 	if !ok {
 		t.Fatal("not a peer")
 	}
-	g.dialer.Control = func(string, string, syscall.RawConn) error { g.part(at); return nil }
+	g.dialer.Control = func(string, string, syscall.RawConn) error { g.part(dataset, at); return nil }
 	if c, err := g.Dial(t.Context(), p.Addr.String()); err == nil {
 		_ = c.Close()
 		t.Error("connected to a peer that was left meanwhile")
@@ -439,10 +439,10 @@ func TestGateBounds(t *testing.T) {
 	g := h.gate
 	for i := range 3 * maxAliases {
 		at := netip.AddrPortFrom(netip.AddrFrom4([4]byte{192, 0, byte(i >> 8), byte(i)}), 7382)
-		if _, ok := g.peer(at); !ok {
+		if _, ok := g.peer(dataset, at); !ok {
 			t.Fatalf("%s cannot be connected to", at)
 		}
-		if again, ok := g.peer(at); !ok || g.real[again.Addr.(*net.TCPAddr).AddrPort().Addr()] != at {
+		if again, ok := g.peer(dataset, at); !ok || g.real[again.Addr.(*net.TCPAddr).AddrPort().Addr()] != at {
 			t.Fatalf("%s is known as another", at)
 		}
 		if i%4 == 0 {
@@ -558,7 +558,7 @@ func TestClosedUnderTheLibrary(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	m, err := newMetrics(prometheus.NewRegistry(), dataset)
+	m, err := newMetrics(prometheus.NewRegistry(), dataset, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strings"
 
 	"github.com/zonecast/zonecast/internal/follow"
 	"github.com/zonecast/zonecast/internal/tree"
@@ -35,6 +36,23 @@ type Peer struct {
 	Publisher bool   `json:"publisher"`
 	Have      int64  `json:"have"`  // octets of the newest snapshot, verified or on the way
 	Other     int    `json:"other"` // other snapshots of which it has something
+}
+
+// Datasets are those that have a swarm, by name.
+func Datasets(ctx context.Context, st store.Store) ([]string, error) {
+	nodes, _, err := st.List(ctx, tree.Swarm)
+	if err != nil {
+		return nil, fmt.Errorf("read swarms: %w", err)
+	}
+	var all []string
+	for _, n := range nodes {
+		name, _, _ := strings.Cut(strings.TrimPrefix(n.Path, tree.Swarm), "/")
+		if len(all) == 0 || all[len(all)-1] != name {
+			all = append(all, name)
+		}
+	}
+	slices.Sort(all)
+	return slices.Compact(all), nil
 }
 
 // Read reads a View. It costs the store one answer of about 300 octets a host: people ask

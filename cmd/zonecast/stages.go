@@ -348,18 +348,34 @@ func (s *agentStage) add(n *node) error {
 		s.Labels = append(s.Labels, site)
 	}
 	deps := agent.Deps{Store: n.store, Log: n.log.With("host", s.Host), Metrics: n.metrics("host", s.Host), Fetcher: n.fetcher}
-	deps.FetcherOf = func(string) follow.Fetcher { return n.fetcher } // the swarm is the first dataset's
+	deps.FetcherOf = func(string) (follow.Fetcher, func()) { return n.fetcher, func() {} }
 	if s.swarm.Dir == "" {
 		s.swarm.Dir = s.Journal + ".swarm"
 	}
-	sw, err := s.swarm.add(n, swarm.Deps{
-		Name: s.Host, Dataset: s.Dataset, Log: deps.Log, Old: func() []string { return journal.Snapshots(s.Journal) },
-	})
+	old := func(dataset string) func() []string {
+		return func() []string { return journal.Snapshots(datasets.Journal(s.Journal, s.Dataset, dataset)) }
+	}
+	carried, err := datasets.ReadCarried(s.Journal, s.Dataset)
+	if err != nil {
+		carried = nil // the agent says so; what was kept for others is fetched anew
+	}
+	sw, err := s.swarm.add(n, swarm.Deps{Name: s.Host, Dataset: s.Dataset, Log: deps.Log, Old: old(s.Dataset), Also: append(carried, s.Also...)})
 	if err != nil {
 		return err
 	}
 	if sw != nil {
 		deps.Fetcher, deps.Beside, deps.Relieve = sw, sw, sw.Relieve
+		if len(carried) > 0 && !slices.Contains(carried, s.Dataset) {
+			sw.Leave() // until it is taken up
+		}
+		deps.FetcherOf = func(dataset string) (follow.Fetcher, func()) {
+			part, err := sw.Of(dataset, old(dataset))
+			if err != nil {
+				deps.Log.Error("snapshots of a dataset come from the publisher's URLs alone", "dataset", dataset, "error", err)
+				return n.fetcher, func() {}
+			}
+			return part, part.Leave
+		}
 	}
 	a, err := agent.New(s.Config, deps)
 	if err != nil {

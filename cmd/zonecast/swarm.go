@@ -65,18 +65,33 @@ func newSwarmStatus() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "status", Short: "how much each host has", Args: exactArgs(),
 		Long: `status reads from the store where the newest snapshot is: each publisher and each host of the swarm, its site, and how much of it it has. A host that
-followed by deltas needs no snapshot and has none. One that joins shows how far it is.`,
+followed by deltas needs no snapshot and has none. One that joins shows how far it is. Without --dataset it is of each dataset that has a swarm, one after the
+other; as JSON each is an object on a line.`,
 		Example: `  zonecast swarm status --store etcd://192.0.2.10:2379`,
 	}
 	withStore(cmd, &o, func(ctx context.Context, st store.Store, _ []string) error {
-		v, err := swarm.Read(ctx, st, o.Dataset)
-		if err != nil {
-			return err
+		all := []string{o.Dataset}
+		if !cmd.Flags().Changed("dataset") {
+			others, err := swarm.Datasets(ctx, st)
+			if err != nil {
+				return err
+			}
+			if len(others) > 0 {
+				all = others
+			}
 		}
-		if o.JSON {
-			return json.NewEncoder(cmd.OutOrStdout()).Encode(v)
+		for _, dataset := range all {
+			v, err := swarm.Read(ctx, st, dataset)
+			if err == nil && o.JSON {
+				err = json.NewEncoder(cmd.OutOrStdout()).Encode(v)
+			} else if err == nil {
+				err = writeSwarm(cmd.OutOrStdout(), v)
+			}
+			if err != nil {
+				return err
+			}
 		}
-		return writeSwarm(cmd.OutOrStdout(), v)
+		return nil
 	})
 	return cmd
 }
