@@ -554,6 +554,10 @@ func TestConsiderGuards(t *testing.T) {
 	if got := held(a); !strings.Contains(strings.Join(got["config/a"], " "), "besides 2 that were announced") {
 		t.Errorf("held %q, want 13 of 15", got)
 	}
+	bad := record.Claim{RRset: rrset(t, "h100.example.net.", record.TypeTerms, "\x00\x01\x00\x00\x00"), Source: "config/b"}
+	if got := held(plan.Change{Source: "config/b", Before: hosts("config/b", 100, 110), Claims: append(hosts("config/b", 100, 110), bad)}); !strings.Contains(strings.Join(got["config/b"], " "), "config/b makes a claim that is malformed") {
+		t.Errorf("held %q, want the terms that cannot be read", got)
+	}
 	put(store.Op{Path: tree.GuardsPath("internal"), Value: []byte("{")})
 	if _, err := c.Consider(t.Context(), []plan.Change{a}, nil, true); err == nil || !strings.Contains(err.Error(), "node /guards/internal: decode bounds: ") {
 		t.Errorf("bounds that cannot be read: %v", err)

@@ -100,7 +100,7 @@ func besideKnot(t *testing.T, u *Up, knot, name string, qtype uint16, clients []
 func TestInteropKnotSubnets(t *testing.T) {
 	r := rand.New(rand.NewPCG(9, 10))
 	var geoconf strings.Builder
-	said := map[string][]geo.Entry{}
+	entries := map[string][]geo.Entry{}
 	clients := map[netip.Addr]bool{}
 	for _, q := range knotAsked {
 		fmt.Fprintf(&geoconf, "%s.example.net:\n", q.owner)
@@ -116,7 +116,7 @@ func TestInteropKnotSubnets(t *testing.T) {
 			there[p] = true
 			n := r.IntN(len(q.records))
 			fmt.Fprintf(&geoconf, "  - net: %s\n    %s\n", p, q.records[n])
-			said[q.owner] = append(said[q.owner], geo.Entry{Prefix: p, Location: record.Location(p.String())})
+			entries[q.owner] = append(entries[q.owner], geo.Entry{Prefix: p, Location: record.Location(p.String())})
 			for range 6 {
 				clients[formatstest.Random(r, p)] = true
 			}
@@ -126,13 +126,29 @@ func TestInteropKnotSubnets(t *testing.T) {
 			}
 		}
 	}
+	geoconf.WriteString(`lacks.example.net:
+  - net: 20.0.0.0/8
+    A: 198.51.100.9
+    AAAA: 2001:db8::9
+  - net: 20.0.0.0/16
+    A: 198.51.100.10
+`)
 	all := slices.SortedFunc(maps.Keys(clients), netip.Addr.Compare)
 	u, knot, file := knotUp(t, formatstest.KnotZone{Geo: geoconf.String(), Mode: "subnet"})
-	importKnot(t, u, file)
+	notes := importKnot(t, u, file)
+	// The one difference, of which the import has a note.
+	for server, want := range map[string]string{u.Hosts[0].String(): "2001:db8::9", knot: ""} {
+		if got := formatstest.AskAll(t, server, "lacks.example.net.", dns.TypeAAAA, []netip.Addr{netip.MustParseAddr("20.0.0.1")}); got[0].Records != want {
+			t.Errorf("lacks.example.net AAAA: %q, expected %q", got[0].Records, want)
+		}
+	}
+	if !strings.Contains(notes, "20.0.0.0/16 has no AAAA, and 20.0.0.0/8 (") {
+		t.Errorf("map import has no note of a type that an entry lacks: %s", notes)
+	}
 	for _, q := range knotAsked {
 		name := q.asked + ".example.net."
 		ours, theirs := besideKnot(t, u, knot, name, q.qtype, all)
-		ranges, plain := rangesOf(t, said[q.owner], func(l record.Location) string { return string(l) }, netip.MustParseAddr("127.0.0.1"))
+		ranges, plain := rangesOf(t, entries[q.owner], func(l record.Location) string { return string(l) }, netip.MustParseAddr("127.0.0.1"))
 		wrong, untrue, got := 0, 0, map[string]int{}
 		for n, c := range all {
 			got[theirs[n].Records]++
