@@ -1,6 +1,7 @@
 package presenter
 
 import (
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -183,7 +184,15 @@ func TestCountedIsBounded(t *testing.T) {
 			g.counted = append(g.counted, tree.Counted{Source: tree.OverrideSource(s), Zone: string(rune('a'+i%26)) + strings.Repeat("x", i/26) + ".", Removed: i})
 		}
 	}
+	for i := range 1000 {
+		g.counted = append(g.counted, tree.Counted{Source: "map/world", Map: string(rune('a' + i%3)), Moved: i})
+	}
 	nodes := g.countedNodes()
+	moved := map[string]int{}
+	nodes = slices.DeleteFunc(nodes, func(c tree.Counted) bool { moved[c.Map] += c.Moved; return c.Map != "" })
+	if moved["a"] != 166_833 || moved["b"] != 166_167 || moved["c"] != 166_500 { // every third of 0 to 999
+		t.Errorf("moved by map %v", moved)
+	}
 	sum := map[string]int{}
 	for _, c := range nodes {
 		sum[string(c.Source)] += c.Removed
