@@ -19,6 +19,8 @@ func (w *world) fake(process string, st store.Store) store.Store {
 		return unaware{st}
 	case w.without == putBack && strings.HasPrefix(process, "presenter"):
 		return incurious{st}
+	case w.without == asked && strings.HasSuffix(process, "/agent"):
+		return mute{st}
 	case w.without == past && strings.HasPrefix(process, "publisher"):
 		return untouched{st}
 	}
@@ -50,6 +52,17 @@ func (i incurious) Get(ctx context.Context, path string) (store.Node, error) {
 		return store.Node{}, fmt.Errorf("get %s: %w", path, store.ErrUnavailable)
 	}
 	return i.Store.Get(ctx, path)
+}
+
+// mute tells of revocations only by the watch.
+type mute struct{ store.Store }
+
+func (m mute) List(ctx context.Context, prefix string) ([]store.Node, store.Revision, error) {
+	nodes, rev, err := m.Store.List(ctx, prefix)
+	if prefix == tree.Revocations {
+		nodes = nil
+	}
+	return nodes, rev, err
 }
 
 // filtered gives batches of a watch as change leaves them; those of which it leaves nothing are

@@ -61,6 +61,8 @@ type promises struct {
 	tried     tried
 	laid      int               // times a host was found to answer a trial
 	claims    map[string]*shard // by path
+	robbed    bool              // a thief published with a key that hosts believed
+	loot      snapshot.Chain    // of that
 	rich      uint64            // version from which on everybody has what accidents take away; 0: not yet
 }
 
@@ -181,6 +183,8 @@ type served struct {
 	began  time.Time
 	turns  int
 	top    top
+	// signers are the ids of the keys that signed it.
+	signers []string
 }
 
 // life begins a server's life.
@@ -225,13 +229,14 @@ func (s *served) takes(h *simHost, d *snapshot.Dataset) bool {
 	p.checks++
 	pub, ok := p.published[d.Chain()]
 	switch {
+	case p.robbed && d.Chain() == p.loot: // until the thief's word is void
 	case !ok || pub.version != d.Version():
 		p.broke(verified, "%s serves version %d chain %s, which nobody published", h.name, d.Version(), d.Chain())
 	case d.Version() > p.signed:
 		p.broke(verified, "%s serves version %d, signed is up to %d", h.name, d.Version(), p.signed)
 	case d.Digest() != pub.digest:
 		p.broke(whole, "%s serves version %d with digest %s, published was %s", h.name, d.Version(), d.Digest(), pub.digest)
-	case d.Version() < s.floor:
+	case d.Version() < s.floor && !p.robbed:
 		p.broke(forward, "%s serves version %d and had version %d", h.name, d.Version(), s.floor)
 	case p.rich > 0 && d.Version() >= p.rich && !has(d, treasure):
 		p.broke(guarded, "%s serves version %d without %s, which an accident took away and nobody released", h.name, d.Version(), treasure)

@@ -154,7 +154,7 @@ func steps() []step {
 			return "two are elected at " + path
 		}},
 		{"thief", 12, func(w *world) string {
-			w.put(store.Op{Path: tree.ManifestPath(dataset), Value: w.theft(w.thief)})
+			w.put(store.Op{Path: tree.ManifestPath(dataset), Value: w.theft(w.thief, 2)})
 			return "a thief signs a manifest"
 		}},
 		{"replay", 12, func(w *world) string {
@@ -202,7 +202,7 @@ func steps() []step {
 			return fmt.Sprintf("nobody but the hosts is alive for %s, %s restarts", d, h.name)
 		}},
 		{"stolen", 12, func(w *world) string {
-			w.put(store.Op{Path: tree.ManifestPath(dataset), Value: w.theft(w.stolen)})
+			w.put(store.Op{Path: tree.ManifestPath(dataset), Value: w.theft(w.stolen, 2)})
 			return "a thief signs a manifest with a key that is revoked"
 		}},
 		{"accident", 6, func(w *world) string {
@@ -220,6 +220,9 @@ func steps() []step {
 			w.people.try(w.rng.IntN, harmful)
 			return fmt.Sprintf("claim %s, harmful %v", w.people.ringed.path, harmful)
 		}},
+		{"leak", 3, func(w *world) string { return w.leak() }},
+		{"heist", 0, func(w *world) string { return w.heist() }},
+		{"void", 0, func(w *world) string { return w.void() }},
 		{"word", 6, func(w *world) string { return w.word(w.rng.IntN(2) == 0) }},
 		{"desert", 3, func(w *world) string { return w.desert() }},
 		{"lure", 6, func(w *world) string {
@@ -277,19 +280,21 @@ func (w *world) put(op store.Op, on ...store.Cond) {
 	_, _ = c.Commit(ctx, store.Txn{If: on, Do: []store.Op{op}}) // it may not be there
 }
 
-// theft is a manifest of another dataset at a version a little above the newest, signed by a
-// key that no host trusts, or that is revoked. Its content is in the log.
-func (w *world) theft(key ed25519.PrivateKey) []byte {
-	d := forged(w)
+// theft is a manifest of another dataset at a version so far above the newest, signed by a key that no
+// host trusts, or that is revoked. Its content is in the log.
+func (w *world) theft(key ed25519.PrivateKey, ahead uint64) []byte {
+	w.p.mu.Lock()
+	full := forgedDelta(w.p.head.Version + ahead)
+	w.p.mu.Unlock()
+	d, err := snapshot.Start(full)
+	if err != nil {
+		panic(err)
+	}
 	m := snapshot.Manifest{Dataset: dataset, Version: d.Version(), Time: d.Time(), Digest: d.Digest(), Chain: d.Chain(), Content: d.Content(), Oldest: d.Version()}
 	b, err := m.Sign(key)
 	if err != nil {
 		panic(err) // it is well formed
 	}
-	w.p.mu.Lock()
-	version := w.p.head.Version
-	w.p.mu.Unlock()
-	full := forgedDelta(version + 2)
 	encoded, err := full.Encode()
 	if err != nil {
 		panic(err)
@@ -459,6 +464,7 @@ func (w *world) mend() {
 		s.setCut(false)
 		s.start()
 	}
+	w.void() // people notice
 	for _, h := range w.hosts {
 		h.getDisk().Refuse(nil)
 		h.agent.setCut(false)

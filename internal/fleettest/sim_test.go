@@ -73,6 +73,8 @@ func TestDefences(t *testing.T) {
 		{"a source loses nearly everything", 75, map[string]int{"claim": 10, "accident": 3, "crash": 2, "wait": 2}, holds, 1, guarded},
 		{"the log is damaged", 150, map[string]int{"claim": 10, "lose": 4, "spoil": 2, "partition": 6, "wait": 2}, past, 1, converges},
 		{"nobody has what the log loses", 75, map[string]int{"claim": 10, "gap": 2, "heal": 2, "wait": 2}, putBack, 1, converges},
+		{"a key is revoked while hosts are away", 75, map[string]int{"claim": 10, "leak": 1, "heal": 1, "wait": 2}, asked, 1, verified},
+		{"a thief's word is void", 75, map[string]int{"claim": 10, "heist": 1, "void": 1, "machine": 2, "partition": 2, "heal": 1, "wait": 2}, voided, 1, converges},
 		{"what is tried does harm", 150, map[string]int{"claim": 10, "try": 2, "wait": 8}, counted, 1, judged},
 		{"nobody confirms a trial", 75, map[string]int{"claim": 10, "try": 1, "desert": 1, "heal": 1, "wait": 2}, lease, 1, ringed},
 		{"a thief offers a trial", 75, map[string]int{"claim": 10, "try": 1, "lure": 3, "wait": 4}, keysCheck, 1, verified},

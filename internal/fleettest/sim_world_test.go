@@ -27,7 +27,6 @@ import (
 	"github.com/zonecast/zonecast/internal/follow"
 	"github.com/zonecast/zonecast/internal/simstore"
 	"github.com/zonecast/zonecast/internal/tree"
-	"github.com/zonecast/zonecast/internal/trust"
 	"github.com/zonecast/zonecast/mutator"
 	"github.com/zonecast/zonecast/presenter"
 	"github.com/zonecast/zonecast/publisher"
@@ -65,6 +64,8 @@ const (
 	putBack   defence = "who made a version keeps it until it is signed"
 	holds     defence = "what a source loses at once is held"
 	counted   defence = "what hosts answer in rings is counted"
+	asked     defence = "who was cut off asks which keys are revoked"
+	voided    defence = "what a thief signed before is void"
 	lease     defence = "a trial that nobody confirms is not answered"
 )
 
@@ -91,7 +92,9 @@ type world struct {
 	dir     string // of the real file system: what publishers and fetchers have
 	key     ed25519.PrivateKey
 	thief   ed25519.PrivateKey
-	stolen  ed25519.PrivateKey // hosts know it, and it is revoked
+	stolen  ed25519.PrivateKey            // hosts know it, and it is revoked
+	extra   map[string]ed25519.PrivateKey // that hosts know besides, by name
+	leaked  int                           // how many of them were revoked
 	log     *slog.Logger
 	p       *promises
 	people  *people
@@ -144,6 +147,12 @@ func newWorld(t testing.TB, s scene) *world {
 			t.Fatal(err)
 		}
 	}
+	w.extra = map[string]ed25519.PrivateKey{}
+	for _, name := range w.more() {
+		if w.extra[name], err = snapshot.LoadOrCreateKey(filepath.Join(w.dir, name)); err != nil {
+			t.Fatal(err)
+		}
+	}
 	for i := range 2 {
 		w.control = append(w.control, w.newStage(fmt.Sprint("presenter", i), w.presenter), w.newStage(fmt.Sprint("publisher", i), w.publisher), w.newStage(fmt.Sprint("mutator", i), w.mutator))
 	}
@@ -156,11 +165,7 @@ func newWorld(t testing.TB, s scene) *world {
 		w.hosts = append(w.hosts, w.newHost(fmt.Sprint("host", i)))
 	}
 	if s.without != revoked {
-		line, err := trust.Statement{Void: true, Time: time.Now(), Reason: "stolen"}.Sign(w.stolen)
-		if err != nil {
-			t.Fatal(err)
-		}
-		w.put(store.Op{Path: tree.RevocationPath(snapshot.KeyID(w.stolen.Public().(ed25519.PublicKey))), Value: []byte(line)})
+		w.revoke(w.stolen, true)
 	}
 	for _, s := range w.control {
 		s.start()
@@ -390,6 +395,10 @@ func (h *simHost) keys() []ed25519.PublicKey {
 		keys = append(keys, h.w.thief.Public().(ed25519.PublicKey))
 	case revoked:
 		keys = append(keys, h.w.stolen.Public().(ed25519.PublicKey))
+	case asked:
+		for _, key := range h.w.extra {
+			keys = append(keys, key.Public().(ed25519.PublicKey))
+		}
 	}
 	return keys
 }
@@ -431,11 +440,7 @@ func (h *simHost) status() agent.Status {
 
 func (h *simHost) runAgent(ctx context.Context, s *stage, st store.Store) error {
 	cfg := agent.DefaultConfig()
-	cfg.Host, cfg.DNS, cfg.Keys = h.name, "192.0.2.1:53", []string{filepath.Join(h.w.dir, "key.pub")}
-	cfg.Keys = append(cfg.Keys, filepath.Join(h.w.dir, "stolen.pub"))
-	if h.w.without == keysCheck {
-		cfg.Keys = append(cfg.Keys, filepath.Join(h.w.dir, "thief.pub"))
-	}
+	cfg.Host, cfg.DNS, cfg.Keys = h.name, "192.0.2.1:53", h.keyFiles()
 	cfg.Journal, cfg.StatusDir, cfg.SampleEvery, cfg.FoldSize = h.path("journal"), h.path("status"), 0, 64<<10
 	a, err := agent.New(cfg, agent.Deps{Store: st, Log: h.w.log, Metrics: prometheus.NewRegistry(), Fetcher: h.fetcher(s), FS: h.getDisk()})
 	if err != nil {
@@ -482,9 +487,16 @@ func (h *simHost) runServer(ctx context.Context, _ *stage, _ store.Store) error 
 		defer top.Wait()
 		top.Go(func() { h.followTrial(ctx, disk) })
 	}
+	keys := h.beliefs(ctx, disk)
 	for ctx.Err() == nil {
 		var d *snapshot.Dataset
-		err := journal.FollowIn(ctx, disk, h.path("journal"), journal.Fixed(h.keys()...), func(e journal.Event) error {
+		err := journal.FollowIn(ctx, disk, h.path("journal"), keys, func(e journal.Event) error {
+			if len(e.SignedBy) > 0 {
+				h.served.sign(e.SignedBy)
+			}
+			if e.Void {
+				h.served.void()
+			}
 			switch {
 			case e.Reset != nil:
 				d = e.Reset
@@ -525,7 +537,7 @@ func (h *simHost) say(disk *simDisk, d *snapshot.Dataset) {
 	}
 	defer f.Close()
 	h.served.mu.Lock()
-	said := tree.HostDataset{Version: d.Version(), Digest: d.Digest().String(), Time: d.Time(), Since: time.Now().UnixMilli(), Trial: h.served.top.state()}
+	said := tree.HostDataset{Version: d.Version(), Digest: d.Digest().String(), Time: d.Time(), Since: time.Now().UnixMilli(), Trial: h.served.top.state(), SignedBy: h.served.signers}
 	h.served.mu.Unlock()
 	b := tree.Encode(said)
 	if _, err := f.Write(b); err == nil {
