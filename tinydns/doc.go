@@ -1,8 +1,8 @@
-// Package tinydns has a host's answers given by D. J. Bernstein's tinydns: the dataset
-// becomes tinydns-data, that data.cdb by the real tinydns-data, and tinydns answers it.
+// Package tinydns has a host's answers given by D. J. Bernstein's tinydns: the datasets
+// become tinydns-data, that data.cdb by the real tinydns-data, and tinydns answers it.
 // It stands where the authority stands.
 //
-// Invariant: data.cdb is always that of one version, whole, replaced by a rename; what
+// Invariant: data.cdb is always that of one version of each dataset, whole, replaced by a rename; what
 // tinydns-data refuses leaves the one before. What the format or the server cannot say
 // as the dataset says it is in the file unsaid.txt, with a reason, and counted; nothing
 // is left out in silence.

@@ -2,6 +2,7 @@ package tinydns
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/prometheus/client_golang/prometheus"
 )
@@ -17,13 +18,16 @@ type metrics struct {
 func newMetrics(s *Server, reg prometheus.Registerer) (*metrics, error) {
 	labels := prometheus.Labels{"dataset": s.cfg.Dataset}
 	desc := func(name, help string, of ...string) *prometheus.Desc {
+		if slices.Contains(of, "dataset") { // one that the host carries; else it is that of the options
+			return prometheus.NewDesc("zonecast_tinydns_"+name, help, of, nil)
+		}
 		return prometheus.NewDesc("zonecast_tinydns_"+name, help, of, labels)
 	}
 	m := &metrics{
 		server:  s,
 		failed:  prometheus.NewCounter(prometheus.CounterOpts{Name: "zonecast_tinydns_failed_builds_total", ConstLabels: labels, Help: "Builds of data.cdb that failed; the one before stayed."}),
 		took:    prometheus.NewHistogram(prometheus.HistogramOpts{Name: "zonecast_tinydns_build_seconds", ConstLabels: labels, Buckets: prometheus.ExponentialBuckets(0.01, 2, 14), Help: "From the beginning of a build to its data.cdb being answered."}),
-		version: desc("version", "Version of the dataset that is in data.cdb; 0 is none yet."),
+		version: desc("version", "Version of the dataset that is in data.cdb; 0 is none yet.", "dataset"),
 		lines:   desc("lines", "Lines of tinydns-data that it was made of."),
 		unsaid:  desc("unsaid", "RRsets and names that tinydns cannot say as the dataset says them, by reason (docs/tinydns.md).", "reason"),
 		starts:  desc("starts_total", "Starts of tinydns by this process."),
@@ -49,7 +53,9 @@ func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 	gauge := func(d *prometheus.Desc, v float64, labels ...string) {
 		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
 	}
-	gauge(m.version, float64(s.Version))
+	for _, c := range s.Carried {
+		gauge(m.version, float64(c.Version), c.Dataset)
+	}
 	gauge(m.lines, float64(s.Lines))
 	for _, r := range Reasons() {
 		gauge(m.unsaid, float64(s.Unsaid[r]), string(r))

@@ -12,6 +12,7 @@ import (
 	"os/exec"
 	"os/user"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -20,14 +21,13 @@ import (
 	"github.com/zonecast/zonecast/geo"
 	"github.com/zonecast/zonecast/internal/atomicfile"
 	"github.com/zonecast/zonecast/internal/daemon"
+	"github.com/zonecast/zonecast/internal/datasets"
 	"github.com/zonecast/zonecast/internal/serving"
 	"github.com/zonecast/zonecast/internal/tinydns"
 	"github.com/zonecast/zonecast/internal/tree"
-	"github.com/zonecast/zonecast/internal/trust"
 	"github.com/zonecast/zonecast/record"
 	"github.com/zonecast/zonecast/service"
 	"github.com/zonecast/zonecast/snapshot"
-	"github.com/zonecast/zonecast/snapshot/journal"
 )
 
 const (
@@ -41,33 +41,37 @@ const (
 	seedSize = 128
 )
 
-// Server has tinydns answer one dataset.
+// Server has tinydns answer the datasets of a host.
 type Server struct {
 	cfg     Config
 	log     *slog.Logger
-	ring    *trust.Ring
 	atlas   *geo.Atlas // nil: no locations
 	metrics *metrics
 	wake    chan struct{} // a version came; holds one
 
-	mu      sync.Mutex        // guards below
-	dataset *snapshot.Dataset // nil: no state of the journal yet
+	mu      sync.Mutex // guards below
+	carried []*carried // in order; replaced, not changed
 	state   Status
 	daemon  *daemon.Daemon // nil: somebody else runs it, or not yet
 
-	// Of the goroutine that works.
-	built   tree.HostDataset // in data.cdb; Version 0 is none
-	content uint64           // Dataset.Content of that
-	said    uint64           // version in the file "serving"; 0 is no file
+	in []*carried // in data.cdb; of the goroutine that works
 }
 
 // Status is how it stands.
 type Status struct {
-	Version uint64         `json:"version"` // in data.cdb; 0: none yet
-	Lines   int            `json:"lines"`
-	Unsaid  map[Reason]int `json:"unsaid"`
-	Build   string         `json:"build,omitempty"` // why the newest version is not in data.cdb
-	Journal string         `json:"journal,omitempty"`
+	Carried []CarriedStatus `json:"carried"` // the datasets of the host, in order
+	Lines   int             `json:"lines"`
+	Unsaid  map[Reason]int  `json:"unsaid"`
+	Build   string          `json:"build,omitempty"` // why the newest version is not in data.cdb
+	Missing string          `json:"missing,omitempty"`
+	List    string          `json:"list,omitempty"` // why it is not known which datasets the host carries
+}
+
+// CarriedStatus is how it stands with a dataset.
+type CarriedStatus struct {
+	Dataset string `json:"dataset"`
+	Version uint64 `json:"version"` // in data.cdb; 0: none yet
+	Journal string `json:"journal,omitempty"`
 }
 
 // hinted is an error with what to do about it.
@@ -91,7 +95,7 @@ func New(cfg Config, deps Deps) (*Server, error) {
 		return nil, fmt.Errorf("tinydns: %w", err)
 	}
 	s := &Server{cfg: cfg, log: deps.Log, wake: make(chan struct{}, 1)}
-	if s.ring, err = trust.Open(trust.Config{Keys: cfg.Keys, Revoked: cfg.Revoked, Memory: trust.MemoryFile(cfg.Journal), Reader: true, Log: deps.Log}); err != nil {
+	if _, err = s.open(cfg.Dataset); err != nil { // keys that cannot be read are said at once
 		return nil, err
 	}
 	if cfg.Locations != "" {
@@ -126,19 +130,33 @@ func readLocations(path string) (*geo.Atlas, error) {
 func (s *Server) Status() Status {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.state
+	st := s.state
+	for _, c := range s.carried {
+		st.Carried = append(st.Carried, CarriedStatus{c.dataset, c.version, c.trouble})
+	}
+	if missing := s.missing(); len(missing) > 0 && len(s.carried) > 1 {
+		st.Missing = fmt.Sprintf("data.cdb waits for what no journal has yet: %s", strings.Join(missing, ", "))
+	}
+	return st
 }
 
 // Detail is the status in a line.
 func (s *Server) Detail() string {
 	st := s.Status()
-	return fmt.Sprintf("version %d, %d lines; not said, or said differently: %s (%s)", st.Version, st.Lines, summary(st.Unsaid), filepath.Join(s.cfg.Dir, "unsaid.txt"))
+	var versions []string
+	for _, c := range st.Carried {
+		versions = append(versions, fmt.Sprintf("version %d of %s", c.Version, c.Dataset))
+	}
+	return fmt.Sprintf("%s, %d lines; not said, or said differently: %s (%s)", strings.Join(versions, ", "), st.Lines, summary(st.Unsaid), filepath.Join(s.cfg.Dir, "unsaid.txt"))
 }
 
 // Troubles are what a person should mend.
 func (s *Server) Troubles() (all []string) {
 	st := s.Status()
-	all = append(all, st.Build, st.Journal)
+	all = append(all, st.Build, st.Missing, st.List)
+	for _, c := range st.Carried {
+		all = append(all, c.Journal)
+	}
 	if d := s.process(); d.Pid == 0 && d.Ended != "" {
 		all = append(all, "tinydns does not run: "+d.Ended)
 	}
@@ -158,9 +176,6 @@ func (s *Server) process() (st daemon.State) {
 
 // Run follows the journal until ctx ends. An error is one of the start.
 func (s *Server) Run(ctx context.Context) error {
-	if err := serving.Remove(s.cfg.StatusDir); err != nil {
-		s.log.Warn("status file of an earlier life not removed; the fleet will believe this host answers", "error", err)
-	}
 	for _, dir := range []string{s.cfg.root(), s.cfg.build(), s.cfg.StatusDir} {
 		if err := os.MkdirAll(dir, 0o755); err != nil {
 			return fmt.Errorf("tinydns: %w", err)
@@ -172,6 +187,11 @@ func (s *Server) Run(ctx context.Context) error {
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	var wg sync.WaitGroup
+	defer func() {
+		for _, c := range s.carries() {
+			c.end()
+		}
+	}()
 	defer wg.Wait()
 	defer cancel()
 	if s.cfg.Start {
@@ -184,12 +204,15 @@ func (s *Server) Run(ctx context.Context) error {
 		s.mu.Unlock()
 		wg.Go(func() { _ = d.Run(ctx) }) // which ends without an error
 	}
-	wg.Go(func() { s.ring.Run(ctx, nil, nil) })
-	wg.Go(func() { s.follow(ctx) })
+	wg.Go(func() {
+		datasets.FollowCarried(ctx, s.cfg.Journal, s.cfg.Dataset, func(want []string) error { return s.carry(ctx, want) }, s.listTrouble)
+	})
 	service.Ready(ctx)
 	s.work(ctx, compiler)
-	if err := serving.Remove(s.cfg.StatusDir); err != nil {
-		s.log.Warn("status file not removed; the fleet will believe this host answers", "error", err)
+	for _, c := range s.in {
+		if err := serving.Remove(c.statusDir); err != nil {
+			s.log.Warn("status file not removed; the fleet will believe this host answers", "dataset", c.dataset, "error", err)
+		}
 	}
 	return nil
 }
@@ -239,56 +262,26 @@ func lineLevel(line string) (slog.Level, string, bool) {
 	return slog.LevelDebug, line, false
 }
 
-// follow keeps the dataset at the journal's version.
-func (s *Server) follow(ctx context.Context) {
-	for ctx.Err() == nil {
-		err := journal.Follow(ctx, s.cfg.Journal, s.ring.Keys, s.event)
-		if ctx.Err() != nil {
-			return
-		}
-		s.trouble(err)
-		select {
-		case <-ctx.Done():
-		case <-time.After(retry):
-		}
-	}
-}
-
-func (s *Server) trouble(err error) {
+// listTrouble notes why it is not known what the host carries.
+func (s *Server) listTrouble(err error) {
 	text := ""
 	if err != nil {
 		text = err.Error()
 	}
 	s.mu.Lock()
-	news := text != s.state.Journal
-	s.state.Journal = text
+	news := text != s.state.List
+	s.state.List = text
 	s.mu.Unlock()
 	if news && err != nil {
-		s.log.Warn("journal not followed; what was served stays", "error", err)
+		s.log.Error("which datasets this host carries cannot be followed; those that are known stay", "error", err)
 	}
 }
 
-func (s *Server) event(e journal.Event) error {
-	s.mu.Lock()
-	var err error
-	switch {
-	case e.Reset != nil && e.Reset.Name() != s.cfg.Dataset:
-		err = fmt.Errorf("journal %s has the dataset %q, expected %q: check --tinydns-journal and --tinydns-dataset", s.cfg.Journal, e.Reset.Name(), s.cfg.Dataset)
-	case e.Reset != nil:
-		s.dataset = e.Reset
-	case e.Delta != nil:
-		err = s.dataset.Apply(e.Delta)
-	}
-	s.mu.Unlock()
-	if err != nil {
-		return err
-	}
-	s.trouble(e.Problem)
+func (s *Server) poke() {
 	select {
 	case s.wake <- struct{}{}:
 	default:
 	}
-	return nil
 }
 
 // work builds and says what is answered, until ctx ends.
@@ -318,17 +311,28 @@ func (s *Server) work(ctx context.Context, compiler string) {
 func (s *Server) due(since time.Duration) (time.Duration, bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	d := s.dataset
-	if d == nil || d.Version() == 0 || d.Version() == s.built.Version && d.Digest().String() == s.built.Digest {
+	if len(s.carried) == 0 || len(s.missing()) > 0 {
 		return 0, false
 	}
-	if s.built.Version > 0 && d.Content() == s.content && d.Version() > s.built.Version {
+	news, content := false, !slices.Equal(s.carried, s.in)
+	for _, c := range s.carried {
+		d := c.data
+		if d.Version() == c.built.Version && d.Digest().String() == c.built.Digest {
+			continue
+		}
+		news = true
+		content = content || c.built.Version == 0 || d.Content() != c.content || d.Version() < c.built.Version
+	}
+	switch {
+	case content:
+		return s.cfg.Every - since, true
+	case news:
 		return s.cfg.FreshEvery - since, true
 	}
-	return s.cfg.Every - since, true
+	return 0, false
 }
 
-// build makes data.cdb of the dataset as it is now.
+// build makes data.cdb of the datasets as they are now.
 func (s *Server) build(ctx context.Context, compiler string) (err error) {
 	began := time.Now()
 	defer func() {
@@ -350,50 +354,69 @@ func (s *Server) build(ctx context.Context, compiler string) (err error) {
 	look := newSurvey()
 	// The lock is held while the text is written: what comes meanwhile waits.
 	s.mu.Lock()
-	d := s.dataset
-	now := tree.HostDataset{Version: d.Version(), Digest: d.Digest().String(), Time: d.Time()}
-	content := d.Content()
+	in := s.carried
+	var all []*snapshot.Dataset
+	var names, versions []string
+	var built []tree.HostDataset
+	var contents []uint64
+	for _, c := range in {
+		d := c.data
+		all, names, versions = append(all, d), append(names, c.dataset), append(versions, fmt.Sprintf("%d of %s", d.Version(), c.dataset))
+		built, contents = append(built, tree.HostDataset{Version: d.Version(), Digest: d.Digest().String(), Time: d.Time()}), append(contents, d.Content())
+	}
+	version := strings.Join(versions, ", ")
 	err = atomicfile.WriteFunc(data, 0o644, func(w io.Writer) (err error) {
-		report, err = tinydns.WriteText(w, look.answered(d), s.atlas)
+		report, err = tinydns.WriteText(w, look.answered(all), s.atlas)
 		return err
 	})
 	s.mu.Unlock()
 	if err != nil {
-		return fmt.Errorf("write tinydns-data of version %d: %w", now.Version, err)
+		return fmt.Errorf("write tinydns-data of version %s: %w", version, err)
 	}
 	if err := compile(ctx, compiler, s.cfg.build()); err != nil {
-		return fmt.Errorf("version %d: %w", now.Version, err)
+		return fmt.Errorf("version %s: %w", version, err)
 	}
 	unsaid := sorted(look.finish(), report.Problems)
-	if err := atomicfile.Write(filepath.Join(s.cfg.Dir, "unsaid.txt"), 0o644, text(d.Name(), unsaid)); err != nil {
+	if err := atomicfile.Write(filepath.Join(s.cfg.Dir, "unsaid.txt"), 0o644, text(strings.Join(names, ", "), unsaid)); err != nil {
 		return err
 	}
 	// tinydns opens data.cdb for each query.
 	if err := os.Rename(filepath.Join(s.cfg.build(), "data.cdb"), filepath.Join(s.cfg.root(), "data.cdb")); err != nil {
 		return fmt.Errorf("replace data.cdb: %w", err)
 	}
-	now.Since = time.Now().UnixMilli()
-	first := s.built.Version == 0
-	s.built, s.content = now, content
+	now := time.Now().UnixMilli()
+	first := len(s.in) == 0
+	for i, c := range in {
+		built[i].Since = now
+		c.built, c.content = built[i], contents[i]
+	}
+	for _, c := range s.in {
+		if !slices.Contains(in, c) { // answered no more
+			c.built = tree.HostDataset{}
+			s.sayOf(c)
+			s.log.Info("dataset carried no more", "dataset", c.dataset)
+		}
+	}
+	s.in = in
 	s.mu.Lock()
+	for i, c := range in {
+		c.version = built[i].Version
+	}
 	before := s.state.Unsaid
-	s.state.Version, s.state.Lines, s.state.Unsaid = now.Version, report.Lines, count(unsaid)
+	s.state.Lines, s.state.Unsaid = report.Lines, count(unsaid)
 	after := s.state.Unsaid
 	s.mu.Unlock()
 	s.metrics.took.Observe(time.Since(began).Seconds())
 	if first || summary(before) != summary(after) {
-		s.log.Warn("tinydns cannot say all of the dataset", "version", now.Version, "records", report.Lines, "why", summary(after), "file", filepath.Join(s.cfg.Dir, "unsaid.txt"))
+		s.log.Warn("tinydns cannot say all of the dataset", "version", version, "records", report.Lines, "why", summary(after), "file", filepath.Join(s.cfg.Dir, "unsaid.txt"))
 	}
 	return nil
 }
 
-// answered gives the dataset as it is answered - with the serials of now - and looks at it.
-func (s *survey) answered(d *snapshot.Dataset) iter.Seq[record.Set] {
+// answered gives the datasets as they are answered, and looks at them.
+func (s *survey) answered(all []*snapshot.Dataset) iter.Seq[record.Set] {
 	return func(yield func(record.Set) bool) {
-		for r := range d.All() {
-			if r.Type == record.TypeSOA && len(r.Data) == 1 {
-				r.Data = []record.Rdata{snapshot.SOAWithSerial(r.Data[0], d.Serial(r.Owner))}
-			}
+		for r := range union(all, func(r *record.RRset, by string) { s.note(Beside, r.Key, "answered from "+by) }) {
 			s.add(&r)
 			if !yield(record.Set{RRset: r}) {
 				return
@@ -420,22 +443,28 @@ func compile(ctx context.Context, program, dir string) error {
 
 // say writes what is answered: what is in data.cdb, while tinydns runs.
 func (s *Server) say() {
-	version := s.built.Version
+	for _, c := range s.in {
+		s.sayOf(c)
+	}
+}
+
+func (s *Server) sayOf(c *carried) {
+	version := c.built.Version
 	if s.cfg.Start && s.process().Pid == 0 {
 		version = 0
 	}
-	if version == s.said {
+	if version == c.said {
 		return
 	}
 	var err error
 	if version == 0 {
-		err = serving.Remove(s.cfg.StatusDir)
+		err = serving.Remove(c.statusDir)
 	} else {
-		err = serving.Write(s.cfg.StatusDir, s.built)
+		err = serving.Write(c.statusDir, c.built)
 	}
 	if err != nil {
-		s.log.Warn("status file not written; the fleet will believe this host is behind", "error", err)
+		s.log.Warn("status file not written; the fleet will believe this host is behind", "dataset", c.dataset, "error", err)
 		return
 	}
-	s.said = version
+	c.said = version
 }

@@ -23,11 +23,12 @@ const (
 	DNAME       Reason = "dname"     // nothing is answered below it (RFC 6672)
 	Truncated   Reason = "truncated" // beyond 512 octets: no EDNS (RFC 6891), no TCP
 	LocatedZone Reason = "located"   // an SOA or NS for some clients alone
+	Beside      Reason = "beside"    // another dataset of the host answers for the name
 )
 
 // Reasons are all.
 func Reasons() []Reason {
-	return []Reason{Format, NoNS, Empty, Wildcard, Cut, DNAME, Truncated, LocatedZone}
+	return []Reason{Format, NoNS, Empty, Wildcard, Cut, DNAME, Truncated, LocatedZone, Beside}
 }
 
 // explained says what a reason means for those who ask.
@@ -40,6 +41,7 @@ var explained = map[Reason]string{
 	DNAME:       "tinydns gives the record itself, and does not lead names below it elsewhere",
 	Truncated:   "the answer may have more than 512 octets: without EDNS it is cut, and there is no TCP to ask by",
 	LocatedZone: "SOA or NS for clients of a location: tinydns takes the zone for theirs alone",
+	Beside:      "another dataset of this host has a closer zone, or the same one: it answers, as by the authority",
 }
 
 // Unsaid is one thing that tinydns does not say, or says differently.
@@ -207,7 +209,7 @@ func text(dataset string, all []Unsaid) []byte {
 		}
 	}
 	if len(all) == 0 {
-		fmt.Fprintf(b, "\n# Of dataset %s: nothing more.\n", dataset)
+		fmt.Fprintf(b, "\n# Of %s: nothing more.\n", dataset)
 	}
 	return b.Bytes()
 }

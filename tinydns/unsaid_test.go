@@ -21,7 +21,7 @@ func set(t *testing.T, owner string, typ record.Type, data ...record.Rdata) reco
 
 // Every reason, and what is no reason.
 func TestSurvey(t *testing.T) {
-	const soa = "\x02ns\x00\x04host\x00\x00\x00\x00\x01\x00\x00\x00\x02\x00\x00\x00\x03\x00\x00\x00\x04\x00\x00\x00\x05"
+
 	located := set(t, "loc.example.net", record.TypeNS, "\x02ns\x00")
 	located.Location = "aa"
 	s := newSurvey()
