@@ -8,9 +8,19 @@ import (
 	"time"
 
 	"github.com/zonecast/zonecast/geo"
+	"github.com/zonecast/zonecast/internal/datasets"
 	"github.com/zonecast/zonecast/mapper/plan"
 	"github.com/zonecast/zonecast/record"
+	"github.com/zonecast/zonecast/snapshot"
 )
+
+// zone is that of the maps.
+func (c Config) zone() record.Name {
+	if c.Dataset == "" {
+		return geo.Zone
+	}
+	return datasets.MapsZone(c.Dataset)
+}
 
 // Config is what a person may set.
 type Config struct {
@@ -18,6 +28,10 @@ type Config struct {
 	Map string `option:"map" help:"name of the map"`
 	// Uses are the names that are answered by the map.
 	Uses []string `option:"uses" help:"names that are answered by the map: www.example.net, or *.example.net for all below"`
+
+	// Dataset is that of the names, where it is beside the one that has maps.zonecast.internal.
+	// Empty: that one.
+	Dataset string `option:"dataset" help:"dataset that the names are in, of several; empty: that which has maps.zonecast.internal."`
 
 	// RTT are where round-trip times are: directories, or URLs of beacons.
 	RTT []string `option:"rtt" help:"where round-trip times are: directories that beacons write (--beacon-out), or their URLs, http://HOST:PORT/rtt"`
@@ -85,6 +99,11 @@ func (c Config) Validate() error {
 	}
 	if strings.HasSuffix(c.Map, resolvers) {
 		wrong("map is %q, expected a name that does not end in %s: that is the map by resolvers of another one", c.Map, resolvers)
+	}
+	if c.Dataset != "" {
+		if err := snapshot.CheckName(c.Dataset); err != nil {
+			wrong("dataset: %w", err)
+		}
 	}
 	if _, err := c.uses(); err != nil {
 		errs = append(errs, err)

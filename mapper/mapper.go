@@ -259,12 +259,12 @@ func (t *term) claim(ctx context.Context, c *computed) error {
 	var claims []record.Claim
 	entries := 0
 	for i, m := range c.maps {
-		cs, err := steering.Claims(m, geo.Zone, t.source, who)
+		cs, err := steering.Claims(m, t.cfg.zone(), t.source, who)
 		if err != nil {
 			return err
 		}
 		if i > 0 { // the zone is claimed once
-			cs = cs[len(steering.Zone(geo.Zone, t.source, who)):]
+			cs = cs[len(steering.Zone(t.cfg.zone(), t.source, who)):]
 		}
 		claims = append(claims, cs...)
 		entries += len(m.Entries)

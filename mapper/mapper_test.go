@@ -26,6 +26,7 @@ import (
 	"github.com/zonecast/zonecast/geo"
 	"github.com/zonecast/zonecast/geo/mmdb/mmdbtest"
 	"github.com/zonecast/zonecast/internal/claimtree"
+	"github.com/zonecast/zonecast/internal/datasets"
 	"github.com/zonecast/zonecast/internal/memstore"
 	"github.com/zonecast/zonecast/internal/steering"
 	"github.com/zonecast/zonecast/internal/tree"
@@ -460,6 +461,25 @@ func TestResolvers(t *testing.T) {
 	})
 }
 
+// The maps of a dataset beside the first are in its own zone, and are followed there by the next mapper.
+func TestDataset(t *testing.T) {
+	in(t, func(w *world) {
+		w.measured("a@1", europe, asia)
+		w.cfg.Dataset = "edge"
+		w.start()
+		w.want("192.0.2.1", "esams/eqiad/eqsin")
+		claims, err := claimtree.Load(t.Context(), w.st, "map/users")
+		if err != nil || len(claims) < 4 {
+			t.Fatalf("%d claims, %v", len(claims), err)
+		}
+		for _, c := range claims {
+			if zone := datasets.MapsZone("edge"); !c.Owner.IsSubdomainOf(zone) {
+				t.Errorf("%s is not in %s", c.Key, zone)
+			}
+		}
+	})
+}
+
 // Pins by prefix, AS and country, and demand from a file; each mistake names file and line.
 func TestPinsAndDemand(t *testing.T) {
 	in(t, func(w *world) {
@@ -647,6 +667,7 @@ func TestConfig(t *testing.T) {
 		"and not pops":    func(c *mapper.Config) { c.Map = "pops" },
 		"everywhere is":   func(c *mapper.Config) { c.Everywhere = true },
 		"does not end":    func(c *mapper.Config) { c.Map = "users-resolvers" },
+		"dataset name":    func(c *mapper.Config) { c.Dataset = "a.b" },
 		"uses:":           func(c *mapper.Config) { c.Uses = []string{"a..b"} },
 		"rtt is":          func(c *mapper.Config) { c.RTT = []string{"ftp://192.0.2.1/rtt"} },
 		"every is":        func(c *mapper.Config) { c.Every = 0 },

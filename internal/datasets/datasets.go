@@ -20,9 +20,9 @@ const (
 	maxZones    = 10_000
 )
 
-// mapsZone is the zone of maps of a dataset that does not have geo.Zone: that of edge is
-// edge._of.maps.zonecast.internal.
-func mapsZone(dataset string) record.Name {
+// MapsZone is the zone of maps of a dataset that does not have geo.Zone, whose name was checked:
+// that of edge is edge._of.maps.zonecast.internal.
+func MapsZone(dataset string) record.Name {
 	n, err := geo.Zone.Child(geo.DatasetsLabel)
 	if err == nil {
 		n, err = n.Child(dataset)
@@ -128,7 +128,7 @@ func New(all []Zones) (*Division, error) {
 		report("datasets: %d with %d zones, expected at most %d with %d", len(all), len(d.of), maxDatasets, maxZones)
 	}
 	for _, name := range d.names {
-		if zone := mapsZone(name); d.of[zone] == "" {
+		if zone := MapsZone(name); d.of[zone] == "" {
 			d.of[zone] = name
 		}
 	}
@@ -161,7 +161,7 @@ func (d *Division) MapsZone(dataset string) record.Name {
 	if d.Has(dataset, geo.Zone) {
 		return geo.Zone
 	}
-	return mapsZone(dataset)
+	return MapsZone(dataset)
 }
 
 // Of is the dataset that has a name.
