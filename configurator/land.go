@@ -53,6 +53,9 @@ func (t *term) land(ctx context.Context, commit repo.Hash, began time.Time) erro
 		t.inForce = c
 		return nil
 	}
+	if err := t.groupsOwned(ctx, c); err != nil {
+		return err
+	}
 	newest, by, err := t.blame(ctx, commit)
 	if err != nil {
 		return err
@@ -95,6 +98,9 @@ func (t *term) land(ctx context.Context, commit repo.Hash, began time.Time) erro
 	}
 	changed, err := t.put(ctx, l, wants, c, newest.Time)
 	if err != nil {
+		return err
+	}
+	if err := t.landGroups(ctx, c, by); err != nil { // which the next term does again
 		return err
 	}
 	for _, w := range wants {

@@ -46,6 +46,9 @@ func (t *term) plan(ctx context.Context, base, result *repo.Tree, deep bool) (*p
 	if err != nil {
 		return nil, err
 	}
+	if err := t.groupsOwned(ctx, after); err != nil {
+		return nil, &review.SourceError{Err: err}
+	}
 	var changes []plan.Change
 	var configs []plan.Config
 	for old, now := range pairs(before.configs, after.configs) {

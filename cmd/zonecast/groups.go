@@ -32,7 +32,8 @@ func newGroups() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "groups", Short: "which datasets hosts carry", Args: exactArgs(),
 		Long: `groups tells which hosts carry which datasets. A host of several groups carries what all of them say, in the order of the groups' names; one that is
-of none carries what its options say (--agent-dataset, --agent-also).`,
+of none carries what its options say (--agent-dataset, --agent-also). A group is set by command, or by a configuration groups/NAME of the type
+zonecast.Group, and changed by its owner alone.`,
 		Example: `  zonecast groups`,
 	}
 	withStore(cmd, &o, func(ctx context.Context, st store.Store, _ []string) error {
@@ -48,9 +49,13 @@ of none carries what its options say (--agent-dataset, --agent-also).`,
 			return err
 		}
 		t := tabwriter.NewWriter(cmd.OutOrStdout(), 0, 0, 2, ' ', 0)
-		fmt.Fprintln(t, "GROUP\tDATASETS\tHOSTS\tLIVE")
+		fmt.Fprintln(t, "GROUP\tDATASETS\tHOSTS\tLIVE\tFROM")
 		for _, g := range all {
-			fmt.Fprintf(t, "%s\t%s\t%s\t%s\n", plain(g.Name), plain(strings.Join(g.Datasets, " ")), plain(strings.Join(g.Hosts, " ")), plain(strings.Join(g.Live, " ")))
+			from := "command"
+			if g.Config != "" {
+				from = "configuration"
+			}
+			fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\n", plain(g.Name), plain(strings.Join(g.Datasets, " ")), plain(strings.Join(g.Hosts, " ")), plain(strings.Join(g.Live, " ")), from)
 		}
 		return t.Flush()
 	})
@@ -178,6 +183,23 @@ func checkGroup(name string) error {
 	return nil
 }
 
+// ownGroup reads the node of a group, which need not be there, and tells why it is not to be changed
+// by command: a configuration owns it.
+func ownGroup(ctx context.Context, st store.Store, name string) (n store.Node, err error) {
+	n, err = st.Get(ctx, tree.GroupPath(name))
+	if errors.Is(err, store.ErrNotFound) {
+		return store.Node{}, nil
+	}
+	var g tree.Group
+	if err != nil || tree.Decode(n, &g) != nil || g.Config == "" { // what cannot be read is made anew
+		return n, err
+	}
+	return n, hinted{
+		fmt.Errorf("group %s is of the configuration %s, where %s set it: %s", name, plain(g.Config), plain(g.Author), plain(g.Reason)),
+		"change it there (`zonecast config`); a group that the configuration does not have is set by command",
+	}
+}
+
 // putGroup changes the node of a group, and notes it for the audit.
 func putGroup(ctx context.Context, st store.Store, cond store.Cond, op store.Op, e tree.AuditEntry) error {
 	fresh, note := tree.AuditOps(e)
@@ -219,8 +241,8 @@ take up what is new to them, and when they have a version of all, they drop what
 			}
 		}
 		path := tree.GroupPath(args[0])
-		n, err := st.Get(ctx, path)
-		if err != nil && !errors.Is(err, store.ErrNotFound) {
+		n, err := ownGroup(ctx, st, args[0])
+		if err != nil {
 			return err
 		}
 		e := tree.AuditEntry{
@@ -254,12 +276,12 @@ func newGroupsRemove() *cobra.Command {
 			return misused(cmd, err)
 		}
 		path := tree.GroupPath(args[0])
-		n, err := st.Get(ctx, path)
-		if errors.Is(err, store.ErrNotFound) {
-			return fmt.Errorf("there is no group %.40q", args[0])
-		}
+		n, err := ownGroup(ctx, st, args[0])
 		if err != nil {
 			return err
+		}
+		if n.Path == "" {
+			return fmt.Errorf("there is no group %.40q", args[0])
 		}
 		e := tree.AuditEntry{Time: time.Now().UnixMilli(), Action: "group removed", Subject: args[0], Author: by.Author, Reason: by.Reason, From: processID(), Text: "its hosts carry what other groups, or their options, say"}
 		if err := putGroup(ctx, st, store.Cond{Path: path, Modified: n.Modified}, store.Op{Path: path, Delete: true}, e); err != nil {

@@ -118,6 +118,17 @@ struct VIP {
   4: double floor_percent = 0 (min = "0", max = "100")
 }
 
+/**
+ * Hosts, and the datasets that they carry (docs/datasets.md). Exported as groups/NAME it is the
+ * group NAME.
+ */
+struct Group {
+  /** Names with * and ?, KEY=VALUE (a label of the host) or share:N%. */
+  1: required list<string (length = "1..200")> hosts (length = "1..")
+  /** In this order: of a zone that is in two, the first answers. */
+  2: required list<string (length = "1..63")> datasets (length = "1..64")
+}
+
 /** A rule that makes claims out of servers, and what it needs to know. */
 struct Rule {
   1: required string name (pattern = "[a-z0-9][a-z0-9-]*", length = "1..63")

@@ -144,14 +144,17 @@ func GuardsPath(dataset string) string { return Guards + dataset }
 func GroupPath(name string) string { return Groups + name }
 
 // Group says which datasets some hosts carry. A host that is of several carries those of all;
-// one of none carries what its options say.
+// one of none carries what its options say. Who owns it changes it: people by command, or a
+// configuration.
 type Group struct {
 	Datasets []string `json:"datasets"`
 	Hosts    []string `json:"hosts"` // selectors, as those of rings
 	Set      int64    `json:"set_ms"`
 	Author   string   `json:"author,omitempty"`
 	Reason   string   `json:"reason,omitempty"`
-	From     string   `json:"from,omitempty"`
+	From     string   `json:"from,omitempty"` // process, or commit
+	// Config is the path of the configuration that owns it; empty: it was set by command.
+	Config string `json:"config,omitempty"`
 }
 
 // RingsPath is where the presenter of a dataset says by what policy it tries changes
