@@ -230,8 +230,17 @@ func steps() []step {
 			return "a thief offers a trial"
 		}},
 		{"reoffer", 6, func(w *world) string { return w.reoffer() }},
+		{"slow", 10, func(w *world) string {
+			d := []time.Duration{0, 100 * time.Millisecond, slowest}[w.rng.IntN(3)]
+			w.c.SetSlow(d)
+			return fmt.Sprint("the store is slower by ", d)
+		}},
 	}
 }
+
+// slowest is what a message to or from the store takes at most when that is slow: a call then takes
+// 0.8 s, and gives up after 1 s.
+const slowest = 400 * time.Millisecond
 
 // dark ends all that is not a host.
 func (w *world) dark() {
@@ -452,6 +461,7 @@ func (w *world) note(what string) {
 // mend takes every fault away and starts what is dead.
 func (w *world) mend() {
 	w.c.SetFaults(simstore.Faults{})
+	w.c.SetSlow(0)
 	n, _ := w.c.Replicas()
 	for i := range n {
 		w.c.SetReplica(i, true)

@@ -242,3 +242,51 @@ func TestStuckPublisherLetsAnotherLead(t *testing.T) {
 func (w *world) stage(name string) *stage {
 	return w.control[slices.IndexFunc(w.control, func(s *stage) bool { return s.name == name })]
 }
+
+// TestSlowStore: a store that takes nearly as long as anybody waits for it delays what is published, and
+// neither stops it nor has leaders change.
+func TestSlowStore(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, scene{seed: *simSeed, hosts: 4})
+		defer w.end()
+		w.converge()
+		leaders := func() (all []string) {
+			for _, path := range []string{tree.ElectPresenter + "/" + dataset, tree.ElectPublisher + "/" + dataset, tree.ElectMutator, tree.ElectCanary + "/" + dataset} {
+				n, _ := w.c.Node(path)
+				all = append(all, string(n.Value))
+			}
+			return all
+		}
+		before := leaders()
+		w.c.SetSlow(slowest)
+		var worst time.Duration
+		for range 20 {
+			began := time.Now()
+			w.people.claim(w.rng.IntN(len(w.people.shards)), w.rng.IntN)
+			time.Sleep(2 * time.Second) // it is acknowledged
+			want := w.p.fromScratch()
+			for _, h := range w.hosts {
+				for {
+					if _, digest := h.served.answers(); digest == want {
+						break
+					}
+					if time.Since(began) > time.Minute {
+						t.Fatalf("%s does not serve what is claimed after a minute:\n%+v\n%+v", h.name, h.status(), w.status["presenter0"]())
+					}
+					time.Sleep(100 * time.Millisecond)
+				}
+			}
+			worst = max(worst, time.Since(began))
+		}
+		if now := leaders(); !slices.Equal(now, before) {
+			t.Errorf("leaders were %q and are %q", before, now)
+		}
+		if !w.p.ok() {
+			t.Error(w.report())
+		}
+		t.Logf("a change was served everywhere within %s", worst)
+		if worst > 15*time.Second {
+			t.Errorf("a change took %s, expected at most 15 s", worst)
+		}
+	})
+}

@@ -114,7 +114,7 @@ func (c *Client) call(ctx context.Context, what string, again bool, do func() (s
 		t.mu.Unlock()
 		return fail(store.ErrClosed)
 	}
-	there, back := t.upTo(t.cfg.Delay), t.upTo(t.cfg.Delay)
+	there, back := t.delay(), t.delay()
 	t.mu.Unlock()
 	if err := c.pass(ctx, there); err != nil {
 		return fail(err)

@@ -54,6 +54,7 @@ type Cluster struct {
 	behind   []bool           // by replica: it will catch up
 	electing bool
 	faults   Faults
+	slow     time.Duration
 	blind    func(store.Cond) bool
 	observe  func(node store.Node, deleted bool)
 	clients  map[*Client]bool
@@ -124,6 +125,17 @@ func (t *Cluster) SetFaults(f Faults) {
 	defer t.mu.Unlock()
 	t.faults = f
 }
+
+// SetSlow has each message be on its way for up to d longer from now on. A call gives up after
+// Config.Timeout only where it gets no answer: d is to be less than half of that.
+func (t *Cluster) SetSlow(d time.Duration) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.slow = d
+}
+
+// delay is how long a message is on its way. The caller holds mu.
+func (t *Cluster) delay() time.Duration { return t.upTo(t.cfg.Delay + t.slow) }
 
 // Blind makes the cluster ignore some conditions: what a store without compare-and-set would
 // be. It breaks the contract, to show that something relies on it.

@@ -86,7 +86,7 @@ func (w *watcher) run(ctx context.Context, f *feed, out chan<- store.Batch) {
 			clear(w.pending)
 		case <-w.news:
 			t.mu.Lock()
-			wait := t.upTo(t.cfg.Delay)
+			wait := t.delay()
 			t.mu.Unlock()
 			if wait > 0 && w.c.pass(ctx, wait) != nil {
 				return
