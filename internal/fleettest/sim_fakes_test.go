@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/zonecast/zonecast/internal/tree"
 	"github.com/zonecast/zonecast/store"
@@ -19,8 +20,8 @@ func (w *world) fake(process string, st store.Store) store.Store {
 		return unaware{st}
 	case w.without == putBack && strings.HasPrefix(process, "presenter"):
 		return incurious{st}
-	case w.without == asked && strings.HasSuffix(process, "/agent"):
-		return mute{st}
+	case w.leaks() && strings.HasSuffix(process, "/agent"):
+		return late{st, w.without == asked}
 	case w.without == past && strings.HasPrefix(process, "publisher"):
 		return untouched{st}
 	}
@@ -54,15 +55,32 @@ func (i incurious) Get(ctx context.Context, path string) (store.Node, error) {
 	return i.Store.Get(ctx, path)
 }
 
-// mute tells of revocations only by the watch.
-type mute struct{ store.Store }
+// late tells of revocations by a watch that is later than others; mute, by nothing else.
+type late struct {
+	store.Store
+	mute bool
+}
 
-func (m mute) List(ctx context.Context, prefix string) ([]store.Node, store.Revision, error) {
-	nodes, rev, err := m.Store.List(ctx, prefix)
-	if prefix == tree.Revocations {
+func (l late) List(ctx context.Context, prefix string) ([]store.Node, store.Revision, error) {
+	nodes, rev, err := l.Store.List(ctx, prefix)
+	if prefix == tree.Revocations && l.mute {
 		nodes = nil
 	}
 	return nodes, rev, err
+}
+
+func (l late) Watch(ctx context.Context, prefix string, from store.Revision) <-chan store.Batch {
+	in := l.Store.Watch(ctx, prefix, from)
+	if prefix != tree.Revocations {
+		return in
+	}
+	return filtered(ctx, in, func(b store.Batch) (store.Batch, bool) {
+		select {
+		case <-ctx.Done():
+		case <-time.After(5 * time.Second):
+		}
+		return b, true
+	})
 }
 
 // filtered gives batches of a watch as change leaves them; those of which it leaves nothing are
