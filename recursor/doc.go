@@ -1,5 +1,5 @@
 // Package recursor drives the Unbound of a host: it writes its configuration, starts it,
-// and takes out of its cache what a new version of the dataset changed.
+// and takes out of its cache what a new version of a dataset of the host changed.
 //
 // Invariant: what Unbound runs on has passed unbound-checkconf whole; a configuration
 // that has not never takes the place of one that has. A name is flushed only when the
@@ -7,8 +7,8 @@
 // fills the cache with the old answer again. The cache as a whole is never dropped.
 // Whatever happens to the journal or to this process, Unbound goes on answering.
 //
-// In: a journal directory, the publisher's public keys, the file "serving" of the
-// authority. Out: unbound.conf, commands of Unbound's remote control, metrics.
+// In: the journals of the datasets that the host carries, the publisher's public keys, the
+// authority's file "serving" of each. Out: unbound.conf, commands of Unbound's remote control, metrics.
 //
 // As others have it: resolvers that are told of changes at all are told by NOTIFY of
 // whole zones (Knot Resolver's and BIND's catalog of stub zones) or purge by a message

@@ -7,7 +7,7 @@
 // as the dataset says it is in the file unsaid.txt, with a reason, and counted; nothing
 // is left out in silence.
 //
-// In: a journal directory, the publisher's public keys. Out: data.cdb, a tinydns that
+// In: the journals of the datasets that the host carries, the publisher's public keys. Out: data.cdb, a tinydns that
 // runs, unsaid.txt, and the file "serving", by which the agent reports what is answered.
 //
 // As others have it: the fleets that ran tinydns pushed a data.cdb of everything every

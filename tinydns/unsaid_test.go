@@ -21,7 +21,6 @@ func set(t *testing.T, owner string, typ record.Type, data ...record.Rdata) reco
 
 // Every reason, and what is no reason.
 func TestSurvey(t *testing.T) {
-
 	located := set(t, "loc.example.net", record.TypeNS, "\x02ns\x00")
 	located.Location = "aa"
 	s := newSurvey()
