@@ -33,7 +33,8 @@ const (
 	maxFetch = 1 << 30
 )
 
-// limit bounds one table.
+// limit bounds one table, and in octets all of one beacon: two hours of slots that are full, and a day of
+// those of a tenth.
 var limit = rtt.Limit{Rows: table.MaxPrefixes, Octets: 4 << 30}
 
 // inputs are what a map is computed from.
@@ -235,7 +236,8 @@ func (t *term) fetch(ctx context.Context, from string, since time.Time) ([]*rtt.
 	}
 	tables, err := rtt.ReadAll(io.LimitReader(resp.Body, maxFetch), limit, rtt.MaxTables)
 	if err != nil {
-		return nil, fmt.Errorf("fetch round-trip times of %s: %w", from, err)
+		err = fmt.Errorf("fetch round-trip times of %s: %w", from, err)
 	}
-	return slices.DeleteFunc(tables, func(r *rtt.Table) bool { return r.Empty() || r.End.Before(since) }), nil
+	tables = slices.DeleteFunc(tables, func(r *rtt.Table) bool { return r.Empty() || r.End.Before(since) })
+	return tables, err
 }

@@ -1,11 +1,15 @@
 package rtt
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
 	"time"
 )
 
@@ -16,8 +20,9 @@ const Suffix = ".rtt"
 // servers, and as many again that restarts may have made.
 const MaxTables = 2 * 2880
 
-// ReadDir reads the tables of a directory whose End is not before since. What cannot be read
-// is left out, and said in the error beside the others.
+// ReadDir reads the tables of a directory whose End is not before since, the newest first. What cannot be read
+// is left out, and said in the error beside the others; so is what is older when all together are over
+// limit.Octets. limit.Rows is of each table.
 func ReadDir(dir string, limit Limit, since time.Time) ([]*Table, error) {
 	names, err := filepath.Glob(filepath.Join(escape(dir), "*"+Suffix))
 	if err != nil {
@@ -31,10 +36,19 @@ func ReadDir(dir string, limit Limit, since time.Time) ([]*Table, error) {
 	if len(names) > MaxTables {
 		return nil, fmt.Errorf("read tables of round-trip times: %d files in %s, expected at most %d", len(names), dir, MaxTables)
 	}
+	slices.SortStableFunc(names, func(a, b string) int { return cmp.Compare(slotOf(b), slotOf(a)) })
 	var tables []*Table
 	var errs []error
-	for _, name := range names {
+	octets := 0
+	for i, name := range names {
+		if limit.Octets > 0 && octets > limit.Octets {
+			errs = append(errs, fmt.Errorf("read tables of round-trip times: the newest %d of %d files in %s have %d octets of memory, expected at most %d: the others are left out", i, len(names), dir, octets, limit.Octets))
+			break
+		}
 		t, err := readFile(name, limit)
+		if err == nil {
+			octets += t.Octets()
+		}
 		switch {
 		case errors.Is(err, fs.ErrNotExist): // it aged out meanwhile
 		case err != nil:
@@ -44,6 +58,16 @@ func ReadDir(dir string, limit Limit, since time.Time) ([]*Table, error) {
 		}
 	}
 	return tables, errors.Join(errs...)
+}
+
+// slotOf is when the slot of a file began, in Unix seconds, as its name has it behind an @: 0 when it has none.
+func slotOf(name string) int64 {
+	_, text, _ := strings.Cut(strings.TrimSuffix(filepath.Base(name), Suffix), "@")
+	unix, err := strconv.ParseInt(text, 10, 64)
+	if err != nil {
+		return 0
+	}
+	return unix
 }
 
 func readFile(name string, limit Limit) (*Table, error) {

@@ -164,22 +164,34 @@ func Read(r io.Reader, limit Limit) (*Table, error) {
 	return nil, fmt.Errorf("read table of round-trip times: octet %d: %w", d.at, err)
 }
 
-// ReadAll reads tables one behind the other to the end of r, at most most of them.
+// ReadAll reads tables one behind the other to the end of r, at most most of them, the oldest first. When all
+// together are over limit.Octets the first ones go, and an error beside the others says so.
+// limit.Rows is of each table.
 func ReadAll(r io.Reader, limit Limit, most int) ([]*Table, error) {
 	b := bufio.NewReaderSize(r, 64<<10)
 	var tables []*Table
+	gone, octets := 0, 0
 	for {
 		t, err := Read(b, limit)
 		if errors.Is(err, io.EOF) {
+			if gone > 0 {
+				err = fmt.Errorf("read tables of round-trip times: more than %d octets of memory, the first %d of %d are left out", limit.Octets, gone, gone+len(tables))
+				return tables, err
+			}
 			return tables, nil
 		}
 		if err != nil {
-			return nil, fmt.Errorf("table %d: %w", len(tables)+1, err)
+			return nil, fmt.Errorf("table %d: %w", gone+len(tables)+1, err)
 		}
-		if len(tables) == most {
+		if gone+len(tables) == most {
 			return nil, fmt.Errorf("read tables of round-trip times: more than %d", most)
 		}
 		tables = append(tables, t)
+		for octets += t.Octets(); limit.Octets > 0 && octets > limit.Octets && len(tables) > 1; gone++ {
+			octets -= tables[0].Octets()
+			tables[0] = nil
+			tables = tables[1:]
+		}
 	}
 }
 

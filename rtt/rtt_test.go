@@ -537,3 +537,44 @@ func (t *Table) measuredKeys() (keys []Key) {
 	}
 	return keys
 }
+
+// All tables of one place together have a bound: what is older is left out, and said.
+func TestAllBounded(t *testing.T) {
+	dir := t.TempDir()
+	var all bytes.Buffer
+	var one int
+	for i := range 10 {
+		tab := New(Limit{})
+		k, _ := OfAddr(Client, netip.AddrFrom4([4]byte{198, 51, byte(i), 1}))
+		if err := tab.Add(Measurement{Key: k, PoP: "esams", RTT: time.Millisecond, At: time.Unix(1_800_000_000+int64(i), 0)}); err != nil {
+			t.Fatal(err)
+		}
+		one = tab.Octets()
+		var b bytes.Buffer
+		if _, err := tab.WriteTo(&b); err != nil {
+			t.Fatal(err)
+		}
+		all.Write(b.Bytes())
+		// By the number and not by the text of the name.
+		if err := os.WriteFile(filepath.Join(dir, fmt.Sprintf("b1@%d%s", 7+i, Suffix)), b.Bytes(), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	newest := func(tables []*Table) (n int64) {
+		for _, tab := range tables {
+			n = max(n, tab.End.Unix()-1_800_000_000)
+		}
+		return n
+	}
+	tables, err := ReadDir(dir, Limit{Octets: 4 * one}, time.Time{})
+	if err == nil || !strings.Contains(err.Error(), "the newest 5 of 10 files") || len(tables) != 5 || newest(tables) != 9 || newest(tables[4:]) != 5 {
+		t.Errorf("%d tables, %v, expected the newest 5", len(tables), err)
+	}
+	tables, err = ReadAll(bytes.NewReader(all.Bytes()), Limit{Octets: 4 * one}, 10)
+	if err == nil || !strings.Contains(err.Error(), "the first 6 of 10 are left out") || len(tables) != 4 || newest(tables[:1]) != 6 {
+		t.Errorf("%d tables, %v, expected the newest 4", len(tables), err)
+	}
+	if tables, err = ReadAll(bytes.NewReader(all.Bytes()), Limit{Octets: 10 * one}, 10); err != nil || len(tables) != 10 {
+		t.Errorf("%d tables, %v, expected all", len(tables), err)
+	}
+}
