@@ -71,10 +71,11 @@ func keyOf(kind rtt.Kind, a netip.Addr) (rtt.Key, bool) {
 }
 
 // minSubnet are the shortest client subnets that say where a client is: shorter ones are of
-// several continents. What is shorter counts as none.
+// several networks, and whoever is in one would say for all of them what nobody has measured there.
+// What is shorter counts as none. Resolvers send /24 and /56 (RFC 7871 §11.1), and some a little less.
 const (
-	minSubnet4 = 8
-	minSubnet6 = 16
+	minSubnet4 = 16
+	minSubnet6 = 32
 )
 
 // keyOfSubnet is the key of a client subnet that says where a client is.
