@@ -63,7 +63,6 @@ type tried struct {
 	now     uint64               // number of what is offered; 0: nothing is
 	offers  []store.Op           // that were signed, the newest last
 	parts   []store.Op           // of what was tried last
-	passed  int
 }
 
 // trialNode takes note of a node that has to do with trials.

@@ -230,6 +230,7 @@ func steps() []step {
 			return "a thief offers a trial"
 		}},
 		{"reoffer", 6, func(w *world) string { return w.reoffer() }},
+		{"group", 6, func(w *world) string { return w.group() }},
 		{"slow", 10, func(w *world) string {
 			d := []time.Duration{0, 100 * time.Millisecond, slowest}[w.rng.IntN(3)]
 			w.c.SetSlow(d)

@@ -75,6 +75,7 @@ func TestDefences(t *testing.T) {
 		{"nobody has what the log loses", 75, map[string]int{"claim": 10, "gap": 2, "heal": 2, "wait": 2}, putBack, 1, converges},
 		{"a key is revoked while hosts are away", 75, map[string]int{"claim": 10, "leak": 1, "heal": 1, "wait": 2}, asked, 1, verified},
 		{"a thief's word is void", 75, map[string]int{"claim": 10, "heist": 1, "void": 1, "machine": 2, "partition": 2, "heal": 1, "wait": 2}, voided, 1, converges},
+		{"a group wants what there is not", 75, map[string]int{"claim": 10, "group": 2, "agent": 1, "wait": 2}, answersFirst, 1, converges},
 		{"what is tried does harm", 150, map[string]int{"claim": 10, "try": 2, "wait": 8}, counted, 1, judged},
 		{"nobody confirms a trial", 75, map[string]int{"claim": 10, "try": 1, "desert": 1, "heal": 1, "wait": 2}, lease, 1, ringed},
 		{"a thief offers a trial", 75, map[string]int{"claim": 10, "try": 1, "lure": 3, "wait": 4}, keysCheck, 1, verified},

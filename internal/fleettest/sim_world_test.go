@@ -66,7 +66,9 @@ const (
 	counted   defence = "what hosts answer in rings is counted"
 	asked     defence = "who was cut off asks which keys are revoked"
 	voided    defence = "what a thief signed before is void"
-	lease     defence = "a trial that nobody confirms is not answered"
+	// Where groups have a host carry another dataset.
+	answersFirst defence = "nothing is dropped before what is wanted is answered"
+	lease        defence = "a trial that nobody confirms is not answered"
 )
 
 // scene is what a world consists of and what happens in it.
