@@ -80,6 +80,9 @@ var atSites = []string{"agent", "monitor", "proxy"}
 func addService(run *cobra.Command, name, short string, declareStage func(*cobra.Command), add func(*node) error) {
 	p := processOptions{LogOptions: defaultLog()}
 	so, d := storeOptions{Store: defaultStore}, dirOptions{}
+	if name == "agent" {
+		so.spread = hostSpread
+	}
 	cmd := &cobra.Command{Use: name, Short: short, Args: exactArgs()}
 	declare(cmd, "", &p)
 	declareStore(cmd, &so, &d)

@@ -16,6 +16,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -40,7 +41,12 @@ type storeOptions struct {
 	CA     string `option:"store-ca" help:"file with the certificates (PEM) that a proxy's must be signed by, for proxy+tls://; empty: those of this machine"`
 	Cert   string `option:"store-cert" help:"file with the certificate (PEM) that is shown to a proxy, for proxy+tls://; empty: none"`
 	Key    string `option:"store-key" help:"file with its private key (PEM)"`
+
+	spread time.Duration // etcd.Config.Spread
 }
+
+// hostSpread is that of hosts, of which there are thousands.
+const hostSpread = 10 * time.Second
 
 // dirOptions say which store `embedded` is.
 type dirOptions struct {
@@ -279,7 +285,7 @@ func openStore(ctx context.Context, o storeOptions, dir string, log *slog.Logger
 		e.zookeeper.Log = log
 		return zookeeper.Open(ctx, e.zookeeper)
 	}
-	e.etcd.Log = log
+	e.etcd.Log, e.etcd.Spread = log, o.spread
 	return etcd.Open(ctx, e.etcd)
 }
 

@@ -215,6 +215,7 @@ type stage struct {
 	run    func(ctx context.Context, st store.Store) error
 	client *simstore.Client
 	cut    bool
+	spread time.Duration // see simstore.Client.Spread
 	cancel context.CancelFunc
 	done   chan struct{} // nil: it does not run
 }
@@ -231,6 +232,7 @@ func (s *stage) start() {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	s.client, s.cancel, s.done = s.w.c.Client(s.name), cancel, make(chan struct{})
+	s.client.Spread(s.spread)
 	s.client.Cut(s.cut)
 	done, client := s.done, s.client
 	go func() {
@@ -365,6 +367,7 @@ func (uncutFile) Truncate(int64) error { return nil }
 func (w *world) newHost(name string) *simHost {
 	h := &simHost{w: w, name: name}
 	h.agent = w.newStage(name+"/agent", h.runAgent)
+	h.agent.spread = 10 * time.Second // as hosts' clients of etcd have it
 	h.server = w.newStage(name+"/server", h.runServer)
 	h.setDisk(faultfs.New())
 	if w.rings() { // the file of a trial is on the real file system

@@ -24,6 +24,8 @@ type Client struct {
 	shut     bool
 	linked   bool // a connection stands
 	linking  int
+	lost     time.Time     // since when none does
+	spread   time.Duration // see Spread
 	sessions map[*session]bool
 	watchers map[*watcher]bool
 }
@@ -34,6 +36,14 @@ func (c *Client) Cut(cut bool) {
 	defer c.t.mu.Unlock()
 	c.cut = cut
 	c.t.relink()
+}
+
+// Spread is how long the client, which is one of many, takes at most to find out that the cluster can
+// be reached again: some time up to a half of that for which it could not, and up to most.
+func (c *Client) Spread(most time.Duration) {
+	c.t.mu.Lock()
+	defer c.t.mu.Unlock()
+	c.spread = most
 }
 
 // Die ends the client as the death of its process does: the cluster is told nothing.

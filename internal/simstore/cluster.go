@@ -114,7 +114,9 @@ func (t *Cluster) Client(name string) *Client {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	c := &Client{t: t, name: name, replica: t.rng.IntN(len(t.up)), closed: make(chan struct{}), sessions: map[*session]bool{}}
-	c.linked = t.reachable(c)
+	if c.linked = t.reachable(c); !c.linked {
+		c.lost = time.Now()
+	}
 	t.clients[c] = true
 	return c
 }
@@ -292,6 +294,9 @@ func (t *Cluster) relink() {
 		now := t.reachable(c)
 		switch {
 		case !now:
+			if c.linked {
+				c.lost = time.Now()
+			}
 			c.linked, c.linking = false, c.linking+1
 			for ss := range c.sessions {
 				ss.unheard()
@@ -312,11 +317,15 @@ func (t *Cluster) relink() {
 					w.poke()
 				}
 			}
-			if t.cfg.Reconnect == 0 {
+			within := t.cfg.Reconnect
+			if !c.lost.IsZero() {
+				within = max(within, min(c.spread, time.Since(c.lost)/2))
+			}
+			if within == 0 {
 				link()
 				continue
 			}
-			time.AfterFunc(t.upTo(t.cfg.Reconnect), func() {
+			time.AfterFunc(t.upTo(within), func() {
 				t.mu.Lock()
 				defer t.mu.Unlock()
 				link()

@@ -33,8 +33,8 @@ const (
 	// version.
 	window = 4 << 20
 	// After a lost connection the next try comes after 50 ms, then later and later
-	// up to 1 s: gRPC's own default of up to 120 s would leave a daemon blind long
-	// after the server is back.
+	// up to 1 s, or Config.Spread: gRPC's own default of up to 120 s would leave a daemon
+	// blind long after the server is back.
 	reconnectFirst = 50 * time.Millisecond
 	reconnectMost  = time.Second
 	// pageSize is how many nodes one List request returns, so that the answer stays
@@ -52,6 +52,10 @@ type Config struct {
 	Prefix string
 	// TLS is needed for https endpoints; nil otherwise.
 	TLS *tls.Config
+	// Spread is the longest pause between two tries to connect, for a client that is one of
+	// many: after a long outage they come back within that time, and not all at once. After a short one
+	// the pause is about half of what that has lasted. Zero is a second.
+	Spread time.Duration
 	// Log is told about sessions lost and histories lost. Nil discards.
 	Log *slog.Logger
 }
@@ -114,7 +118,7 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 		DialKeepAliveTimeout: pingTimeout,
 		Logger:               zap.NewNop(), // its warnings repeat the errors it returns
 		DialOptions: []grpc.DialOption{grpc.WithConnectParams(grpc.ConnectParams{
-			Backoff:           backoff.Config{BaseDelay: reconnectFirst, Multiplier: 1.6, Jitter: 0.2, MaxDelay: reconnectMost},
+			Backoff:           backoff.Config{BaseDelay: reconnectFirst, Multiplier: 1.6, Jitter: 0.2, MaxDelay: max(reconnectMost, cfg.Spread)},
 			MinConnectTimeout: pingTimeout,
 		}), grpc.WithInitialWindowSize(window), grpc.WithInitialConnWindowSize(window)},
 	})
