@@ -145,19 +145,21 @@ func (s *signer) begin(ctx context.Context) error {
 		id, _, _ := strings.Cut(strings.TrimPrefix(n.Path, tree.Torrents+s.cfg.Dataset+"/"), "/")
 		s.metas[id] = append(s.metas[id], n.Path)
 	}
-	nodes, _, err := s.deps.Store.List(ctx, tree.LogPrefix(s.cfg.Dataset))
-	if err != nil {
-		return err
-	}
-	for _, n := range nodes {
-		if v, ok := tree.LogVersion(s.cfg.Dataset, n.Path); ok && v > 0 {
-			s.oldest = v // in order of path, so the first is the oldest
-			break
+	// What a signed manifest says is kept was there when that was signed: what is lost of it
+	// at the lower end looks as if it had been trimmed. What it says is trimmed may still lie there,
+	// when its trimmer died: it is trimmed again.
+	if s.oldest = min(s.last.Oldest, s.last.Version); s.oldest == 0 {
+		nodes, _, err := s.deps.Store.List(ctx, tree.LogPrefix(s.cfg.Dataset))
+		if err != nil {
+			return err
+		}
+		for _, n := range nodes {
+			if v, ok := tree.LogVersion(s.cfg.Dataset, n.Path); ok && v > 0 {
+				s.oldest = v // in order of path, so the first is the oldest
+				break
+			}
 		}
 	}
-	// What a signed manifest says is trimmed may still lie there, when its trimmer
-	// died: it is trimmed again.
-	s.oldest = max(s.oldest, min(s.last.Oldest, s.last.Version))
 	s.askTrim(s.oldest)
 	return nil
 }
