@@ -69,6 +69,9 @@ func (p *Presenter) nextEnd() (end time.Time, ok bool) {
 			sooner(x.Until)
 		}
 		if r := &p.gate.rings; r.trial != nil && !r.over {
+			if ranOut(r.trial, p.deps.Now()) {
+				sooner(0)
+			}
 			sooner(r.trial.Until)
 		}
 	}
@@ -92,7 +95,7 @@ func (p *Presenter) end(ctx context.Context) {
 			p.log.Warn(what+" not ended, trying again", "id", id, "error", err)
 		}
 	}
-	if r := &p.gate.rings; p.gate.open && r.trial != nil && !r.over && now >= r.trial.Until {
+	if r := &p.gate.rings; p.gate.open && r.trial != nil && !r.over && ranOut(r.trial, time.UnixMilli(now)) {
 		r.over = true
 		p.wake()
 	}

@@ -192,7 +192,7 @@ func (r *rings) verdict(now time.Time) *verdict {
 	case trial.Withdrawn:
 		return &verdict{why: append([]string{fmt.Sprintf("withdrawn in ring %s: %s", t.RingName(j.Ring), j.Text)}, j.Evidence...)}
 	}
-	if now.UnixMilli() < t.Until {
+	if !ranOut(t, now) {
 		return nil
 	}
 	text := "the canary stage has said nothing: does `zonecast run canary` run?"
@@ -200,6 +200,13 @@ func (r *rings) verdict(now time.Time) *verdict {
 		text = fmt.Sprintf("in ring %s: %s", t.RingName(j.Ring), j.Text)
 	}
 	return &verdict{why: append([]string{fmt.Sprintf("not through its rings within %v: %s", t.Policy.Limit, text)}, j.Evidence...)}
+}
+
+// ranOut tells whether the time of a trial has run out, or it was begun by a clock that is so far ahead
+// of this one that it would not for more than twice as long as it may take.
+func ranOut(t *trial.Trial, now time.Time) bool {
+	left := time.UnixMilli(t.Until).Sub(now)
+	return left <= 0 || left > 2*t.Policy.Limit
 }
 
 // try tells whether a source's change, which is in the state, waits for its rings; held is the

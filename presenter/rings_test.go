@@ -195,6 +195,30 @@ func TestRingsWithoutJudge(t *testing.T) {
 	})
 }
 
+// TestRingsClockAhead: a trial that was begun by a clock a day ahead is held for a person, and does not
+// last a day.
+func TestRingsClockAhead(t *testing.T) {
+	bubble(t, func(t *testing.T, st *memstore.Store) {
+		put(t, st, "zone", zone())
+		ahead := run(t, st, func(c *Config, d *Deps) {
+			byRings(c, d)
+			d.Now = func() time.Time { return time.Now().Add(24 * time.Hour) }
+		})
+		settle()
+		put(t, st, "people", claimed("www", 1))
+		settle()
+		x, _ := onTrial(t, st)
+		ahead.stop(t)
+		p := run(t, st, byRings)
+		defer func() { p.stop(t) }()
+		time.Sleep(time.Minute)
+		settle()
+		if h := held(t, st); x == nil || h.ID != x.ID {
+			t.Fatalf("%+v", h)
+		}
+	})
+}
+
 // TestRingsInTurn tries one change at a time, and composes it anew when others change what it
 // stands on.
 func TestRingsInTurn(t *testing.T) {
