@@ -178,6 +178,18 @@ func (t *trying) act(ctx context.Context, now time.Time) error {
 		t.drop("it is for other hosts")
 		return nil
 	}
+	// What a watch says may be old, when it began at a replica of the store that lags.
+	n, err := t.deps.Store.Get(ctx, tree.OfferPath(t.cfg.Dataset))
+	switch {
+	case errors.Is(err, store.ErrNotFound):
+		t.offered = nil
+		return nil
+	case err != nil:
+		return fmt.Errorf("read what is offered: %w", err)
+	case !bytes.Equal(n.Value, t.offered):
+		t.offered = n.Value // looked at next
+		return nil
+	}
 	parts, err := t.parts(ctx, o)
 	if err != nil {
 		if t.on != nil && (t.on.ID != o.ID || t.on.Number != o.Number) {

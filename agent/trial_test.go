@@ -109,6 +109,21 @@ func TestTryOffers(t *testing.T) {
 	offered(6, private, "host0", hour, delta)
 	has("for this host", true)
 
+	// A watch that begins at a replica that lags says what was offered.
+	lagging := x.offered
+	if _, err := st.Commit(t.Context(), store.Txn{Do: []store.Op{{Path: tree.OfferPath("internal"), Delete: true}}}); err != nil {
+		t.Fatal(err)
+	}
+	x.drop("for the test")
+	x.judged = nil
+	x.take(store.Batch{Reset: true, Puts: []store.Node{{Path: tree.OfferPath("internal"), Value: lagging}}})
+	if err := x.act(t.Context(), now); err != nil {
+		t.Fatal(err)
+	}
+	has("what was offered", false)
+	offered(6, private, "host0", hour, delta)
+	has("offered again", true)
+
 	// It is confirmed for as long as the store has it and versions come.
 	old := now.Add(-time.Hour)
 	if err := os.Chtimes(x.path, old, old); err != nil {
