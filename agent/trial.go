@@ -106,6 +106,21 @@ func (t *trying) silent(now time.Time) time.Duration {
 	return now.Sub(t.came)
 }
 
+// still reads what is offered now, and tells whether that is what it was.
+func (t *trying) still(ctx context.Context) (bool, error) {
+	n, err := t.deps.Store.Get(ctx, tree.OfferPath(t.cfg.Dataset))
+	if errors.Is(err, store.ErrNotFound) {
+		t.offered = nil
+		return false, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("read what is offered: %w", err)
+	}
+	same := bytes.Equal(n.Value, t.offered)
+	t.offered = n.Value
+	return same, nil
+}
+
 // confirm asks whether what is on is still offered, and lets the authority know.
 func (t *trying) confirm(ctx context.Context) {
 	if t.on == nil || t.leaves > 0 {
@@ -113,14 +128,9 @@ func (t *trying) confirm(ctx context.Context) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, trial.Lease/2)
 	defer cancel()
-	n, err := t.deps.Store.Get(ctx, tree.OfferPath(t.cfg.Dataset))
+	still, err := t.still(ctx)
 	switch {
-	case errors.Is(err, store.ErrNotFound):
-		t.offered = nil
-	case err != nil:
-		return // the authority answers without when it lasts
-	case !bytes.Equal(n.Value, t.offered):
-		t.offered = n.Value
+	case err != nil || !still: // the authority answers without when it lasts
 	case !bytes.Equal(t.offered, t.judged):
 		// What is offered could not be taken yet: what is on is another one, and not confirmed.
 	default:
@@ -179,16 +189,8 @@ func (t *trying) act(ctx context.Context, now time.Time) error {
 		return nil
 	}
 	// What a watch says may be old, when it began at a replica of the store that lags.
-	n, err := t.deps.Store.Get(ctx, tree.OfferPath(t.cfg.Dataset))
-	switch {
-	case errors.Is(err, store.ErrNotFound):
-		t.offered = nil
-		return nil
-	case err != nil:
-		return fmt.Errorf("read what is offered: %w", err)
-	case !bytes.Equal(n.Value, t.offered):
-		t.offered = n.Value // looked at next
-		return nil
+	if still, err := t.still(ctx); err != nil || !still { // another one is looked at next
+		return err
 	}
 	parts, err := t.parts(ctx, o)
 	if err != nil {

@@ -11,8 +11,6 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/netip"
-	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -33,48 +31,6 @@ import (
 
 // tinydnsChanged is when the data was changed, which is the serial of its zones.
 var tinydnsChanged = time.Unix(1_700_000_000, 0)
-
-// startTinydns runs Debian's tinydns-data and tinydns on text. tinydns answers on port
-// 53 alone, so it has an address of 127/8 to itself.
-func startTinydns(t *testing.T, text []byte, ip string) {
-	t.Helper()
-	find := func(name string) string {
-		path, err := exec.LookPath(name)
-		if err != nil {
-			path = "/usr/sbin/" + name // not in everybody's PATH
-		}
-		if _, err := os.Stat(path); err != nil {
-			t.Skipf("%s is not installed: apt-get install tinydns", name)
-		}
-		return path
-	}
-	if os.Getuid() != 0 {
-		t.Skip("tinydns takes port 53, which needs root")
-	}
-	dir := t.TempDir()
-	if err := os.WriteFile(filepath.Join(dir, "data"), text, 0o644); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.Chtimes(filepath.Join(dir, "data"), tinydnsChanged, tinydnsChanged); err != nil {
-		t.Fatal(err)
-	}
-	build := exec.Command(find("tinydns-data"))
-	build.Dir = dir
-	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("tinydns-data: %v: %s", err, out)
-	}
-	cmd := exec.Command(find("tinydns"))
-	cmd.Dir = dir
-	cmd.Env = append(os.Environ(), "ROOT="+dir, "IP="+ip, "UID=0", "GID=0")
-	cmd.Stdin = bytes.NewReader(make([]byte, 128)) // its seed
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		cmd.Process.Kill()
-		cmd.Wait()
-	})
-}
 
 // serveTinydns answers text as `zonecast serve --format tinydns` does.
 func serveTinydns(t *testing.T, text []byte, ip string) netip.AddrPort {
@@ -219,7 +175,7 @@ func TestInteropTinydnsAnswers(t *testing.T) {
 	for seed := range uint64(4) {
 		text := tinytest.Generate(seed, 600)
 		theirIP := fmt.Sprintf("127.53.0.%d", seed+1)
-		startTinydns(t, text, theirIP)
+		tinytest.Serve(t, text, tinydnsChanged, theirIP)
 		ours, theirs := serveTinydns(t, text, "127.0.0.1"), netip.AddrPortFrom(netip.MustParseAddr(theirIP), 53)
 		var names []string
 		for _, z := range tinytest.Zones() {

@@ -87,7 +87,7 @@ func (r *Recursor) carry(ctx context.Context, want []string) error {
 		var wg sync.WaitGroup
 		c.end = func() { cancel(); wg.Wait() }
 		wg.Go(func() { c.ring.Run(cctx, nil, nil) })
-		wg.Go(func() { c.follow(cctx) })
+		wg.Go(func() { journal.FollowAgain(cctx, c.dir, c.ring.Keys, retry, c.event, c.journalTrouble) })
 		r.metrics.begin(c.dataset)
 	}
 	r.mu.Lock()
@@ -166,21 +166,6 @@ func (r *Recursor) leave(ctx context.Context) error {
 			r.metrics.end(c.dataset)
 		}
 		r.log.Info("dataset carried no more; its names are not in the cache", "dataset", c.dataset)
-	}
-}
-
-// follow follows the journal and plans.
-func (c *carried) follow(ctx context.Context) {
-	for ctx.Err() == nil {
-		err := journal.Follow(ctx, c.dir, c.ring.Keys, c.event)
-		if ctx.Err() != nil {
-			return
-		}
-		c.journalTrouble(err)
-		select {
-		case <-ctx.Done():
-		case <-time.After(retry):
-		}
 	}
 }
 

@@ -7,7 +7,6 @@ import (
 	"os"
 	"slices"
 	"sync"
-	"time"
 
 	"github.com/zonecast/zonecast/internal/datasets"
 	"github.com/zonecast/zonecast/internal/serving"
@@ -83,7 +82,7 @@ func (s *Server) carry(ctx context.Context, want []string) error {
 		var wg sync.WaitGroup
 		c.end = func() { cancel(); wg.Wait() }
 		wg.Go(func() { c.ring.Run(cctx, nil, nil) })
-		wg.Go(func() { c.follow(cctx) })
+		wg.Go(func() { journal.FollowAgain(cctx, c.dir, c.ring.Keys, retry, c.event, c.note) })
 	}
 	s.mu.Lock()
 	s.carried = now
@@ -100,21 +99,6 @@ func (s *Server) carries() []*carried {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.carried
-}
-
-// follow keeps the dataset at the journal's version.
-func (c *carried) follow(ctx context.Context) {
-	for ctx.Err() == nil {
-		err := journal.Follow(ctx, c.dir, c.ring.Keys, c.event)
-		if ctx.Err() != nil {
-			return
-		}
-		c.note(err)
-		select {
-		case <-ctx.Done():
-		case <-time.After(retry):
-		}
-	}
 }
 
 func (c *carried) note(err error) {

@@ -289,6 +289,15 @@ func openStore(ctx context.Context, o storeOptions, dir string, log *slog.Logger
 	return etcd.Open(ctx, e.etcd)
 }
 
+// listens tells why nobody can be reached at a socket, or nil.
+func listens(socket string) error {
+	c, err := net.Dial("unix", socket)
+	if err != nil {
+		return err
+	}
+	return c.Close()
+}
+
 // openNow is openStore for a command: that an embedded store does not run is said at once.
 func openNow(ctx context.Context, o storeOptions, dir string, log *slog.Logger) (store.Store, error) {
 	if o.Store == embedded {
@@ -296,11 +305,9 @@ func openNow(ctx context.Context, o storeOptions, dir string, log *slog.Logger) 
 		if err != nil {
 			return nil, err
 		}
-		c, err := net.Dial("unix", socket)
-		if err != nil {
+		if err := listens(socket); err != nil {
 			return nil, hinted{fmt.Errorf("--store embedded: no store runs in %s: %w", dir, err), "`zonecast up --dir " + dir + "` runs one; --dir names another"}
 		}
-		_ = c.Close() // it was only to see whether somebody listens
 	}
 	return openStore(ctx, o, dir, log)
 }
@@ -332,11 +339,8 @@ func (o *clientStore) here(dir string) storeOptions {
 		return found
 	}
 	found.Store = defaultStore
-	if socket, err := embeddedSocket(dir); err == nil {
-		if c, err := net.Dial("unix", socket); err == nil {
-			_ = c.Close() // it was only to see whether somebody listens
-			found.Store = embedded
-		}
+	if socket, err := embeddedSocket(dir); err == nil && listens(socket) == nil {
+		found.Store = embedded
 	}
 	return found
 }

@@ -3,11 +3,9 @@
 package e2e
 
 import (
-	"bytes"
 	"net"
 	"net/netip"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -16,7 +14,7 @@ import (
 
 	"github.com/miekg/dns"
 
-	"github.com/zonecast/zonecast/internal/daemon"
+	"github.com/zonecast/zonecast/internal/tinydns/tinytest"
 )
 
 // TestInteropTinydnsMap has Debian's tinydns answer data with locations, and beside it a fleet
@@ -37,7 +35,8 @@ func TestInteropTinydnsMap(t *testing.T) {
 'text.example.net:here:300::aa
 'text.example.net:everywhere:300
 `
-	tiny := startTinydnsData(t, text, "127.53.1.2")
+	tiny := netip.MustParseAddrPort("127.53.1.2:53")
+	tinytest.Serve(t, []byte(text), time.Time{}, tiny.Addr().String())
 	in := newSources(t)
 	in.zone("example.net", zoneOf("www A 192.0.2.9\nall A 192.0.2.8\nother 60 A 192.0.2.5\ntext TXT everywhere\n"))
 	u := StartUp(t, UpOptions{Hosts: 1, Zones: in.zones})
@@ -59,46 +58,6 @@ func TestInteropTinydnsMap(t *testing.T) {
 	if len(got) != 9 { // www: three kinds of clients, other: three, all: one, text: two
 		t.Errorf("answers %v, expected 9", got)
 	}
-}
-
-// startTinydnsData runs tinydns-data and tinydns on text. tinydns answers on port 53 alone, so
-// it has an address of 127/8 to itself.
-func startTinydnsData(t *testing.T, text, ip string) netip.AddrPort {
-	t.Helper()
-	if _, err := daemon.Find("tinydns"); err != nil {
-		t.Skip("tinydns is not installed: apt-get install tinydns")
-	}
-	if os.Getuid() != 0 {
-		t.Skip("tinydns takes port 53, which needs root")
-	}
-	find := func(name string) string {
-		path, err := daemon.Find(name)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return path
-	}
-	dir := t.TempDir()
-	if err := os.WriteFile(filepath.Join(dir, "data"), []byte(text), 0o644); err != nil {
-		t.Fatal(err)
-	}
-	build := exec.Command(find("tinydns-data"))
-	build.Dir = dir
-	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("tinydns-data: %v: %s", err, out)
-	}
-	cmd := exec.Command(find("tinydns"))
-	cmd.Dir = dir
-	cmd.Env = append(os.Environ(), "ROOT="+dir, "IP="+ip, "UID=0", "GID=0")
-	cmd.Stdin = bytes.NewReader(make([]byte, 128)) // its seed
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		cmd.Process.Kill()
-		cmd.Wait()
-	})
-	return netip.AddrPortFrom(netip.MustParseAddr(ip), 53)
 }
 
 // askedFrom asks from an address: rcode, TTL and data, in order. A server that starts is asked

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"time"
 
 	"github.com/zonecast/zonecast/snapshot"
 )
@@ -47,6 +48,22 @@ type Event struct {
 // by one goroutine, the caller's.
 func Follow(ctx context.Context, dir string, keys Keys, fn func(Event) error) error {
 	return FollowIn(ctx, systemFS{}, dir, keys, fn)
+}
+
+// FollowAgain is Follow that goes on after an error, which failed is told of, when a pause is over. It
+// returns when ctx ends.
+func FollowAgain(ctx context.Context, dir string, keys Keys, pause time.Duration, fn func(Event) error, failed func(error)) {
+	for ctx.Err() == nil {
+		err := Follow(ctx, dir, keys, fn)
+		if ctx.Err() != nil {
+			return
+		}
+		failed(err)
+		select {
+		case <-ctx.Done():
+		case <-time.After(pause):
+		}
+	}
 }
 
 // FollowIn is Follow in a file system: that in memory of a simulation.

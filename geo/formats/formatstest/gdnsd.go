@@ -16,19 +16,40 @@ import (
 
 	"github.com/miekg/dns"
 
+	"github.com/zonecast/zonecast/internal/daemon"
 	"github.com/zonecast/zonecast/internal/ports"
 )
 
 // Program finds a server's program, or one that comes with it.
 func Program(t testing.TB, name string) string {
 	t.Helper()
-	for _, p := range []string{name, "/usr/sbin/" + name} {
-		if found, err := exec.LookPath(p); err == nil {
-			return found
-		}
+	found, err := daemon.Find(name)
+	if err != nil {
+		t.Fatalf("%v; expected Debian's packages gdnsd and knot (scripts/install-test-deps.sh)", err)
 	}
-	t.Fatalf("%s is not there; expected Debian's packages gdnsd and knot (scripts/install-test-deps.sh)", name)
-	return ""
+	return found
+}
+
+// start starts a daemon that ends with the test: with its end in the channel, once, and what it said.
+func start(t testing.TB, cmd *exec.Cmd) (ended chan error, log *bytes.Buffer) {
+	t.Helper()
+	log = new(bytes.Buffer)
+	cmd.Stdout, cmd.Stderr = log, log
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	ended = make(chan error, 1)
+	go func() { ended <- cmd.Wait() }()
+	t.Cleanup(func() {
+		cmd.Process.Signal(syscall.SIGTERM)
+		select {
+		case <-ended:
+		case <-time.After(20 * time.Second):
+			cmd.Process.Kill()
+			<-ended
+		}
+	})
+	return ended, log
 }
 
 // GDNSDDir makes a configuration directory: stanza is the content of plugins => { geoip => { … } },
@@ -84,22 +105,7 @@ func StartGDNSD(t *testing.T, stanza string, geoip map[string][]byte, wait time.
 	d := GDNSD{fmt.Sprintf("127.0.0.1:%d", port), fmt.Sprintf("127.0.0.1:%d", port+1)}
 	dir := GDNSDDir(t, fmt.Sprintf("listen => { %s => { udp_threads => 1, tcp_threads => 1 }, %s => { tcp_proxy => true, tcp_threads => 1 } }", d.Address, d.Proxied), stanza, geoip)
 	cmd := exec.Command(Program(t, "gdnsd"), "-c", dir, "start")
-	var log bytes.Buffer
-	cmd.Stderr = &log
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	ended := make(chan error, 1)
-	go func() { ended <- cmd.Wait() }()
-	t.Cleanup(func() {
-		cmd.Process.Signal(syscall.SIGTERM)
-		select {
-		case <-ended:
-		case <-time.After(20 * time.Second):
-			cmd.Process.Kill()
-			<-ended
-		}
-	})
+	ended, log := start(t, cmd)
 	ctx, cancel := context.WithTimeout(t.Context(), wait)
 	defer cancel()
 	for {

@@ -1,13 +1,11 @@
 package formatstest
 
 import (
-	"bytes"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -70,22 +68,7 @@ mod-geoip:
 	}
 	path := write("knot.conf", []byte(conf.String()+"zone:\n"+ends.String()))
 	cmd := exec.Command(Program(t, "knotd"), "-c", path)
-	var log bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &log, &log
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	ended := make(chan error, 1)
-	go func() { ended <- cmd.Wait() }()
-	t.Cleanup(func() {
-		cmd.Process.Signal(syscall.SIGTERM)
-		select {
-		case <-ended:
-		case <-time.After(20 * time.Second):
-			cmd.Process.Kill()
-			<-ended
-		}
-	})
+	ended, log := start(t, cmd)
 	end := time.Now().Add(30 * time.Second)
 	for _, z := range zones {
 		for {
