@@ -15,6 +15,7 @@ import (
 	"github.com/zonecast/zonecast/api"
 	"github.com/zonecast/zonecast/api/controlapi"
 	"github.com/zonecast/zonecast/internal/datasets"
+	"github.com/zonecast/zonecast/internal/freshness"
 	"github.com/zonecast/zonecast/internal/tree"
 	"github.com/zonecast/zonecast/store"
 )
@@ -136,12 +137,15 @@ func (u *up) dial(ctx context.Context) (*api.Client, error) {
 	}
 }
 
-// newest is the revision of the last change below prefix that is still there.
+// newest is the revision of the last change below prefix that is still there, but for freshness
+// records: they come by themselves, and say nothing of whether there is something to answer.
 func newest(ctx context.Context, st store.Store, prefix string) (store.Revision, error) {
 	nodes, _, err := st.List(ctx, prefix)
 	var last store.Revision
 	for _, x := range nodes {
-		last = max(last, x.Modified)
+		if !strings.HasPrefix(x.Path, tree.ClaimsPrefix(freshness.Source)) {
+			last = max(last, x.Modified)
+		}
 	}
 	return last, err
 }
