@@ -137,11 +137,16 @@ func (p *promises) committed(n store.Node, deleted bool) {
 
 // putBack looks at what a store that was put back has of the claims.
 func (p *promises) putBack() {
+	all := p.w.people.all()
+	values := make([]string, len(all))
+	for i, s := range all { // before mu, which the store takes while it commits
+		n, _ := p.w.c.Node(s.path)
+		values[i] = string(n.Value)
+	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	for _, s := range p.w.people.all() {
-		n, _ := p.w.c.Node(s.path)
-		if s.now = s.ids[string(n.Value)]; s.now < s.acked {
+	for i, s := range all {
+		if s.now = s.ids[values[i]]; s.now < s.acked {
 			p.broke(kept, "%s: change %d was acknowledged, the store has change %d", s.path, s.acked, s.now)
 		}
 	}
@@ -555,6 +560,7 @@ func (q *people) settled(draw func(int) int) string {
 // held looks whether all that was acknowledged is in the store, and in the dataset that hosts
 // serve.
 func (p *promises) held() {
+	nodes := p.w.c.Nodes(tree.Servers) // before mu, which the store takes while it commits
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for _, s := range p.w.people.all() {
@@ -563,7 +569,7 @@ func (p *promises) held() {
 		}
 	}
 	there := map[string]string{}
-	for _, n := range p.w.c.Nodes(tree.Servers) {
+	for _, n := range nodes {
 		s, err := servers.Decode(n.Value)
 		if err != nil {
 			p.broke(kept, "%s cannot be read: %v", n.Path, err)

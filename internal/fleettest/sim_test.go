@@ -203,9 +203,9 @@ func TestStuckPublisherLetsAnotherLead(t *testing.T) {
 		first, second := w.stage("publisher0"), w.stage("publisher1")
 		second.kill()
 		trimmed := func() bool {
+			_, there := w.c.Node(tree.LogPath(dataset, 10)) // before w.p.mu, which the store takes while it commits
 			w.p.mu.Lock()
 			defer w.p.mu.Unlock()
-			_, there := w.c.Node(tree.LogPath(dataset, 10))
 			return w.p.head.Version > 10 && !there
 		}
 		for began := time.Now(); !trimmed(); time.Sleep(time.Second) {
