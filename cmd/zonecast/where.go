@@ -42,7 +42,7 @@ type storeOptions struct {
 	Cert   string `option:"store-cert" help:"file with the certificate (PEM) that is shown to a proxy, for proxy+tls://; empty: none"`
 	Key    string `option:"store-key" help:"file with its private key (PEM)"`
 
-	spread time.Duration // etcd.Config.Spread
+	spread time.Duration // Spread of etcd.Config and zookeeper.Config
 }
 
 // hostSpread is that of hosts, of which there are thousands.
@@ -282,7 +282,7 @@ func openStore(ctx context.Context, o storeOptions, dir string, log *slog.Logger
 				return nil, err
 			}
 		}
-		e.zookeeper.Log = log
+		e.zookeeper.Log, e.zookeeper.Spread = log, o.spread
 		return zookeeper.Open(ctx, e.zookeeper)
 	}
 	e.etcd.Log, e.etcd.Spread = log, o.spread

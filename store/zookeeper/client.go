@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	mathrand "math/rand/v2"
 	"net"
 	"strings"
 	"sync"
@@ -52,6 +53,10 @@ type Config struct {
 	// Auth is "user:password" of ZooKeeper's digest scheme. The znodes are then
 	// that user's alone; empty leaves them open to everybody who reaches the servers.
 	Auth string
+	// Spread is the longest pause before servers that were all tried in vain are tried again, for a
+	// client that is one of thousands: they come back within about this time after an outage, not
+	// all at once. 0: within a second.
+	Spread time.Duration
 	// Log is told about sessions lost, histories lost and dead sessions' nodes. Nil
 	// discards.
 	Log *slog.Logger
@@ -144,7 +149,7 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 		s.log.Warn("store is open: whoever reaches the ZooKeeper servers can read and change everything; see docs/store.md for user:password", "root", s.root)
 	}
 	s.tail = newTail(s)
-	l, err := s.dial()
+	l, err := s.dial(0)
 	if err != nil {
 		return nil, fmt.Errorf("open store %q: %w", cfg.Servers, err)
 	}
@@ -154,8 +159,9 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 	return s, nil
 }
 
-func (s *Store) dial() (*link, error) {
-	return dial(linkConfig{servers: s.cfg.Servers, timeout: mainTimeout, log: s.log})
+// dial makes the connection of the store; lost is for how many rounds there was no server.
+func (s *Store) dial(lost int) (*link, error) {
+	return dial(linkConfig{servers: s.cfg.Servers, timeout: mainTimeout, log: s.log, spread: s.cfg.Spread, lost: lost})
 }
 
 // conn is the connection for everything but keeping sessions alive.
@@ -171,7 +177,12 @@ func (s *Store) renew(ctx context.Context) {
 		if ctx.Err() != nil || old.silence() < renewAfter*time.Duration(old.granted.Load()) {
 			continue
 		}
-		l, err := s.dial()
+		if s.cfg.Spread > 0 {
+			if pause(ctx, mathrand.N(s.cfg.Spread)); ctx.Err() != nil || old.silence() < renewAfter*time.Duration(old.granted.Load()) {
+				continue // it has found a server meanwhile
+			}
+		}
+		l, err := s.dial(old.hosts.rounds())
 		if err == nil {
 			actx, cancel := context.WithTimeout(ctx, requestTimeout)
 			err = authenticate(actx, l, s.cfg.Auth)

@@ -10,6 +10,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"go.uber.org/goleak"
 
@@ -63,6 +64,7 @@ type proxy struct {
 	mu    sync.Mutex // guards below
 	ln    net.Listener
 	conns map[net.Conn]bool
+	came  []time.Time // when each connection since the last connect was there
 	wg    sync.WaitGroup
 }
 
@@ -79,7 +81,7 @@ func (p *proxy) connect(t testing.TB) {
 		t.Fatal(err)
 	}
 	p.mu.Lock()
-	p.ln, p.conns, p.address = ln, make(map[net.Conn]bool), ln.Addr().String()
+	p.ln, p.conns, p.address, p.came = ln, make(map[net.Conn]bool), ln.Addr().String(), nil
 	p.mu.Unlock()
 	p.wg.Go(func() {
 		for {
@@ -98,6 +100,7 @@ func (p *proxy) connect(t testing.TB) {
 				out.Close()
 			} else {
 				p.conns[in], p.conns[out] = true, true
+				p.came = append(p.came, time.Now())
 			}
 			p.mu.Unlock()
 			p.wg.Go(func() { io.Copy(in, out); in.Close() })

@@ -31,12 +31,21 @@ const (
 	leaseBuffer = 16 << 10
 	// closeTimeout bounds the goodbye of a connection, and then its end.
 	closeTimeout = 300 * time.Millisecond
+	// quickRounds is how many times all servers are tried before a client that is one of many
+	// pauses (Config.Spread): one that restarts is back by then.
+	quickRounds = 2
+	// firstSpread is the longest pause of the first such round; it doubles with each.
+	firstSpread = time.Second
+	// holdTick is how often a link that waits for another looks whether that is there.
+	holdTick = 100 * time.Millisecond
 )
 
 // link is a connection with its ZooKeeper session, both of which the library renews
 // as they are lost.
 type link struct {
-	conn *zk.Conn
+	conn  *zk.Conn
+	cfg   linkConfig
+	hosts hosts
 
 	heard   atomic.Int64 // when the server last said anything, in Unix nanoseconds
 	granted atomic.Int64 // the session's timeout as the server granted it, in nanoseconds
@@ -46,7 +55,9 @@ type link struct {
 	mu   sync.Mutex // guards below
 	sock net.Conn   // the present one
 
-	ended chan struct{} // closed when the library has ended
+	closing context.Context // ends with close
+	quit    context.CancelFunc
+	ended   chan struct{} // closed when the library has ended
 }
 
 type linkConfig struct {
@@ -54,11 +65,15 @@ type linkConfig struct {
 	timeout time.Duration
 	buffer  int // 0: the library's
 	log     *slog.Logger
+	spread  time.Duration // the longest pause between rounds, besides the library's second
+	after   func() bool   // tells whether servers may be tried; nil: at any time
+	lost    int           // rounds that a link in whose place this is has had no server
 }
 
 // dial makes a link. It does not wait for a server.
 func dial(cfg linkConfig) (*link, error) {
-	l := &link{expired: make(chan struct{}), ended: make(chan struct{})}
+	l := &link{cfg: cfg, hosts: hosts{before: cfg.lost}, expired: make(chan struct{}), ended: make(chan struct{})}
+	l.closing, l.quit = context.WithCancel(context.Background())
 	l.heard.Store(time.Now().UnixNano())
 	l.granted.Store(int64(cfg.timeout))
 	answer := maxAnswer
@@ -66,7 +81,7 @@ func dial(cfg linkConfig) (*link, error) {
 		answer = cfg.buffer
 	}
 	conn, events, err := zk.Connect(cfg.servers, cfg.timeout,
-		zk.WithHostProvider(&hosts{}),
+		zk.WithHostProvider(&l.hosts),
 		zk.WithDialer(l.dial),
 		zk.WithLogger(quiet{cfg.log}),
 		zk.WithLogInfo(false),
@@ -97,6 +112,7 @@ func dial(cfg linkConfig) (*link, error) {
 // close says goodbye, which ends the session at once, and frees the connection.
 // Without a server there is nobody to say it to.
 func (l *link) close() {
+	l.quit()
 	if l.conn.State() == zk.StateHasSession {
 		go l.conn.Close()
 		select {
@@ -122,6 +138,13 @@ func (l *link) close() {
 func (l *link) silence() time.Duration { return time.Since(time.Unix(0, l.heard.Load())) }
 
 func (l *link) dial(network, address string, timeout time.Duration) (net.Conn, error) {
+	pause(l.closing, l.hosts.pause(l.cfg.spread))
+	for l.cfg.after != nil && !l.cfg.after() && l.closing.Err() == nil {
+		pause(l.closing, holdTick)
+	}
+	if err := l.closing.Err(); err != nil {
+		return nil, err
+	}
 	c, err := net.DialTimeout(network, address, timeout)
 	if err != nil {
 		return nil, err
@@ -176,6 +199,7 @@ type hosts struct {
 	servers []string
 	next    int
 	tries   int
+	before  int // rounds without a server, of the link in whose place this one is
 }
 
 func (h *hosts) Init(servers []string) error {
@@ -202,10 +226,39 @@ func (h *hosts) Next() (server string, retryStart bool) {
 	return server, retryStart
 }
 
+// pause is for how long to wait before the server that Next gave is tried: before the first of a
+// round that follows others, by chance between nothing and a time that doubles with each round up
+// to most. So thousands that lost their servers together do not come back together.
+func (h *hosts) pause(most time.Duration) time.Duration {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if most <= 0 || h.lost() < quickRounds || h.tries <= 1 || (h.tries-1)%len(h.servers) != 0 {
+		return 0
+	}
+	d := firstSpread
+	for n := quickRounds; n < h.lost() && d < most; n++ {
+		d *= 2
+	}
+	return rand.N(min(d, most))
+}
+
+// lost is how many rounds have ended with no server. mu is held.
+func (h *hosts) lost() int { return h.before + max(0, h.tries-1)/max(1, len(h.servers)) }
+
+// rounds is how many rounds have ended with no server.
+func (h *hosts) rounds() int {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.lost()
+}
+
+// away tells whether no server was to be had for longer than one that restarts takes.
+func (h *hosts) away() bool { return h.rounds() >= quickRounds }
+
 func (h *hosts) Connected() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.tries = 0
+	h.tries, h.before = 0, 0
 }
 
 // quiet puts what the library says at debug level: it repeats the errors that it

@@ -108,7 +108,11 @@ func (s *Store) hold(ttl time.Duration) (*lease, error) {
 		l.users++
 		return l, nil
 	}
-	k, err := dial(linkConfig{servers: s.cfg.Servers, timeout: ttl, buffer: leaseBuffer, log: s.log})
+	cfg := linkConfig{servers: s.cfg.Servers, timeout: ttl, buffer: leaseBuffer, log: s.log}
+	if s.cfg.Spread > 0 {
+		cfg.after = func() bool { return !s.link.Load().hosts.away() }
+	}
+	k, err := dial(cfg)
 	if err != nil {
 		return nil, err
 	}
