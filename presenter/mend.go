@@ -39,7 +39,7 @@ const (
 type unsigned struct {
 	deltas []kept // the oldest first
 	octets int    // that they take, at most maxKept
-	signed uint64 // version of the manifest when it was looked last
+	signed uint64 // newest version of which there was a manifest when it was looked
 	lags   bool   // it was below the head then
 	// since is from when on nothing was signed though there was something to sign; zero: there was no
 	// look yet.
@@ -102,8 +102,9 @@ func (p *Presenter) lookAfter(ctx context.Context, now time.Time) error {
 		return nil // of what nobody published: publishers replace it
 	}
 	u.forget(min(u.signed, m.Version)) // not at its first word: nobody verified it here
-	stands := !u.since.IsZero() && m.Version == u.signed && u.lags && m.Version < pos.version
-	u.signed, u.lags = m.Version, m.Version < pos.version
+	// An older manifest is one that somebody put back: nobody got on by that.
+	stands := !u.since.IsZero() && m.Version <= u.signed && u.lags && m.Version < pos.version
+	u.signed, u.lags = max(u.signed, m.Version), m.Version < pos.version
 	if !stands {
 		u.since, u.pause = now, leapAfter
 		return nil
@@ -124,18 +125,21 @@ func (p *Presenter) lookAfter(ctx context.Context, now time.Time) error {
 	return err
 }
 
-// manifest is the one in the store, verified by nobody; of version 0 where there is none.
+// manifest is the one in the store, verified by nobody; of version 0 where there is none that can be
+// read. One beside the list of files of another names no snapshot: somebody put an old one back, and
+// a publisher that cannot follow does not replace it.
 func (p *Presenter) manifest(ctx context.Context) (snapshot.Manifest, error) {
-	whole, err := follow.ReadManifest(ctx, p.deps.Store, p.cfg.Dataset)
-	if errors.Is(err, store.ErrNotFound) {
+	b, err := follow.ReadManifest(ctx, p.deps.Store, p.cfg.Dataset)
+	if err != nil {
+		n, err := p.deps.Store.Get(ctx, tree.ManifestPath(p.cfg.Dataset))
+		if err != nil && !errors.Is(err, store.ErrNotFound) {
+			return snapshot.Manifest{}, err
+		}
+		b = n.Value
+	}
+	m, err := snapshot.DecodeManifest(b)
+	if err != nil {
 		return snapshot.Manifest{}, nil
-	}
-	if err != nil {
-		return snapshot.Manifest{}, err
-	}
-	m, err := snapshot.DecodeManifest(whole)
-	if err != nil {
-		return snapshot.Manifest{}, err
 	}
 	return *m, nil
 }

@@ -127,6 +127,73 @@ func TestLeap(t *testing.T) {
 	})
 }
 
+// TestLeapUnreadable holds that a manifest that cannot be read keeps nobody from it: an old one that
+// somebody put back beside the list of files of another, and what is none.
+func TestLeapUnreadable(t *testing.T) {
+	for name, spoil := range map[string]func(t *testing.T, st store.Store){
+		"list of another": func(t *testing.T, st store.Store) {
+			signed(t, st, func(m *snapshot.Manifest) {
+				m.Snapshot = snapshot.Ref{ID: snapshot.ID{1}, Size: 100, Version: m.Version, Digest: m.Digest, Chain: m.Chain, Time: m.Time, URLs: []string{"http://p.example.net"}}
+			})
+			b, list := snapshot.Detach(get(t, st, tree.ManifestPath("internal")))
+			if len(list) == 0 {
+				t.Fatal("the manifest has no list of files")
+			}
+			do(t, st, store.Op{Path: tree.ManifestPath("internal"), Value: b}, store.Op{Path: tree.FilesPath("internal"), Value: append(list, ' ')})
+		},
+		"no manifest": func(t *testing.T, st store.Store) {
+			do(t, st, store.Op{Path: tree.ManifestPath("internal"), Value: []byte("{}")})
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, func(t *testing.T, st *memstore.Store) {
+				put(t, st, "1", zone())
+				p := run(t, st)
+				settle()
+				spoil(t, st)
+				versions(t, st, 1, 4) // 2 to 5
+				p.stop(t)
+				p = run(t, st)
+				defer p.stop(t)
+				settle()
+				do(t, st, store.Op{Path: tree.LogPath("internal", 3), Delete: true})
+				time.Sleep(2 * leapAfter)
+				if d := equalsImport(t, st); d.Version() != 6 {
+					t.Fatalf("version %d, expected 6; status %s", d.Version(), p.Status())
+				}
+			})
+		})
+	}
+}
+
+// TestLeapAmongOld holds that old manifests that come again are not taken for a publisher that gets on.
+func TestLeapAmongOld(t *testing.T) {
+	bubble(t, func(t *testing.T, st *memstore.Store) {
+		put(t, st, "1", zone())
+		p := run(t, st)
+		settle()
+		var old [][]byte
+		for i := range 2 {
+			versions(t, st, byte(1+i), 1) // 2, 3
+			signed(t, st)
+			old = append(old, get(t, st, tree.ManifestPath("internal")))
+		}
+		versions(t, st, 10, 2) // 4, 5
+		p.stop(t)
+		p = run(t, st)
+		defer p.stop(t)
+		settle()
+		do(t, st, store.Op{Path: tree.LogPath("internal", 4), Delete: true})
+		for i := range 2 * int(leapAfter/mendEvery) {
+			do(t, st, store.Op{Path: tree.ManifestPath("internal"), Value: old[i%2]})
+			time.Sleep(mendEvery)
+		}
+		if d := equalsImport(t, st); d.Version() != 6 {
+			t.Fatalf("version %d, expected 6; status %s", d.Version(), p.Status())
+		}
+	})
+}
+
 // TestLeapWithoutSnapshot holds the same of publishers that lost their snapshots when the log does not
 // reach back any more; while none leads, nothing is made for it.
 func TestLeapWithoutSnapshot(t *testing.T) {

@@ -63,8 +63,11 @@ func (p *Presenter) readHead(ctx context.Context) (position, error) {
 // past it by a whole version alone, since a publisher that could make a snapshot beyond it would have.
 // When that cannot be found out it is not.
 func (p *Presenter) damaged(ctx context.Context, pos position) bool {
-	m, _ := p.manifest(ctx) // one that cannot be read offers nothing
-	at, err := follow.Damaged(ctx, p.deps.Store, p.cfg.Dataset, pos.version, pos.chain, m.Snapshot.Version+1)
+	m, err := p.manifest(ctx)
+	if err != nil {
+		return false
+	}
+	at, err := follow.Damaged(ctx, p.deps.Store, p.cfg.Dataset, pos.version, pos.chain, max(m.Snapshot.Version+1, m.Oldest))
 	if err != nil || at == 0 {
 		return false
 	}
