@@ -30,7 +30,8 @@ type Config struct {
 	Memory string
 	// Reader leaves the memory as it is: another process writes it.
 	Reader bool
-	// Poll is how often files are looked at. Zero means a second.
+	// Poll is how often files are looked at. Zero means a second. A memory that could not be
+	// written is tried again within a second.
 	Poll time.Duration
 	// FS is where Memory is. Nil means the operating system's.
 	FS  journal.FS
@@ -158,14 +159,24 @@ func (r *Ring) Run(ctx context.Context, st store.Store, refused func(err error, 
 	var told tells
 	tick := time.NewTicker(r.cfg.Poll)
 	defer tick.Stop()
+	look := func() {
+		if r.look() && st != nil {
+			read()
+		}
+	}
+	var again <-chan time.Time
 	for {
+		if again == nil && r.isUnsaved() {
+			again = time.After(min(r.cfg.Poll, defaultPoll))
+		}
 		select {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
-			if r.look() && st != nil {
-				read()
-			}
+			look()
+		case <-again:
+			again = nil
+			look()
 		case b, open := <-watch:
 			if !open {
 				watch = nil // the store is closed; the files go on
@@ -178,6 +189,13 @@ func (r *Ring) Run(ctx context.Context, st store.Store, refused func(err error, 
 			}
 		}
 	}
+}
+
+// isUnsaved tells whether the memory could not be written.
+func (r *Ring) isUnsaved() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.unsaved
 }
 
 // Read takes the store's revocations as they are now. What is none of them is left to Run to

@@ -243,7 +243,7 @@ func TestMemoryFullDisk(t *testing.T) {
 	if err := fsys.MkdirAll("/host", 0o755); err != nil {
 		t.Fatal(err)
 	}
-	cfg := trust.Config{Keys: []string{keys}, Memory: "/host/journal.revoked", FS: fsys, Poll: time.Millisecond}
+	cfg := trust.Config{Keys: []string{keys}, Memory: "/host/journal.revoked", FS: fsys, Poll: time.Hour}
 	r, err := trust.Open(cfg)
 	if err != nil {
 		t.Fatal(err)
