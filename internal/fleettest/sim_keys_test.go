@@ -112,7 +112,7 @@ func (w *world) heist() string {
 	return "a thief publishes with a key that hosts believe"
 }
 
-// void has people notice it.
+// void has people notice it. They may find that the store takes nothing.
 func (w *world) void() string {
 	if !w.p.isRobbed() {
 		return ""
@@ -121,6 +121,18 @@ func (w *world) void() string {
 		return "the thief's word cannot be made void"
 	}
 	return "the thief's word is void"
+}
+
+// unvoided has people make void what is not, and tells when they could not.
+func (w *world) unvoided() string {
+	if !w.p.isRobbed() {
+		return ""
+	}
+	if _, there := w.c.Node(tree.RevocationPath(snapshot.KeyID(w.extra["robbed"].Public().(ed25519.PublicKey)))); there {
+		return ""
+	}
+	w.void()
+	return "the thief's word is not void"
 }
 
 func (p *promises) isRobbed() bool {

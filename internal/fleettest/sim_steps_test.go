@@ -475,7 +475,6 @@ func (w *world) mend() {
 		s.setCut(false)
 		s.start()
 	}
-	w.void() // people notice
 	for _, h := range w.hosts {
 		h.getDisk().Refuse(nil)
 		h.agent.setCut(false)
@@ -497,7 +496,10 @@ func (w *world) converge() {
 	var missing string
 	var least uint64
 	for time.Since(began) < 4*time.Minute {
-		if missing = w.people.restored(); missing == "" {
+		if missing = w.unvoided(); missing == "" {
+			missing = w.people.restored()
+		}
+		if missing == "" {
 			missing = w.people.settled(w.rng.IntN)
 		}
 		if missing == "" {
