@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/netip"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -130,35 +131,74 @@ func (c committer) commit(ctx context.Context, groups [][]unit) map[*item]bool {
 
 // read reads what plan needs.
 func (c committer) read(ctx context.Context, wishes []wish) (facts, error) {
-	f := facts{held: make(map[string]held, len(wishes)), owners: make(map[netip.Addr]owner)}
+	f := facts{held: make(map[string]held, len(wishes)), owners: make(map[netip.Addr]owner), guards: make(map[string]store.Revision)}
 	var mu sync.Mutex // guards f's maps
-	g, ctx := errgroup.WithContext(ctx)
-	g.SetLimit(maxReads)
-	for _, w := range wishes {
-		g.Go(func() error {
-			h, err := c.held(ctx, w.id)
+	each := func(wishes []wish, do func(ctx context.Context, w wish) error) error {
+		g, ctx := errgroup.WithContext(ctx)
+		g.SetLimit(maxReads)
+		for _, w := range wishes {
+			g.Go(func() error { return do(ctx, w) })
+		}
+		return g.Wait()
+	}
+	err := each(wishes, func(ctx context.Context, w wish) error {
+		h, err := c.held(ctx, w.id)
+		mu.Lock()
+		defer mu.Unlock()
+		f.held[w.id] = h
+		return err
+	})
+	if err != nil {
+		return f, err
+	}
+	// Whether the servers are there is asked again by the transaction; the guards are to be of some
+	// time before that is on its way.
+	news := slices.DeleteFunc(slices.Clone(wishes), func(w wish) bool { return w.want == nil || f.held[w.id].server != nil })
+	if len(news) > maxReads {
+		nodes, _, err := c.st.List(ctx, tree.NameGuards)
+		if err != nil {
+			return f, err
+		}
+		for _, n := range nodes {
+			f.guards[n.Path] = n.Modified
+		}
+		news = nil
+	}
+	err = each(news, func(ctx context.Context, w wish) error {
+		path := tree.NameGuardPath(w.id)
+		n, err := c.st.Get(ctx, path)
+		if err != nil && !errors.Is(err, store.ErrNotFound) {
+			return err
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		f.guards[path] = n.Modified
+		return nil
+	})
+	if err != nil {
+		return f, err
+	}
+	return f, each(wishes, func(ctx context.Context, w wish) error {
+		if w.want == nil {
+			return nil
+		}
+		mu.Lock()
+		h := f.held[w.id]
+		mu.Unlock()
+		if h.server != nil && h.server.Same(*w.want) {
+			return nil
+		}
+		for _, a := range w.want.Addresses {
+			o, err := c.owner(ctx, a)
 			if err != nil {
 				return err
 			}
 			mu.Lock()
-			f.held[w.id] = h
+			f.owners[a] = o
 			mu.Unlock()
-			if w.want == nil || h.server != nil && h.server.Same(*w.want) {
-				return nil
-			}
-			for _, a := range w.want.Addresses {
-				o, err := c.owner(ctx, a)
-				if err != nil {
-					return err
-				}
-				mu.Lock()
-				f.owners[a] = o
-				mu.Unlock()
-			}
-			return nil
-		})
-	}
-	return f, g.Wait()
+		}
+		return nil
+	})
 }
 
 // held reads one server by the index of names.

@@ -2,6 +2,7 @@ package registry_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -87,6 +88,48 @@ type slow struct {
 func (s slow) Commit(ctx context.Context, txn store.Txn) (store.Revision, error) {
 	time.Sleep(s.by)
 	return s.Store.Commit(ctx, txn)
+}
+
+// late is a store that keeps a transaction which its caller was told nothing of.
+type late struct {
+	store.Store
+	txn *store.Txn // the first
+}
+
+func (l *late) Commit(ctx context.Context, txn store.Txn) (store.Revision, error) {
+	if l.txn == nil {
+		l.txn = &txn
+		return 0, fmt.Errorf("commit: %w", store.ErrUnavailable)
+	}
+	return l.Store.Commit(ctx, txn)
+}
+
+// TestLateRegistration: a registration whose answer was lost is asked for again, and then the server goes.
+// What comes late does not bring it back, though the server is not there as it was not before. (The
+// simulation found it.)
+func TestLateRegistration(t *testing.T) {
+	st := newStore(t)
+	l := &late{Store: st}
+	r := start(t, l, registry.DefaultConfig())
+	in := reg("web1.example.net", "192.0.2.1")
+	if _, err := r.RegisterServer(t.Context(), in); api.Code(err) != api.Unavailable {
+		t.Fatalf("%v, expected that it is not known", err)
+	}
+	if _, err := r.RegisterServer(t.Context(), in); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := r.DeregisterServer(t.Context(), "web1.example.net", "", ""); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := st.Commit(t.Context(), *l.txn); !errors.Is(err, store.ErrConflict) {
+		t.Errorf("late registration: %v, expected a conflict", err)
+	}
+	if servers := mustHold(t, st); len(servers) != 0 {
+		t.Errorf("left are %v", servers)
+	}
+	if _, err := r.RegisterServer(t.Context(), in); err != nil {
+		t.Errorf("registered anew: %v", err)
+	}
 }
 
 // Many leases that run out at once on a slow store: the time their removal takes is

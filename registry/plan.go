@@ -45,12 +45,15 @@ type owner struct {
 type facts struct {
 	held   map[string]held
 	owners map[netip.Addr]owner
+	// guards are those of the names that are to be and are not (tree.NameGuardPath).
+	guards map[string]store.Revision
 }
 
 // item is a wish on its way.
 type item struct {
 	wish
 	have    held
+	guard   store.Revision // of the name; for a server that is not there
 	refused *answer.Refused
 	// done is set without a transaction when all is as wished.
 	done *answer.Change
@@ -72,7 +75,7 @@ func plan(wishes []wish, f facts) ([]*item, []unit) {
 	items := make([]*item, len(wishes))
 	byID := make(map[string]*item, len(wishes))
 	for i, w := range wishes {
-		it := &item{wish: w, have: f.held[w.id]}
+		it := &item{wish: w, have: f.held[w.id], guard: f.guards[tree.NameGuardPath(w.id)]}
 		items[i], byID[w.id] = it, it
 		switch {
 		case w.only == nil:
@@ -209,8 +212,13 @@ func (t *tarjan) visit(it *item) {
 
 // txn builds the transaction of some units. An address given up by one of its
 // items and taken by another is written once, by the taker.
+//
+// That a server is not there may be true twice, before and after it was registered and taken away. So
+// the guard of its name is a condition, too: else a registration whose transaction comes late, long
+// after its caller gave up and another said that the server is gone, would bring it back.
 func txn(units []unit) store.Txn {
 	var t store.Txn
+	comes, goes := map[string]bool{}, map[string]bool{} // guards that are in it
 	put := make(map[netip.Addr]bool)
 	given := make(map[netip.Addr]bool) // by an item of this transaction
 	for _, u := range units {
@@ -241,6 +249,15 @@ func txn(units []unit) store.Txn {
 	for _, u := range units {
 		for _, it := range u.items {
 			it.add(&t)
+			guard := tree.NameGuardPath(it.id)
+			if it.have.server == nil && !comes[guard] {
+				comes[guard] = true
+				t.If = append(t.If, store.Cond{Path: guard, Modified: it.guard})
+			}
+			if it.want == nil && !goes[guard] {
+				goes[guard] = true
+				t.Do = append(t.Do, store.Op{Path: guard, Value: []byte(it.id)})
+			}
 			for _, a := range it.frees() {
 				if !put[a] {
 					t.Do = append(t.Do, store.Op{Path: tree.AddressIndexPath(a.String()), Delete: true})

@@ -88,6 +88,18 @@ func LeasePath(name string) string { return Leases + name }
 // NameIndexPath is the path that says where the server called name is.
 func NameIndexPath(name string) string { return "/index/name/" + name }
 
+// NameGuards is the prefix of what NameGuardPath makes.
+const NameGuards = "/index/gone/"
+
+// NameGuardPath is the path of the node that is written whenever a server goes whose name is of its
+// share, one of 256: a registration that was under way when that happened, of a server that was not
+// there, does not hold.
+func NameGuardPath(name string) string {
+	h := fnv.New32a()
+	_, _ = h.Write([]byte(name))
+	return fmt.Sprintf("%s%02x", NameGuards, byte(h.Sum32()))
+}
+
 // AddressIndex is the prefix of what AddressIndexPath makes.
 const AddressIndex = "/index/address/"
 
