@@ -43,7 +43,6 @@ deps:
 # them: unit, contract, scenario and differential tests are one pass.
 test: deps check
 	CGO_ENABLED=1 go test -race -tags interop $(TESTFLAGS) $(PACKAGES)
-	go test $(TESTFLAGS) ./announcer # what the race detector cannot: withoutRace
 
 check:
 	scripts/check.sh

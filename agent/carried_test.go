@@ -15,6 +15,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/zonecast/zonecast/internal/bubbletest"
 	"github.com/zonecast/zonecast/internal/datasets"
 	"github.com/zonecast/zonecast/internal/follow"
 	"github.com/zonecast/zonecast/internal/memstore"
@@ -44,7 +45,7 @@ func newAgent(t *testing.T, st store.Store) *Agent {
 // else comes.
 func TestGroupThatCannotBeRead(t *testing.T) {
 	a := newAgent(t, nil)
-	synctest.Test(t, func(t *testing.T) {
+	bubbletest.Run(t, func(t *testing.T) {
 		st := memstore.New()
 		defer st.Close()
 		a.deps.Store = st

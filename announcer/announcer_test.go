@@ -11,7 +11,6 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -20,6 +19,7 @@ import (
 	"github.com/zonecast/zonecast/announcer/check"
 	"github.com/zonecast/zonecast/announcer/route"
 	"github.com/zonecast/zonecast/announcer/state"
+	"github.com/zonecast/zonecast/internal/bubbletest"
 	"github.com/zonecast/zonecast/internal/memstore"
 	"github.com/zonecast/zonecast/internal/tree"
 	"github.com/zonecast/zonecast/store"
@@ -204,8 +204,7 @@ func halt(t *testing.T, all []*machine) {
 // everywhere: not one route is withdrawn. One host's checks fail meanwhile: it is held. One whose
 // daemon is dead goes. When the store is back, the one that fails gets its lease.
 func TestOctober2021(t *testing.T) {
-	withoutRace(t)
-	synctest.Test(t, func(t *testing.T) {
+	bubbletest.Run(t, func(t *testing.T) {
 		st := memstore.New()
 		all := fleet(t, st, 6)
 		st.SetAvailable(false)
@@ -255,8 +254,7 @@ func TestOctober2021(t *testing.T) {
 // the floor wants stay. Announcers that are restarted change nothing of it. When it is mended, all
 // are back, and no lease is left.
 func TestBrokenEverywhere(t *testing.T) {
-	withoutRace(t)
-	synctest.Test(t, func(t *testing.T) {
+	bubbletest.Run(t, func(t *testing.T) {
 		st := memstore.New()
 		dir := t.TempDir()
 		var all []*machine
@@ -322,7 +320,7 @@ func TestBrokenEverywhere(t *testing.T) {
 // TestOrders: what people want: drain, with a lease and its grace; hold; up and down; of one host
 // before that of all. The last one known stands while the store is away.
 func TestOrders(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubbletest.Run(t, func(t *testing.T) {
 		st := memstore.New()
 		all := fleet(t, st, 4)
 		order := func(host, order string) {
@@ -391,7 +389,7 @@ func TestOrders(t *testing.T) {
 
 // TestRouteRefused: a speaker that does not take a route is told again, and it is said.
 func TestRouteRefused(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubbletest.Run(t, func(t *testing.T) {
 		st := memstore.New()
 		m := boot(t, st, config("d0"), state.Unknown)
 		m.with(func(r *routers) { r.fails = fmt.Errorf("no room") })
@@ -418,7 +416,7 @@ func (m *machine) with(f func(*routers)) {
 // TestLeaseOfALifeBefore: a lease that lies in the store from before goes when the host can answer
 // again, also when the floor has refused another one meanwhile.
 func TestLeaseOfALifeBefore(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubbletest.Run(t, func(t *testing.T) {
 		st := memstore.New()
 		cfg := config("d0")
 		cfg.State = filepath.Join(t.TempDir(), "state")
@@ -448,7 +446,7 @@ func TestLeaseOfALifeBefore(t *testing.T) {
 // TestDiskDelaysNothing: while the disk takes its time over the state file, routes come and go; at
 // last it has what is.
 func TestDiskDelaysNothing(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubbletest.Run(t, func(t *testing.T) {
 		st := memstore.New()
 		var mu sync.Mutex // guards below
 		var kept string

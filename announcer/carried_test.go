@@ -4,11 +4,11 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/zonecast/zonecast/announcer/check"
 	"github.com/zonecast/zonecast/announcer/state"
+	"github.com/zonecast/zonecast/internal/bubbletest"
 	"github.com/zonecast/zonecast/internal/datasets"
 	"github.com/zonecast/zonecast/internal/memstore"
 )
@@ -70,8 +70,7 @@ func (s *several) why(want string) {
 // each on. One that is taken up takes nothing back, however long it is not there; one that is
 // dropped neither, though its answers end at once.
 func TestSeveralDatasets(t *testing.T) {
-	withoutRace(t)
-	synctest.Test(t, func(t *testing.T) {
+	bubbletest.Run(t, func(t *testing.T) {
 		st := memstore.New()
 		cfg := config("d0")
 		cfg.Journal, cfg.State = filepath.Join(t.TempDir(), "journal"), filepath.Join(t.TempDir(), "state")
@@ -146,8 +145,7 @@ func TestSeveralDatasets(t *testing.T) {
 // TestSeveralDatasetsAtStart: a VIP comes up when all is answered that was in an earlier life, and without
 // what never was after a minute.
 func TestSeveralDatasetsAtStart(t *testing.T) {
-	withoutRace(t)
-	synctest.Test(t, func(t *testing.T) {
+	bubbletest.Run(t, func(t *testing.T) {
 		st := memstore.New()
 		cfg := config("d0")
 		cfg.Journal, cfg.State = filepath.Join(t.TempDir(), "journal"), filepath.Join(t.TempDir(), "state")

@@ -13,6 +13,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/zonecast/zonecast/internal/bubbletest"
 	"github.com/zonecast/zonecast/internal/follow"
 	"github.com/zonecast/zonecast/internal/memstore"
 	"github.com/zonecast/zonecast/internal/replay"
@@ -99,7 +100,7 @@ func (w *world) gone(name string) {
 }
 
 func inWorld(t *testing.T, f func(w *world)) {
-	synctest.Test(t, func(t *testing.T) {
+	bubbletest.Run(t, func(t *testing.T) {
 		w := &world{T: t, st: memstore.New(), dataset: snapshot.NewDataset("internal"), beating: map[string]tree.Host{}}
 		w.answers = func() (replay.Server, error) { return simple{}, nil }
 		defer w.st.Close()

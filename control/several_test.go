@@ -16,6 +16,7 @@ import (
 
 	"github.com/zonecast/zonecast/api"
 	"github.com/zonecast/zonecast/api/controlapi"
+	"github.com/zonecast/zonecast/internal/bubbletest"
 	"github.com/zonecast/zonecast/internal/claimtree"
 	"github.com/zonecast/zonecast/internal/datasets"
 	"github.com/zonecast/zonecast/internal/direct"
@@ -31,7 +32,7 @@ import (
 // TestSeveral: a process that speaks of two datasets explains each name by the one that has it,
 // tells of both, waits for both, and plans for both.
 func TestSeveral(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubbletest.Run(t, func(t *testing.T) {
 		st := memstore.New()
 		defer st.Close()
 		commit := func(ops ...store.Op) store.Revision {

@@ -25,6 +25,7 @@ import (
 
 	"github.com/zonecast/zonecast/geo"
 	"github.com/zonecast/zonecast/geo/mmdb/mmdbtest"
+	"github.com/zonecast/zonecast/internal/bubbletest"
 	"github.com/zonecast/zonecast/internal/claimtree"
 	"github.com/zonecast/zonecast/internal/datasets"
 	"github.com/zonecast/zonecast/internal/memstore"
@@ -54,7 +55,7 @@ const cycle = 30 * time.Second
 // in runs a test in a bubble of time. The directory is made outside: it outlives it.
 func in(t *testing.T, do func(*world)) {
 	dir := t.TempDir()
-	synctest.Test(t, func(t *testing.T) {
+	bubbletest.Run(t, func(t *testing.T) {
 		w := &world{t: t, st: memstore.New(), dir: dir, cfg: mapper.DefaultConfig()}
 		defer w.st.Close()
 		w.cfg.RTT, w.cfg.Uses, w.cfg.Headroom = []string{dir}, []string{"www.example.net", "*.cdn.example.net"}, 0

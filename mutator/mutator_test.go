@@ -18,6 +18,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/zonecast/zonecast/fleet"
+	"github.com/zonecast/zonecast/internal/bubbletest"
 	"github.com/zonecast/zonecast/internal/claimtree"
 	"github.com/zonecast/zonecast/internal/memstore"
 	"github.com/zonecast/zonecast/internal/tree"
@@ -179,7 +180,7 @@ func progress(t failer, st store.Store) (tree.Progress, store.Revision) {
 
 // bubble runs f with a store and a running mutator; the bubble's time is its own.
 func bubble(t *testing.T, change func(*Config), f func(t *testing.T, st *memstore.Store)) {
-	synctest.Test(t, func(t *testing.T) {
+	bubbletest.Run(t, func(t *testing.T) {
 		st := memstore.New()
 		t.Cleanup(func() { st.Close() })
 		run(t, st, change)
@@ -236,7 +237,7 @@ func TestFollowsServers(t *testing.T) {
 
 // A restart writes nothing that is there, and removes what no server wants.
 func TestRestart(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubbletest.Run(t, func(t *testing.T) {
 		st := memstore.New()
 		defer st.Close()
 		stop := run(t, st, nil)
@@ -471,7 +472,7 @@ func TestOutageAndFence(t *testing.T) {
 
 // A server that cannot be read keeps its claims, also when the process is new.
 func TestBrokenServer(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubbletest.Run(t, func(t *testing.T) {
 		st := memstore.New()
 		defer st.Close()
 		stop := run(t, st, nil)

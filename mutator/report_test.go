@@ -19,6 +19,7 @@ import (
 	dto "github.com/prometheus/client_model/go"
 
 	"github.com/zonecast/zonecast/fleet"
+	"github.com/zonecast/zonecast/internal/bubbletest"
 	"github.com/zonecast/zonecast/internal/configtree"
 	"github.com/zonecast/zonecast/internal/memstore"
 	"github.com/zonecast/zonecast/internal/tree"
@@ -66,7 +67,7 @@ def group(g):
 // process that leads next. It goes when the rule fails no more.
 func TestFailingRule(t *testing.T) {
 	d := &rulesDir{t: t, dir: t.TempDir()}
-	synctest.Test(t, func(t *testing.T) {
+	bubbletest.Run(t, func(t *testing.T) {
 		st := memstore.New()
 		defer st.Close()
 		use := func(c *Config) { c.RulesDir = d.dir }
@@ -156,7 +157,7 @@ func TestFailingRule(t *testing.T) {
 
 // TestManyFailures are counted, and not all written.
 func TestManyFailures(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubbletest.Run(t, func(t *testing.T) {
 		st := memstore.New()
 		defer st.Close()
 		files := fstest.MapFS{"x.star": {Data: []byte("def server(s):\n  fail('" + strings.Repeat("long ", 1000) + "')\n"), Mode: 0o444}}
@@ -237,7 +238,7 @@ func (m moody) Claims(shard string, members func() []fleet.Server) ([]record.Cla
 // TestTriedAgain holds that what failed for a while is evaluated when that is over, though
 // nothing changes.
 func TestTriedAgain(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubbletest.Run(t, func(t *testing.T) {
 		st := memstore.New()
 		defer st.Close()
 		m := newMutator(t, st, func(c *Config) { c.RulesDir = t.TempDir() })
@@ -267,7 +268,7 @@ func TestTriedAgain(t *testing.T) {
 // nothing for gone.
 func TestRulesBeforeServers(t *testing.T) {
 	d := &rulesDir{t: t, dir: t.TempDir()}
-	synctest.Test(t, func(t *testing.T) {
+	bubbletest.Run(t, func(t *testing.T) {
 		st := memstore.New()
 		defer st.Close()
 		use := func(c *Config) { c.RulesDir = d.dir }
@@ -302,7 +303,7 @@ func TestRulesBeforeServers(t *testing.T) {
 // once.
 func TestDirectoryAndLanded(t *testing.T) {
 	d := &rulesDir{t: t, dir: t.TempDir()}
-	synctest.Test(t, func(t *testing.T) {
+	bubbletest.Run(t, func(t *testing.T) {
 		st := memstore.New()
 		defer st.Close()
 		var log bytes.Buffer

@@ -7,12 +7,12 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/zonecast/zonecast/fleet"
+	"github.com/zonecast/zonecast/internal/bubbletest"
 	"github.com/zonecast/zonecast/internal/configtree"
 	"github.com/zonecast/zonecast/internal/memstore"
 	"github.com/zonecast/zonecast/internal/tree"
@@ -161,7 +161,7 @@ func TestRulesOfUsers(t *testing.T) {
 // claims of a rule that went while nobody led go.
 func TestRulesAfterRestart(t *testing.T) {
 	d := &rulesDir{t: t, dir: t.TempDir()}
-	synctest.Test(t, func(t *testing.T) {
+	bubbletest.Run(t, func(t *testing.T) {
 		st := memstore.New()
 		defer st.Close()
 		use := func(c *Config) { c.RulesDir = d.dir }
@@ -201,7 +201,7 @@ func TestRulesAfterRestart(t *testing.T) {
 // TestLandedRules takes rules that people landed: they come, change and go with the
 // configuration, are there after a restart without a gap, and stay when it cannot be read.
 func TestLandedRules(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubbletest.Run(t, func(t *testing.T) {
 		st := memstore.New()
 		t.Cleanup(func() { st.Close() })
 		stop := run(t, st, nil)

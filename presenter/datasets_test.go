@@ -4,8 +4,8 @@ import (
 	"context"
 	"log/slog"
 	"testing"
-	"testing/synctest"
 
+	"github.com/zonecast/zonecast/internal/bubbletest"
 	"github.com/zonecast/zonecast/internal/datasets"
 	"github.com/zonecast/zonecast/internal/follow"
 	"github.com/zonecast/zonecast/internal/memstore"
@@ -28,7 +28,7 @@ func carried(t *testing.T, st store.Store, dataset string) *snapshot.Dataset {
 // TestDatasets: presenters of several datasets each make theirs of the same claims; together
 // they are what one makes without a division, and one dataset with everything is the same.
 func TestDatasets(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubbletest.Run(t, func(t *testing.T) {
 		divided := func(texts ...string) *datasets.Division {
 			var all []datasets.Zones
 			for _, text := range texts {

@@ -5,11 +5,11 @@ import (
 	"fmt"
 	"sync"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"pgregory.net/rapid"
 
+	"github.com/zonecast/zonecast/internal/bubbletest"
 	"github.com/zonecast/zonecast/internal/claimtree"
 	"github.com/zonecast/zonecast/internal/memstore"
 	"github.com/zonecast/zonecast/record"
@@ -63,7 +63,7 @@ func TestHistories(t *testing.T) {
 		// A bubble is another goroutine, in which rapid's way to stop a case, a
 		// panic, must not end.
 		var stopped any
-		synctest.Test(t, func(*testing.T) {
+		bubbletest.Run(t, func(*testing.T) {
 			defer func() { stopped = recover() }()
 			replay(rt)
 		})

@@ -15,6 +15,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/zonecast/zonecast/internal/bubbletest"
 	"github.com/zonecast/zonecast/internal/configtree"
 	"github.com/zonecast/zonecast/service/landed"
 	"github.com/zonecast/zonecast/snapshot/journal/faultfs"
@@ -160,7 +161,7 @@ func big(n, size int) string { return fmt.Sprintf(`[%d,"%s"]`, n, strings.Repeat
 // bubble runs test in a bubble with time enough for all pauses at its end.
 func bubble(t *testing.T, test func(*testing.T)) {
 	t.Helper()
-	synctest.Test(t, func(t *testing.T) {
+	bubbletest.Run(t, func(t *testing.T) {
 		test(t)
 		synctest.Wait()
 	})

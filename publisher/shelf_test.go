@@ -13,6 +13,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/zonecast/zonecast/internal/bubbletest"
 	"github.com/zonecast/zonecast/internal/follow"
 	"github.com/zonecast/zonecast/record"
 	"github.com/zonecast/zonecast/snapshot"
@@ -85,7 +86,7 @@ func TestShelfTogether(t *testing.T) {
 // more is due: until then the log grows, and hosts that join replay all of it.
 func TestSnapshotAfterFullDisk(t *testing.T) {
 	dir := t.TempDir()
-	synctest.Test(t, func(t *testing.T) {
+	bubbletest.Run(t, func(t *testing.T) {
 		c := DefaultConfig()
 		c.Dir, c.KeyFile = filepath.Join(dir, "p"), filepath.Join(dir, "key")
 		p, err := New(c, Deps{Log: slog.New(slog.DiscardHandler), Metrics: prometheus.NewRegistry(), Name: "p1"})

@@ -15,6 +15,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/zonecast/zonecast/internal/bubbletest"
 	"github.com/zonecast/zonecast/internal/memstore"
 	"github.com/zonecast/zonecast/internal/tree"
 	"github.com/zonecast/zonecast/internal/trial"
@@ -39,7 +40,7 @@ func (l listing) List(ctx context.Context, prefix string) ([]store.Node, store.R
 // more when it is withdrawn or gone. What is passed stays until its version is signed.
 func TestOfferTrials(t *testing.T) {
 	dir := t.TempDir()
-	synctest.Test(t, func(t *testing.T) {
+	bubbletest.Run(t, func(t *testing.T) {
 		st := memstore.New()
 		defer st.Close()
 		c := DefaultConfig()

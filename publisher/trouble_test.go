@@ -17,6 +17,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/zonecast/zonecast/internal/bubbletest"
 	"github.com/zonecast/zonecast/internal/follow"
 	"github.com/zonecast/zonecast/internal/memstore"
 	"github.com/zonecast/zonecast/internal/tree"
@@ -79,7 +80,7 @@ func TestShelfLeavesRoom(t *testing.T) {
 // newer version comes: who begins now needs ours.
 func TestForeignManifestOfOurVersion(t *testing.T) {
 	dir := t.TempDir()
-	synctest.Test(t, func(t *testing.T) {
+	bubbletest.Run(t, func(t *testing.T) {
 		st := memstore.New()
 		defer st.Close()
 		d := snapshot.NewDataset("internal")
@@ -159,7 +160,7 @@ func TestForeignManifestOfOurVersion(t *testing.T) {
 // TestTrialThatCannotBeOffered: a trial whose delta is lost is not read every second, and one line says so.
 func TestTrialThatCannotBeOffered(t *testing.T) {
 	dir := t.TempDir()
-	synctest.Test(t, func(t *testing.T) {
+	bubbletest.Run(t, func(t *testing.T) {
 		st := memstore.New()
 		defer st.Close()
 		c := DefaultConfig()

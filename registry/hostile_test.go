@@ -13,6 +13,7 @@ import (
 
 	"github.com/zonecast/zonecast/api"
 	"github.com/zonecast/zonecast/api/registryapi"
+	"github.com/zonecast/zonecast/internal/bubbletest"
 	"github.com/zonecast/zonecast/internal/memstore"
 	"github.com/zonecast/zonecast/internal/tree"
 	"github.com/zonecast/zonecast/registry"
@@ -64,7 +65,7 @@ func TestNoLeaseWithoutServer(t *testing.T) {
 
 // A lease without a server, whoever left it, goes when it runs out.
 func TestOrphanedLeaseGoes(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubbletest.Run(t, func(t *testing.T) {
 		st := memstore.New()
 		t.Cleanup(func() { st.Close() })
 		path := tree.LeasePath("gone.example.net")
@@ -135,7 +136,7 @@ func TestLateRegistration(t *testing.T) {
 // Many leases that run out at once on a slow store: the time their removal takes is
 // no outage, after which all leases would begin anew.
 func TestSlowRemovalIsNoOutage(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubbletest.Run(t, func(t *testing.T) {
 		st := memstore.New()
 		t.Cleanup(func() { st.Close() })
 		fast := start(t, st, registry.DefaultConfig())

@@ -9,6 +9,7 @@ import (
 
 	"github.com/zonecast/zonecast/api"
 	"github.com/zonecast/zonecast/api/registryapi"
+	"github.com/zonecast/zonecast/internal/bubbletest"
 	"github.com/zonecast/zonecast/internal/memstore"
 	"github.com/zonecast/zonecast/internal/tree"
 	"github.com/zonecast/zonecast/registry"
@@ -17,7 +18,7 @@ import (
 
 // leased runs f in a bubble with a registry and a server whose lease is 10 s.
 func leased(t *testing.T, f func(t *testing.T, st *memstore.Store, r *registry.Registry, there func() bool)) {
-	synctest.Test(t, func(t *testing.T) {
+	bubbletest.Run(t, func(t *testing.T) {
 		st := memstore.New()
 		t.Cleanup(func() { st.Close() })
 		r := start(t, st, registry.DefaultConfig())
@@ -134,7 +135,7 @@ func TestWallClockDecidesNothing(t *testing.T) {
 
 // A second process takes over when the first dies.
 func TestLeaseSurvivesItsKeeper(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubbletest.Run(t, func(t *testing.T) {
 		st := memstore.New()
 		t.Cleanup(func() { st.Close() })
 		first := st.Peer()

@@ -4,12 +4,12 @@ import (
 	"context"
 	"errors"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/zonecast/zonecast/internal/bubbletest"
 	"github.com/zonecast/zonecast/service"
 )
 
@@ -50,7 +50,7 @@ func TestPeriodicTimes(t *testing.T) {
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
+			bubbletest.Run(t, func(t *testing.T) {
 				var starts []time.Duration
 				began := time.Now()
 				reg, err := runFor(t, 44*time.Second, service.Periodic("tick", interval, func(context.Context) error {
@@ -82,7 +82,7 @@ func TestPeriodicTimes(t *testing.T) {
 }
 
 func TestPeriodicJitter(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubbletest.Run(t, func(t *testing.T) {
 		last := time.Now()
 		late := 0
 		_, err := runFor(t, time.Hour, service.Periodic("tick", time.Second, func(context.Context) error {
@@ -106,7 +106,7 @@ func TestPeriodicJitter(t *testing.T) {
 }
 
 func TestPeriodicErrorEndsTheService(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubbletest.Run(t, func(t *testing.T) {
 		broken := errors.New("broken")
 		reg, err := runFor(t, time.Hour, service.Periodic("tick", time.Second, func(context.Context) error { return broken }))
 		if !errors.Is(err, broken) {
@@ -128,7 +128,7 @@ func TestPeriodicErrorEndsTheService(t *testing.T) {
 
 // An iteration that the stop cuts short is neither a failure nor a success.
 func TestPeriodicStopsInsideAnIteration(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubbletest.Run(t, func(t *testing.T) {
 		reg, err := runFor(t, 10*time.Second, service.Periodic("tick", time.Second, func(ctx context.Context) error {
 			<-ctx.Done()
 			return ctx.Err()

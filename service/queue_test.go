@@ -14,6 +14,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"pgregory.net/rapid"
 
+	"github.com/zonecast/zonecast/internal/bubbletest"
 	"github.com/zonecast/zonecast/service"
 )
 
@@ -39,7 +40,7 @@ func submit[T any](t *testing.T, q *service.Queue[T], item T) *service.Job {
 }
 
 func TestQueueHandlesInOrder(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubbletest.Run(t, func(t *testing.T) {
 		odd := errors.New("odd")
 		var got, failed []int
 		q := service.NewQueue("q", 1, 10, func(_ context.Context, i int) error {
@@ -89,7 +90,7 @@ func TestQueueHandlesInOrder(t *testing.T) {
 }
 
 func TestQueueIsBounded(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubbletest.Run(t, func(t *testing.T) {
 		q := service.NewQueue("q", 1, 2, func(context.Context, int) error { time.Sleep(time.Second); return nil })
 		reg, stop := startQueue(t, q.Task())
 		submit(t, q, 1)
@@ -123,7 +124,7 @@ func TestQueueIsBounded(t *testing.T) {
 }
 
 func TestQueueDedupe(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubbletest.Run(t, func(t *testing.T) {
 		type item struct {
 			key   string
 			value int
@@ -165,7 +166,7 @@ func TestQueueDedupe(t *testing.T) {
 }
 
 func TestQueueTryLater(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubbletest.Run(t, func(t *testing.T) {
 		var at []time.Duration
 		began := time.Now()
 		q := service.NewQueue("q", 1, 1, func(context.Context, int) error {
@@ -197,7 +198,7 @@ func TestQueueTryLater(t *testing.T) {
 }
 
 func TestQueueClose(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubbletest.Run(t, func(t *testing.T) {
 		var handled atomic.Int32
 		q := service.NewQueue("q", 2, 10, func(context.Context, int) error {
 			if handled.Add(1) == 1 {
@@ -228,7 +229,7 @@ func TestQueueClose(t *testing.T) {
 
 // A stop gives every item an end: those in work their own, the others ErrQueueClosed.
 func TestQueueStop(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubbletest.Run(t, func(t *testing.T) {
 		q := service.NewQueue("q", 1, 10, func(ctx context.Context, i int) error {
 			if i == 0 {
 				return service.TryLater(time.Hour, nil)
@@ -260,7 +261,7 @@ func TestQueueStop(t *testing.T) {
 }
 
 func TestQueuePanicEndsTheService(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubbletest.Run(t, func(t *testing.T) {
 		q := service.NewQueue("q", 3, 10, func(context.Context, int) error { panic("oops") })
 		submit(t, q, 1)
 		_, err := runFor(t, time.Hour, q.Task())
@@ -278,7 +279,7 @@ func TestQueueProperty(t *testing.T) {
 		workers := rapid.IntRange(1, 4).Draw(rt, "workers")
 		bound := rapid.IntRange(1, 6).Draw(rt, "max")
 		keys := rapid.SliceOfN(rapid.IntRange(0, 5), 0, 40).Draw(rt, "keys")
-		synctest.Test(t, func(t *testing.T) {
+		bubbletest.Run(t, func(t *testing.T) {
 			type item struct{ key, seq int }
 			var mu sync.Mutex // guards below
 			last := map[int]int{}

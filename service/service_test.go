@@ -18,6 +18,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/goleak"
 
+	"github.com/zonecast/zonecast/internal/bubbletest"
 	"github.com/zonecast/zonecast/service"
 )
 
@@ -90,7 +91,7 @@ func metric(t *testing.T, g prometheus.Gatherer, name string, labels ...string) 
 }
 
 func TestStartsInOrderStopsInReverse(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubbletest.Run(t, func(t *testing.T) {
 		var j journal
 		s := newService(t, service.Config{})
 		task := func(name string) service.Task {
@@ -165,7 +166,7 @@ func TestAFailureEndsEverything(t *testing.T) {
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
+			bubbletest.Run(t, func(t *testing.T) {
 				var j journal
 				s := newService(t, service.Config{})
 				s.Add(idle("first", &j), idle("second", &j), service.Task{Name: "bad", Run: func(ctx context.Context) error {
@@ -196,7 +197,7 @@ func TestAFailureEndsEverything(t *testing.T) {
 }
 
 func TestRestartPolicy(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubbletest.Run(t, func(t *testing.T) {
 		reg := prometheus.NewRegistry()
 		s := newService(t, service.Config{Registry: reg})
 		var starts []time.Duration
@@ -231,7 +232,7 @@ func TestRestartPolicy(t *testing.T) {
 
 // A task that fails and then holds out raises a warning and clears it.
 func TestRestartWarns(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubbletest.Run(t, func(t *testing.T) {
 		s := newService(t, service.Config{})
 		runs := 0
 		s.Add(service.Task{Name: "once-bad", Restart: service.Restart{Min: time.Second}, Run: func(ctx context.Context) error {
@@ -264,7 +265,7 @@ func TestRestartWarns(t *testing.T) {
 }
 
 func TestStuckTaskDoesNotHoldUpTheOthers(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubbletest.Run(t, func(t *testing.T) {
 		var j journal
 		release := make(chan struct{})
 		s := newService(t, service.Config{})
@@ -310,7 +311,7 @@ func TestStuckTaskDoesNotHoldUpTheOthers(t *testing.T) {
 }
 
 func TestReadyInTimeOrNotAtAll(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubbletest.Run(t, func(t *testing.T) {
 		var j journal
 		s := newService(t, service.Config{})
 		slow := idle("slow", &j)
@@ -327,7 +328,7 @@ func TestReadyInTimeOrNotAtAll(t *testing.T) {
 }
 
 func TestOnceTasks(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubbletest.Run(t, func(t *testing.T) {
 		s := newService(t, service.Config{})
 		n := 0
 		for _, name := range []string{"a", "b"} {
@@ -340,7 +341,7 @@ func TestOnceTasks(t *testing.T) {
 }
 
 func TestStopErrorsAreJoined(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubbletest.Run(t, func(t *testing.T) {
 		s := newService(t, service.Config{})
 		for _, name := range []string{"a", "b"} {
 			s.Add(service.Task{Name: name, Run: func(ctx context.Context) error {
@@ -378,7 +379,7 @@ func TestMistakes(t *testing.T) {
 }
 
 func TestWarnings(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubbletest.Run(t, func(t *testing.T) {
 		reg := prometheus.NewRegistry()
 		s := newService(t, service.Config{Registry: reg})
 		s.Add(idle("a", nil))

@@ -4,11 +4,11 @@ import (
 	"context"
 	"errors"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/zonecast/zonecast/internal/bubbletest"
 	"github.com/zonecast/zonecast/service"
 )
 
@@ -30,7 +30,7 @@ func feed(ctx context.Context, items ...int) <-chan int {
 }
 
 func TestWatchOpensAgain(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubbletest.Run(t, func(t *testing.T) {
 		var opened []time.Duration
 		var contexts []context.Context
 		var got []int
@@ -80,7 +80,7 @@ func TestWatchOpensAgain(t *testing.T) {
 }
 
 func TestWatchHandleErrors(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubbletest.Run(t, func(t *testing.T) {
 		opens, handled := 0, 0
 		broken := errors.New("broken")
 		began := time.Now()

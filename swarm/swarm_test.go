@@ -18,12 +18,12 @@ import (
 	"sync"
 	"syscall"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/zonecast/zonecast/internal/bubbletest"
 	"github.com/zonecast/zonecast/internal/memstore"
 	"github.com/zonecast/zonecast/internal/tree"
 	"github.com/zonecast/zonecast/record"
@@ -474,7 +474,7 @@ func (e *exhausted) Accept() (net.Conn, error) {
 
 // TestAcceptPauses: a process without files does not turn in circles, and goes on when it has some.
 func TestAcceptPauses(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubbletest.Run(t, func(t *testing.T) {
 		ln := &exhausted{left: 10}
 		g := &gate{ln: ln, log: slog.New(slog.DiscardHandler)}
 		began := time.Now()

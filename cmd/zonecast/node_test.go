@@ -8,15 +8,15 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
-	"testing/synctest"
 	"time"
 
+	"github.com/zonecast/zonecast/internal/bubbletest"
 	"github.com/zonecast/zonecast/service"
 )
 
 // What troubles a stage is a warning of its process, as long as it lasts.
 func TestWarnings(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubbletest.Run(t, func(t *testing.T) {
 		svc, err := service.New(service.Config{Name: "presenter", Log: slog.New(slog.DiscardHandler)})
 		if err != nil {
 			t.Fatal(err)

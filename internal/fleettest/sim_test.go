@@ -8,6 +8,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/zonecast/zonecast/internal/bubbletest"
 	"github.com/zonecast/zonecast/internal/simstore"
 	"github.com/zonecast/zonecast/internal/tree"
 	"github.com/zonecast/zonecast/mutator"
@@ -20,7 +21,7 @@ var simSeed = flag.Uint64("sim.seed", 1, "seed of the first simulated world")
 // simulate plays a scene, and gives what was broken.
 func simulate(t *testing.T, s scene) (broken map[promise]bool, report string) {
 	t.Helper()
-	synctest.Test(t, func(t *testing.T) {
+	bubbletest.Run(t, func(t *testing.T) {
 		w := newWorld(t, s)
 		w.play()
 		w.end()
@@ -104,7 +105,7 @@ func TestWeekAlone(t *testing.T) { weekAlone(t, 2) }
 
 func weekAlone(t *testing.T, hosts int) {
 	const week = 7 * 24 * time.Hour
-	synctest.Test(t, func(t *testing.T) {
+	bubbletest.Run(t, func(t *testing.T) {
 		w := newWorld(t, scene{seed: *simSeed, hosts: hosts, only: map[string]int{}}) // no rings: hosts would look for a trial all week
 		defer w.end()
 		w.converge()
@@ -196,7 +197,7 @@ func (h *simHost) age(t *testing.T) time.Duration {
 // that it cannot have must not lead for ever while another has all of it. (The simulation found
 // it: only who leads could have said where a snapshot is.)
 func TestStuckPublisherLetsAnotherLead(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubbletest.Run(t, func(t *testing.T) {
 		w := newWorld(t, scene{seed: *simSeed, hosts: 1})
 		defer w.end()
 		w.converge()
@@ -249,7 +250,7 @@ func (w *world) stage(name string) *stage {
 // TestSlowStore: a store that takes nearly as long as anybody waits for it delays what is published, and
 // neither stops it nor has leaders change.
 func TestSlowStore(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubbletest.Run(t, func(t *testing.T) {
 		w := newWorld(t, scene{seed: *simSeed, hosts: 4})
 		defer w.end()
 		w.converge()

@@ -10,6 +10,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/zonecast/zonecast/internal/bubbletest"
 	"github.com/zonecast/zonecast/internal/follow"
 	"github.com/zonecast/zonecast/internal/tree"
 	"github.com/zonecast/zonecast/snapshot/journal"
@@ -65,7 +66,7 @@ func (b *beliefs) use(c *follow.Config) { c.Keys, c.KeysChanged = b.keys, b.chan
 // TestRevokedBefore: what a thief signed comes before what tells that its key is revoked. It is
 // not taken, at the beginning and after a silence, and what can be believed is when that is known.
 func TestRevokedBefore(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubbletest.Run(t, func(t *testing.T) {
 		thief := key(2)
 		o := newOrigin(t)
 		o.publish()
@@ -108,7 +109,7 @@ func TestRevokedBefore(t *testing.T) {
 // TestRevokedBeforeRefresh: the watch says nothing any more, and what a thief signed meanwhile is found
 // by asking anew: so is what tells of revocations, first.
 func TestRevokedBeforeRefresh(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubbletest.Run(t, func(t *testing.T) {
 		thief := key(2)
 		o := newOrigin(t)
 		o.publish()
@@ -149,7 +150,7 @@ func TestRevokedBeforeRefresh(t *testing.T) {
 // TestKeyAddedAfterItsRevocation: a key comes into a host's files that was revoked when nobody here
 // knew it. What it signed is not taken before the store was asked for revocations.
 func TestKeyAddedAfterItsRevocation(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubbletest.Run(t, func(t *testing.T) {
 		thief := key(2)
 		o := newOrigin(t)
 		o.publish()

@@ -10,6 +10,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/zonecast/zonecast/internal/bubbletest"
 	"github.com/zonecast/zonecast/internal/lead"
 	"github.com/zonecast/zonecast/internal/memstore"
 	"github.com/zonecast/zonecast/store"
@@ -21,7 +22,7 @@ func election(st store.Store) lead.Election {
 
 // Of several processes one runs the task; when it dies another does.
 func TestOneRuns(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubbletest.Run(t, func(t *testing.T) {
 		st := memstore.New()
 		defer st.Close()
 		var running, most, runs atomic.Int32
@@ -74,7 +75,7 @@ func TestOneRuns(t *testing.T) {
 
 // A task that fails at once is not run in circles, and one that ran long starts soon.
 func TestPauses(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubbletest.Run(t, func(t *testing.T) {
 		st := memstore.New()
 		defer st.Close()
 		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)

@@ -2,9 +2,9 @@ package memstore_test
 
 import (
 	"testing"
-	"testing/synctest"
 	"time"
 
+	"github.com/zonecast/zonecast/internal/bubbletest"
 	"github.com/zonecast/zonecast/internal/memstore"
 	"github.com/zonecast/zonecast/store"
 	"github.com/zonecast/zonecast/store/storetest"
@@ -23,7 +23,7 @@ func TestContract(t *testing.T) {
 // Time in a bubble moves only when everything waits: nothing in a memstore may
 // wait on anything but channels and timers.
 func TestInBubble(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubbletest.Run(t, func(t *testing.T) {
 		s := memstore.New()
 		defer s.Close()
 		dying := s.Peer()

@@ -9,13 +9,13 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"pgregory.net/rapid"
 
 	"github.com/zonecast/zonecast/api"
 	"github.com/zonecast/zonecast/api/controlapi"
+	"github.com/zonecast/zonecast/internal/bubbletest"
 	"github.com/zonecast/zonecast/internal/claimtree"
 	"github.com/zonecast/zonecast/internal/memstore"
 	"github.com/zonecast/zonecast/internal/tree"
@@ -43,7 +43,7 @@ func TestInControl(t *testing.T) {
 		// A bubble is another goroutine, in which rapid's way to stop a case, a panic, must
 		// not end.
 		var stopped any
-		synctest.Test(t, func(*testing.T) {
+		bubbletest.Run(t, func(*testing.T) {
 			defer func() { stopped = recover() }()
 			run(rt)
 		})

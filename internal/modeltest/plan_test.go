@@ -13,6 +13,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/zonecast/zonecast/api/controlapi"
+	"github.com/zonecast/zonecast/internal/bubbletest"
 	"github.com/zonecast/zonecast/internal/claimtree"
 	"github.com/zonecast/zonecast/internal/dnswire"
 	"github.com/zonecast/zonecast/internal/memstore"
@@ -118,7 +119,7 @@ func (w *planned) holds() map[string]*controlapi.Hold {
 func TestPlanIsWhatHappens(t *testing.T) {
 	held, frozen, let, conflicts := 0, 0, 0, 0
 	for seed := range uint64(60) {
-		synctest.Test(t, func(t *testing.T) {
+		bubbletest.Run(t, func(t *testing.T) {
 			r := rand.New(rand.NewPCG(seed, 5))
 			// Guards attribute to each source what its changes made: that is exact when sources
 			// do not replace each other's RRsets.

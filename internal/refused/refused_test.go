@@ -13,6 +13,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 
+	"github.com/zonecast/zonecast/internal/bubbletest"
 	"github.com/zonecast/zonecast/internal/refused"
 	"github.com/zonecast/zonecast/snapshot/journal"
 	"github.com/zonecast/zonecast/snapshot/journal/faultfs"
@@ -48,7 +49,7 @@ func entry(n int, size int) refused.Entry {
 // TestKept: what is kept is what was given, the newest, and no more than fits; also by the
 // next process.
 func TestKept(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubbletest.Run(t, func(t *testing.T) {
 		dir := "/host/journal.refused"
 		fsys := faultfs.New()
 		if err := fsys.MkdirAll("/host", 0o755); err != nil {
@@ -102,7 +103,7 @@ func TestKept(t *testing.T) {
 // TestDiskFullKeepsNothing: nothing is kept, nothing is left over, nobody waits, and it goes on
 // when there is room.
 func TestDiskFullKeepsNothing(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubbletest.Run(t, func(t *testing.T) {
 		dir := "/host/journal.refused"
 		fsys := faultfs.New()
 		if err := fsys.MkdirAll(dir, 0o755); err != nil {
@@ -136,7 +137,7 @@ func TestDiskFullKeepsNothing(t *testing.T) {
 
 // TestReadOnlyFiles: what cannot be removed counts; a disk that comes and goes is not filled.
 func TestReadOnlyFiles(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubbletest.Run(t, func(t *testing.T) {
 		dir := "/host/journal.refused"
 		fsys := faultfs.New()
 		if err := fsys.MkdirAll(dir, 0o755); err != nil {

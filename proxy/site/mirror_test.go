@@ -10,6 +10,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/zonecast/zonecast/internal/bubbletest"
 	"github.com/zonecast/zonecast/internal/memstore"
 	"github.com/zonecast/zonecast/store"
 	"github.com/zonecast/zonecast/store/wire"
@@ -25,7 +26,7 @@ func TestMirrorOfLargeStore(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()
-			synctest.Test(t, func(t *testing.T) {
+			bubbletest.Run(t, func(t *testing.T) {
 				st := memstore.New()
 				defer st.Close()
 				commit := func(ops ...store.Op) {
@@ -121,7 +122,7 @@ func TestSizesOfMirror(t *testing.T) {
 // that happens: a large state would take the last room of a full disk every second.
 func TestCacheOnBadDisk(t *testing.T) {
 	dir := t.TempDir()
-	synctest.Test(t, func(t *testing.T) {
+	bubbletest.Run(t, func(t *testing.T) {
 		c := &cache{path: filepath.Join(dir, "later", "all.tree"), prefix: "/"}
 		states := 0
 		b := store.Batch{Revision: 1, Reset: true}

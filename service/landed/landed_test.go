@@ -13,6 +13,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/zonecast/zonecast/internal/bubbletest"
 )
 
 // fake is a proxy that says what a test wants.
@@ -145,7 +147,7 @@ type limits struct {
 // a proxy that is dead: the last good one stays, and each time it is said.
 func TestSubscription(t *testing.T) {
 	dir := t.TempDir()
-	synctest.Test(t, func(t *testing.T) {
+	bubbletest.Run(t, func(t *testing.T) {
 		f := &fake{version: 10, json: `{"most":1}`, age: time.Second}
 		c, stop := f.client()
 		defer stop()
@@ -261,7 +263,7 @@ func TestWatchIsModest(t *testing.T) {
 		"absent": func(f *fake) { f.status = 404 }, "older": func(f *fake) { f.deaf = true },
 	} {
 		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
+			bubbletest.Run(t, func(t *testing.T) {
 				f := &fake{version: 1, json: `1`}
 				c, stop := f.client()
 				defer stop()

@@ -3,14 +3,15 @@ package journal
 import (
 	"context"
 	"testing"
-	"testing/synctest"
 	"time"
+
+	"github.com/zonecast/zonecast/internal/bubbletest"
 )
 
 // Where the system tells of no changes a follower looks every 100 ms, and where it
 // does, once a second all the same.
 func TestPolling(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubbletest.Run(t, func(t *testing.T) {
 		w := newWaiter(systemFS{}, t.TempDir()) // watch is not called: as where there is no inotify
 		for _, c := range []struct {
 			what waiting

@@ -7,6 +7,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/zonecast/zonecast/internal/bubbletest"
 	"github.com/zonecast/zonecast/store"
 )
 
@@ -21,7 +22,7 @@ func gone(path string) Change { return Change{Node: store.Node{Path: path}, Dele
 func offered(t *testing.T, taken int, incs ...Increment) []store.Batch {
 	t.Helper()
 	var got []store.Batch
-	synctest.Test(t, func(t *testing.T) {
+	bubbletest.Run(t, func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		from, out, done := make(chan Increment), make(chan store.Batch), make(chan struct{})
 		go func() {

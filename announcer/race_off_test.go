@@ -1,7 +1,0 @@
-//go:build !race
-
-package announcer
-
-import "testing"
-
-func withoutRace(*testing.T) {}
