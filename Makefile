@@ -18,7 +18,7 @@ FUZZTIME ?= 60s
 # The longest begin first, or the others would wait for them at the end.
 PACKAGES ?= ./internal/e2e ./cmd/zonecast ./store/... ./...
 # What acceptance runs: packages, and tests in them by regular expression.
-ACCEPTANCE ?= ./internal/e2e ./internal/viptest ./internal/hosttest ./internal/difftest ./authority ./guard ./configurator ./configurator/compile ./configurator/fromzone ./internal/fleettest ./mapper/plan ./geo/formats ./rules/script
+ACCEPTANCE ?= ./internal/e2e ./internal/viptest ./internal/hosttest ./internal/difftest ./authority ./guard ./configurator ./configurator/compile ./configurator/fromzone ./internal/fleettest ./store/zookeeper ./mapper/plan ./geo/formats ./rules/script
 RUN        ?= .
 # Two packages at a time: several of them start daemons, or measure. scripts/check.sh has vetted them.
 TESTFLAGS ?= -p 2 -timeout 15m -vet=off

@@ -62,6 +62,7 @@ func TestDefences(t *testing.T) {
 		{"somebody writes to a host's disk", 75, map[string]int{"claim": 10, "tamper": 3, "server": 3}, keysCheck, 1, verified},
 		{"two are elected", 225, map[string]int{"claim": 10, "two": 6, "partition": 4, "wait": 2}, fences, 1, oneWay},
 		{"commits come late and twice", 150, map[string]int{"claim": 20, "late": 2, "wait": 1}, claimsCAS, 1, kept},
+		{"registrations come late and twice", 900, map[string]int{"register": 20, "late": 4, "wait": 1}, gone, 1, kept},
 		{"replicas die", 150, map[string]int{"claim": 10, "replica": 4}, majority, 1, kept},
 		{"nobody else is alive", 75, map[string]int{"claim": 30, "blackout": 1}, journals, 1, static},
 		{"an old manifest comes again", 75, map[string]int{"claim": 10, "replay": 6, "machine": 6}, journals, 1, forward},

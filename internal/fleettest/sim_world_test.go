@@ -50,6 +50,7 @@ const (
 	keysCheck defence = "only trusted keys sign"
 	fences    defence = "who was deposed cannot commit"
 	claimsCAS defence = "claims are changed by compare-and-set"
+	gone      defence = "a registration that comes late is of no use"
 	majority  defence = "what is acknowledged has a majority"
 	journals  defence = "a host has a journal on its disk"
 	cutOff    defence = "what was not acknowledged is cut off"
@@ -133,6 +134,8 @@ func newWorld(t testing.TB, s scene) *world {
 		w.c.Blind(func(c store.Cond) bool { return c.Modified > 0 && !strings.HasPrefix(c.Path, tree.Claims) })
 	case lapse:
 		w.c.KeepSessions()
+	case gone:
+		w.c.Blind(func(c store.Cond) bool { return strings.HasPrefix(c.Path, tree.NameGuards) })
 	case claimsCAS:
 		w.c.Blind(func(c store.Cond) bool { return strings.HasPrefix(c.Path, tree.Claims) })
 	}
