@@ -114,6 +114,7 @@ var arrows = table{
 		"internal/viptest":           scenario, // announcers and routers in namespaces
 		"internal/fleettest":         command,  // tests only: publishers and agents together
 		"internal/modeltest":         command,  // tests only: presenters and control against a model
+		"internal/bubbletest":        support,
 		"internal/memstore":          support,
 		"internal/nettest":           pure, // tests only: namespaces and shaped lines
 		"internal/simstore":          support,
