@@ -166,6 +166,7 @@ func id(t *testing.T, out, before string) string {
 // away and is held, a name is overridden, sources are frozen, a mistake is rolled back; and
 // then with all members dead hosts go on answering, and commands say what is the matter.
 func TestEmergencyInterop(t *testing.T) {
+	t.Parallel()
 	if os.Geteuid() != 0 {
 		t.Skip("mounts an empty /etc/resolv.conf, which root may")
 	}

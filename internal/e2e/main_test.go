@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"flag"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -14,6 +15,12 @@ func TestMain(m *testing.M) {
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
+	}
+	flag.Parse()
+	if n := flag.Lookup("test.parallel"); n.Value.String() == n.DefValue { // it waits for processes more than it computes
+		if err := n.Value.Set("4"); err != nil {
+			panic(err) // it is a number
+		}
 	}
 	code := m.Run()
 	if os.Getenv("ZONECAST_BINARY") == "" {

@@ -13,6 +13,7 @@ import (
 // TestRulesOfUsers follows a directory of rules in Starlark: what one makes is answered, and
 // one that eats memory costs its own process and says so, while the others go on.
 func TestRulesOfUsers(t *testing.T) {
+	t.Parallel()
 	in := newSources(t)
 	in.zone("example.net", zoneOf("www A 192.0.2.80\n"))
 	dir := t.TempDir()
