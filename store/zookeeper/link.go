@@ -31,6 +31,8 @@ const (
 	leaseBuffer = 16 << 10
 	// closeTimeout bounds the goodbye of a connection, and then its end.
 	closeTimeout = 300 * time.Millisecond
+	// watchesWait bounds the wait of the first read after a reconnection for watches to be set anew.
+	watchesWait = time.Second
 	// quickRounds is how many times all servers are tried before a client that is one of many
 	// pauses (Config.Spread): one that restarts is back by then.
 	quickRounds = 2
@@ -52,8 +54,9 @@ type link struct {
 	expired chan struct{}
 	once    sync.Once
 
-	mu   sync.Mutex // guards below
-	sock net.Conn   // the present one
+	mu    sync.Mutex // guards below
+	sock  net.Conn   // the present one
+	dials int        // connections that there were
 
 	closing context.Context // ends with close
 	quit    context.CancelFunc
@@ -149,9 +152,11 @@ func (l *link) dial(network, address string, timeout time.Duration) (net.Conn, e
 	if err != nil {
 		return nil, err
 	}
-	s := &sock{Conn: c, link: l}
+	s := &sock{Conn: c, link: l, set: make(chan struct{})}
 	l.mu.Lock()
 	l.sock = s
+	l.dials++
+	s.holds = l.dials > 1 && l.cfg.buffer == 0 // what keeps a session alive has no watches
 	l.mu.Unlock()
 	return s, nil
 }
@@ -160,13 +165,47 @@ func (l *link) dial(network, address string, timeout time.Duration) (net.Conn, e
 // server granted: the first octets of its first packet are
 //
 //	int32 length | int32 protocol version | int32 timeout in milliseconds
+//
+// The library sets watches anew from the last zxid it has seen, which it reads without a lock while
+// answers to what was asked before the reconnection set it: a change between would be told by no watch.
+// So no answer is read before the packet that sets them was written, or credentials, which go first and
+// are waited for before anything else is asked:
+//
+//	int32 length | int32 xid | int32 request | …
 type sock struct {
 	net.Conn
-	link *link
-	head []byte // up to 12 octets; read by one goroutine at a time
+	link  *link
+	head  []byte // up to 12 octets; read by one goroutine at a time
+	holds bool   // the first read after the handshake waits; as head
+	once  sync.Once
+	set   chan struct{} // closed when either was written
+}
+
+// ZooKeeper's numbers of these requests.
+const (
+	opSetAuth    = 100
+	opSetWatches = 101
+)
+
+func (s *sock) Write(p []byte) (int, error) {
+	n, err := s.Conn.Write(p)
+	if len(p) >= 12 {
+		if op := binary.BigEndian.Uint32(p[8:]); op == opSetWatches || op == opSetAuth {
+			s.once.Do(func() { close(s.set) })
+		}
+	}
+	return n, err
 }
 
 func (s *sock) Read(p []byte) (int, error) {
+	if s.holds && len(s.head) == 12 {
+		s.holds = false
+		select {
+		case <-s.set:
+		case <-time.After(watchesWait): // there are none
+		case <-s.link.closing.Done():
+		}
+	}
 	n, err := s.Conn.Read(p)
 	if n > 0 {
 		s.link.heard.Store(time.Now().UnixNano())

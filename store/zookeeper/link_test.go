@@ -1,6 +1,9 @@
 package zookeeper
 
 import (
+	"context"
+	"encoding/binary"
+	"io"
 	"log/slog"
 	"net"
 	"slices"
@@ -134,5 +137,34 @@ func TestLeaseWaits(t *testing.T) {
 	case <-came:
 	case <-time.After(10 * time.Second):
 		t.Error("it tries no server though it may")
+	}
+}
+
+// TestWatchesFirst: after a reconnection no answer is read before watches are set anew.
+func TestWatchesFirst(t *testing.T) {
+	ours, theirs := net.Pipe()
+	defer theirs.Close()
+	l := &link{}
+	l.closing, l.quit = context.WithCancel(context.Background())
+	defer l.quit()
+	s := &sock{Conn: ours, link: l, head: make([]byte, 12), holds: true, set: make(chan struct{})}
+	defer s.Close()
+	packet := binary.BigEndian.AppendUint32([]byte{0, 0, 0, 8, 0, 0, 0, 1}, opSetWatches)
+	var written atomic.Bool
+	read := make(chan bool, 1)
+	go func() {
+		_, _ = s.Read(make([]byte, 1))
+		read <- written.Load()
+	}()
+	go func() { _, _ = theirs.Write([]byte{0}) }()
+	go func() {
+		written.Store(true)
+		_, _ = s.Write(packet)
+	}()
+	if _, err := io.ReadFull(theirs, make([]byte, len(packet))); err != nil {
+		t.Fatal(err)
+	}
+	if !<-read {
+		t.Error("an answer was read before")
 	}
 }
