@@ -97,6 +97,17 @@ func TestLogMended(t *testing.T) {
 	})
 }
 
+// takenOver has another presenter lead, which has none of what the one before made, and the log lose a
+// version of that.
+func takenOver(t *testing.T, st *memstore.Store, p *running, lost uint64) *running {
+	t.Helper()
+	p.stop(t)
+	p = run(t, st)
+	settle()
+	do(t, st, store.Op{Path: tree.LogPath("internal", lost), Delete: true})
+	return p
+}
+
 // TestLeap holds that publishers are got past what an earlier presenter made and the log lost: by a
 // whole version, once, when for a minute nothing was signed.
 func TestLeap(t *testing.T) {
@@ -106,11 +117,8 @@ func TestLeap(t *testing.T) {
 		settle()
 		signed(t, st)
 		versions(t, st, 1, 4) // 2 to 5
-		p.stop(t)
-		p = run(t, st)
+		p = takenOver(t, st, p, 3)
 		defer p.stop(t)
-		settle()
-		do(t, st, store.Op{Path: tree.LogPath("internal", 3), Delete: true})
 		time.Sleep(leapAfter / 2)
 		if h := readHead(t, st); h.Version != 5 {
 			t.Fatalf("head %+v: a publisher may need half a minute, expected version 5", h)
@@ -152,11 +160,8 @@ func TestLeapUnreadable(t *testing.T) {
 				settle()
 				spoil(t, st)
 				versions(t, st, 1, 4) // 2 to 5
-				p.stop(t)
-				p = run(t, st)
+				p = takenOver(t, st, p, 3)
 				defer p.stop(t)
-				settle()
-				do(t, st, store.Op{Path: tree.LogPath("internal", 3), Delete: true})
 				time.Sleep(2 * leapAfter)
 				if d := equalsImport(t, st); d.Version() != 6 {
 					t.Fatalf("version %d, expected 6; status %s", d.Version(), p.Status())
@@ -179,11 +184,8 @@ func TestLeapAmongOld(t *testing.T) {
 			old = append(old, get(t, st, tree.ManifestPath("internal")))
 		}
 		versions(t, st, 10, 2) // 4, 5
-		p.stop(t)
-		p = run(t, st)
+		p = takenOver(t, st, p, 4)
 		defer p.stop(t)
-		settle()
-		do(t, st, store.Op{Path: tree.LogPath("internal", 4), Delete: true})
 		for i := range 2 * int(leapAfter/mendEvery) {
 			do(t, st, store.Op{Path: tree.ManifestPath("internal"), Value: old[i%2]})
 			time.Sleep(mendEvery)

@@ -182,10 +182,7 @@ func (c committer) read(ctx context.Context, wishes []wish) (facts, error) {
 		if w.want == nil {
 			return nil
 		}
-		mu.Lock()
-		h := f.held[w.id]
-		mu.Unlock()
-		if h.server != nil && h.server.Same(*w.want) {
+		if h := f.held[w.id]; h.server != nil && h.server.Same(*w.want) {
 			return nil
 		}
 		for _, a := range w.want.Addresses {
